@@ -1,0 +1,130 @@
+"""What a gradient costs: evaluations of the flow, vector-Jacobian products, seconds, and peak bytes."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from analysis.flow import Flow, Pullback
+from analysis.paths import Readout
+
+
+@dataclass
+class Cost:
+    """Work per sample, and wall time and memory of the whole batch.
+
+    Attributes
+    ----------
+    evaluations, vjps, jvps : evaluations of the flow and products with its Jacobian, per sample
+    seconds : wall time
+    bytes : peak bytes of tensors allocated, inputs not counted; ``None`` unless measured inside ``track_memory``
+    """
+
+    evaluations: float = 0.0
+    vjps: float = 0.0
+    jvps: float = 0.0
+    seconds: float = 0.0
+    bytes: int | None = None
+
+
+class MeteredFlow(Flow):
+    """A flow that counts what is asked of it, per sample of a batch of ``batch`` states."""
+
+    def __init__(self, flow: Flow, batch: int, cost: Cost) -> None:
+        self.flow, self.batch, self.cost = flow, batch, cost
+        self.path, self.event_shape = flow.path, flow.event_shape
+
+    def _share(self, x: Tensor) -> float:
+        event = len(self.event_shape) if self.event_shape is not None else x.ndim - 1
+        return x.shape[: x.ndim - event].numel() / self.batch
+
+    def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
+        """Count one evaluation."""
+        self.cost.evaluations += self._share(x)
+        return self.flow.predict(x, t, readout)
+
+    def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
+        """Count one evaluation, and one VJP for each use of the pullback."""
+        self.cost.evaluations += self._share(x)
+        value, pull = self.flow.predict_vjp(x, t, readout)
+
+        def counted(v: Tensor) -> Tensor:
+            self.cost.vjps += self._share(v)
+            return pull(v)
+
+        return value, counted
+
+    def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Count one evaluation and one JVP."""
+        self.cost.evaluations += self._share(x)
+        self.cost.jvps += self._share(x)
+        return self.flow.predict_jvp(x, t, readout, tangent)
+
+
+class _AllocationTracker(TorchDispatchMode):
+    """Follow the life of every storage that an operation returns; deterministic, unlike the allocator's counters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live, self.peak = 0, 0
+        self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return tree_map_only(Tensor, self._track, func(*args, **(kwargs or {})))
+
+    def _track(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage not in self._seen:
+            self._seen.add(storage)
+            weakref.finalize(storage, self._release, storage.nbytes())
+            self.live += storage.nbytes()
+            self.peak = max(self.peak, self.live)
+        return tensor
+
+    def _release(self, nbytes: int) -> None:
+        self.live -= nbytes
+
+
+_tracking = False
+
+
+@contextmanager
+def track_memory() -> Iterator[None]:
+    """Measure ``Cost.bytes`` of estimators called inside; it slows small tensors down."""
+    global _tracking
+    before, _tracking = _tracking, True
+    try:
+        yield
+    finally:
+        _tracking = before
+
+
+@contextmanager
+def measured(cost: Cost, device: torch.device) -> Iterator[None]:
+    """Add the wall time of the block to ``cost``, and its peak bytes where tracking is on."""
+    cuda = device.type == "cuda"
+    tracker = _AllocationTracker() if _tracking and not cuda else None
+    if cuda:
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+    start = time.perf_counter()
+    if tracker:
+        with tracker:
+            yield
+        cost.bytes = tracker.peak
+    else:
+        yield
+    if cuda:
+        torch.cuda.synchronize(device)
+        cost.bytes = torch.cuda.max_memory_allocated(device) - before
+    cost.seconds += time.perf_counter() - start

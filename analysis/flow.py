@@ -1,0 +1,194 @@
+r"""What a flow must offer, and wrappers that make one from a velocity, a denoiser or a noise predictor.
+
+A flow answers one question: the readout :math:`a\,\hat x_1(x,t) + b\,\hat x_0(x,t)` for given coefficients (a, b),
+its value and its Jacobian's products with vectors (``analysis.paths`` says which readout is which prediction).
+Estimators and solvers use nothing else, so an analytic flow with closed-form products and a network differentiated by
+autograd run through the same code.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from analysis import checks
+from analysis.paths import AffinePath, Cosine, Readout, expand
+
+Pullback = Callable[[Tensor], Tensor]
+Prediction = Callable[[Tensor, Tensor], Tensor]
+
+
+class Flow(ABC):
+    """A probability-flow model of X_1 along an affine path.
+
+    Subclasses implement ``predict``, ``predict_vjp`` and ``predict_jvp``. Their arguments are trusted: x (B, *event)
+    finite, t () or (B,) in [0, 1], readout coefficients of the shape of t. The named predictions below check theirs.
+
+    Attributes
+    ----------
+    path : the affine path
+    event_shape : the shape of one sample, or ``None`` where any shape is accepted
+    """
+
+    path: AffinePath
+    event_shape: tuple[int, ...] | None = None
+
+    @abstractmethod
+    def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
+        """Return a x1hat + b x0hat, (B, *event)."""
+
+    @abstractmethod
+    def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
+        """Return the readout and the map v -> J^T v of its Jacobian in x, as ``torch.func.vjp`` does."""
+
+    @abstractmethod
+    def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the readout and J ``tangent``, as ``torch.func.jvp`` does."""
+
+    def named(self, prediction: str, x: Tensor, t: Tensor | float) -> Tensor:
+        """Return one of ``analysis.paths.PREDICTIONS`` at states x (B, *event) and times t (float or (B,)).
+
+        Raises ``ValueError`` for x of the wrong shape or not finite, and for t outside [0, 1] or of another shape.
+        """
+        x, t = self.checked(x, t)
+        return self.predict(x, t, self.path.readout(prediction, t))
+
+    def velocity(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """Return u(x, t), the right-hand side of the flow's ODE."""
+        return self.named("velocity", x, t)
+
+    def target(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """Return the target prediction E[X_1 | X_t = x]."""
+        return self.named("target", x, t)
+
+    def source(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """Return the source (noise) prediction E[X_0 | X_t = x]."""
+        return self.named("source", x, t)
+
+    def score(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """Return grad log p_t(x) = -x0hat / sigma."""
+        return self.named("score", x, t)
+
+    def with_path(self, path: AffinePath) -> Flow:
+        """Return the flow of the same X_1 along another path."""
+        return Reparametrized(self, path)
+
+    def checked(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Return x and t as the methods above take them, or raise ``ValueError``."""
+        x = checks.state(x, self.event_shape)
+        return x, checks.time(t, (x.shape[0],), x.device)
+
+
+class PredictionFlow(Flow):
+    """A flow from any differentiable callable ``function(x, t) -> (B, *event)`` with t of shape (B,).
+
+    Parameters
+    ----------
+    function : an ``nn.Module`` or function; it sees times of the dtype of x
+    path : the path it was trained on
+    prediction : what it predicts: "velocity", "target" (a denoiser), "source" (a noise predictor) or "score"
+    t_min, t_max : the range of times it can be asked for; a time outside is moved to its end. The velocity of a
+        denoiser at t = 1 is 0/0, so that a solver in t needs ``t_max < 1`` there; the default leaves t alone.
+    """
+
+    def __init__(
+        self,
+        function: Prediction,
+        path: AffinePath,
+        prediction: str = "velocity",
+        t_min: float = 0.0,
+        t_max: float = 1.0,
+    ) -> None:
+        if not 0 <= t_min < t_max <= 1:
+            raise ValueError(f"t_min, t_max must satisfy 0 <= t_min < t_max <= 1, got {t_min}, {t_max}")
+        path.readout(prediction, 0.5)
+        self.function, self.path, self.prediction = function, path, prediction
+        self.t_min, self.t_max = t_min, t_max
+
+    def _readout(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
+        t = t.clamp(self.t_min, self.t_max)
+        value = self.function(x, t.expand(x.shape[0]).to(x))
+        if value.shape != x.shape or value.dtype != x.dtype or value.device != x.device:
+            raise ValueError(
+                f"function must return a tensor like x, {tuple(x.shape)} {x.dtype} on {x.device}; "
+                f"got {tuple(value.shape)} {value.dtype} on {value.device}"
+            )
+        if self.prediction == "score":
+            value = -expand(self.path.sigma(t), x) * value
+        have = self.path.readout("source" if self.prediction == "score" else self.prediction, t)
+        on_value, on_x = self.path.change_readout(t, have, readout)
+        return expand(on_value, x) * value + expand(on_x, x) * x
+
+    def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
+        """Return the readout; a graph is recorded only where x asks for one."""
+        with torch.set_grad_enabled(x.requires_grad and torch.is_grad_enabled()):
+            return self._readout(x, t, readout)
+
+    def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
+        """Return the readout and its pullback, which holds the autograd graph of one evaluation."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            value = self._readout(x, t, readout)
+        if not value.requires_grad:
+            raise ValueError("function must be differentiable: its output does not depend on x through autograd")
+        return value.detach(), lambda v: torch.autograd.grad(value, x, v, retain_graph=True)[0]
+
+    def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the readout and its directional derivative, by forward-mode differentiation."""
+        value, out = torch.func.jvp(lambda y: self._readout(y, t, readout), (x.detach(),), (tangent,))[:2]
+        return value, out
+
+
+def from_velocity(function: Prediction, path: AffinePath) -> PredictionFlow:
+    """Make a flow from a velocity network u(x, t)."""
+    return PredictionFlow(function, path, "velocity")
+
+
+def from_denoiser(function: Prediction, path: AffinePath, t_max: float = 1.0) -> PredictionFlow:
+    """Make a flow from a target prediction (denoiser) x1hat(x, t)."""
+    return PredictionFlow(function, path, "target", t_max=t_max)
+
+
+def from_noise_predictor(
+    function: Prediction, path: AffinePath, t_min: float = 0.0, t_max: float = 1.0
+) -> PredictionFlow:
+    """Make a flow from a source (noise) prediction x0hat(x, t)."""
+    return PredictionFlow(function, path, "source", t_min, t_max)
+
+
+class Reparametrized(Flow):
+    """The same X_1 along another path: a change of time (equal zeta) and of scale.
+
+    The state on the new path is ``alpha_new / alpha_old`` times the state on the old one at the time of equal zeta;
+    predictions of X_1 and X_0 are the same there.
+    """
+
+    def __init__(self, flow: Flow, path: AffinePath) -> None:
+        self.flow, self.path, self.event_shape = flow, path, flow.event_shape
+
+    def _old(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        old = self.flow.path.time_from_zeta(self.path.zeta(t))
+        radius = [torch.hypot(p.alpha(s), p.sigma(s)) for p, s in ((self.flow.path, old), (self.path, t))]
+        return expand(radius[0] / radius[1], x), old
+
+    def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
+        """Return the readout of the wrapped flow at its own time and scale."""
+        scale, old = self._old(x, t)
+        return self.flow.predict(scale * x, old, readout)
+
+    def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
+        """Return the readout and its pullback, by the chain rule."""
+        scale, old = self._old(x, t)
+        value, pull = self.flow.predict_vjp(scale * x, old, readout)
+        return value, lambda v: scale * pull(v)
+
+    def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the readout and its directional derivative, by the chain rule."""
+        scale, old = self._old(x, t)
+        return self.flow.predict_jvp(scale * x, old, readout, scale * tangent)
+
+
+CANONICAL = Cosine()

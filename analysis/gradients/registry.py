@@ -1,0 +1,87 @@
+"""The registry of estimators, and what each of them returns.
+
+An estimator's author writes ``(flow, loss, x, t, **options) -> (gradient, endpoint)`` and decorates it with
+``register``; checks of the arguments, the count of the cost and the value of the loss are added here, once.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from analysis.cost import Cost, MeteredFlow, measured
+from analysis.flow import Flow
+from analysis.losses import Loss, value_and_gradient
+
+GradientRule = Callable[..., tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A guidance gradient.
+
+    Attributes
+    ----------
+    gradient : (B, *event), the gradient in x of the loss of what x is predicted to become
+    endpoint : (B, *event), that prediction
+    value : (B,), the loss there
+    cost : what it took
+    """
+
+    gradient: Tensor
+    endpoint: Tensor
+    value: Tensor
+    cost: Cost
+
+    @property
+    def failed(self) -> Tensor:
+        """(B,) true where the gradient holds NaN or infinity."""
+        return ~torch.isfinite(self.gradient).flatten(1).all(1)
+
+
+@dataclass(eq=False)
+class Estimator:
+    """A registered estimator: call it with (flow, loss, x, t, **options).
+
+    ``variants`` are the options with which sweeps over all estimators call it.
+    """
+
+    name: str
+    rule: GradientRule
+    variants: Sequence[Mapping[str, Any]] = field(default=({},))
+
+    def __post_init__(self) -> None:
+        functools.update_wrapper(self, self.rule)
+
+    def __call__(self, flow: Flow, loss: Loss, x: Tensor, t: Tensor | float, **options: Any) -> Estimate:
+        """Return the estimate at states x (B, *event) and times t (float or (B,))."""
+        x, t = flow.checked(x, t)
+        cost = Cost()
+        with measured(cost, x.device):
+            gradient, endpoint = self.rule(MeteredFlow(flow, len(x), cost), loss, x, t, **options)
+        estimate = Estimate(gradient, endpoint, value_and_gradient(loss, endpoint)[0], cost)
+        if bool(estimate.failed.any()):
+            n = int(estimate.failed.sum())
+            warnings.warn(f"{self.name}: {n} of {len(x)} gradients are not finite", RuntimeWarning, stacklevel=2)
+        return estimate
+
+
+ESTIMATORS: dict[str, Estimator] = {}
+
+
+def register(name: str, variants: Sequence[Mapping[str, Any]] = ({},)) -> Callable[[GradientRule], Estimator]:
+    """Add an estimator to every sweep, under a name that is not taken."""
+
+    def add(rule: GradientRule) -> Estimator:
+        if name in ESTIMATORS:
+            raise ValueError(f"name {name!r} is taken by another estimator")
+        ESTIMATORS[name] = Estimator(name, rule, variants)
+        return ESTIMATORS[name]
+
+    return add
