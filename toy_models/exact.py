@@ -68,8 +68,15 @@ class ProductMixtureFlow(ExactMap, Flow):
     path : the affine path
     """
 
-    def __init__(self, factors: Sequence[tuple[Tensor, Tensor, Tensor]], rotation: Tensor, path: AffinePath) -> None:
-        self.factors, self.path = factors, path
+    def __init__(
+        self,
+        factors: Sequence[tuple[Tensor, Tensor, Tensor]],
+        rotation: Tensor,
+        path: AffinePath,
+        dtype: torch.dtype = torch.float64,
+        device: str = "cpu",
+    ) -> None:
+        self.factors, self.path, self.dtype, self.device = factors, path, dtype, device
         self.rotation = checks.finite("rotation", torch.as_tensor(rotation, dtype=torch.float64))
         d = len(factors)
         self.event_shape = (d,)
@@ -79,7 +86,10 @@ class ProductMixtureFlow(ExactMap, Flow):
             raise ValueError("rotation must be orthogonal")
         width = max(len(torch.as_tensor(f[0])) for f in factors)
         padded = [self._padded(i, *factor, width) for i, factor in enumerate(factors)]
-        self._log_weights, self._means, self._variances = (torch.stack(p) for p in zip(*padded, strict=True))
+        self._log_weights, self._means, self._variances = (
+            torch.stack(p).to(device, dtype) for p in zip(*padded, strict=True)
+        )
+        self.rotation = self.rotation.to(device, dtype)
 
     @staticmethod
     def _padded(i: int, weights: Tensor, means: Tensor, variances: Tensor, width: int) -> list[Tensor]:
@@ -94,7 +104,11 @@ class ProductMixtureFlow(ExactMap, Flow):
 
     def with_path(self, path: AffinePath) -> Flow:
         """Return the flow of the same distribution along another path."""
-        return ProductMixtureFlow(self.factors, self.rotation, path)
+        return ProductMixtureFlow(self.factors, self.rotation.double(), path, self.dtype, self.device)
+
+    def to(self, dtype: torch.dtype, device: str) -> ProductMixtureFlow:
+        """Return the flow in another dtype or on another device; the exact map wants float64 on the CPU."""
+        return ProductMixtureFlow(self.factors, self.rotation.double().cpu(), self.path, dtype, device)
 
     def mixture(self) -> GaussianMixture:
         """Return the distribution as a mixture of prod K_i Gaussians."""
@@ -154,7 +168,7 @@ class ProductMixtureFlow(ExactMap, Flow):
         return tuple(p.expand(*shape, -1).numpy() for p in parts)  # type: ignore[return-value]
 
     def _coefficient(self, value: Tensor) -> Tensor:
-        return value[..., None, None] if value.ndim else value
+        return (value[..., None, None] if value.ndim else value).to(self._means)
 
     def _joint(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return log(w N) less the constant, q = (z - alpha m)/variance and the variance, each (..., d, K)."""

@@ -6,12 +6,12 @@ https://doi.org/10.24432/C50P49 (CC BY 4.0), the 1797 images that scikit-learn s
 """
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+
+from analysis.results import write_whole
 
 DATA = Path(__file__).parent / "data"
 SEED = 0
@@ -74,17 +74,6 @@ def mean_interval(values: np.ndarray) -> dict[str, Any]:
 
     found = bootstrap((values,), np.mean, n_resamples=9999, rng=np.random.default_rng(SEED))
     return {"mean": float(values.mean()), "interval_95": [float(v) for v in found.confidence_interval]}
-
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file whole or not at all: ``write`` fills a temporary file, which then replaces ``path``."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _held_out(best: dict[str, Any], test: np.ndarray) -> dict[str, Any]:

@@ -116,9 +116,9 @@ class MixtureFlow(Flow):
         """Return the flow of the same mixture along another path."""
         return MixtureFlow(self.mixture, path, self.dtype, self.device)
 
-    def to(self, dtype: torch.dtype | None = None, device: str | None = None) -> MixtureFlow:
-        """Return the flow in another dtype or on another device."""
-        return MixtureFlow(self.mixture, self.path, dtype or self.dtype, device or self.device)
+    def to(self, dtype: torch.dtype, device: str) -> MixtureFlow:
+        """Return the flow in another dtype or on another device, without an exact map."""
+        return MixtureFlow(self.mixture, self.path, dtype, device)
 
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
         """Return the readout, (..., d)."""

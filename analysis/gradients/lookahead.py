@@ -1,4 +1,4 @@
-r"""Lookahead: n solver steps from t to a horizon s, then the target prediction, :math:`L(\hat x_1(\Phi^n_{t,s}(x), s))`.
+r"""Lookahead: n solver steps from t to a horizon s, then a projection, :math:`L(\hat x_1(\Phi^n_{t,s}(x), s))`.
 
 It interpolates between the two families of arXiv 2502.08006: s = t is the greedy gradient, s = 1 the end-to-end one.
 The gradient is that of the discrete map, by its exact discrete adjoint.

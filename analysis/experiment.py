@@ -1,0 +1,246 @@
+"""From a frozen spec to a tidy table: independent cells, each measured once and kept on disk.
+
+A ``Cell`` is one flow with a set of times and estimators. Its rows are cached under a key that covers the cell, the
+code and the library versions; a run that is interrupted finds its finished cells again. Wall time never repeats, so it
+goes to a table of its own, and the tables of measurements are the same bit for bit from run to run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import json
+import math
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pandas as pd
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from torch import Tensor
+
+from analysis import checks, cost, errors, provenance, reference, results
+from analysis.flow import Flow
+from analysis.gradients import ESTIMATORS, Estimate
+from analysis.losses import Loss
+
+BACKENDS = ("loky", "dask")
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An estimator's name and its options, as sorted pairs so that it can be hashed and compared."""
+
+    estimator: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, estimator: str, **options: Any) -> Setting:
+        """Make a setting from keyword options."""
+        return cls(estimator, tuple(sorted(options.items())))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One independent unit of work.
+
+    Attributes
+    ----------
+    measure : "module:function" that maps the cell to a table, and ``factory``: "module:function" that maps
+        (problem, path, dtype, device) to a ``Subject``; names, so that a cell travels to another process
+    problem, path : their names
+    times : (T,) times in [0, 1)
+    samples : states per time
+    settings : the estimators to measure
+    memory : whether to measure peak bytes
+    """
+
+    measure: str
+    factory: str
+    problem: str
+    path: str
+    times: tuple[float, ...]
+    samples: int
+    settings: tuple[Setting, ...] = ()
+    seed: int = 0
+    dtype: str = "float64"
+    device: str = "cpu"
+    memory: bool = False
+    extra: tuple[tuple[str, Any], ...] = ()
+
+    def key(self) -> str:
+        """Return the cache key: the cell, the code and the versions."""
+        content = json.dumps([asdict(self), provenance.code_hash(), provenance.versions()], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:24]
+
+    def generator(self) -> torch.Generator:
+        """Return the cell's own generator: seeded by the spec's seed and the problem's name."""
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + zlib.crc32(self.problem.encode()))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a flow, its float64 twin for the reference, and where its states and losses come from.
+
+    ``states(t, generator)`` draws X_t for times t (N,), ``loss(n, generator)`` a loss for n samples, both float64.
+    """
+
+    flow: Flow
+    truth: Flow
+    states: Callable[[Tensor, torch.Generator], Tensor]
+    loss: Callable[[int, torch.Generator], Loss]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says of every experiment."""
+
+    quick: bool = False
+    seed: int = 0
+    dtype: str = "float64"
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How cells are spread: processes here (loky), or a Dask cluster whose scheduler has this address."""
+
+    jobs: int = -1
+    backend: str = "loky"
+    scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        checks.known("backend", self.backend, BACKENDS)
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Make this the backend of joblib inside the block."""
+        with contextlib.ExitStack() as stack:
+            if self.backend == "dask":
+                try:
+                    from distributed import Client
+                except ImportError as error:
+                    raise ImportError('backend "dask" needs: pip install -e ".[cluster]"') from error
+                stack.enter_context(Client(self.scheduler, set_as_default=True))
+            stack.enter_context(joblib.parallel_config(self.backend, n_jobs=self.jobs))
+            yield
+
+
+def resolve(name: str) -> Any:
+    """Return the object that "package.module:attribute" names."""
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{name!r} must name an importable module:attribute ({error})") from error
+
+
+@dataclass(frozen=True)
+class Draw:
+    """States of a cell with their reference: x (T * N, *event), t (T * N,)."""
+
+    subject: Subject
+    x: Tensor
+    t: Tensor
+    loss: Loss
+    reference: reference.Reference
+    rows: dict[str, Any] = field(default_factory=dict)
+
+
+def draw(cell: Cell) -> Draw:
+    """Draw the cell's states, time after time, and compute all their ideal gradients in one batch."""
+    subject = resolve(cell.factory)(cell.problem, cell.path, cell.dtype, cell.device)
+    generator = cell.generator()
+    t = torch.tensor(cell.times, dtype=torch.float64).repeat_interleave(cell.samples)
+    x, loss = subject.states(t, generator), subject.loss(len(t), generator)
+    truth = reference.ideal_gradient(subject.truth, loss, x, t, max_error=math.inf)
+    # A state whose ideal gradient is not known well enough fails, and is counted, instead of failing its whole cell.
+    truth.gradient[~(truth.error_bound <= reference.MAX_ERROR)] = math.nan
+    common: dict[str, Any] = {"problem": cell.problem, "truth": truth.tier, "path": cell.path}
+    common |= {"dtype": cell.dtype, "device": provenance.device_name(cell.device), "seed": cell.seed}
+    return Draw(subject, x, t, loss, truth, common)
+
+
+def estimate(cell: Cell, drawn: Draw, setting: Setting) -> Estimate:
+    """Run one setting on all states of a cell, in the cell's dtype and on its device."""
+    x = drawn.x.to(cell.device, DTYPES[cell.dtype])
+    with cost.track_memory() if cell.memory else contextlib.nullcontext():
+        return ESTIMATORS[setting.estimator](drawn.subject.flow, drawn.loss, x, drawn.t, **dict(setting.options))
+
+
+def _rows(cell: Cell, drawn: Draw, setting: Setting) -> Iterator[dict[str, Any]]:
+    options = dict(setting.options)
+    named = {"estimator": setting.estimator, "solver": options.pop("solver", None), "steps": options.pop("steps", None)}
+    named["horizon"] = options.pop("horizon_fraction", None)
+    row = drawn.rows | named | {"options": json.dumps(options, sort_keys=True)}
+    try:
+        found = estimate(cell, drawn, setting)
+    except ValueError as error:
+        yield row | {"status": str(error), "samples": cell.samples, "failed": cell.samples}
+        return
+    spent = {key: value for key, value in asdict(found.cost).items() if key != "jvps"}
+    gradient = found.gradient.double().cpu()
+    per_sample = {name: metric(gradient, drawn.reference.gradient) for name, metric in errors.METRICS.items()}
+    for i, t in enumerate(cell.times):
+        part = slice(i * cell.samples, (i + 1) * cell.samples)
+        bounds = drawn.reference.error_bound[part]
+        floor = (
+            float(bounds[bounds <= reference.MAX_ERROR].max()) if (bounds <= reference.MAX_ERROR).any() else math.nan
+        )
+        at = {"t": t, "zeta": float(drawn.subject.truth.path.zeta(t)), "reference_bound": floor}
+        for metric, values in per_sample.items():
+            summary = errors.summary(values[part])
+            status = "ok" if not summary["failed"] else "some samples are not finite or have no reference"
+            yield row | spent | at | {"status": status, "metric": metric} | summary
+
+
+def measure_errors(cell: Cell) -> pd.DataFrame:
+    """Measure every setting of a cell against the ideal gradient: one row per setting, time and metric.
+
+    Evaluations and VJPs are per sample, bytes per cell. A setting that cannot run is one row whose status says why.
+    """
+    drawn = draw(cell)
+    return pd.DataFrame([row for setting in cell.settings for row in _rows(cell, drawn, setting)])
+
+
+def measure_cell(cell: Cell) -> pd.DataFrame:
+    """Measure one cell, on one thread, so that the number of workers changes no digit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return resolve(cell.measure)(cell)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _labelled(i: int, cell: Cell) -> tuple[int, pd.DataFrame]:
+    return i, measure_cell(cell)
+
+
+def run(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cells") -> pd.DataFrame:
+    """Measure the cells that ``store`` does not hold yet, in parallel, and return all rows in the order of cells."""
+    files = [store / f"{cell.key()}.parquet" for cell in cells]
+    missing = [i for i, file in enumerate(files) if not file.exists()]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns) as progress, workers.active():
+        task = progress.add_task(title, total=len(cells), completed=len(cells) - len(missing))
+        parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
+        for i, frame in parallel(joblib.delayed(_labelled)(i, cells[i]) for i in missing):
+            results.write_table(frame, files[i], asdict(cells[i]), csv=False)
+            progress.advance(task)
+    return pd.concat([results.read_table(file) for file in files], ignore_index=True)
+
+
+def split_timings(frame: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
+    """Split wall time off a table: {"": the measurements, "_timings": what identifies a row, and its seconds}."""
+    if "seconds" not in frame:
+        return {"": frame}
+    keys = ["problem", "path", "estimator", "solver", "steps", "horizon", "options", "dtype", "device"]
+    timings = frame[[*keys, "seconds"]].drop_duplicates()
+    return {"": frame.drop(columns="seconds"), "_timings": timings}

@@ -1,0 +1,26 @@
+"""The end-to-end gradient's error against the number of steps, for every solver and path."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.experiment import Cell, Options, Setting
+from analysis.solvers import SOLVERS
+from toy_models.experiments.common import error_cell, slopes
+from toy_models.zoo import ZOO_PATHS
+
+
+def cells(options: Options) -> list[Cell]:
+    """Return one cell per problem and path, all solvers and step counts in it."""
+    steps = [2**k for k in range(0, 7 if options.quick else 9)]
+    settings = [Setting.of("end_to_end", solver=solver, steps=n) for solver in SOLVERS for n in steps]
+    problems = ("overlapping",) if options.quick else ("overlapping", "product256")
+    paths = ("condot", "cosine") if options.quick else tuple(ZOO_PATHS)
+    samples = 16 if options.quick else 64
+    return [error_cell(options, problem, path, [0.2], samples, settings) for problem in problems for path in paths]
+
+
+def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Fit the order in 1/steps, beside the order that each solver declares."""
+    fitted = slopes(table.assign(h=1 / table["steps"]), ["problem", "path", "solver"], "h", points=4)
+    return {"orders": fitted.assign(declared=[SOLVERS[name].order for name in fitted["solver"]])}

@@ -1,0 +1,25 @@
+"""Error against cost, for every registered estimator in every variant that it declares."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.experiment import Cell, Options, Setting
+from analysis.gradients import ESTIMATORS
+from toy_models.experiments.common import error_cell, errors_only
+
+
+def cells(options: Options) -> list[Cell]:
+    """Return one cell per problem, with all estimators in it."""
+    settings = [Setting.of(name, **variant) for name, found in ESTIMATORS.items() for variant in found.variants]
+    problems = ("overlapping", "ring8") if options.quick else ("overlapping", "separated", "product256", "digits")
+    times, samples = ([0.2], 16) if options.quick else ([0.2, 0.6], 64)
+    return [error_cell(options, problem, "condot", times, samples, settings, memory=True) for problem in problems]
+
+
+def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Select the Pareto front: no other setting has less error at no more evaluations."""
+    errors = errors_only(table).dropna(subset=["value"]).sort_values(["problem", "t", "evaluations", "value"])
+    record = errors.groupby(["problem", "t"])["value"].cummin()
+    earlier = record.groupby([errors["problem"], errors["t"]]).shift()
+    return {"front": errors[earlier.isna() | (errors["value"] < earlier)].reset_index(drop=True)}
