@@ -88,13 +88,15 @@ class Cell:
 class Subject:
     """What is measured: a flow, its float64 twin for the reference, and where its states and losses come from.
 
-    ``states(t, generator)`` draws X_t for times t (N,), ``loss(n, generator)`` a loss for n samples, both float64.
+    ``states(times, n, generator)`` draws n states at each of the times (T,), stacked time after time, (T * n, *event),
+    with the same data and noise at every time so that differences between times are paired;
+    ``loss(repeats, n, generator)`` draws a loss for n samples, repeated likewise. Both are float64.
     """
 
     flow: Flow
     truth: Flow
-    states: Callable[[Tensor, torch.Generator], Tensor]
-    loss: Callable[[int, torch.Generator], Loss]
+    states: Callable[[Tensor, int, torch.Generator], Tensor]
+    loss: Callable[[int, int, torch.Generator], Loss]
 
 
 @dataclass(frozen=True)
@@ -156,9 +158,9 @@ class Draw:
 def draw(cell: Cell) -> Draw:
     """Draw the cell's states, time after time, and compute all their ideal gradients in one batch."""
     subject = resolve(cell.factory)(cell.problem, cell.path, cell.dtype, cell.device)
-    generator = cell.generator()
-    t = torch.tensor(cell.times, dtype=torch.float64).repeat_interleave(cell.samples)
-    x, loss = subject.states(t, generator), subject.loss(len(t), generator)
+    generator, times = cell.generator(), torch.tensor(cell.times, dtype=torch.float64)
+    x, t = subject.states(times, cell.samples, generator), times.repeat_interleave(cell.samples)
+    loss = subject.loss(len(times), cell.samples, generator)
     truth = reference.ideal_gradient(subject.truth, loss, x, t, max_error=math.inf)
     # A state whose ideal gradient is not known well enough fails, and is counted, instead of failing its whole cell.
     truth.gradient[~(truth.error_bound <= reference.MAX_ERROR)] = math.nan

@@ -28,11 +28,12 @@ class OrderFit:
 
 
 def fit_order(
-    h: Sequence[float] | np.ndarray, error: Sequence[float] | np.ndarray, *, floor: float, points: int = 5
+    h: Sequence[float] | np.ndarray, error: Sequence[float] | np.ndarray, *, floor: float | np.ndarray, points: int = 5
 ) -> OrderFit:
     """Fit the order on the ``points`` smallest h whose error is finite and above ``floor``.
 
-    The floor keeps round-off and the reference's own error out: give it a multiple of both. Raises ``ValueError``
+    The floor, one number or one per value, keeps round-off and the reference's own error out: give it a multiple of
+    both. Raises ``ValueError``
     where fewer than three points are left, or h is not positive and distinct.
     """
     h, error = np.asarray(h, float), np.asarray(error, float)
@@ -41,7 +42,9 @@ def fit_order(
     usable = np.isfinite(error) & (error > floor)
     window = np.argsort(np.where(usable, h, np.inf))[: min(points, usable.sum())]
     if len(window) < LEAST_POINTS:
-        raise ValueError(f"error must exceed floor = {floor:.3g} at three values of h or more; {len(window)} do")
+        raise ValueError(
+            f"error must exceed the floor (at least {np.min(floor):.3g}) at three values of h or more; {len(window)} do"
+        )
     found = stats.linregress(np.log(h[window]), np.log(error[window]))
     half = float(stats.t.ppf(0.975, len(window) - 2) * found.stderr)
     slope = float(found.slope)

@@ -12,7 +12,7 @@ from analysis import checks
 from analysis.experiment import DTYPES, Subject
 from analysis.flow import Flow
 from analysis.losses import HalfSquaredDistance, Loss
-from analysis.paths import PATHS, AffinePath, VarianceExploding, expand
+from analysis.paths import PATHS, AffinePath, VarianceExploding
 from toy_models import fitted
 from toy_models.exact import GaussianFlow, ProductMixtureFlow, RadialMixtureFlow
 from toy_models.mixture import GaussianMixture, MixtureFlow
@@ -51,13 +51,14 @@ def subject(problem: str, path: str, dtype: str = "float64", device: str = "cpu"
     truth = build(problem, schedule)
     data = distribution(truth)
 
-    def states(t: Tensor, generator: torch.Generator) -> Tensor:
-        clean = data.sample(len(t), generator)
+    def states(times: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        clean = data.sample(n, generator)
         noise = torch.randn(clean.shape, dtype=clean.dtype, generator=generator)
-        return expand(schedule.alpha(t), clean) * clean + expand(schedule.sigma(t), clean) * noise
+        alpha, sigma = schedule.alpha(times)[:, None, None], schedule.sigma(times)[:, None, None]
+        return (alpha * clean + sigma * noise).flatten(0, 1)
 
-    def loss(n: int, generator: torch.Generator) -> Loss:
-        return HalfSquaredDistance(data.sample(n, generator))
+    def loss(repeats: int, n: int, generator: torch.Generator) -> Loss:
+        return HalfSquaredDistance(data.sample(n, generator).repeat(repeats, 1))
 
     assert isinstance(truth, MixtureFlow | ProductMixtureFlow)
     return Subject(truth.to(DTYPES[dtype], device), truth, states, loss)

@@ -39,6 +39,14 @@ def error_cell(
     )
 
 
+def label(setting: Setting) -> str:
+    """Return the name a figure gives a setting."""
+    steps = dict(setting.options).get("steps")
+    if steps is None:
+        return setting.estimator
+    return f"{setting.estimator}, {steps} step{'s' if steps > 1 else ''}"
+
+
 def errors_only(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the relative error."""
     return table[table["metric"] == "relative_error"]
@@ -49,10 +57,10 @@ def slopes(table: pd.DataFrame, by: Sequence[str], h: str, points: int) -> pd.Da
     rows = []
     for key, group in errors_only(table).groupby(list(by), sort=True, dropna=False):
         row: dict[str, Any] = dict(zip(by, key, strict=True))
-        floor = ABOVE_REFERENCE * float(group["reference_bound"].max())
+        floor = ABOVE_REFERENCE * group["reference_bound"].to_numpy(float)
         try:
             row |= vars(fit_order(group[h], group["value"], floor=floor, points=points)) | {"status": "ok"}
         except ValueError as error:
             row |= {"status": str(error)}
-        rows.append(row | {"floor": floor})
+        rows.append(row)
     return pd.DataFrame(rows)

@@ -12,7 +12,7 @@ from toy_models.zoo import ZOO_PATHS
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem and path, all solvers and step counts in it."""
-    steps = [2**k for k in range(0, 7 if options.quick else 9)]
+    steps = [2**k for k in range(7 if options.quick else 9)]
     settings = [Setting.of("end_to_end", solver=solver, steps=n) for solver in SOLVERS for n in steps]
     problems = ("overlapping",) if options.quick else ("overlapping", "product256")
     paths = ("condot", "cosine") if options.quick else tuple(ZOO_PATHS)

@@ -19,7 +19,8 @@ def cells(options: Options) -> list[Cell]:
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Select the Pareto front: no other setting has less error at no more evaluations."""
-    errors = errors_only(table).dropna(subset=["value"]).sort_values(["problem", "t", "evaluations", "value"])
+    keys = ["problem", "t", "evaluations", "value", "steps"]  # of equals, the one that takes no steps comes first
+    errors = errors_only(table).dropna(subset=["value"]).sort_values(keys, na_position="first")
     record = errors.groupby(["problem", "t"])["value"].cummin()
     earlier = record.groupby([errors["problem"], errors["t"]]).shift()
     return {"front": errors[earlier.isna() | (errors["value"] < earlier)].reset_index(drop=True)}

@@ -12,7 +12,7 @@ from analysis import reference
 from analysis.experiment import Cell, Options, Setting, resolve
 from analysis.gradients import ESTIMATORS
 from analysis.losses import HalfSquaredDistance
-from toy_models.experiments.common import error_cell
+from toy_models.experiments.common import error_cell, label
 
 TARGET = (0.0, 3.0)  # one of the eight modes
 HALF_WIDTH = 4.2
@@ -36,17 +36,12 @@ def grid(half_width: float, points: int) -> Tensor:
     return torch.cartesian_prod(line, line)
 
 
-def label(setting: Setting) -> str:
-    """Return the name a figure gives a setting."""
-    steps = dict(setting.options).get("steps")
-    return setting.estimator if steps is None else f"{setting.estimator} {steps}"
-
-
 def measure(cell: Cell) -> pd.DataFrame:
-    """Return rows (kind, t, x0, x1, v0, v1): v0 of kind "density" is p_t; other kinds are gradients."""
+    """Return rows (kind, t, x0, x1, v0, v1): v0 of kind "density" is p_t, "target" is a place, the rest gradients."""
     flow = resolve(cell.factory)(cell.problem, cell.path).truth
     loss = HalfSquaredDistance(torch.tensor(TARGET, dtype=torch.float64))
-    frames = []
+    aim = loss.target[None]
+    frames = [_frame(cell, "target", t, aim, torch.zeros_like(aim)) for t in cell.times]
     for t in cell.times:
         where = grid(HALF_WIDTH, dict(cell.extra)["density_points"])
         density = flow.log_prob(where, t).exp()

@@ -15,7 +15,7 @@ def cells(options: Options) -> list[Cell]:
     """Return one cell per problem and path, with times at equal zeta."""
     problems = ("gaussian", "overlapping", "ring8") if options.quick else tuple(PROBLEMS)
     paths = ("condot", "vp_linear") if options.quick else tuple(ZOO_PATHS)
-    zeta = torch.from_numpy(np.geomspace(1e-3, 5, 8 if options.quick else 16))
+    zeta = torch.from_numpy(np.geomspace(1e-4, 5, 8 if options.quick else 16))
     return [
         error_cell(
             options,

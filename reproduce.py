@@ -1,0 +1,201 @@
+"""Rerun the theory figures: tables, then figures, each found by its name.
+
+python reproduce.py              run, draw, check, and say what came out
+python reproduce.py run          compute the tables (finished cells are kept and found again)
+python reproduce.py draw         draw the figures from the tables, computing nothing
+python reproduce.py check        is every figure's table there and current? (exit code 1 if not)
+python reproduce.py list         name the tables and figures
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import pkgutil
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+import figures
+from analysis import results
+from analysis.provenance import code_hash, provenance
+
+VERBS = ("all", "run", "draw", "check", "list")
+NOT_FIGURES = ("style",)
+NOT_EXPERIMENTS = ("common",)
+console = Console()
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("verb", nargs="?", default="all", choices=VERBS)
+    parser.add_argument("--quick", action="store_true", help="fewer problems, states and steps: under a minute")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="output folder (default: results)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="only these figures")
+    parser.add_argument("--jobs", type=int, default=-1, help="worker processes (default: one per core)")
+    parser.add_argument("--backend", default="loky", choices=("loky", "dask"), help="where the cells run")
+    parser.add_argument("--scheduler", help="address of a Dask scheduler (with --backend dask)")
+    parser.add_argument("--device", default="cpu", help="torch device of the estimators (default: cpu)")
+    parser.add_argument("--dtype", default="float64", choices=("float32", "float64"), help="of the estimators")
+    parser.add_argument("--seed", type=int, default=0)
+    found = parser.parse_args(arguments)
+    if unknown := set(found.only or ()) - set(names(figures, NOT_FIGURES)):
+        known = ", ".join(names(figures, NOT_FIGURES))
+        parser.error(f"argument --only: {', '.join(sorted(unknown))} unknown; the figures are {known}")
+    if found.scheduler and found.backend != "dask":
+        parser.error("argument --scheduler: needs --backend dask")
+    return found
+
+
+def names(package: ModuleType, leave_out: Sequence[str]) -> list[str]:
+    """Return the names of a package's modules."""
+    return [m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in leave_out]
+
+
+def selected(options: argparse.Namespace) -> dict[str, ModuleType]:
+    """Return the figure modules to work on, by name."""
+    wanted = options.only or names(figures, NOT_FIGURES)
+    return {name: importlib.import_module(f"figures.{name}") for name in wanted}
+
+
+def experiments(options: argparse.Namespace) -> dict[str, ModuleType]:
+    """Return the experiments that the selected figures need, by table name."""
+    from toy_models import experiments as package
+
+    needed = {table for figure in selected(options).values() for table in figure.TABLES}
+    known = names(package, NOT_EXPERIMENTS)
+    return {n: importlib.import_module(f"toy_models.experiments.{n}") for n in known if n in needed}
+
+
+def record(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the provenance of tables made with these options."""
+    spec = {key: getattr(options, key) for key in ("quick", "dtype")}
+    return provenance(options.device, options.seed) | {"options": spec}
+
+
+def run(options: argparse.Namespace) -> None:
+    """Compute the tables of the selected figures."""
+    from analysis.experiment import Options, Workers, split_timings
+    from analysis.experiment import run as run_cells
+
+    spec = Options(options.quick, options.seed, options.dtype, options.device)
+    workers = Workers(options.jobs, options.backend, options.scheduler)
+    for name, experiment in experiments(options).items():
+        frame = run_cells(experiment.cells(spec), options.out / "cells", workers, name)
+        parts = dict(split_timings(frame))
+        derived = experiment.derive(parts[""]) if hasattr(experiment, "derive") else {}
+        for suffix, part in (parts | {f"_{key}": value for key, value in derived.items()}).items():
+            results.write_table(part, options.out / "tables" / f"{name}{suffix}.parquet", record(options))
+
+
+def tables_of(figure: ModuleType, out: Path) -> dict[str, Any]:
+    """Read a figure's tables."""
+    return {name: results.read_table(out / "tables" / f"{name}.parquet") for name in figure.TABLES}
+
+
+def save(figure: Figure, caption: str, base: Path) -> None:
+    """Write a figure as PDF and PNG, without dates so that bytes repeat, and its caption as text."""
+    for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+        results.write_whole(base.with_suffix(f".{kind}"), partial(figure.savefig, format=kind, metadata=metadata))
+    results.write_whole(base.with_suffix(".txt"), lambda file: file.write(f"{caption}\n".encode()))
+
+
+def draw(options: argparse.Namespace) -> dict[str, str]:
+    """Draw the selected figures from their tables; return what each of them says."""
+    answers = {}
+    for name, figure in selected(options).items():
+        tables = tables_of(figure, options.out)
+        answers[name] = figure.answer(tables)
+        drawn = figure.draw(tables)
+        save(drawn, f"{figure.QUESTION} {answers[name]}", options.out / "figures" / name)
+        figure.plt.close(drawn)
+    return answers
+
+
+def check(options: argparse.Namespace) -> list[str]:
+    """Return what is missing or out of date among the selected figures' tables."""
+    problems = []
+    for name in sorted({table for figure in selected(options).values() for table in figure.TABLES}):
+        path = options.out / "tables" / f"{name}.parquet"
+        if not path.exists():
+            problems.append(f"{name}: the table is not there")
+        elif (made := results.read_provenance(path).get("code")) != code_hash():
+            problems.append(f"{name}: the table was made by other code ({made}, now {code_hash()})")
+    return problems
+
+
+def manifest(options: argparse.Namespace, seconds: float) -> None:
+    """Write what was made: provenance, wall time and the hash of every file."""
+    kept = sorted(p for room in ("tables", "figures") for p in (options.out / room).glob("*") if p.is_file())
+    hashes = {str(p.relative_to(options.out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in kept}
+    results.write_json(options.out / "manifest.json", record(options) | {"seconds": round(seconds, 1), "files": hashes})
+
+
+def report(options: argparse.Namespace, answers: dict[str, str]) -> None:
+    """Say where the results are and what they show."""
+    table = Table(title=f"Figures, captions and tables are in {options.out}/", title_justify="left")
+    table.add_column("figure")
+    table.add_column("what it shows")
+    for name, text in answers.items():
+        table.add_row(name, text)
+    console.print(table)
+
+
+def writable(folder: Path) -> None:
+    """Exit with a clear message unless files can be written into ``folder``."""
+    try:
+        probe = folder / ".writable"
+        results.write_whole(probe, lambda file: file.write(b""))
+        probe.unlink()
+    except OSError as error:
+        sys.exit(f"error: argument --out: cannot write to {folder} ({error.strerror})")
+
+
+def available(device: str) -> None:
+    """Exit with a clear message unless torch has the device."""
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        sys.exit(f"error: argument --device: {device} is not available ({str(error).splitlines()[0]})")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    start = time.perf_counter()
+    if options.verb == "list":
+        for name, figure in selected(options).items():
+            console.print(f"{name}: {figure.QUESTION} [tables: {', '.join(figure.TABLES)}]", markup=False)
+        return 0
+    if options.verb in ("all", "run", "draw"):
+        writable(options.out)
+    if options.verb in ("all", "run"):
+        available(options.device)
+        run(options)
+    answers = draw(options) if options.verb in ("all", "draw") else {}
+    problems = check(options) if options.verb in ("all", "check") else []
+    if options.verb != "check":
+        manifest(options, time.perf_counter() - start)
+    if answers:
+        report(options, answers)
+    for problem in problems:
+        console.print(problem, style="red")
+    if options.verb in ("all", "check") and not problems:
+        console.print("Every table is there and current.")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
