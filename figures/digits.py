@@ -39,7 +39,7 @@ def draw(tables: Tables) -> Figure:
     times, names = (list(dict.fromkeys(images[key])) for key in ("t", "image"))
     names.remove("target")
     figure = plt.figure(figsize=(style.TEXT_WIDTH, 5.6))
-    top, bottom = np.ravel(figure.subfigures(2, 1, height_ratios=[1.55, 1]))
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1.55, 1], squeeze=False)[:, 0]
     axes = top.subplots(len(names), len(times) + 1)
     for i, name in enumerate(names):
         for j, t in enumerate(times):

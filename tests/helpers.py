@@ -8,6 +8,10 @@ from toy_models import GaussianMixture
 EPS = torch.finfo(torch.float64).eps
 
 
+def f64(values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
 def randn(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 

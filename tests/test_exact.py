@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import EPS, central_difference, distance, every_path, rand, randn, random_covariance, random_rotation
+from helpers import EPS, central_difference, distance, every_path, f64, rand, randn, random_covariance, random_rotation
 from scipy.integrate import solve_ivp
 
 from analysis.paths import CondOT, Cosine, UserPath
@@ -18,15 +18,15 @@ def gaussian(path):
 
 def product(path):
     factors = [
-        (torch.tensor([0.3, 0.7]).double(), torch.tensor([-1.5, 1.0]).double(), torch.tensor([0.1, 0.4]).double()),
-        (torch.tensor([0.2, 0.5, 0.3]).double(), torch.tensor([-2.0, 0.2, 1.4]).double(), 0.2 + rand(3, seed=3)),
-        (torch.ones(1).double(), torch.tensor([0.5]).double(), torch.tensor([0.3]).double()),
+        (f64([0.3, 0.7]), f64([-1.5, 1.0]), f64([0.1, 0.4])),
+        (f64([0.2, 0.5, 0.3]), f64([-2.0, 0.2, 1.4]), 0.2 + rand(3, seed=3)),
+        (torch.ones(1).double(), f64([0.5]), f64([0.3])),
     ]
     return ProductMixtureFlow(factors, random_rotation(3, seed=4), path)
 
 
 def radial(path):
-    return RadialMixtureFlow(torch.tensor([0.2, 0.5, 0.3]).double(), torch.tensor([0.05, 0.6, 4.0]).double(), 3, path)
+    return RadialMixtureFlow(f64([0.2, 0.5, 0.3]), f64([0.05, 0.6, 4.0]), 3, path)
 
 
 FAMILIES = {"gaussian": gaussian, "product": product, "radial": radial}
@@ -97,7 +97,7 @@ def test_map_is_the_identity_at_time_one(build, name):
 @pytest.mark.parametrize("name", PATHS)
 def test_pullback_agrees_with_central_differences(build, name):
     path = PATHS[name]
-    t = torch.tensor([0.2, 0.4, 0.6, 0.8, 0.95]).double()
+    t = f64([0.2, 0.4, 0.6, 0.8, 0.95])
     scale = torch.hypot(path.alpha(t), path.sigma(t))[:, None]
     flow, x, v, w = build(path), scale * randn(5, 3, seed=11), randn(5, 3, seed=12), randn(5, 3, seed=13)
     pulled = flow.exact_endpoint_vjp(x, t)[1](w)

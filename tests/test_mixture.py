@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import EPS, central_difference, distance, every_path, randn, random_mixture, states
+from helpers import EPS, central_difference, distance, every_path, f64, randn, random_mixture, states
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
@@ -167,7 +167,7 @@ def test_predictions_at_the_ends_of_time_are_the_limits(name, t, key):
     mixture, path = random_mixture(3, 4), PATHS[name]
     flow = MixtureFlow(mixture, path)
     x = path.alpha(t) * mixture.sample(6, torch.Generator().manual_seed(0)) + path.sigma(t) * randn(6, 4)
-    rows = [naive(mixture, path, row, torch.tensor(t, dtype=torch.float64)) for row in x]
+    rows = [naive(mixture, path, row, f64(t)) for row in x]
     limit = {k: torch.stack([row[k] for row in rows]) for k in rows[0]}
     limit["source"] = -path.sigma(t) * limit["score"]
     # sigma' x0hat = -sigma sigma' score; on linear VP at t = 1, sigma sigma' = -alpha alpha' = -0.05.
@@ -181,7 +181,7 @@ def test_leading_axes_and_broadcast_times_agree_with_flat_evaluation():
     problem = Problem(3, 4, 10.0, "condot")
     flow, x = problem.flow, randn(2, 5, 4, seed=3)
     v = randn(2, 5, 4, seed=4)
-    for t in (torch.tensor([[0.3], [0.8]]).double(), torch.linspace(0.1, 0.9, 10).double().reshape(2, 5)):
+    for t in (f64([[0.3], [0.8]]), torch.linspace(0.1, 0.9, 10).double().reshape(2, 5)):
         readout = flow.path.readout("velocity", t)
         flat_t = t.expand(2, 5).reshape(-1)
         flat = flow.path.readout("velocity", flat_t)

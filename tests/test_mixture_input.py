@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import random_mixture
+from helpers import f64, random_mixture
 
 from analysis.paths import CondOT
 from toy_models import GaussianMixture, MixtureFlow
 
 GOOD = {
-    "weights": torch.tensor([0.25, 0.75]).double(),
+    "weights": f64([0.25, 0.75]),
     "means": torch.zeros(2, 3).double(),
     "covariances": torch.eye(3).double().repeat(2, 1, 1),
 }
@@ -48,8 +48,8 @@ def test_bad_parameters_are_refused(name, bad, message):
     [
         (torch.zeros(5, 4).double(), ValueError, r"x must have shape \(B, 3\)"),
         (torch.zeros(3).double(), ValueError, r"x must have shape \(B, \*event\)"),
-        (torch.tensor([[0.0, math.nan, 0.0]]).double(), ValueError, "x must be finite"),
-        (torch.tensor([[0.0, math.inf, 0.0]]).double(), ValueError, "x must be finite"),
+        (f64([[0.0, math.nan, 0.0]]), ValueError, "x must be finite"),
+        (f64([[0.0, math.inf, 0.0]]), ValueError, "x must be finite"),
         (torch.zeros(5, 3, dtype=torch.long), TypeError, "x must be a floating-point tensor"),
         (np.zeros((5, 3)), TypeError, "x must be a floating-point tensor"),
     ],

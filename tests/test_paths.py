@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from helpers import EPS, distance, every_path, random_mixture, states, user_path
+from helpers import EPS, distance, every_path, f64, random_mixture, states, user_path
 
 from analysis.paths import PREDICTIONS, AffinePath, Cosine, LinearVP, Polynomial, UserPath, VarianceExploding
 from toy_models import MixtureFlow
@@ -126,7 +126,7 @@ def test_dtype_follows_tensors_and_floats_are_float64(path):
 def test_conversions_agree_with_a_mixtures_own_predictions(name):
     path, mixture = PATHS[name], random_mixture(3, 5)
     flow = MixtureFlow(mixture, path)
-    t = torch.tensor([0.2, 0.35, 0.6, 0.9], dtype=torch.float64)
+    t = f64([0.2, 0.35, 0.6, 0.9])
     x = states(mixture, path, t, 4)
     for source in PREDICTIONS:
         for to in PREDICTIONS:
@@ -153,7 +153,7 @@ def test_noise_does_not_determine_the_target_at_time_zero(name, to):
 
 
 def test_conversion_names_the_offending_time_among_good_ones():
-    x, t = torch.ones(3, 2, dtype=torch.float64), torch.tensor([0.5, 1.0, 0.2], dtype=torch.float64)
+    x, t = torch.ones(3, 2, dtype=torch.float64), f64([0.5, 1.0, 0.2])
     with pytest.raises(ValueError, match=r"t in \[1\.0\]"):
         Cosine().convert(x, x, t, "target", "velocity")
 
@@ -161,7 +161,7 @@ def test_conversion_names_the_offending_time_among_good_ones():
 @pytest.mark.parametrize("t", [0.0, 1.0])
 @pytest.mark.parametrize("prediction", ["target", "source"])
 def test_a_prediction_determines_itself_at_both_ends(path, prediction, t):
-    value, x = torch.tensor([[1.0, -2.0, 3.0]]).double(), torch.ones(1, 3, dtype=torch.float64)
+    value, x = f64([[1.0, -2.0, 3.0]]), torch.ones(1, 3, dtype=torch.float64)
     assert distance(path.convert(value, x, t, prediction, prediction), value) <= 4 * EPS
 
 

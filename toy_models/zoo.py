@@ -78,10 +78,12 @@ def random_covariances(count: int, dim: int, condition: float, scale: float, gen
     return (covariances + covariances.mT) / 2
 
 
-def _mixture(path: AffinePath, count: int, dim: int, spread: float, condition: float, seed: int) -> MixtureFlow:
+def _mixture(
+    path: AffinePath, count: int, dim: int, spread: float, condition: float, seed: int, scale: float = 1.0
+) -> MixtureFlow:
     generator = torch.Generator().manual_seed(seed)
     means = spread * torch.randn(count, dim, dtype=torch.float64, generator=generator)
-    covariances = random_covariances(count, dim, condition, 1.0, generator)
+    covariances = random_covariances(count, dim, condition, scale, generator)
     weights = torch.rand(count, dtype=torch.float64, generator=generator) + 0.5
     return MixtureFlow(GaussianMixture(weights / weights.sum(), means, covariances), path)
 
@@ -97,7 +99,7 @@ def gaussian(path: AffinePath) -> Flow:
 @problem
 def separated(path: AffinePath) -> Flow:
     """Five tight modes far apart, d = 3: the responsibilities switch abruptly."""
-    return _mixture(path, count=5, dim=3, spread=5.0, condition=4.0, seed=2)
+    return _mixture(path, count=5, dim=3, spread=5.0, condition=4.0, seed=2, scale=0.25)
 
 
 @problem
