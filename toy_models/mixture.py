@@ -36,6 +36,21 @@ def check_weights(weights: Tensor, name: str = "weights") -> Tensor:
     return weights / weights.sum()
 
 
+def fold(x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Tensor, Readout]:
+    """Fold states (B, d) whose times and coefficients repeat in equal blocks into (blocks, n, d), times (blocks, 1).
+
+    What depends on time alone is then computed once per block. Anything else comes back as it is.
+    """
+    if t.ndim != 1 or x.ndim != 2 or t.shape[0] != x.shape[0]:
+        return x, t, readout
+    key = torch.stack([c.expand(t.shape) for c in (t, *readout)])
+    blocks = 1 + int((key[:, 1:] != key[:, :-1]).any(0).sum())
+    if len(x) % blocks or not bool(((cut := key.unflatten(1, (blocks, -1))) == cut[..., :1]).all()):
+        return x, t, readout
+    t, a, b = cut[..., :1].unbind()
+    return x.unflatten(0, (blocks, -1)), t, (a, b)
+
+
 class GaussianMixture:
     """A mixture of K full-covariance Gaussians in d dimensions, eigen-decomposed once, in float64.
 
@@ -122,20 +137,23 @@ class MixtureFlow(Flow):
 
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
         """Return the readout, (..., d)."""
-        r, _, v, _ = self._components(x, t, readout)
-        return self._back(r[..., None] * v)
+        return self.predict_vjp(x, t, readout)[0]
 
     def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
         """Return the readout and its pullback, which holds (..., K, d) intermediates."""
-        r, q, v, slope = self._components(x, t, readout)
+        shape = x.shape
+        x, t, (a, b) = fold(x, t, readout)
+        r, q, precision, gain = self._components(x, t, a, b)
+        v = torch.addcmul(self._coefficient(a) * self._means, gain, q)
         value = self._back(r[..., None] * v)
 
         def pull(w: Tensor) -> Tensor:
+            w = w.reshape(x.shape)
             rotated = self._rotate(w)
             spread = (rotated * v).sum(-1) - (w * value).sum(-1, keepdim=True)
-            return self._back(r[..., None] * (slope * rotated - spread[..., None] * q))
+            return self._back(r[..., None] * (gain * precision * rotated - spread[..., None] * q)).reshape(shape)
 
-        return value, pull
+        return value.reshape(shape), pull
 
     def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
         """Return the readout and J tangent; J is symmetric."""
@@ -151,21 +169,23 @@ class MixtureFlow(Flow):
         """Return Var[X_1 | X_t = x], (B, d, d): within components, plus the spread of their posterior means."""
         x, t = self.checked(x, t)
         one = torch.ones_like(t)
-        r, _, v, _ = self._components(x, t, (one, 0 * one))
-        sigma, variance = self._coefficient(self.path.sigma(t)), self._marginal_variances(t)
-        within = r[..., None] * sigma**2 * self._variances / variance
+        r, q, precision, gain = self._components(x, t, one, 0 * one)
+        within = r[..., None] * self._coefficient(self.path.sigma(t)) ** 2 * self._variances * precision
         basis = self._into.reshape(self.mixture.dim, *self._means.shape)
-        e = torch.einsum("ikj,bkj->bki", basis, v)
+        e = torch.einsum("ikj,bkj->bki", basis, self._means + gain * q)
         e = e - torch.einsum("bk,bki->bi", r, e)[:, None]
         spread = torch.einsum("bk,bki,bkj->bij", r, e, e)
         return torch.einsum("ikl,bkl,jkl->bij", basis, within, basis) + spread
 
     def divergence(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
         """Return the trace of the readout's Jacobian, (...)."""
-        r, q, v, slope = self._components(x, t, readout)
+        batch = x.shape[:-1]
+        x, t, (a, b) = fold(x, t, readout)
+        r, q, precision, gain = self._components(x, t, a, b)
+        v = torch.addcmul(self._coefficient(a) * self._means, gain, q)
         value, mean_q = self._back(r[..., None] * v), self._back(r[..., None] * q)
-        traces = slope.sum(-1) - (v * q).sum(-1)
-        return (r * traces).sum(-1) + (value * mean_q).sum(-1)
+        traces = (gain * precision).sum(-1) - (v * q).sum(-1)
+        return ((r * traces).sum(-1) + (value * mean_q).sum(-1)).reshape(batch)
 
     def _rotate(self, x: Tensor) -> Tensor:
         return (x @ self._into).unflatten(-1, self._means.shape)
@@ -180,17 +200,17 @@ class MixtureFlow(Flow):
         alpha, sigma = self._coefficient(self.path.alpha(t)), self._coefficient(self.path.sigma(t))
         return alpha**2 * self._variances + sigma**2
 
-    def _joint(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return log(w_k N_k) less the constant, (..., K), and q_k in its eigenbasis, (..., K, d)."""
+    def _joint(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log(w_k N_k) less the constant, (..., K), q_k and the eigenvalues of S_k^{-1}, (..., K, d)."""
         variance = self._marginal_variances(t)
+        precision = 1 / variance
         y = self._rotate(x) - self._coefficient(self.path.alpha(t)) * self._means
-        q = y / variance
-        return self._log_weights - ((y * q).sum(-1) + variance.log().sum(-1)) / 2, q
+        q = y * precision
+        return self._log_weights - ((y * q).sum(-1) + variance.log().sum(-1)) / 2, q, precision
 
-    def _components(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return responsibilities (..., K), and q_k, v_k, the diagonal of A_k in the eigenbases (..., K, d)."""
-        log_joint, q = self._joint(x, t)
-        a, b = self._coefficient(readout[0]), self._coefficient(readout[1])
+    def _components(self, x: Tensor, t: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return r_k (..., K), and q_k, S_k^{-1}, a alpha C_k + b sigma I in the eigenbases, (..., K, d)."""
+        log_joint, q, precision = self._joint(x, t)
         alpha, sigma = self._coefficient(self.path.alpha(t)), self._coefficient(self.path.sigma(t))
-        gain = a * alpha * self._variances + b * sigma
-        return log_joint.softmax(-1), q, a * self._means + gain * q, gain / self._marginal_variances(t)
+        gain = self._coefficient(a) * alpha * self._variances + self._coefficient(b) * sigma
+        return log_joint.softmax(-1), q, precision, gain

@@ -17,4 +17,4 @@ SETTINGS = (
 def cells(options: Options) -> list[Cell]:
     """Return the cell of error curves."""
     times = [0.1, 0.5, 0.9] if options.quick else [0.02, 0.05, *(k / 10 for k in range(1, 10)), 0.95, 0.98]
-    return [error_cell(options, "digits", "condot", times, 8 if options.quick else 48, SETTINGS)]
+    return [error_cell(options, "digits", "condot", times, 8 if options.quick else 24, SETTINGS)]

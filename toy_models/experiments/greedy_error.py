@@ -22,7 +22,7 @@ def cells(options: Options) -> list[Cell]:
             problem,
             path,
             ZOO_PATHS[path]().time_from_zeta(zeta).tolist(),
-            samples=16 if options.quick else 32,
+            samples=12 if options.quick else 24,
             settings=[Setting.of("greedy")],
         )
         for problem in problems
