@@ -8,16 +8,19 @@ Everything a flow can predict is a *readout* :math:`a\,\hat x_1 + b\,\hat x_0` o
 :math:`\hat x_1 = E[X_1 | X_t = x]` and the source prediction :math:`\hat x_0 = (x - \alpha \hat x_1)/\sigma`:
 target (1, 0), source (0, 1), velocity (alpha', sigma'), score (0, -1/sigma), and a DDIM step to s is the readout
 (alpha_s, sigma_s). Since :math:`x = \alpha\hat x_1 + \sigma\hat x_0` is known, one readout determines every other.
+As :math:`\hat x_0 = -\sigma \nabla\log p_t`, the second term is also c times minus the score, with c = b sigma: that
+is finite where b is not, such as the velocity of linear VP and the score itself at t = 1.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from analysis import checks
 
-Readout = tuple[Tensor, Tensor]
 PREDICTIONS = ("velocity", "target", "source", "score")
 
 
@@ -25,6 +28,14 @@ def expand(coefficient: Tensor, x: Tensor) -> Tensor:
     """Append event axes to a coefficient of shape () or (B,), and give it the dtype of ``x``."""
     shape = coefficient.shape + (1,) * (x.ndim - coefficient.ndim if coefficient.ndim else 0)
     return coefficient.reshape(shape).to(x.dtype)
+
+
+class Readout(NamedTuple):
+    """Coefficients of the target prediction (a), the source prediction (b), and c = b sigma; each () or (B,)."""
+
+    target: Tensor
+    source: Tensor
+    score: Tensor
 
 
 class AffinePath:
@@ -49,6 +60,10 @@ class AffinePath:
     def d_sigma(self, t: Tensor | float) -> Tensor:
         """Return the time derivative of sigma; infinite where the limit is (linear VP at t = 1)."""
         return self._d_sigma(self._time(t))
+
+    def sigma_d_sigma(self, t: Tensor | float) -> Tensor:
+        """Return sigma times its derivative, finite where the product's limit is."""
+        return self._sigma_d_sigma(self._time(t))
 
     def gamma(self, t: Tensor | float) -> Tensor:
         """Return alpha/sigma."""
@@ -78,15 +93,19 @@ class AffinePath:
         return self.time_from_zeta(torch.exp(-torch.as_tensor(log_snr, dtype=torch.float64)))
 
     def readout(self, prediction: str, t: Tensor | float) -> Readout:
-        """Return the coefficients (a, b) of a prediction named in ``PREDICTIONS`` at time t."""
+        """Return the coefficients of a prediction named in ``PREDICTIONS`` at time t."""
         checks.known("prediction", prediction, PREDICTIONS)
         t = self._time(t)
         one, zero = torch.ones_like(t), torch.zeros_like(t)
         if prediction == "velocity":
-            return self._d_alpha(t), self._d_sigma(t)
+            return Readout(self._d_alpha(t), self._d_sigma(t), self._sigma_d_sigma(t))
         if prediction == "score":
-            return zero, -1 / self._sigma(t)
-        return (one, zero) if prediction == "target" else (zero, one)
+            return Readout(zero, -1 / self._sigma(t), -one)
+        return Readout(one, zero, zero) if prediction == "target" else Readout(zero, one, self._sigma(t))
+
+    def combination(self, target: Tensor, source: Tensor, t: Tensor) -> Readout:
+        """Return the readout target * x1hat + source * x0hat at time t, for finite coefficients."""
+        return Readout(target, source, source * self._sigma(t))
 
     def convert(self, value: Tensor, x: Tensor, t: Tensor | float, source: str, to: str) -> Tensor:
         """Convert a prediction ``value`` (B, *event) at state ``x`` and time ``t`` between two named predictions.
@@ -94,19 +113,30 @@ class AffinePath:
         Raises ``ValueError`` where ``value`` does not determine the wanted prediction, such as the velocity from
         the target at t = 1, which is 0/0.
         """
-        t = self._time(t)
+        t = checks.time(t, x.shape[:1], x.device)
         have, want = self.readout(source, t), self.readout(to, t)
+        if source == to:
+            return value
         if source == "score":  # the score is infinite at sigma = 0, the source prediction is not
             value, have = -expand(self._sigma(t), x) * value, self.readout("source", t)
         on_value, on_x = self.change_readout(t, have, want)
         return expand(on_value, x) * value + expand(on_x, x) * x
 
     def change_readout(self, t: Tensor, have: Readout, want: Readout) -> tuple[Tensor, Tensor]:
-        """Return (p, q) with ``want = p * have + q * x``, by Cramer's rule on the readout and the state."""
+        """Return (p, q) with ``want = p * have + q * x``, by Cramer's rule on the readout and the state.
+
+        Where sigma = 0 the state alone gives the target, where alpha = 0 the source. Raises ``ValueError`` where
+        neither that nor ``have`` determines ``want``.
+        """
         alpha, sigma = self._alpha(t), self._sigma(t)
-        determinant = have[0] * sigma - have[1] * alpha
-        on_value = (want[0] * sigma - want[1] * alpha) / determinant
-        on_x = (want[1] * have[0] - want[0] * have[1]) / determinant
+        determinant = have.target * sigma - have.source * alpha
+        on_value = (want.target * sigma - want.source * alpha) / determinant
+        on_x = (want.source * have.target - want.target * have.source) / determinant
+        same = (have.target == want.target) & (have.source == want.source)
+        on_value, on_x = torch.where(same, 1.0, on_value), torch.where(same, 0.0, on_x)
+        for weight, other, scale in ((want.target, want.source, alpha), (want.source, want.target, sigma)):
+            alone = ~same & (scale != 0) & (other == 0) & (alpha * sigma == 0)
+            on_value, on_x = torch.where(alone, 0.0, on_value), torch.where(alone, weight / scale, on_x)
         if not bool((torch.isfinite(on_value) & torch.isfinite(on_x)).all()):
             raise ValueError(
                 "t must lie where this prediction determines the other one: their ratio is 0/0 or infinite at "
@@ -118,6 +148,9 @@ class AffinePath:
     def _time(t: Tensor | float) -> Tensor:
         t = t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
         return checks.time(t, tuple(t.shape), t.device).to(t.dtype)
+
+    def _sigma_d_sigma(self, t: Tensor) -> Tensor:
+        return self._sigma(t) * self._d_sigma(t)
 
     def _alpha(self, t: Tensor) -> Tensor:
         raise TypeError(f"{type(self).__name__} must define _alpha, _sigma, _d_alpha, _d_sigma, _time_from_zeta")

@@ -30,11 +30,12 @@ class Flow(ABC):
     Attributes
     ----------
     path : the affine path
-    event_shape : the shape of one sample, or ``None`` where any shape is accepted
+    event_shape, dtype : those of one sample, or ``None`` where any is accepted
     """
 
     path: AffinePath
     event_shape: tuple[int, ...] | None = None
+    dtype: torch.dtype | None = None
 
     @abstractmethod
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
@@ -79,6 +80,8 @@ class Flow(ABC):
     def checked(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """Return x and t as the methods above take them, or raise ``ValueError``."""
         x = checks.state(x, self.event_shape)
+        if self.dtype not in (None, x.dtype):
+            raise ValueError(f"x must have the flow's dtype, {self.dtype}, got {x.dtype}")
         return x, checks.time(t, (x.shape[0],), x.device)
 
 
@@ -116,6 +119,8 @@ class PredictionFlow(Flow):
                 f"function must return a tensor like x, {tuple(x.shape)} {x.dtype} on {x.device}; "
                 f"got {tuple(value.shape)} {value.dtype} on {value.device}"
             )
+        if x.requires_grad and not value.requires_grad:
+            raise ValueError("function must be differentiable: its output does not depend on x through autograd")
         if self.prediction == "score":
             value = -expand(self.path.sigma(t), x) * value
         have = self.path.readout("source" if self.prediction == "score" else self.prediction, t)
@@ -132,8 +137,6 @@ class PredictionFlow(Flow):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             value = self._readout(x, t, readout)
-        if not value.requires_grad:
-            raise ValueError("function must be differentiable: its output does not depend on x through autograd")
         return value.detach(), lambda v: torch.autograd.grad(value, x, v, retain_graph=True)[0]
 
     def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:

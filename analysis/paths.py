@@ -105,10 +105,14 @@ class LinearVP(AffinePath):
     def _d_sigma(self, t: Tensor) -> Tensor:
         return -self._alpha(t) * self._d_alpha(t) / self._sigma(t)
 
+    def _sigma_d_sigma(self, t: Tensor) -> Tensor:
+        return -self._alpha(t) * self._d_alpha(t)  # alpha^2 + sigma^2 = 1
+
     def _time_from_zeta(self, zeta: Tensor) -> Tensor:
-        c = torch.log1p(zeta.square()) / 2  # = -log alpha, a quadratic in v = 1 - t
+        farthest = -self._log_alpha(torch.zeros_like(zeta))
+        c = (torch.log1p(zeta.square()) / 2).minimum(farthest)  # = -log alpha, a quadratic in v = 1 - t
         b = self.beta_min / 2
-        return 1 - (2 * c / (b + (b * b + (self.beta_max - self.beta_min) * c).sqrt())).nan_to_num(posinf=1.0)
+        return 1 - 2 * c / (b + (b * b + (self.beta_max - self.beta_min) * c).sqrt())
 
 
 @dataclass(frozen=True)
@@ -182,14 +186,13 @@ class UserPath(AffinePath):
 
     def __post_init__(self) -> None:
         t = torch.linspace(0, 1, 257, dtype=torch.float64)
-        alpha, sigma = (
-            checks.finite("user_alpha", self._alpha(t)),
-            checks.finite("user_sigma", self._sigma(t)),
-        )
-        angle = torch.atan2(sigma, alpha)
-        if alpha.shape != t.shape or sigma.shape != t.shape or bool((alpha < 0).any() | (sigma < 0).any()):
-            raise ValueError("user_alpha and user_sigma must be elementwise and non-negative on [0, 1]")
-        if not bool((angle.diff() < 0).all()):
+        values = {"user_alpha": self._alpha(t), "user_sigma": self._sigma(t)}
+        for name, value in values.items():
+            if not isinstance(value, Tensor) or value.shape != t.shape:
+                raise ValueError(f"{name} must be elementwise: a tensor of times in, one of the same shape out")
+            if bool((checks.finite(name, value) < 0).any()):
+                raise ValueError(f"{name} must be non-negative on [0, 1]")
+        if not bool((torch.atan2(values["user_sigma"], values["user_alpha"]).diff() < 0).all()):
             raise ValueError("user_alpha and user_sigma must make sigma/alpha strictly decreasing on [0, 1]")
 
     def _alpha(self, t: Tensor) -> Tensor:
@@ -209,10 +212,14 @@ class UserPath(AffinePath):
             times = torch.as_tensor(t, dtype=torch.float64)
             return torch.atan2(self._sigma(times), self._alpha(times)).numpy() - angle
 
-        ends = torch.atan2(self.sigma(torch.tensor([1.0, 0.0])), self.alpha(torch.tensor([1.0, 0.0]))).double()
-        angle = torch.atan(zeta).clamp(*ends.tolist()).cpu().numpy()
-        root = elementwise.find_root(excess, (np.zeros_like(angle), np.ones_like(angle)), args=(angle,))
-        return torch.as_tensor(root.x, dtype=torch.float64).reshape(zeta.shape).to(zeta.device)
+        ends = torch.tensor([1.0, 0.0], dtype=torch.float64)
+        low, high = torch.atan2(self._sigma(ends), self._alpha(ends)).tolist()
+        angle = torch.atan(zeta).cpu()
+        inside = angle.clamp(low, high).numpy()
+        root = elementwise.find_root(excess, (np.zeros_like(inside), np.ones_like(inside)), args=(inside,))
+        t = torch.as_tensor(root.x, dtype=torch.float64).reshape(zeta.shape)
+        # The root is only as good as the slope of zeta; at the ends the answer is known.
+        return torch.where(angle <= low, 1.0, torch.where(angle >= high, 0.0, t)).to(zeta.device)
 
 
 PATHS: dict[str, Callable[[], AffinePath]] = {

@@ -168,6 +168,15 @@ def test_with_path_keeps_the_distribution(family):
     assert distance(other.log_prob(x, 0.3), FAMILIES[family](Cosine()).log_prob(x, 0.3)) <= 64 * EPS
 
 
+def test_float32_copy_of_a_product_can_do_what_the_original_can():
+    low, x = product(CondOT()).to(torch.float32, "cpu"), randn(5, 3, seed=21)
+    precision = 500 * torch.finfo(torch.float32).eps
+    assert distance(low.velocity(x.float(), 0.3), product(CondOT()).velocity(x, 0.3)) <= precision
+    moved = low.with_path(Cosine())
+    assert distance(moved.velocity(x.float(), 0.3), product(Cosine()).velocity(x, 0.3)) <= precision
+    assert distance(low.mixture().means, product(CondOT()).mixture().means) <= precision
+
+
 GOOD = [(torch.ones(2) / 2, torch.zeros(2), torch.ones(2)), (torch.ones(1), torch.zeros(1), torch.ones(1))]
 BAD_FACTORS = {
     r"factors\[1\] weights must be": (torch.tensor([0.4, 0.4]), torch.zeros(2), torch.ones(2)),

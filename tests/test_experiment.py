@@ -55,7 +55,7 @@ def test_states_at_different_times_share_data_and_noise():
 
 
 def test_a_setting_that_cannot_run_is_a_row_with_its_reason():
-    table = measure_cell(cell(path="vp_linear", settings=[Setting.of("end_to_end", solver="heun", steps=2)]))
+    table = measure_cell(cell(settings=[Setting.of("end_to_end", solver="heun_gamma", steps=2)]))
     assert len(table) == 1
     assert "infinite" in table["status"].item()
     assert table["failed"].item() == 5

@@ -11,8 +11,30 @@ from analysis.solvers import SOLVERS
 from toy_models import MixtureFlow
 
 EVERY_PATH = every_path()
+CORE = {"euler", "midpoint", "heun", "rk4", "ddim"}
 LOSS = losses.HalfSquaredResidual(randn(2, 3, seed=50), f64([0.5, -1.0]), noise=0.7)
 TIMES = {"shared": 0.4, "per sample": f64([0.1, 0.3, 0.5, 0.7, 0.8])}
+
+
+def reaches_one(solver):
+    """Whether a solver's coefficients are finite in a step that ends at t = 1: some coordinates are infinite there."""
+    try:
+        solvers.plan(solver, CondOT(), solvers.uniform_grid(f64(0.4), f64(1.0), 2))
+    except ValueError:
+        return False
+    return True
+
+
+ENDING = [name for name in SOLVERS if reaches_one(name)]
+
+
+def test_the_solvers_in_t_and_ddim_reach_time_one_and_others_say_why_not():
+    assert set(ENDING) >= CORE
+    flow, x = problem(CondOT())
+    for solver in set(SOLVERS) - set(ENDING):
+        with pytest.raises(ValueError, match=f"'{solver}' has infinite coefficients.*t = 1; use ddim"):
+            gradients.end_to_end(flow, LOSS, x, 0.4, steps=2, solver=solver)
+        assert not gradients.lookahead(flow, LOSS, x, 0.4, steps=2, horizon=0.99, solver=solver).failed.any()
 
 
 @pytest.fixture(params=TIMES)
@@ -57,7 +79,7 @@ def test_greedy_is_the_gradient_of_the_loss_of_the_target(name, t):
     assert distance(gradients.greedy(flow, LOSS, x, t).gradient, expected) <= 1e-12
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", ENDING)
 @pytest.mark.parametrize(
     "path", [CondOT(), Cosine(), EVERY_PATH["ve"], EVERY_PATH["user"]], ids=lambda p: type(p).__name__
 )
@@ -67,13 +89,6 @@ def test_end_to_end_is_autograd_through_the_same_solver(solver, path, t):
     gradient, endpoint = through_autograd(flow, x, t, 7, solver)
     assert torch.equal(estimate.endpoint, endpoint)
     assert distance(estimate.gradient, gradient) <= 1e-12
-
-
-@pytest.mark.parametrize("solver", ["euler", "midpoint", "ddim"])
-def test_end_to_end_on_linear_vp_is_autograd_through_the_same_solver(solver, t):
-    flow, x = problem(EVERY_PATH["vp_linear"], t)
-    estimate = gradients.end_to_end(flow, LOSS, x, t, steps=7, solver=solver)
-    assert distance(estimate.gradient, through_autograd(flow, x, t, 7, solver)[0]) <= 1e-12
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -88,7 +103,7 @@ def test_lookahead_is_autograd_through_solver_and_projection(solver, horizon, t)
     assert distance(estimate.gradient, expected) <= 1e-12
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", ENDING)
 def test_lookahead_has_greedy_and_end_to_end_at_its_ends(solver, t):
     flow, x = problem(CondOT(), t)
     greedy = gradients.greedy(flow, LOSS, x, t)
@@ -97,13 +112,14 @@ def test_lookahead_has_greedy_and_end_to_end_at_its_ends(solver, t):
         assert torch.equal(
             gradients.lookahead(flow, LOSS, x, t, steps=3, solver=solver, **options).gradient, greedy.gradient
         )
-    for options in ({"horizon": 1.0}, {"horizon": torch.ones(5).double()}):
-        found = gradients.lookahead(flow, LOSS, x, t, steps=3, solver=solver, **options)
-        assert torch.equal(found.gradient, whole.gradient)
-        assert torch.equal(found.endpoint, whole.endpoint)
+    found = gradients.lookahead(flow, LOSS, x, t, steps=3, solver=solver, horizon=1.0)
+    assert torch.equal(found.gradient, whole.gradient)
+    assert torch.equal(found.endpoint, whole.endpoint)
+    found = gradients.lookahead(flow, LOSS, x, t, steps=3, solver=solver, horizon=torch.ones(5, dtype=torch.float64))
+    assert distance(found.gradient, whole.gradient) <= 64 * EPS  # the same numbers, summed in another order
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", ENDING)
 def test_per_sample_horizons_and_times_agree_with_one_by_one(solver):
     t, horizon = TIMES["per sample"], f64([0.1, 0.6, 1.0, 0.9, 1.0])
     flow, x = problem(CondOT(), t)
@@ -126,7 +142,7 @@ def test_horizon_fraction_is_a_share_of_the_remaining_time(t):
     )
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", ENDING)
 def test_gradient_of_the_discrete_map_agrees_with_central_differences(solver, t):
     flow, x = problem(CondOT(), t)
     v, options = randn(5, 3, seed=51), {"steps": 4, "solver": solver}
@@ -147,7 +163,7 @@ def test_gradient_of_the_discrete_map_agrees_with_central_differences(solver, t)
 def test_a_module_of_the_same_formulas_gives_the_same_gradients(make, prediction, path, t):
     flow, x = problem(path, t)
     learned = make(FromFormulas(flow, prediction), path)
-    for solver in SOLVERS if prediction == "velocity" else ["ddim", "euler", "midpoint"]:
+    for solver in ENDING if prediction == "velocity" else ["ddim", "euler", "midpoint"]:
         for call, options in (
             (gradients.end_to_end, {"steps": 4, "solver": solver}),
             (gradients.lookahead, {"steps": 2, "solver": solver, "horizon": 0.9}),

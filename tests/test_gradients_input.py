@@ -8,7 +8,8 @@ from helpers import distance, f64, randn, random_mixture
 from analysis import cost, gradients, losses
 from analysis.flow import PredictionFlow, from_denoiser, from_velocity
 from analysis.gradients import ESTIMATORS, register
-from analysis.paths import CondOT, Cosine, LinearVP
+from analysis.paths import CondOT, Cosine
+from analysis.solvers import SOLVERS
 from toy_models import MixtureFlow
 
 LOSS = losses.HalfSquaredDistance(f64([1.0, -0.5, 0.3]))
@@ -105,7 +106,7 @@ def test_steps_below_one_are_refused(flow, steps):
         ({"horizon_fraction": 1.5}, "horizon_fraction must lie in"),
         ({"horizon_fraction": 0.5, "horizon": 0.5}, "horizon or horizon_fraction must be given, and not both"),
         ({}, "horizon or horizon_fraction must be given"),
-        ({"horizon": 0.9, "solver": "ode45"}, "solver must be one of ddim, euler, heun, midpoint, rk4; got 'ode45'"),
+        ({"horizon": 0.9, "solver": "ode45"}, r"solver must be one of .*ddim, .*rk4.*; got 'ode45'"),
     ],
 )
 def test_bad_options_are_refused(flow, options, message):
@@ -114,16 +115,8 @@ def test_bad_options_are_refused(flow, options, message):
 
 
 def test_unknown_solver_lists_the_known_ones(flow):
-    with pytest.raises(ValueError, match="solver must be one of ddim, euler, heun, midpoint, rk4; got 'dopri'"):
+    with pytest.raises(ValueError, match=f"solver must be one of {', '.join(sorted(SOLVERS))}; got 'dopri'"):
         gradients.end_to_end(flow, LOSS, X, 0.4, steps=2, solver="dopri")
-
-
-@pytest.mark.parametrize("solver", ["heun", "rk4"])
-def test_a_stage_where_the_velocity_is_infinite_is_refused(solver):
-    flow = MixtureFlow(random_mixture(3, 3), LinearVP())
-    with pytest.raises(ValueError, match=f"'{solver}' evaluates the velocity at t = 1, where it is infinite"):
-        gradients.end_to_end(flow, LOSS, X, 0.4, steps=2, solver=solver)
-    assert not gradients.lookahead(flow, LOSS, X, 0.4, steps=2, horizon=0.99, solver=solver).failed.any()
 
 
 CALLS = {

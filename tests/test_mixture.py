@@ -68,7 +68,7 @@ def column(value):
 
 
 def readouts(path, t):
-    return [*(path.readout(name, t) for name in PREDICTIONS), (0.7 + t, -1.3 * t)]
+    return [*(path.readout(name, t) for name in PREDICTIONS), path.combination(0.7 + t, -1.3 * t, t)]
 
 
 def jacobian(flow, x, t, readout):
@@ -121,10 +121,12 @@ def test_products_with_the_jacobian_agree_with_autograd(problem):
         full = jacobian(flow, x, t, readout)
         value, pull = flow.predict_vjp(x, t, readout)
         assert torch.equal(value, flow.predict(x, t, readout))
-        assert distance(pull(v), torch.einsum("bij,bi->bj", full, v)) <= problem.tolerance
+        # A velocity may have a vanishing Jacobian, whose product is round-off of v itself.
+        size = max(1.0, float(full.abs().max())) * float(v.abs().max())
+        assert (pull(v) - torch.einsum("bij,bi->bj", full, v)).abs().max() <= problem.tolerance * size
         value, out = flow.predict_jvp(x, t, readout, v)
         assert torch.equal(value, flow.predict(x, t, readout))
-        assert distance(out, torch.einsum("bij,bj->bi", full, v)) <= problem.tolerance
+        assert (out - torch.einsum("bij,bj->bi", full, v)).abs().max() <= problem.tolerance * size
         trace, terms = full.diagonal(dim1=1, dim2=2).sum(1), full.diagonal(dim1=1, dim2=2).abs().sum(1)
         assert (flow.divergence(x, t, readout) - trace).abs().max() <= problem.tolerance * max(1, float(terms.max()))
 

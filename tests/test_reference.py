@@ -162,8 +162,7 @@ def point_masses(path):
     return denoiser
 
 
-@pytest.mark.parametrize("path", [CondOT(), Cosine(), LinearVP()], ids=lambda p: type(p).__name__)
-@pytest.mark.parametrize("t_max", [1.0, 0.999])
+@pytest.mark.parametrize(("path", "t_max"), [(CondOT(), 1.0), (Cosine(), 1.0), (LinearVP(), 1.0), (CondOT(), 0.999)])
 def test_point_masses_are_refused(path, t_max):
     # Their flow map is constant near each point: the ideal gradient is zero, and any other answer depends on t_max.
     flow = from_denoiser(point_masses(path), path, t_max=t_max)
@@ -205,7 +204,10 @@ def test_a_float64_network_converges_to_finite_differences_of_a_fine_solve():
 
 def test_a_float32_network_is_bounded_honestly():
     network = Network(torch.float32)
-    x = randn(5, 3, seed=14).float()
+    with torch.no_grad():
+        for i, p in enumerate(network.parameters()):
+            p.copy_(0.7 * randn(*p.shape, seed=i))
+    x = randn(60, 3, seed=14).float()
     low = ideal_gradient(from_velocity(network, CondOT()), LOSS, x, 0.4, tolerance=1e-6, max_error=1e-4)
     high = ideal_gradient(from_velocity(network.double(), CondOT()), LOSS, x.double(), 0.4)
     assert (low.tier, low.gradient.dtype) == ("converged", torch.float32)

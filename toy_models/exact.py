@@ -89,7 +89,7 @@ class ProductMixtureFlow(ExactMap, Flow):
         self._log_weights, self._means, self._variances = (
             torch.stack(p).to(device, dtype) for p in zip(*padded, strict=True)
         )
-        self.rotation = self.rotation.to(device, dtype)
+        self._given, self.rotation = self.rotation, self.rotation.to(device, dtype)
 
     @staticmethod
     def _padded(i: int, weights: Tensor, means: Tensor, variances: Tensor, width: int) -> list[Tensor]:
@@ -104,14 +104,16 @@ class ProductMixtureFlow(ExactMap, Flow):
 
     def with_path(self, path: AffinePath) -> Flow:
         """Return the flow of the same distribution along another path."""
-        return ProductMixtureFlow(self.factors, self.rotation.double(), path, self.dtype, self.device)
+        return ProductMixtureFlow(self.factors, self._given, path, self.dtype, self.device)
 
     def to(self, dtype: torch.dtype, device: str) -> ProductMixtureFlow:
         """Return the flow in another dtype or on another device; the exact map wants float64 on the CPU."""
-        return ProductMixtureFlow(self.factors, self.rotation.double().cpu(), self.path, dtype, device)
+        return ProductMixtureFlow(self.factors, self._given, self.path, dtype, device)
 
     def mixture(self) -> GaussianMixture:
-        """Return the distribution as a mixture of prod K_i Gaussians."""
+        """Return the distribution as a mixture of prod K_i Gaussians, in float64."""
+        if (self.dtype, self.device) != (torch.float64, "cpu"):
+            return self.to(torch.float64, "cpu").mixture()
         index = torch.cartesian_prod(*[torch.arange(len(torch.as_tensor(f[0]))) for f in self.factors])
         index = index.reshape(-1, len(self.factors)).T
         w, m, v = (torch.gather(p, 1, index).T for p in (self._log_weights, self._means, self._variances))
@@ -181,8 +183,8 @@ class ProductMixtureFlow(ExactMap, Flow):
     def _axes(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Tensor]:
         """Return the readout and its derivative along each axis of z, (..., d)."""
         log_joint, q, variance = self._joint(x, t)
-        a, b, alpha, sigma = map(self._coefficient, (*readout, self.path.alpha(t), self.path.sigma(t)))
-        r, gain = log_joint.softmax(-1), a * alpha * self._variances + b * sigma
+        a, c, alpha = map(self._coefficient, (readout.target, readout.score, self.path.alpha(t)))
+        r, gain = log_joint.softmax(-1), a * alpha * self._variances + c
         v = a * self._means + gain * q
         value = (r * v).sum(-1, keepdim=True)
         return value[..., 0], (r * (gain / variance - (v - value) * q)).sum(-1)
@@ -202,11 +204,13 @@ class RadialMixtureFlow(ExactMap, MixtureFlow):
     def exact_endpoint_vjp(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Pullback]:
         """Return Phi_{t,1}(x) and its pullback, by matching the distribution functions of the radius."""
         x, t = self.checked(x, t)
-        r = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        largest = x.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)  # else squares underflow
+        size = torch.linalg.vector_norm(x / largest, dim=-1, keepdim=True)
+        r, direction = largest * size, x / largest / size.clamp_min(1.0)
         start, end = (self._scales(s, len(x)) for s in (t, torch.ones_like(t)))
         # Below this radius the map is linear to round-off (it is odd in r), and the direction may be undefined.
         floor = 1e-9 * torch.from_numpy(start[1]).amin(-1, keepdim=True)
-        direction, safe = x / r.clamp_min(torch.finfo(x.dtype).tiny), torch.maximum(r, floor)
+        safe = torch.maximum(r, floor)
         log_ratio, log_slope = quantile.match_radii(safe.numpy()[:, 0], start, end, self.mixture.dim)
         ratio, slope = (torch.from_numpy(p).exp()[:, None] for p in (log_ratio, log_slope))
         return (

@@ -1,17 +1,20 @@
 r"""Gaussian mixtures and the flows they induce, in closed form.
 
 :math:`p_1 = \sum_k w_k N(\mu_k, C_k)`, :math:`C_k = U_k \mathrm{diag}(\lambda_k) U_k^T`. Along an affine path
-:math:`p_t = \sum_k w_k N(\alpha\mu_k, S_k)` with :math:`S_k = \alpha^2 C_k + \sigma^2 I`. In the eigenbasis of each
-component, with :math:`q_k = S_k^{-1}(x - \alpha\mu_k)` and responsibilities :math:`r_k`,
+:math:`p_t = \sum_k w_k N(\alpha\mu_k, S_k)` with :math:`S_k = \alpha^2 C_k + \sigma^2 I`. With
+:math:`q_k = S_k^{-1}(x - \alpha\mu_k)` and responsibilities :math:`r_k`, a readout
+:math:`a\,\hat x_1 - c \nabla\log p_t` is
 
 .. math::
-    e_k = \mu_k + \alpha C_k q_k, \quad \epsilon_k = \sigma q_k, \quad v_k = a e_k + b \epsilon_k, \quad
-    u = \sum_k r_k v_k, \quad
-    Du = \sum_k r_k (a \alpha C_k + b \sigma I) S_k^{-1} - \sum_k r_k (v_k - u)(q_k - \bar q)^T
+    u = \sum_k r_k v_k, \quad v_k = a\mu_k + (a\alpha C_k + cI) q_k, \quad
+    Du = \sum_k r_k (a \alpha C_k + c I) S_k^{-1} - \sum_k r_k (v_k - u)(q_k - \bar q)^T :
 
-for any readout (a, b): no division by alpha or sigma. Every such Du is symmetric, being a combination of Hessians of
-log p_t and the identity, so one product serves as vector-Jacobian and Jacobian-vector product: it costs two rotations.
+no division by alpha or sigma. Every such Du is symmetric, being a combination of Hessians of log p_t and the identity,
+so one product serves as vector-Jacobian and Jacobian-vector product: it costs two rotations.
 Source: Bayes' rule for Gaussian mixtures; the derivative of the responsibilities is r_k (qbar - q_k).
+
+In memory a component lives in its eigenbasis, whitened, :math:`y_k = S_k^{-1/2}(x - \alpha\mu_k)`; diagonal factors
+are multiplied into the bases where few of them serve many states, which saves passes over (..., K, d) arrays.
 """
 
 from __future__ import annotations
@@ -36,19 +39,29 @@ def check_weights(weights: Tensor, name: str = "weights") -> Tensor:
     return weights / weights.sum()
 
 
-def fold(x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Tensor, Readout]:
-    """Fold states (B, d) whose times and coefficients repeat in equal blocks into (blocks, n, d), times (blocks, 1).
+def fold(x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return x, t, a, c with states (B, d) folded to (blocks, n, d), the rest to (blocks, 1), where blocks repeat.
 
     What depends on time alone is then computed once per block. Anything else comes back as it is.
     """
+    parts = (t, readout.target, readout.score)
     if t.ndim != 1 or x.ndim != 2 or t.shape[0] != x.shape[0]:
-        return x, t, readout
-    key = torch.stack([c.expand(t.shape) for c in (t, *readout)])
+        return x, *parts
+    key = torch.stack([c.expand(t.shape) for c in parts])
     blocks = 1 + int((key[:, 1:] != key[:, :-1]).any(0).sum())
     if len(x) % blocks or not bool(((cut := key.unflatten(1, (blocks, -1))) == cut[..., :1]).all()):
-        return x, t, readout
-    t, a, b = cut[..., :1].unbind()
-    return x.unflatten(0, (blocks, -1)), t, (a, b)
+        return x, *parts
+    return x.unflatten(0, (blocks, -1)), *cut[..., :1].unbind()
+
+
+def _column(coefficient: Tensor) -> Tensor:
+    return coefficient[..., None] if coefficient.ndim else coefficient
+
+
+def _few(scale: Tensor, x: Tensor) -> bool:
+    """Say whether to scale the bases and not what they rotate: few scales (..., K, d), many rows of x."""
+    shared = scale.ndim == 2 or scale.shape[-3] == 1
+    return shared and scale.shape[:-2].numel() * x.shape[-1] <= x.shape[:-1].numel()
 
 
 class GaussianMixture:
@@ -104,6 +117,12 @@ class GaussianMixture:
         """Return the log-density (B,) at x (B, d), in nats."""
         return MixtureFlow(self, CondOT()).log_prob(x, 1.0)
 
+    def condition(self, A: Tensor, y: Tensor, noise_covariance: Tensor) -> GaussianMixture:
+        """Return the posterior of X_1 given y = A X_1 + N(0, noise_covariance), as ``toy_models.posterior`` says."""
+        from toy_models.posterior import condition
+
+        return condition(self, A, y, noise_covariance)
+
 
 class MixtureFlow(Flow):
     """The flow of a Gaussian mixture along an affine path.
@@ -125,7 +144,7 @@ class MixtureFlow(Flow):
         means = torch.einsum("kij,ki->kj", basis, mixture.means)
         self._into = basis.permute(1, 0, 2).reshape(d, k * d).to(device, dtype)  # x @ _into rotates into all bases
         self._means, self._variances = means.to(device, dtype), mixture.eigenvalues.to(device, dtype)
-        self._log_weights = mixture.weights.log().to(device, dtype)
+        self._log_weights, self._centres = mixture.weights.log().to(device, dtype), mixture.means.to(device, dtype)
 
     def with_path(self, path: AffinePath) -> Flow:
         """Return the flow of the same mixture along another path."""
@@ -142,16 +161,16 @@ class MixtureFlow(Flow):
     def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
         """Return the readout and its pullback, which holds (..., K, d) intermediates."""
         shape = x.shape
-        x, t, (a, b) = fold(x, t, readout)
-        r, q, precision, gain = self._components(x, t, a, b)
-        v = torch.addcmul(self._coefficient(a) * self._means, gain, q)
-        value = self._back(r[..., None] * v)
+        x, t, a, c = fold(x, t, readout)
+        r, y, root, gain = self._components(x, t, a, c)
+        value = self._mean(r, y, a, gain)
 
         def pull(w: Tensor) -> Tensor:
             w = w.reshape(x.shape)
-            rotated = self._rotate(w)
-            spread = (rotated * v).sum(-1) - (w * value).sum(-1, keepdim=True)
-            return self._back(r[..., None] * (gain * precision * rotated - spread[..., None] * q)).reshape(shape)
+            rotated = self._rotate(w, gain)
+            along = (rotated * y).sum(-1) + _column(a).to(r) * (w @ self._centres.T)
+            spread = (along - (w * value).sum(-1, keepdim=True))[..., None]
+            return self._back(r[..., None] * torch.addcmul(rotated, spread, y, value=-1), root).reshape(shape)
 
         return value.reshape(shape), pull
 
@@ -169,10 +188,10 @@ class MixtureFlow(Flow):
         """Return Var[X_1 | X_t = x], (B, d, d): within components, plus the spread of their posterior means."""
         x, t = self.checked(x, t)
         one = torch.ones_like(t)
-        r, q, precision, gain = self._components(x, t, one, 0 * one)
-        within = r[..., None] * self._coefficient(self.path.sigma(t)) ** 2 * self._variances * precision
+        r, y, root, gain = self._components(x, t, one, 0 * one)
+        within = r[..., None] * self._coefficient(self.path.sigma(t)) ** 2 * self._variances * root**2
         basis = self._into.reshape(self.mixture.dim, *self._means.shape)
-        e = torch.einsum("ikj,bkj->bki", basis, self._means + gain * q)
+        e = self._centres + torch.einsum("ikj,bkj->bki", basis, gain * y)
         e = e - torch.einsum("bk,bki->bi", r, e)[:, None]
         spread = torch.einsum("bk,bki,bkj->bij", r, e, e)
         return torch.einsum("ikl,bkl,jkl->bij", basis, within, basis) + spread
@@ -180,18 +199,27 @@ class MixtureFlow(Flow):
     def divergence(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
         """Return the trace of the readout's Jacobian, (...)."""
         batch = x.shape[:-1]
-        x, t, (a, b) = fold(x, t, readout)
-        r, q, precision, gain = self._components(x, t, a, b)
-        v = torch.addcmul(self._coefficient(a) * self._means, gain, q)
-        value, mean_q = self._back(r[..., None] * v), self._back(r[..., None] * q)
-        traces = (gain * precision).sum(-1) - (v * q).sum(-1)
-        return ((r * traces).sum(-1) + (value * mean_q).sum(-1)).reshape(batch)
+        x, t, a, c = fold(x, t, readout)
+        r, y, root, gain = self._components(x, t, a, c)
+        value, mean_q = self._mean(r, y, a, gain), self._back(r[..., None] * y, root)
+        per_axis = root * (gain * (1 - y.square()) - self._coefficient(a) * self._means * y)
+        return ((r[..., None] * per_axis).sum((-1, -2)) + (value * mean_q).sum(-1)).reshape(batch)
 
-    def _rotate(self, x: Tensor) -> Tensor:
-        return (x @ self._into).unflatten(-1, self._means.shape)
+    def _mean(self, r: Tensor, y: Tensor, a: Tensor, gain: Tensor) -> Tensor:
+        """Return u = sum_k r_k (a mu_k + U_k gain y_k), (..., d)."""
+        return _column(a).to(r) * (r @ self._centres) + self._back(r[..., None] * y, gain)
 
-    def _back(self, rotated: Tensor) -> Tensor:
-        return rotated.flatten(-2) @ self._into.T
+    def _rotate(self, x: Tensor, scale: Tensor) -> Tensor:
+        """Return scale * (U_k^T x), (..., K, d)."""
+        if _few(scale, x):
+            return (x @ (self._into * scale.flatten(-2))).unflatten(-1, self._means.shape)
+        return (x @ self._into).unflatten(-1, self._means.shape) * scale
+
+    def _back(self, rotated: Tensor, scale: Tensor) -> Tensor:
+        """Return sum_k U_k (scale * rotated_k), (..., d)."""
+        if _few(scale, rotated[..., 0, :]):
+            return rotated.flatten(-2) @ (self._into * scale.flatten(-2)).mT
+        return (rotated * scale).flatten(-2) @ self._into.T
 
     def _coefficient(self, value: Tensor) -> Tensor:
         return (value[..., None, None] if value.ndim else value).to(self._means)
@@ -201,16 +229,15 @@ class MixtureFlow(Flow):
         return alpha**2 * self._variances + sigma**2
 
     def _joint(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log(w_k N_k) less the constant, (..., K), q_k and the eigenvalues of S_k^{-1}, (..., K, d)."""
+        """Return log(w_k N_k) less the constant, (..., K), y_k = S_k^{-1/2}(x - alpha mu_k) and S_k^{-1/2}."""
         variance = self._marginal_variances(t)
-        precision = 1 / variance
-        y = self._rotate(x) - self._coefficient(self.path.alpha(t)) * self._means
-        q = y * precision
-        return self._log_weights - ((y * q).sum(-1) + variance.log().sum(-1)) / 2, q, precision
+        root = variance.rsqrt()
+        y = self._rotate(x, root) - self._coefficient(self.path.alpha(t)) * root * self._means
+        return self._log_weights - (y.square().sum(-1) + variance.log().sum(-1)) / 2, y, root
 
-    def _components(self, x: Tensor, t: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return r_k (..., K), and q_k, S_k^{-1}, a alpha C_k + b sigma I in the eigenbases, (..., K, d)."""
-        log_joint, q, precision = self._joint(x, t)
-        alpha, sigma = self._coefficient(self.path.alpha(t)), self._coefficient(self.path.sigma(t))
-        gain = self._coefficient(a) * alpha * self._variances + self._coefficient(b) * sigma
-        return log_joint.softmax(-1), q, precision, gain
+    def _components(self, x: Tensor, t: Tensor, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return r_k (..., K); y_k, S_k^{-1/2} and (a alpha C_k + c I) S_k^{-1/2} in the eigenbases (..., K, d)."""
+        log_joint, y, root = self._joint(x, t)
+        alpha = self._coefficient(self.path.alpha(t))
+        gain = (self._coefficient(a) * alpha * self._variances + self._coefficient(c)) * root
+        return log_joint.softmax(-1), y, root, gain

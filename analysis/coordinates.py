@@ -1,0 +1,119 @@
+r"""The variables a solver can step in, and time grids.
+
+In each of them the flow's ODE reads :math:`dy/dc = f` for a scaled state :math:`y = x/k` and a readout f
+(arXiv 2502.08006, proposition on the exact solution; Lu et al. 2022, arXiv 2211.01095, for the exponential form):
+
+==========  ============  =======  ====================  ============================
+coordinate  c             k        f                     singular at
+==========  ============  =======  ====================  ============================
+``t``       t             1        velocity              where alpha' or sigma' is
+``zeta``    sigma/alpha   alpha    source x0hat          alpha = 0 (c infinite)
+``gamma``   alpha/sigma   sigma    target x1hat          sigma = 0 (c infinite)
+``logsnr``  log gamma     sigma    gamma x1hat           alpha = 0 and sigma = 0
+==========  ============  =======  ====================  ============================
+
+Stepping y integrates the linear part of the ODE exactly, so all but the first are exponential integrators; ``logsnr``
+is the integrating-factor form in the half log-SNR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from analysis import checks
+from analysis.affine import AffinePath, Readout
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """A variable c(t), its inverse, the scale k(t) of the state and the readout that is dy/dc."""
+
+    value: Callable[[AffinePath, Tensor], Tensor]
+    time: Callable[[AffinePath, Tensor], Tensor]
+    scale: Callable[[AffinePath, Tensor], Tensor]
+    readout: Callable[[AffinePath, Tensor], Readout]
+
+
+COORDINATES = {
+    "t": Coordinate(
+        lambda path, t: t,
+        lambda path, c: c,
+        lambda path, t: torch.ones_like(t),
+        lambda path, t: path.readout("velocity", t),
+    ),
+    "zeta": Coordinate(
+        lambda path, t: path.zeta(t),
+        lambda path, c: path.time_from_zeta(c),
+        lambda path, t: path.alpha(t),
+        lambda path, t: path.readout("source", t),
+    ),
+    "gamma": Coordinate(
+        lambda path, t: path.gamma(t),
+        lambda path, c: path.time_from_gamma(c),
+        lambda path, t: path.sigma(t),
+        lambda path, t: path.readout("target", t),
+    ),
+    "logsnr": Coordinate(
+        lambda path, t: path.log_snr(t),
+        lambda path, c: path.time_from_log_snr(c),
+        lambda path, t: path.sigma(t),
+        lambda path, t: path.combination(path.gamma(t), torch.zeros_like(t), t),
+    ),
+}
+EDM_RHO = 7.0
+
+
+def _fractions(start: Tensor, steps: int) -> Tensor:
+    fraction = torch.linspace(0, 1, steps + 1, dtype=start.dtype, device=start.device)
+    return fraction.reshape(-1, *[1] * start.ndim)
+
+
+def uniform_grid(start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """Return times (steps + 1, ...) equally spaced from ``start`` to ``end``, both ends exact."""
+    start, end = torch.broadcast_tensors(start, end)
+    grid = start + _fractions(start, steps) * (end - start)
+    grid[-1] = end
+    return grid
+
+
+def _between(path: AffinePath, start: Tensor, end: Tensor, steps: int, coordinate: str, power: float = 1.0) -> Tensor:
+    """Return times at which c^(1/power) is equally spaced."""
+    start, end = torch.broadcast_tensors(start, end)
+    c = COORDINATES[coordinate]
+    ends = [c.value(path, s) ** (1 / power) for s in (start, end)]
+    if not bool(torch.isfinite(torch.stack(ends)).all()):
+        raise ValueError(f"grid: {coordinate} is infinite at an end of [t, horizon]; take another grid or horizon")
+    grid = c.time(path, (ends[0] + _fractions(start, steps) * (ends[1] - ends[0])) ** power)
+    grid[0], grid[-1] = start, end
+    return grid
+
+
+GRIDS: dict[str, Callable[[AffinePath, Tensor, Tensor, int], Tensor]] = {
+    "t": lambda path, start, end, steps: uniform_grid(start, end, steps),
+    "zeta": lambda path, start, end, steps: _between(path, start, end, steps, "zeta"),
+    "logsnr": lambda path, start, end, steps: _between(path, start, end, steps, "logsnr"),
+    "edm": lambda path, start, end, steps: _between(path, start, end, steps, "zeta", EDM_RHO),
+}
+
+
+def time_grid(grid: str | Tensor, path: AffinePath, start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """Return the times (steps + 1, ...) of a named grid, or check the times that a user gives.
+
+    ``"t"``, ``"zeta"``, ``"logsnr"`` are uniform in that variable, ``"edm"`` in zeta^(1/7) (arXiv 2206.00364, eq. 5).
+    A tensor (steps + 1,) must increase from ``start`` to ``end`` within [0, 1].
+    """
+    if isinstance(grid, str):
+        return GRIDS[checks.known("grid", grid, GRIDS)](path, start, end, steps)
+    grid = torch.as_tensor(grid, dtype=torch.float64)
+    inside = bool(((grid >= 0) & (grid <= 1)).all())
+    if grid.shape[0] != steps + 1 or not inside or not bool((grid.diff(dim=0) > 0).all()):
+        raise ValueError(f"grid must hold steps + 1 = {steps + 1} increasing times in [0, 1]")
+    if not (
+        torch.equal(*torch.broadcast_tensors(grid[0], start)) and torch.equal(*torch.broadcast_tensors(grid[-1], end))
+    ):
+        raise ValueError("grid must start at t and end at the horizon")
+    return grid

@@ -1,0 +1,168 @@
+r"""Optimise, then discretise: the continuous adjoint solved numerically, back from s = 1 to t.
+
+The ideal gradient is the value at t of the solution of the adjoint equation (Pontryagin et al. 1962; as a way to train
+and guide ODE models: Chen et al. 2018, arXiv 1806.07366)
+
+.. math:: \dot a(s) = -Du(x_s, s)^T a(s), \quad a(1) = \nabla L(x_1), \qquad \dot x_s = u(x_s, s).
+
+Every estimator here solves x forward on a uniform grid from t to 1 with an explicit Runge-Kutta method in t, and then a
+with the same method on the same grid from its other end. They differ in the state at which a stage of the backward
+solve takes its Jacobian:
+
+- **backsolve** integrates (x, a) jointly from :math:`x_1`: one state of memory, but the states it meets are not those
+  of the forward solve. Where the flow contracts, running it backward expands: a perturbation made at time r arrives at
+  s < r multiplied by the inverse of :math:`D\Phi_{s,r}`, and each step makes one of :math:`O(h^{p+1})`.
+- **cached** takes the forward solve's own states: at the ends of steps exactly; in between, where midpoint and RK4
+  have stages, the states that the forward step itself evaluated at that time, in reverse order. They lie
+  :math:`O(h^2)` off the trajectory (those of RK4 on either side of it), which costs no order at p = 2 and one at p = 4.
+- **interpolated** takes the cubic Hermite interpolant of states and velocities at the ends of steps (Hairer, Norsett &
+  Wanner, *Solving ODEs I*, section II.6), :math:`O(h^4)` off: with :math:`\theta = (s - t_i)/h`,
+
+  .. math:: x(s) = (1-\theta)^2 (1 + 2\theta)\, x_i + \theta^2 (3 - 2\theta)\, x_{i+1}
+            + h\, \theta (1-\theta) \left[(1-\theta)\, u_i - \theta\, u_{i+1}\right].
+
+All converge to the ideal gradient, at the order of the method but for cached RK4, of order 3. None is the gradient of
+the discrete map: for Euler that one is :math:`a_i = a_{i+1} + h\, Du(x_i, t_i)^T a_{i+1}`, with the Jacobian at the
+*new* state, and an explicit step backward has it at the old one, :math:`(x_{i+1}, t_{i+1})`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from analysis import checks, solvers
+from analysis.flow import Flow, Pullback
+from analysis.gradients.registry import register
+from analysis.losses import Loss, value_and_gradient
+from analysis.paths import Readout, expand
+
+VARIANTS = [{"steps": steps, "solver": "euler"} for steps in (4, 16)]
+# The methods in t, and how many of their stages lie between the ends of a step.
+INNER_STAGES = {"euler": 0, "midpoint": 1, "heun": 0, "rk4": 2}
+
+
+class Visit(NamedTuple):
+    """One evaluation of a solve: the state, (B, *event), and the velocity there."""
+
+    state: Tensor
+    velocity: Tensor
+
+
+class Rate(Flow):
+    """The right-hand side of another ODE in a flow's time, as what ``solvers.step`` integrates."""
+
+    def __init__(self, flow: Flow, rate: Callable[[Tensor, Tensor, Readout], Tensor]) -> None:
+        self.path, self.rate = flow.path, rate
+
+    def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
+        """Return the rate of change at (x, t); ``readout`` is the flow's velocity there."""
+        return self.rate(x, t, readout)
+
+    def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
+        """Raise ``TypeError``: a rate is integrated, and nothing is pulled back through it."""
+        raise TypeError("a Rate can be integrated, but not differentiated")
+
+    def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Raise ``TypeError``, as ``predict_vjp`` does."""
+        raise TypeError("a Rate can be integrated, but not differentiated")
+
+
+def time_grid(t: Tensor, steps: int, solver: str) -> Tensor:
+    """Return the uniform grid of ``steps`` steps from t to 1, (steps + 1,) or (steps + 1, B).
+
+    Raises ``ValueError`` unless ``steps`` is at least 1 and ``solver`` is a Runge-Kutta method in t.
+    """
+    checks.known("solver", solver, INNER_STAGES)
+    return solvers.uniform_grid(t, torch.ones_like(t), checks.count("steps", steps))
+
+
+def walk(flow: Flow, x: Tensor, stages: solvers.Stages) -> Iterator[tuple[list[Visit], Tensor]]:
+    """Yield what each step of a plan visits, stage by stage, and the state that it ends in."""
+    for i in range(len(stages)):
+        visits: list[Visit] = []
+
+        def visit(state: Tensor, t: Tensor, readout: Readout, visits: list[Visit] = visits) -> Tensor:
+            visits.append(Visit(state, flow.predict(state, t, readout)))
+            return visits[-1].velocity
+
+        x = solvers.step(Rate(flow, visit), x, stages[i])
+        yield visits, x
+
+
+def adjoint_step(flow: Flow, a: Tensor, stages: solvers.Stages, state_at: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the adjoint after one step backward, with the Jacobian of each stage at ``state_at(time)``."""
+
+    def rate(a: Tensor, s: Tensor, readout: Readout) -> Tensor:
+        return -flow.predict_vjp(state_at(s), s, readout)[1](a)
+
+    return solvers.step(Rate(flow, rate), a, stages)
+
+
+def hermite(start: Visit, end: Visit, begin: Tensor, h: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the cubic that has these states and velocities at times ``begin`` and ``begin + h``."""
+
+    def state_at(s: Tensor) -> Tensor:
+        theta = expand(((s - begin) / h).nan_to_num(), end.state)  # 0/0 where a sample is at its end already
+        rest = 1 - theta
+        bend = expand(h, end.state) * theta * rest * (rest * start.velocity - theta * end.velocity)
+        return rest.square() * (1 + 2 * theta) * start.state + theta.square() * (3 - 2 * theta) * end.state + bend
+
+    return state_at
+
+
+@register("adjoint_backsolve", VARIANTS)
+def adjoint_backsolve(
+    flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, solver: str = "euler"
+) -> tuple[Tensor, Tensor]:
+    """Integrate state and adjoint back together from the end of the forward solve; memory does not grow with steps."""
+    grid = time_grid(t, steps, solver)
+    endpoint = solvers.solve(flow, x, solvers.plan(solver, flow.path, grid))
+
+    def rate(joint: Tensor, s: Tensor, readout: Readout) -> Tensor:
+        velocity, pull = flow.predict_vjp(joint[:, 0], s, readout)
+        return torch.stack([velocity, -pull(joint[:, 1])], 1)
+
+    joint = torch.stack([endpoint, value_and_gradient(loss, endpoint)[1]], 1)
+    joint = solvers.solve(Rate(flow, rate), joint, solvers.plan(solver, flow.path, grid.flip(0)))
+    return joint[:, 1], endpoint
+
+
+@register("adjoint_cached", VARIANTS)
+def adjoint_cached(
+    flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, solver: str = "euler"
+) -> tuple[Tensor, Tensor]:
+    """Integrate the adjoint back along the states that the forward solve evaluated, which are kept."""
+    grid = time_grid(t, steps, solver)
+    backward = solvers.plan(solver, flow.path, grid.flip(0))
+    kept, endpoint = [], x
+    for visits, endpoint in walk(flow, x, solvers.plan(solver, flow.path, grid)):  # noqa: B007
+        kept.append([visit.state for visit in visits[: 1 + INNER_STAGES[solver]]])
+    end, a = endpoint, value_and_gradient(loss, endpoint)[1]
+    for i, states in enumerate(reversed(kept)):
+        # The stages of a step backward run from its end, over those in between, to its start.
+        queue = iter((end, *reversed(states)))
+        a = adjoint_step(flow, a, backward[i], lambda s, queue=queue: next(queue))  # type: ignore[misc]
+        end = states[0]
+    return a, endpoint
+
+
+@register("adjoint_interpolated", VARIANTS)
+def adjoint_interpolated(
+    flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, solver: str = "euler"
+) -> tuple[Tensor, Tensor]:
+    """Integrate the adjoint back along the Hermite interpolant of the forward solve, whose grid points are kept."""
+    grid = time_grid(t, steps, solver)
+    backward = solvers.plan(solver, flow.path, grid.flip(0))
+    kept, endpoint = [], x
+    for visits, endpoint in walk(flow, x, solvers.plan(solver, flow.path, grid)):  # noqa: B007
+        kept.append(visits[0])
+    end = Visit(endpoint, flow.predict(endpoint, grid[-1], flow.path.readout("velocity", grid[-1])))
+    a, h = value_and_gradient(loss, endpoint)[1], grid.diff(dim=0)
+    for i, start in enumerate(reversed(kept), 1):
+        a = adjoint_step(flow, a, backward[i - 1], hermite(start, end, grid[-1 - i], h[-i]))
+        end = start
+    return a, endpoint

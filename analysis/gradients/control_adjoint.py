@@ -1,0 +1,109 @@
+r"""Two ways back through a controlled solve: its exact discrete adjoint, and one step per straight stretch.
+
+Both rest on one observation: a control that is constant on an interval is a part of the state that stays as it is,
+
+.. math:: \frac{d}{ds}(x, z) = (u(x, s) + z,\, 0), \qquad \dot a_x = -Du^T a_x, \quad \dot a_z = -a_x,
+
+so the discrete adjoint of a solve of (x, z) is the gradient in both.
+
+**Straight stretches** (FlowGrad: Liu et al., CVPR 2023). Consecutive steps are gathered, one sample at a time, into one
+step of the same solver over the whole stretch, from the stored state at its start and under the mean of its controls:
+one set of Jacobian products in place of one per step. The gradient in the mean is shared equally by the steps. The
+criterion is FlowGrad's: with :math:`v_i` the mean velocity of step i without its control,
+
+.. math:: d_i = \max(|v_{i-1} - v_i|^2, |v_{i+1} - v_i|^2)/|v_i|^2,
+
+and a stretch ends with the step at which the sum of its :math:`d_i` reaches the tolerance. FlowGrad sums over a batch;
+here each sample has stretches of its own, so that its gradient does not depend on which others it is computed with.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from analysis import solvers
+from analysis.flow import Flow, Pullback
+from analysis.losses import Loss, value_and_gradient
+from analysis.paths import Readout, expand
+
+
+def pair(first: Tensor, second: Tensor | None = None) -> Tensor:
+    """Return (B, 2, *event) from two tensors (B, *event); the second is zero unless given."""
+    return torch.stack([first, torch.zeros_like(first) if second is None else second], 1)
+
+
+class Controlled(Flow):
+    """The flow of states (x, z), (B, 2, *event), whose velocity is (u(x, s) + z, 0); for solvers in t alone."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow, self.path = flow, flow.path
+
+    def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
+        """Return (u + z, 0)."""
+        return pair(self.flow.predict(x[:, 0], t, readout) + x[:, 1])
+
+    def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
+        """Return (u + z, 0) and its pullback (v, w) -> (Du^T v, v)."""
+        velocity, pull = self.flow.predict_vjp(x[:, 0], t, readout)
+        return pair(velocity + x[:, 1]), lambda v: pair(pull(v[:, 0]), v[:, 0])
+
+    def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (u + z, 0) and its derivative (Du dx + dz, 0)."""
+        velocity, out = self.flow.predict_jvp(x[:, 0], t, readout, tangent[:, 0])
+        return pair(velocity + x[:, 1]), pair(out + tangent[:, 1])
+
+
+def discrete_adjoint(
+    flow: Flow, loss: Loss, x: Tensor, grid: Tensor, controls: Tensor, solver: str
+) -> tuple[Tensor, Tensor]:
+    """Return the exact gradients (n, B, *event) of a solve on a grid of n equal intervals, and its endpoint."""
+    steps, pulls = (len(grid) - 1) // len(controls), []
+    for k, control in enumerate(controls):
+        stages = solvers.plan(solver, flow.path, grid[k * steps : (k + 1) * steps + 1])
+        end, pull = solvers.solve_vjp(Controlled(flow), pair(x, control), stages)
+        x = end[:, 0]
+        pulls.append(pull)
+    a, gradients = value_and_gradient(loss, x)[1], []
+    for pull in reversed(pulls):
+        a, gradient = pull(pair(a)).unbind(1)
+        gradients.append(gradient)
+    return torch.stack(gradients[::-1]), x
+
+
+def stretches(velocities: Tensor, tolerance: float) -> Tensor:
+    """Return the first step of the stretch that each step belongs to, (N, B), from their velocities (N, B, d)."""
+    turns = torch.nn.functional.pad(velocities.diff(dim=0).square().sum(-1), (0, 0, 1, 1))
+    bends = torch.maximum(turns[:-1], turns[1:]) / velocities.square().sum(-1)
+    first, bend = torch.zeros_like(bends, dtype=torch.long), torch.full_like(bends[0], tolerance)
+    for i in range(len(bends)):
+        follows = bend < tolerance  # false for NaN, where a sample is at its end already
+        first[i] = torch.where(follows, first[i - 1], i)
+        bend = torch.where(follows, bend, 0.0) + bends[i]
+    return first
+
+
+def along_stretches(
+    flow: Flow, loss: Loss, x: Tensor, grid: Tensor, controls: Tensor, solver: str, tolerance: float
+) -> tuple[Tensor, Tensor]:
+    """Return what ``discrete_adjoint`` does, with one step back for every stretch that is straight to a tolerance."""
+    steps, stages = (len(grid) - 1) // len(controls), solvers.plan(solver, flow.path, grid)
+    z, states = controls.repeat_interleave(steps, 0), [x]
+    for i in range(len(z)):
+        states.append(solvers.step(Controlled(flow), pair(states[i], z[i]), stages[i])[:, 0])
+    velocities = torch.stack(states).diff(dim=0) / expand(grid.diff(dim=0), z) - z
+    first, times = stretches(velocities.flatten(2), tolerance), grid.reshape(len(grid), -1).expand(-1, len(x))
+    a, shares = value_and_gradient(loss, states[-1])[1], torch.zeros_like(z)
+    for i in reversed(range(len(z))):
+        who = (first[i] == i).nonzero()[:, 0]
+        if len(who):
+            length = (first == i).sum(0)[who]
+            mean = torch.where(expand(first[:, who] == i, z), z[:, who], 0.0).sum(0) / expand(length, x)
+            span = torch.stack([times[i, who], times[i + length, who]])
+            pull = solvers.step_vjp(
+                Controlled(flow), pair(states[i][who], mean), solvers.plan(solver, flow.path, span)[0]
+            )[1]
+            a[who], share = pull(pair(a[who])).unbind(1)
+            shares[i, who] = share / expand(length, x)
+    gradients = shares[first, torch.arange(len(x), device=x.device)]
+    return gradients.unflatten(0, (len(controls), steps)).sum(1), states[-1]
