@@ -224,7 +224,7 @@ def solve_vjp(flow: Flow, x: Tensor, stages: Stages) -> tuple[Tensor, Pullback]:
         pulls.append(pull)
 
     def pullback(v: Tensor) -> Tensor:
-        cotangents = (v, *[torch.zeros_like(v)] * stages.memory)
+        cotangents = begin(v, stages)  # the past of the last step has no cotangent
         for pull in reversed(pulls):
             cotangents = pull(cotangents)
         return cotangents[0]

@@ -38,8 +38,11 @@ def test_target_does_not_determine_the_noise_at_time_one(name, to):
         PATHS[name].convert(x, x, 1.0, "target", to)
 
 
-@pytest.mark.parametrize("name", ZERO_ALPHA)
-@pytest.mark.parametrize("to", ["velocity", "target"])
+@pytest.mark.parametrize(
+    ("name", "to"),
+    # The polynomial path stands still at t = 0, and its velocity is zero whatever the target.
+    [(name, to) for name in ZERO_ALPHA for to in ("velocity", "target") if (name, to) != ("polynomial", "velocity")],
+)
 def test_noise_does_not_determine_the_target_at_time_zero(name, to):
     x = torch.ones(2, 3, dtype=torch.float64)
     for source in ("source", "score"):

@@ -68,6 +68,8 @@ class ProductMixtureFlow(ExactMap, Flow):
     path : the affine path
     """
 
+    dtype: torch.dtype
+
     def __init__(
         self,
         factors: Sequence[tuple[Tensor, Tensor, Tensor]],

@@ -131,6 +131,8 @@ class MixtureFlow(Flow):
     variances S_k are then computed once per distinct time and not once per sample.
     """
 
+    dtype: torch.dtype
+
     def __init__(
         self,
         mixture: GaussianMixture,

@@ -10,10 +10,11 @@ from analysis.gradients.end_to_end import end_to_end
 from analysis.gradients.greedy import greedy
 from analysis.gradients.lookahead import lookahead
 from analysis.gradients.registry import ESTIMATORS, Estimate, register
+from analysis.gradients.surface import Surface, lookahead_surface
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
 globals().update(ESTIMATORS)  # an estimator hides the module of its own name
 
-__all__ = ["ESTIMATORS", "Estimate", "end_to_end", "greedy", "lookahead", "register"]
+__all__ = ["ESTIMATORS", "Estimate", "Surface", "end_to_end", "greedy", "lookahead", "lookahead_surface", "register"]

@@ -94,16 +94,15 @@ def along_stretches(
     velocities = torch.stack(states).diff(dim=0) / expand(grid.diff(dim=0), z) - z
     first, times = stretches(velocities.flatten(2), tolerance), grid.reshape(len(grid), -1).expand(-1, len(x))
     a, shares = value_and_gradient(loss, states[-1])[1], torch.zeros_like(z)
+    total, length = torch.zeros_like(x), torch.zeros_like(first[0])
     for i in reversed(range(len(z))):
+        total, length = total + z[i], length + 1
         who = (first[i] == i).nonzero()[:, 0]
         if len(who):
-            length = (first == i).sum(0)[who]
-            mean = torch.where(expand(first[:, who] == i, z), z[:, who], 0.0).sum(0) / expand(length, x)
-            span = torch.stack([times[i, who], times[i + length, who]])
-            pull = solvers.step_vjp(
-                Controlled(flow), pair(states[i][who], mean), solvers.plan(solver, flow.path, span)[0]
-            )[1]
-            a[who], share = pull(pair(a[who])).unbind(1)
-            shares[i, who] = share / expand(length, x)
+            state = pair(states[i][who], total[who] / expand(length[who], x))
+            plan = solvers.plan(solver, flow.path, torch.stack([times[i, who], times[i + length[who], who]]))
+            a[who], share = solvers.step_vjp(Controlled(flow), state, plan[0])[1](pair(a[who])).unbind(1)
+            shares[i, who] = share / expand(length[who], x)
+            total[who], length[who] = 0.0, 0
     gradients = shares[first, torch.arange(len(x), device=x.device)]
     return gradients.unflatten(0, (len(controls), steps)).sum(1), states[-1]

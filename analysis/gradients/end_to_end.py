@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from analysis.flow import Flow
@@ -18,7 +20,10 @@ VARIANTS = [
 
 @register("end_to_end", VARIANTS)
 def end_to_end(
-    flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, solver: str = "euler"
+    flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, solver: str = "euler", **options: Any
 ) -> tuple[Tensor, Tensor]:
-    """Differentiate the loss of the sample that ``steps`` solver steps from t to 1 arrive at."""
-    return lookahead.rule(flow, loss, x, t, steps=steps, solver=solver, horizon=1.0)
+    """Differentiate the loss of the sample that ``steps`` solver steps from t to 1 arrive at.
+
+    ``options`` are lookahead's ``grid``, ``memory`` and ``slots``.
+    """
+    return lookahead.rule(flow, loss, x, t, steps=steps, solver=solver, horizon=1.0, **options)

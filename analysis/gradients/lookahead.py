@@ -9,9 +9,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from analysis import checks, solvers
+from analysis.coordinates import time_grid
 from analysis.flow import Flow, Pullback
 from analysis.gradients.registry import register
 from analysis.losses import Loss, value_and_gradient
+from analysis.memory import differentiate
 
 VARIANTS = [
     {"horizon_fraction": fraction, "steps": steps, "solver": solver}
@@ -47,10 +49,14 @@ def lookahead(
     solver: str = "euler",
     horizon: Tensor | float | None = None,
     horizon_fraction: float | None = None,
+    grid: str | Tensor = "t",
+    memory: str = "store",
+    slots: int = 4,
 ) -> tuple[Tensor, Tensor]:
     """Differentiate the loss of the target prediction after ``steps`` solver steps to ``horizon``.
 
     The horizon is a time in [t, 1], a float or (B,), or, with ``horizon_fraction`` f in [0, 1], t + f (1 - t).
+    ``grid`` is as ``coordinates.time_grid`` takes it, ``memory`` and ``slots`` as ``memory.differentiate`` does.
     """
     if (horizon is None) == (horizon_fraction is None):
         raise ValueError("horizon or horizon_fraction must be given, and not both")
@@ -62,7 +68,7 @@ def lookahead(
     checks.known("solver", solver, solvers.SOLVERS)
     state, pull_back = x, lambda v: v
     if bool((horizon > t).any()):
-        grid = solvers.uniform_grid(t, horizon, steps)
-        state, pull_back = solvers.solve_vjp(flow, x, solvers.plan(solver, flow.path, grid))
+        times = time_grid(grid, flow.path, t, horizon, steps)
+        state, pull_back = differentiate(flow, x, solver, times, memory, slots)
     endpoint, pull = project(flow, state, horizon)
     return pull_back(pull(value_and_gradient(loss, endpoint)[1])), endpoint

@@ -1,0 +1,317 @@
+"""Optimise, then discretise: orders against the ideal gradient, and distances from the gradient of the discrete map."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from helpers import EPS, FromFormulas, distance, f64, randn, random_mixture, relative_l2, states, user_path
+
+from analysis import cost, gradients, losses, solvers
+from analysis.flow import from_denoiser, from_noise_predictor, from_velocity
+from analysis.gradients import ESTIMATORS
+from analysis.gradients.adjoint import INNER_STAGES, Rate, Visit, hermite
+from analysis.paths import CondOT, Cosine, LinearVP, VarianceExploding
+from analysis.reference import ideal_gradient
+from toy_models import MixtureFlow, zoo
+
+PATHS = {"condot": CondOT(), "cosine": Cosine(), "user": user_path()}
+LOSS = losses.HalfSquaredResidual(randn(2, 3, seed=50), f64([0.5, -1.0]), noise=0.7)
+RUNGE_KUTTA = ("adjoint_backsolve", "adjoint_cached", "adjoint_interpolated")
+SETTINGS = [(name, {"solver": solver}) for name in RUNGE_KUTTA for solver in INNER_STAGES]
+SETTINGS += [("adjoint_deis", {"order": 1})]
+SETTINGS += [("adjoint_deis", {"order": 2, "expansion": expansion}) for expansion in ("log_snr", "zeta")]
+every_setting = pytest.mark.parametrize(
+    ("name", "options"), SETTINGS, ids=lambda v: v if isinstance(v, str) else "-".join(map(str, v.values()))
+)
+
+
+def problem(path, t=0.3, n=5):
+    """Three overlapping modes in three dimensions, and states of it."""
+    mixture = random_mixture(3, 3, condition=3.0, spread=0.8)
+    return MixtureFlow(mixture, path), states(mixture, path, t, n)
+
+
+@functools.cache
+def ideal(path, t):
+    """A problem with its ideal gradient."""
+    flow, x = problem(PATHS[path], t)
+    return flow, x, ideal_gradient(flow, LOSS, x, t)
+
+
+def errors(path, t, name, options, steps):
+    """The median relative errors, which must be above round-off and the reference's own error."""
+    flow, x, truth = ideal(path, t)
+    found = [ESTIMATORS[name](flow, LOSS, x, t, steps=n, **options).gradient for n in steps]
+    error = np.array([float(relative_l2(g, truth.gradient).median()) for g in found])
+    assert error.min() > 20 * float(truth.error_bound.max())
+    return error
+
+
+def slope(steps, error):
+    return -np.polyfit(np.log(steps), np.log(error), 1)[0]
+
+
+@pytest.mark.parametrize("path", ["condot", "cosine"])
+@pytest.mark.parametrize("name", RUNGE_KUTTA)
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("midpoint", 2), ("heun", 2), ("rk4", 4)])
+def test_the_error_has_the_order_of_the_method(path, name, solver, order):
+    if (name, solver) == ("adjoint_cached", "rk4"):
+        order = 3  # states that are O(h^2) off between grid points cost one order
+    steps = [24, 48, 96]
+    assert slope(steps, errors(path, 0.3, name, {"solver": solver}, steps)) == pytest.approx(order, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("path", "order", "expansion"),
+    [(path, 1, "log_snr") for path in PATHS] + [(path, 2, "zeta") for path in PATHS] + [("user", 2, "log_snr")],
+)
+def test_deis_has_its_order(path, order, expansion):
+    steps, options = [32, 64, 128], {"order": order, "expansion": expansion}
+    assert slope(steps, errors(path, 0.3, "adjoint_deis", options, steps)) == pytest.approx(order, abs=0.2)
+
+
+@pytest.mark.parametrize("path", ["condot", "cosine"])
+def test_an_expansion_in_log_snr_loses_a_logarithm_where_it_is_infinite(path):
+    # n^2 times the error is constant in zeta; in log-SNR it grows by a constant with each doubling of n.
+    steps = [32, 64, 128, 256]
+    scaled = {
+        expansion: np.array(steps) ** 2 * errors(path, 0.7, "adjoint_deis", {"order": 2, "expansion": expansion}, steps)
+        for expansion in ("log_snr", "zeta")
+    }
+    assert np.ptp(scaled["zeta"]) < 0.05 * scaled["zeta"].mean()
+    growth = np.diff(scaled["log_snr"])
+    assert growth.min() > 0.1 * scaled["log_snr"][0]
+    assert np.ptp(growth) < 0.5 * growth.mean()
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_step_with_the_jacobian_at_the_new_state_is_greedy(name):
+    # The adjoint of x/sigma in gamma, from s = 1 to t: a' = a + h sigma_t Dx1hat(x_t)^T a in units of sigma. Written
+    # out in a and with sigma_1 gamma_1 = alpha_1 it holds where gamma_1 is infinite too.
+    path = PATHS[name]
+    flow, x = problem(path)
+    alpha, sigma = ((c(0.3), c(1.0)) for c in (path.alpha, path.sigma))
+    endpoint = alpha[1] * flow.target(x, 0.3) + sigma[1] * flow.source(x, 0.3)
+    old = losses.value_and_gradient(LOSS, endpoint)[1]
+    jacobian = torch.func.vmap(torch.func.jacrev(lambda y: flow.predict(y, f64(0.3), path.readout("target", f64(0.3)))))
+    product = torch.einsum("bij,bi->bj", jacobian(x), old)
+    new = sigma[1] / sigma[0] * old + (alpha[1] - alpha[0] * sigma[1] / sigma[0]) * product
+    assert distance(gradients.end_to_end(flow, LOSS, x, 0.3, steps=1, solver="ddim").gradient, new) <= 64 * EPS
+    if sigma[1] == 0:
+        assert distance(gradients.greedy(flow, LOSS, x, 0.3).gradient, new) <= 64 * EPS
+    # The other two readings are different gradients: Jacobian at the old state (AdjointDEIS), and implicit in a too.
+    explicit = gradients.adjoint_deis(flow, LOSS, x, 0.3, steps=1).gradient
+    assert relative_l2(explicit, new).min() > 0.1
+    h = alpha[1] / sigma[1].clamp_min(1e-9) - alpha[0] / sigma[0]
+    system = torch.eye(3).double() - h * sigma[0] * jacobian(x).mT
+    implicit = torch.linalg.solve(system, sigma[1].clamp_min(1e-9) * old) / sigma[0]
+    assert relative_l2(implicit, new).min() > 0.1
+
+
+def test_many_steps_with_the_jacobian_at_the_new_state_are_the_gradient_through_ddim():
+    path, steps = PATHS["user"], 6
+    flow, x = problem(path)
+    grid = solvers.uniform_grid(f64(0.3), f64(1.0), steps)
+    plan, visited = solvers.plan("ddim", path, grid), [x]
+    for i in range(steps):
+        visited.append(solvers.step(flow, visited[-1], plan[i]))
+    a = path.sigma(1.0) * losses.value_and_gradient(LOSS, visited[-1])[1]  # the adjoint of x/sigma
+    for i in reversed(range(steps)):
+        pull = flow.predict_vjp(visited[i], grid[i], path.readout("target", grid[i]))[1]
+        a = a + (path.gamma(grid[i + 1]) - path.gamma(grid[i])) * path.sigma(grid[i]) * pull(a)
+    expected = gradients.end_to_end(flow, LOSS, x, 0.3, steps=steps, solver="ddim").gradient
+    assert distance(a / path.sigma(0.3), expected) <= 500 * EPS
+
+
+def test_euler_takes_the_jacobian_at_the_old_state():
+    flow, x = problem(CondOT())
+    grid = solvers.uniform_grid(f64(0.3), f64(1.0), 3)
+    visited = [x]
+    for i in range(3):
+        visited.append(visited[-1] + (grid[i + 1] - grid[i]) * flow.velocity(visited[-1], grid[i]))
+    a = back = losses.value_and_gradient(LOSS, visited[-1])[1]
+    y = visited[-1]
+    for i in reversed(range(3)):
+        h, readout = grid[i + 1] - grid[i], flow.path.readout("velocity", grid[i + 1])
+        a = a + h * flow.predict_vjp(visited[i + 1], grid[i + 1], readout)[1](a)
+        velocity, pull = flow.predict_vjp(y, grid[i + 1], readout)
+        y, back = y - h * velocity, back + h * pull(back)
+    for name, expected in (("adjoint_cached", a), ("adjoint_interpolated", a), ("adjoint_backsolve", back)):
+        found = ESTIMATORS[name](flow, LOSS, x, 0.3, steps=3, solver="euler")
+        assert distance(found.gradient, expected) <= 64 * EPS
+        assert distance(found.endpoint, visited[-1]) <= 64 * EPS
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun"])
+def test_without_stages_between_grid_points_interpolation_is_the_cache(solver):
+    flow, x = problem(Cosine())
+    cached, interpolated = (
+        ESTIMATORS[f"adjoint_{name}"](flow, LOSS, x, 0.3, steps=5, solver=solver) for name in ("cached", "interpolated")
+    )
+    assert distance(cached.gradient, interpolated.gradient) <= 64 * EPS
+
+
+def test_the_interpolant_reproduces_cubics():
+    def cubic(s):
+        return Visit(s**3 * randn(1, 3) - s**2 + 2 * s, 3 * s**2 * randn(1, 3) - 2 * s + 2)
+
+    state_at = hermite(cubic(f64(0.2)), cubic(f64(0.7)), f64(0.2), f64(0.5))
+    for s in f64([0.2, 0.35, 0.6, 0.7]):
+        assert distance(state_at(s), cubic(s).state) <= 16 * EPS
+
+
+def test_the_exact_gradient_of_the_discrete_map_is_out_of_reach_of_a_backward_solve():
+    # D7. The one is exact to round-off; the other two are not, and re-integrating the state makes it far worse where
+    # the flow contracts strongly: here onto covariances of condition 1e4.
+    for name, least, most_cached in (("overlapping", 0.01, 0.1), ("anisotropic", 0.3, 0.1)):
+        subject = zoo.subject(name, "condot")
+        generator = torch.Generator().manual_seed(0)
+        x, loss = subject.states(f64([0.2]), 16, generator), subject.loss(1, 16, generator)
+        for steps in (32, 64):
+            discrete = gradients.end_to_end(subject.flow, loss, x, 0.2, steps=steps, solver="euler").gradient
+            y = x.clone().requires_grad_()
+            plan = solvers.plan("euler", subject.flow.path, solvers.uniform_grid(f64(0.2), f64(1.0), steps))
+            (expected,) = torch.autograd.grad(loss(solvers.solve(subject.flow, y, plan)).sum(), y)
+            assert relative_l2(discrete, expected).max() <= 1e-12
+            backsolve = gradients.adjoint_backsolve(subject.flow, loss, x, 0.2, steps=steps).gradient
+            cached = gradients.adjoint_cached(subject.flow, loss, x, 0.2, steps=steps).gradient
+            assert relative_l2(backsolve, discrete).max() > least
+            assert 1e-3 < relative_l2(cached, discrete).max() < most_cached
+
+
+def test_one_step_of_deis_is_greedy_without_its_jacobian():
+    flow, x = problem(CondOT())
+    found = gradients.adjoint_deis(flow, LOSS, x, 0.3, steps=1, order=2)
+    greedy = gradients.greedy(flow, LOSS, x, 0.3)
+    assert distance(found.endpoint, greedy.endpoint) <= 64 * EPS
+    assert distance(found.gradient, losses.value_and_gradient(LOSS, greedy.endpoint)[1] / 0.3) <= 64 * EPS
+    assert (found.cost.evaluations, found.cost.vjps) == (1, 0)
+
+
+@pytest.mark.parametrize("path", [*PATHS.values(), VarianceExploding(10.0), LinearVP()], ids=str)
+def test_deis_of_order_one_follows_ddim(path):
+    flow, x = problem(path, 0.6)
+    found = gradients.adjoint_deis(flow, LOSS, x, 0.6, steps=7).endpoint
+    assert distance(found, gradients.end_to_end(flow, LOSS, x, 0.6, steps=7, solver="ddim").endpoint) <= 1e-12
+
+
+@every_setting
+def test_per_sample_times_agree_with_one_by_one(name, options):
+    t = f64([0.1, 0.35, 0.6, 0.85, 1.0])
+    flow, x = problem(Cosine(), t)
+    batch = ESTIMATORS[name](flow, LOSS, x, t, steps=3, **options)
+    for i in range(5):
+        one = ESTIMATORS[name](flow, LOSS, x[i : i + 1], float(t[i]), steps=3, **options)
+        assert distance(batch.gradient[i : i + 1], one.gradient) <= 1e-12
+        assert distance(batch.endpoint[i : i + 1], one.endpoint) <= 1e-12
+    assert distance(batch.endpoint[4], x[4]) <= 4 * EPS  # at t = 1 the state is the sample already
+    assert distance(batch.gradient[4], losses.value_and_gradient(LOSS, x)[1][4]) <= 4 * EPS
+
+
+@every_setting
+def test_networks_give_what_their_formulas_do(name, options):
+    flow, x = problem(CondOT())
+    expected = ESTIMATORS[name](flow, LOSS, x, 0.3, steps=4, **options).gradient
+    makers = {"velocity": from_velocity}
+    if name == "adjoint_deis":  # regular at t = 1 whatever is predicted
+        makers |= {"target": from_denoiser, "source": from_noise_predictor}
+    for prediction, make in makers.items():
+        learned = make(FromFormulas(flow, prediction), CondOT())
+        found = ESTIMATORS[name](learned, LOSS, x, 0.3, steps=4, **options)
+        assert distance(found.gradient, expected) <= 1e-10
+        assert not found.gradient.requires_grad
+
+
+@every_setting
+def test_float32_stays_float32(name, options):
+    flow, x = problem(CondOT())
+    double = ESTIMATORS[name](flow, LOSS, x, 0.3, steps=4, **options).gradient
+    single = ESTIMATORS[name](flow.to(torch.float32, "cpu"), LOSS, x.float(), 0.3, steps=4, **options)
+    assert single.gradient.dtype == single.endpoint.dtype == torch.float32
+    assert distance(single.gradient.double(), double) <= 1e-4
+
+
+def test_events_of_images_are_kept():
+    convolution = torch.nn.Conv2d(2, 2, 3, padding=1).double()
+    flow, x = from_velocity(lambda x, t: convolution(x) * t[:, None, None, None], CondOT()), randn(3, 2, 4, 5)
+    loss, t = losses.HalfSquaredDistance(randn(2, 4, 5, seed=1)), f64([0.2, 0.5, 0.9])
+    for name, options in SETTINGS:
+        found = ESTIMATORS[name](flow, loss, x, t, steps=2, **options)
+        one = ESTIMATORS[name](flow, loss, x[1:2], 0.5, steps=2, **options)
+        assert found.gradient.shape == x.shape
+        assert distance(found.gradient[1:2], one.gradient) <= 1e-12
+
+
+@pytest.mark.parametrize(("solver", "stages"), [("euler", 1), ("midpoint", 2), ("heun", 2), ("rk4", 4)])
+def test_every_evaluation_is_counted(solver, stages):
+    flow, x = problem(CondOT())
+    for name, extra in (("adjoint_backsolve", 0), ("adjoint_cached", 0), ("adjoint_interpolated", 1)):
+        found = ESTIMATORS[name](flow, LOSS, x, 0.3, steps=5, solver=solver).cost
+        assert (found.evaluations, found.vjps) == (2 * 5 * stages + extra, 5 * stages)
+    deis = gradients.adjoint_deis(flow, LOSS, x, 0.3, steps=5, order=2).cost
+    assert (deis.evaluations, deis.vjps) == (5 + 4, 4)
+
+
+def test_only_backsolve_forgets_the_trajectory():
+    flow, _ = problem(CondOT())
+    x, steps = randn(2000, 3), (4, 20)
+    state = x.numel() * x.element_size()
+    with cost.track_memory():
+        grown = {
+            name: np.diff([ESTIMATORS[name](flow, LOSS, x, 0.3, steps=n).cost.bytes for n in steps])[0]
+            for name in (*RUNGE_KUTTA, "adjoint_deis")
+        }
+    assert grown["adjoint_backsolve"] < state  # the grid, and nothing of the size of a state
+    assert 0.9 * 16 * state < grown["adjoint_cached"] < 1.2 * 16 * state
+    assert 0.9 * 16 * state < grown["adjoint_deis"] < 1.2 * 16 * state
+    assert 1.8 * 16 * state < grown["adjoint_interpolated"] < 2.2 * 16 * state  # states and velocities
+
+
+@pytest.mark.parametrize("name", [*RUNGE_KUTTA, "adjoint_deis"])
+@pytest.mark.parametrize("steps", [0, -1, 1.5, True, "2"])
+def test_steps_below_one_are_refused(name, steps):
+    flow, x = problem(CondOT())
+    with pytest.raises(ValueError, match="steps must be an integer of at least 1"):
+        ESTIMATORS[name](flow, LOSS, x, 0.3, steps=steps)
+
+
+@pytest.mark.parametrize("name", RUNGE_KUTTA)
+@pytest.mark.parametrize("solver", ["ddim", "ode45"])
+def test_solvers_that_are_not_in_t_are_refused(name, solver):
+    flow, x = problem(CondOT())
+    with pytest.raises(ValueError, match=f"solver must be one of euler, heun, midpoint, rk4; got '{solver}'"):
+        ESTIMATORS[name](flow, LOSS, x, 0.3, steps=2, solver=solver)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"order": 3}, "order must be 1 or 2, got 3"),
+        ({"order": 2, "expansion": "t"}, "expansion must be one of log_snr, zeta; got 't'"),
+        ({"t": 0.0}, "t must lie where alpha is positive"),
+        ({"t": f64([0.1, 0.0, 0.2, 0.3, 0.4])}, "t must lie where alpha is positive"),
+        ({"t": 1.5}, r"t must lie in \[0, 1\]"),
+    ],
+)
+def test_deis_refuses(options, message):
+    flow, x = problem(CondOT())
+    with pytest.raises(ValueError, match=message):
+        gradients.adjoint_deis(flow, LOSS, x, **({"t": 0.3, "steps": 2} | options))
+
+
+def test_the_others_start_at_time_zero_too():
+    flow, x = problem(CondOT())
+    truth = gradients.end_to_end(flow, LOSS, x, 0.0, steps=32, solver="rk4").gradient
+    for name in RUNGE_KUTTA:
+        assert relative_l2(ESTIMATORS[name](flow, LOSS, x, 0.0, steps=32, solver="rk4").gradient, truth).max() < 1e-3
+
+
+def test_a_rate_is_not_differentiated():
+    flow, x = problem(CondOT())
+    rate = Rate(flow, lambda x, t, readout: x)
+    readout = flow.path.readout("velocity", f64(0.3))
+    with pytest.raises(TypeError, match="integrated, but not differentiated"):
+        rate.predict_vjp(x, f64(0.3), readout)
+    with pytest.raises(TypeError, match="integrated, but not differentiated"):
+        rate.predict_jvp(x, f64(0.3), readout, x)
