@@ -96,7 +96,7 @@ def _ddim(path: AffinePath, grid: Tensor) -> Stages:
 def _adams_bashforth_2(path: AffinePath, grid: Tensor) -> Stages:
     start, h, one = grid[:-1], grid.diff(dim=0), torch.ones_like(grid[:-1])
     ratio = torch.zeros_like(h)  # the first step has no past, and is Euler's
-    ratio[1:] = h[1:] / h[:-1]
+    ratio[1:] = torch.where(h[1:] == 0, 0.0, h[1:] / h[:-1])  # a sample whose horizon is its t takes no steps
     return Stages(
         (start,), (path.readout("velocity", start),), ((one, None), (one, -h * ratio / 2, h * (1 + ratio / 2))), 1
     )
@@ -106,7 +106,7 @@ def _dpm_solver_pp_2m(path: AffinePath, grid: Tensor) -> Stages:
     start, end, one = grid[:-1], grid[1:], torch.ones_like(grid[:-1])
     h = path.log_snr(end) - path.log_snr(start)
     ratio = torch.zeros_like(h)  # h / (2 h_before); first order at the first step, and at the end where h is infinite
-    ratio[1:] = torch.where(torch.isfinite(h[1:]), h[1:] / (2 * h[:-1]), 0.0)
+    ratio[1:] = torch.where(torch.isfinite(h[1:]) & (h[1:] != 0), h[1:] / (2 * h[:-1]), 0.0)
     shrink = path.sigma(end) / path.sigma(start)
     gain = path.alpha(end) - shrink * path.alpha(start)
     return Stages(

@@ -77,9 +77,7 @@ def test_the_gradient_agrees_with_central_differences(t):
 
 def adjoints(flow, x, t, times):
     """The adjoint at each of some times on the uncontrolled trajectory: the ideal gradient at the states there."""
-    found = [
-        solvers.solve(flow, x, solvers.plan("rk4", flow.path, solvers.uniform_grid(f64(t), s, 64))) for s in times
-    ]
+    found = [solvers.solve(flow, x, solvers.plan("rk4", flow.path, solvers.uniform_grid(f64(t), s, 64))) for s in times]
     ideal = ideal_gradient(flow, LOSS, torch.cat(found), times.repeat_interleave(len(x)))
     return ideal.gradient.unflatten(0, (len(times), -1))
 
