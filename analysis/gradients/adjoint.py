@@ -102,6 +102,12 @@ def adjoint_step(flow: Flow, a: Tensor, stages: solvers.Stages, state_at: Callab
     return solvers.step(Rate(flow, rate), a, stages)
 
 
+def in_turn(states: list[Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return the states one after the other, whatever the time asked for."""
+    queue = iter(states)
+    return lambda s: next(queue)
+
+
 def hermite(start: Visit, end: Visit, begin: Tensor, h: Tensor) -> Callable[[Tensor], Tensor]:
     """Return the cubic that has these states and velocities at times ``begin`` and ``begin + h``."""
 
@@ -144,8 +150,7 @@ def adjoint_cached(
     end, a = endpoint, value_and_gradient(loss, endpoint)[1]
     for i, states in enumerate(reversed(kept)):
         # The stages of a step backward run from its end, over those in between, to its start.
-        queue = iter((end, *reversed(states)))
-        a = adjoint_step(flow, a, backward[i], lambda s, queue=queue: next(queue))  # type: ignore[misc]
+        a = adjoint_step(flow, a, backward[i], in_turn([end, *reversed(states)]))
         end = states[0]
     return a, endpoint
 
