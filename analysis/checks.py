@@ -40,6 +40,8 @@ def state(x: Any, event_shape: tuple[int, ...] | None, name: str = "x") -> Tenso
         raise TypeError(f"{name} must be a floating-point tensor, got {getattr(x, 'dtype', type(x).__name__)}")
     if x.ndim < 2:
         raise ValueError(f"{name} must have shape (B, *event), got {tuple(x.shape)}")
+    if not len(x):
+        raise ValueError(f"{name} must hold at least one sample, got shape {tuple(x.shape)}")
     if event_shape is not None and tuple(x.shape[1:]) != tuple(event_shape):
         raise ValueError(f"{name} must have shape (B, {', '.join(map(str, event_shape))}), got {tuple(x.shape)}")
     return finite(name, x)

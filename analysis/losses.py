@@ -88,11 +88,13 @@ class LinearGaussian:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return (B,) losses of x (B, d)."""
-        rows, values = self.whitened
+        return self._misfit(x, *self.whitened) / 2
+
+    def _misfit(self, x: Tensor, rows: Tensor, values: Tensor) -> Tensor:
         if x.shape[-1] != rows.shape[1] or values.shape[:-1] not in (x.shape[:-1], ()):
             shapes = f"operator {tuple(rows.shape)} and measurement {tuple(values.shape)}"
             raise ValueError(f"{shapes} must fit x of shape (B, d), got {tuple(x.shape)}")
-        return (x @ rows.to(x).T - values.to(x)).square().sum(-1) / 2
+        return (x @ rows.to(x).T - values.to(x)).square().sum(-1)
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,10 @@ class HalfSquaredResidual(LinearGaussian):
         identity = torch.eye(operator.shape[0] if operator.ndim else 1, dtype=torch.float64, device=operator.device)
         object.__setattr__(self, "noise_covariance", self.noise**2 * identity)
         super().__post_init__()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return (B,) losses of x (B, d)."""
+        return self._misfit(x, self.operator, self.measurement) / (2 * self.noise**2)
 
 
 @dataclass(frozen=True)
@@ -139,4 +145,8 @@ def value_and_gradient(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:
         if not value.requires_grad:
             raise ValueError("loss must be differentiable: its value does not depend on x through autograd")
         (gradient,) = torch.autograd.grad(value.sum(), x)
-    return checks.finite("loss value", value.detach()), checks.finite("loss gradient", gradient)
+    # Where x itself is not finite, as after a solve that overflowed, neither is the loss: that sample failed before.
+    usable = torch.isfinite(x.detach()).flatten(1).all(1)
+    checks.finite("loss value", value.detach()[usable])
+    checks.finite("loss gradient", gradient[usable])
+    return value.detach(), gradient

@@ -35,6 +35,7 @@ SAFETY = 64.0  # round-offs per unit of condition number, or per solve
 # are capped, in units of the whole interval, and the finer solve by half as much.
 MAX_STEP = 1 / 16
 MAX_STEPS = 20_000
+LEAST_TOLERANCE = 1e-13
 MAX_ERROR = 1e-6  # a larger relative error bound is no reference
 
 
@@ -68,24 +69,37 @@ def relative(error: Tensor, scale: Tensor) -> Tensor:
 
 
 def ideal_gradient(
-    flow: Flow, loss: Loss, x: Tensor, t: Tensor | float, *, tolerance: float = 1e-13, max_error: float = MAX_ERROR
+    flow: Flow,
+    loss: Loss,
+    x: Tensor,
+    t: Tensor | float,
+    *,
+    tolerance: float | None = None,
+    max_error: float | None = None,
 ) -> Reference:
     """Return the ideal gradient at states x (B, *event) and times t (float or (B,)).
 
     Parameters
     ----------
-    tolerance : relative tolerance of the finer integration, where there is no exact map; at least 1e-13
-    max_error : the largest relative error bound that is still called a reference
+    tolerance : relative tolerance of the finer integration, where there is no exact map; by default the least that
+        the dtype of x allows, 1e-13 for float64 and 1.2e-5 for float32
+    max_error : the largest relative error bound that is still called a reference; by default 1e-6 for float64 and
+        1.2e-3 for float32
+
+    The gradient is that of the flow as given: a wrapper's ``t_max`` below 1 changes the flow, and its gradient too.
 
     Raises
     ------
-    ValueError : for x, t or a loss that are not as the estimators take them, or a tolerance below 1e-13
+    ValueError : for x, t or a loss that are not as the estimators take them, or a tolerance out of range
     CertificationError : where the integration breaks down, the bound exceeds ``max_error``, or the determinant
         identity fails
     """
     x, t = flow.checked(x, t)
-    if not 1e-13 <= tolerance < 1e-3:
-        raise ValueError(f"tolerance must lie in [1e-13, 1e-3), got {tolerance}")
+    least = max(LEAST_TOLERANCE, 100 * torch.finfo(x.dtype).eps)
+    tolerance = least if tolerance is None else tolerance
+    max_error = max(MAX_ERROR, 100 * least) if max_error is None else max_error
+    if not least <= tolerance < 1e-3:
+        raise ValueError(f"tolerance must lie in [{least:.3g}, 1e-3) for {x.dtype}, got {tolerance}")
     result = (
         _exact(flow, loss, x, t) if hasattr(flow, "exact_endpoint_vjp") else _integrated(flow, loss, x, t, tolerance)
     )
@@ -117,7 +131,8 @@ def _exact(flow: Flow, loss: Loss, x: Tensor, t: Tensor) -> Reference:
 def _integrated(flow: Flow, loss: Loss, x: Tensor, t: Tensor, tolerance: float) -> Reference:
     coarse, _, _ = _adjoint_solve(flow, loss, x, t, 10 * tolerance, MAX_STEP, check_density=False)
     gradient, endpoint, diagnostics = _adjoint_solve(flow, loss, x, t, tolerance, MAX_STEP / 2, check_density=True)
-    bound = 2 * relative(gradient - coarse, gradient) + diagnostics["round_trip"] + SAFETY * EPS
+    bound = 2 * relative(gradient - coarse, gradient) + diagnostics["round_trip"]
+    bound = bound + SAFETY * torch.finfo(x.dtype).eps
     if "determinant" in diagnostics:
         _check_determinant(diagnostics["determinant"])
     return Reference(

@@ -239,7 +239,7 @@ def test_the_controlled_flow_has_the_derivatives_of_its_values():
     [
         ({"controls": CONTROLS[0]}, "controls must be n >= 1 tensors like x"),
         ({"controls": CONTROLS[:, :4]}, "controls must be n >= 1 tensors like x"),
-        ({"controls": CONTROLS[:0]}, "controls must be n >= 1 tensors like x"),
+        ({"controls": CONTROLS[:0]}, "controls must hold at least one"),
         ({"controls": CONTROLS.float()}, "controls must be n >= 1 tensors like x"),
         ({"controls": CONTROLS / 0}, "controls must be finite"),
         ({"tolerance": -1e-3}, "tolerance must be at least 0 and finite"),

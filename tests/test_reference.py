@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 from golden import CASES, NAMES, arguments, distance, tensor
-from helpers import EPS, FromFormulas, central_difference, every_path, f64, randn, random_mixture, relative_l2
+from helpers import EPS, central_difference, every_path, f64, randn, random_mixture, relative_l2
 
 from analysis import gradients, losses, reference, solvers
 from analysis.flow import from_denoiser, from_velocity
@@ -162,20 +162,12 @@ def point_masses(path):
     return denoiser
 
 
-@pytest.mark.parametrize(("path", "t_max"), [(CondOT(), 1.0), (Cosine(), 1.0), (LinearVP(), 1.0), (CondOT(), 0.999)])
-def test_point_masses_are_refused(path, t_max):
-    # Their flow map is constant near each point: the ideal gradient is zero, and any other answer depends on t_max.
-    flow = from_denoiser(point_masses(path), path, t_max=t_max)
+@pytest.mark.parametrize("path", [CondOT(), Cosine(), LinearVP()])
+def test_point_masses_are_refused(path):
+    # Their flow map is constant near each point: the ideal gradient is zero, and no velocity is defined at t = 1.
+    flow = from_denoiser(point_masses(path), path)
     with pytest.raises((CertificationError, ValueError), match=r"t must lie|point mass|reference|certif"):
         ideal_gradient(flow, LOSS, randn(5, 3, seed=12), 0.4)
-
-
-def test_bound_covers_what_a_clamped_time_leaves_out():
-    exact, general = flows(CondOT())
-    x = randn(5, 3, seed=13)
-    clamped = from_denoiser(FromFormulas(general, "target"), CondOT(), t_max=0.999)
-    result = ideal_gradient(clamped, LOSS, x, 0.4, tolerance=1e-11)
-    assert (relative_l2(result.gradient, ideal_gradient(exact, LOSS, x, 0.4).gradient) <= result.error_bound).all()
 
 
 class Network(torch.nn.Module):
@@ -208,11 +200,11 @@ def test_a_float32_network_is_bounded_honestly():
         for i, p in enumerate(network.parameters()):
             p.copy_(0.7 * randn(*p.shape, seed=i))
     x = randn(60, 3, seed=14).float()
-    low = ideal_gradient(from_velocity(network, CondOT()), LOSS, x, 0.4, tolerance=1e-6, max_error=1e-4)
+    low = ideal_gradient(from_velocity(network, CondOT()), LOSS, x, 0.4)
     high = ideal_gradient(from_velocity(network.double(), CondOT()), LOSS, x.double(), 0.4)
     assert (low.tier, low.gradient.dtype) == ("converged", torch.float32)
     error = relative_l2(low.gradient.double(), high.gradient)
-    assert (error <= 1e-5).all()
+    assert (error <= 1e-4).all()
     assert (error <= low.error_bound).all()
 
 

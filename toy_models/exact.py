@@ -157,6 +157,8 @@ class ProductMixtureFlow(ExactMap, Flow):
 
     def exact_endpoint_vjp(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Pullback]:
         """Return Phi_{t,1}(x) and its pullback, by matching distribution functions axis by axis."""
+        if self.dtype != torch.float64:
+            raise ValueError(f"flow must be in float64 for its exact map, got {self.dtype}")
         x, t = self.checked(x, t)
         start, end = (self._marginal(s, x.shape) for s in (t, torch.ones_like(t)))
         endpoint, log_slope = quantile.match_mixtures((x @ self.rotation).numpy(), start, end)

@@ -6,7 +6,7 @@ loses digits that the map does not. So each component k enters with the tail on 
 .. math:: \sum_k s_k w_k T_k(y; s_k), \qquad T(y; +) = F(y), \quad T(y; -) = 1 - F(y),
 
 with the same signs at both ends: that differs from F by a constant, and every term of it is small and accurate. Terms
-are scaled in logs. Roots are bracketed, found by SciPy's vectorised bracketing solver and polished by Newton steps.
+are scaled in logs. Roots are bracketed and found by SciPy's vectorised bracketing solver.
 """
 
 from __future__ import annotations
@@ -21,14 +21,10 @@ Array = np.ndarray
 Parts = tuple[Array, ...]  # log-weights first, then a component's parameters, each (N, K)
 Mixture1D = tuple[Array, Array, Array]  # log-weights, means, standard deviations, each (..., K)
 LogTail = Callable[[Array, Array, Parts], Array]
-LogPdf = Callable[[Array, Parts], Array]
-NEWTON_STEPS = 3
 LARGEST_EXPONENT = 700.0
 
 
-def _match(
-    log_tail: LogTail, log_pdf: LogPdf, x: Array, sides: tuple[Parts, Parts], ends: tuple[Array, Array]
-) -> Array:
+def _match(log_tail: LogTail, x: Array, sides: tuple[Parts, Parts], ends: tuple[Array, Array]) -> Array:
     """Return y (N,) whose mass under ``sides[1]`` equals that of x (N,) under ``sides[0]``, bracketed by ``ends``."""
     start, finish = sides
     lower, upper = (log_tail(np.full_like(start[0], s), x, start) for s in (1.0, -1.0))
@@ -48,10 +44,7 @@ def _match(
     found = elementwise.find_root(mass, (low - slack, high + slack), args=(every,))
     if not np.all(found.success):
         raise ValueError("x lies too far in a tail: its probability cannot be matched in float64")
-    y = found.x
-    for _ in range(NEWTON_STEPS):
-        y = y - mass(y, every) * np.exp(scale - log_pdf(y, finish))
-    return y
+    return found.x
 
 
 def _log_normal_tail(sign: Array, y: Array, parts: Parts) -> Array:
@@ -76,7 +69,7 @@ def match_mixtures(x: Array, start: Mixture1D, end: Mixture1D) -> tuple[Array, A
     # The quantile of a mixture lies between those of its components; those of weight zero do not count.
     quantiles = np.where(np.isfinite(finish[0]), finish[1] + finish[2] * normal[:, None], np.nan)
     ends = np.nanmin(quantiles, -1), np.nanmax(quantiles, -1)
-    y = _match(_log_normal_tail, _log_normal_pdf, z, (begin, finish), ends)
+    y = _match(_log_normal_tail, z, (begin, finish), ends)
     return y.reshape(x.shape), (_log_normal_pdf(z, begin) - _log_normal_pdf(y, finish)).reshape(x.shape)
 
 
@@ -113,5 +106,5 @@ def match_radii(r: Array, start: tuple[Array, Array], end: tuple[Array, Array], 
     u = np.log(r)
     # Dilating by the smallest and the largest ratio of scales brackets the matching radius.
     ratio = np.log(end[1][:, :, None] / start[1][:, None, :])
-    found = _match(log_tail, log_pdf, u, (start, end), (u + ratio.min((1, 2)), u + ratio.max((1, 2))))
+    found = _match(log_tail, u, (start, end), (u + ratio.min((1, 2)), u + ratio.max((1, 2))))
     return found - u, found - u + log_pdf(u, start) - log_pdf(found, end)
