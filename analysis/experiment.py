@@ -30,7 +30,7 @@ from analysis.gradients import ESTIMATORS, Estimate
 from analysis.losses import Loss
 
 BACKENDS = ("loky", "dask")
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -172,11 +172,13 @@ def draw(cell: Cell) -> Draw:
 def estimate(cell: Cell, drawn: Draw, setting: Setting) -> Estimate:
     """Run one setting on all states of a cell, in the cell's dtype and on its device."""
     x = drawn.x.to(cell.device, DTYPES[cell.dtype])
+    t = drawn.t if len(cell.times) > 1 else cell.times[0]  # one time for all costs less than one for each
     with cost.track_memory() if cell.memory else contextlib.nullcontext():
-        return ESTIMATORS[setting.estimator](drawn.subject.flow, drawn.loss, x, drawn.t, **dict(setting.options))
+        return ESTIMATORS[setting.estimator](drawn.subject.flow, drawn.loss, x, t, **dict(setting.options))
 
 
-def _rows(cell: Cell, drawn: Draw, setting: Setting) -> Iterator[dict[str, Any]]:
+def rows_of(cell: Cell, drawn: Draw, setting: Setting) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one setting: each time and metric, or one row that says why it cannot run."""
     options = dict(setting.options)
     named = {"estimator": setting.estimator, "solver": options.pop("solver", None), "steps": options.pop("steps", None)}
     named["horizon"] = options.pop("horizon_fraction", None)
@@ -208,7 +210,7 @@ def measure_errors(cell: Cell) -> pd.DataFrame:
     Evaluations and VJPs are per sample, bytes per cell. A setting that cannot run is one row whose status says why.
     """
     drawn = draw(cell)
-    return pd.DataFrame([row for setting in cell.settings for row in _rows(cell, drawn, setting)])
+    return pd.DataFrame([row for setting in cell.settings for row in rows_of(cell, drawn, setting)])
 
 
 def measure_cell(cell: Cell) -> pd.DataFrame:

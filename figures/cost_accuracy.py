@@ -20,12 +20,13 @@ Tables = Mapping[str, pd.DataFrame]
 def answer(tables: Tables) -> str:
     """Say who is on the front."""
     front = tables["cost_accuracy_front"]
-    name = front["estimator"] + front["solver"].map(lambda s: f" {s}" if isinstance(s, str) else "")
-    share = name.value_counts()
+    pairs = zip(front["estimator"], front["solver"], strict=True)
+    share = pd.Series([style.method_label(e, s if isinstance(s, str) else None) for e, s in pairs]).value_counts()
     listed = ", ".join(f"{label} ({n})" for label, n in share.items())
     return (
         f"Of the {len(front)} settings on the Pareto fronts (black lines) of {front['problem'].nunique()} problems: "
-        f"{listed}. Filled markers go end to end, open ones look ahead and project; an evaluation comes with one VJP. "
+        f"{listed}. Filled squares, circles, triangles and diamonds go end to end, open ones look ahead and project; these "
+        "take one VJP with each evaluation, others none (identity Jacobian) or other numbers. "
         "Whiskers of the front are quartiles over states."
     )
 
@@ -38,7 +39,9 @@ def draw(tables: Tables) -> Figure:
     groups = list(table.groupby(["problem", "t"], sort=False))
     columns = 2
     rows = -(-len(groups) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(style.TEXT_WIDTH, 1.8 * rows + 0.5), sharex=True, squeeze=False)
+    labels = len(table.groupby(["estimator", "solver"], dropna=False))
+    size = (style.TEXT_WIDTH, 1.7 * rows + 0.16 * -(-labels // 3) + 0.2)
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=True, squeeze=False)
     for ax, ((problem, t), group) in zip(axes.ravel(), groups, strict=False):
         _panel(ax, group, front[(front["problem"] == problem) & (front["t"] == t)])
         ax.set_title(f"{problem}, t = {t:g}")
@@ -46,8 +49,8 @@ def draw(tables: Tables) -> Figure:
         ax.set_xlabel("evaluations per sample")
     for ax in axes[:, 0]:
         ax.set_ylabel("relative error")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    unique = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels()), strict=True))
+    figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=3)
     return style.finish(figure, list(axes.ravel()[: len(groups)]))
 
 
@@ -57,7 +60,7 @@ def _panel(ax: Axes, group: pd.DataFrame, front: pd.DataFrame) -> None:
     ax.errorbar(front["evaluations"], front["value"], yerr=half, color="black", lw=0.9, elinewidth=0.6, zorder=2)
     for (estimator, solver), rows in group.groupby(["estimator", "solver"], dropna=False, sort=False):
         named = solver if isinstance(solver, str) else None
-        label = str(estimator).replace("_", "-") + (f" {named}" if named else "")
+        label = style.method_label(str(estimator), named)
         look = style.method(str(estimator), named)
         ax.plot(rows["evaluations"], rows["value"], linestyle="none", label=label, zorder=3, **look)
     ax.set(yscale="log")

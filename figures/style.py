@@ -18,12 +18,23 @@ THEORY: dict[str, Any] = {"color": "0.35", "linestyle": (0, (4, 2)), "linewidth"
 
 _METHODS = {
     "ideal": ("black", "o"),
+    "end_to_end": ("black", "o"),
     "greedy": (RED, "*"),
     "euler": (BLUE, "o"),
     "midpoint": (ORANGE, "s"),
     "heun": (GREEN, "^"),
     "rk4": (PURPLE, "D"),
     "ddim": (BROWN, "v"),
+    "adjoint_backsolve": ("#7f7f7f", "X"),
+    "adjoint_cached": ("#3b3b3b", "P"),
+    "adjoint_interpolated": ("#8c6bb1", "p"),
+    "adjoint_deis": ("#008080", "d"),
+    "control_average": (YELLOW, "h"),
+    "identity_jacobian": (SKY, "<"),
+    "truncated": (SKY, ">"),
+    "lgd": (PINK, "p"),
+    "pigdm": (PINK, "8"),
+    "tmpd": (PINK, "H"),
 }
 _PATHS = {"condot": "CondOT", "cosine": "cosine", "vp_linear": "linear VP", "ve": "VE", "polynomial": "polynomial"}
 _SPARE_MARKERS = "PXhdp8<>"
@@ -62,16 +73,22 @@ def apply() -> None:
 
 
 def method(estimator: str, solver: str | None = None) -> dict[str, Any]:
-    """Return the colour and marker of a method: those of its solver, or of an estimator that has none.
+    """Return the colour and marker of a method: of its solver where it is the plain gradient through one.
 
     End-to-end markers are filled, lookahead markers open. A method that nobody has named yet gets a colour and a
     marker from its name, the same ones everywhere.
     """
-    name = solver or estimator
+    name = solver if solver and estimator in ("lookahead", "end_to_end") else estimator
     spare = zlib.crc32(name.encode())
     colour, marker = _METHODS.get(name, (PALETTE[6 + spare % 4], _SPARE_MARKERS[spare // 4 % len(_SPARE_MARKERS)]))
     face = "white" if estimator == "lookahead" and solver else colour
     return {"color": colour, "marker": marker, "markerfacecolor": face, "markeredgecolor": colour}
+
+
+def method_label(estimator: str, solver: str | None = None) -> str:
+    """Return the name of a method as a figure prints it."""
+    shown = f" {solver}" if solver and estimator in ("lookahead", "end_to_end") else ""
+    return estimator.replace("end_to_end", "end-to-end").replace("_", " ") + shown
 
 
 def series(i: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from toy_models.experiments.common import error_cell, errors_only
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem, with all estimators in it."""
     settings = [Setting.of(name, **variant) for name, found in ESTIMATORS.items() for variant in found.variants]
-    problems = ("overlapping", "ring8") if options.quick else ("overlapping", "separated", "product256", "digits")
+    problems = ("overlapping",) if options.quick else ("overlapping", "separated", "product256", "digits")
     times, samples = ([0.2], 16) if options.quick else ([0.2, 0.6], 64)
     return [error_cell(options, problem, "condot", times, samples, settings, memory=True) for problem in problems]
 

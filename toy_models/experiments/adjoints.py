@@ -1,0 +1,45 @@
+"""Discretise-then-optimise against optimise-then-discretise, over steps: two errors, against two truths."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+
+from analysis.errors import relative_error, summary
+from analysis.experiment import Cell, Options, Setting, draw, estimate
+from toy_models.experiments.common import error_cell
+
+WAYS = ("end_to_end", "adjoint_backsolve", "adjoint_cached", "adjoint_interpolated", "adjoint_deis")
+
+
+def cells(options: Options) -> list[Cell]:
+    """Return one cell per problem."""
+    steps = [2**k for k in range(1, 6 if options.quick else 8)]
+    settings = [Setting.of(w, solver=s, steps=n) for s in ("euler", "rk4") for w in WAYS[:4] for n in steps]
+    settings += [Setting.of("end_to_end", solver="ddim", steps=n) for n in steps]
+    settings += [Setting.of("adjoint_deis", steps=n, order=order) for order in (1, 2) for n in steps]
+    problems = ("overlapping",) if options.quick else ("overlapping", "anisotropic", "digits")
+    found = [error_cell(options, p, "condot", [0.2], 8 if options.quick else 24, settings) for p in problems]
+    return [replace(cell, measure="toy_models.experiments.adjoints:measure") for cell in found]
+
+
+def measure(cell: Cell) -> pd.DataFrame:
+    """Return each setting's error against the ideal gradient and against the exact gradient of its discrete map.
+
+    The discrete map is the forward solve with the same steps: the solver's, or DDIM's for AdjointDEIS of order 1.
+    """
+    drawn = draw(cell)
+    found = {setting: estimate(cell, drawn, setting).gradient for setting in cell.settings}
+    rows = []
+    for setting, gradient in found.items():
+        options = dict(setting.options)
+        order = options.get("order")
+        solver = options.get("solver", "ddim")
+        base = Setting.of("end_to_end", solver=solver, steps=options["steps"])
+        truths = {"ideal": drawn.reference.gradient} | ({"discrete": found[base]} if order != 2 else {})
+        named = {"estimator": setting.estimator, "solver": options.get("solver"), "order": order}
+        for against, truth in truths.items():
+            row = drawn.rows | named | {"steps": options["steps"], "against": against, "metric": "relative_error"}
+            rows.append(row | summary(relative_error(gradient, truth)))
+    return pd.DataFrame(rows)

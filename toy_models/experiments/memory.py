@@ -1,0 +1,18 @@
+"""Peak bytes and evaluations of the four ways to differentiate one solve, over steps."""
+
+from __future__ import annotations
+
+from analysis.experiment import Cell, Options, Setting
+from analysis.memory import WAYS
+from toy_models.experiments.common import error_cell
+
+
+def cells(options: Options) -> list[Cell]:
+    """Return one cell per number of steps, whose bytes are measured."""
+    steps = [2**k for k in range(2, 6 if options.quick else 9)]
+    settings = [
+        Setting.of("end_to_end", solver="midpoint", steps=n, memory=way, **({"slots": 4} if way == "recursive" else {}))
+        for n in steps
+        for way in WAYS
+    ]
+    return [error_cell(options, "overlapping", "condot", [0.2], 32, settings, memory=True)]

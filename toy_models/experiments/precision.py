@@ -1,0 +1,65 @@
+"""Where an estimator's error comes from: discretisation, adjoint inconsistency, floating point."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+import torch
+
+from analysis.errors import relative_error, summary
+from analysis.experiment import DTYPES, Cell, Options, Setting, draw, estimate, resolve
+from toy_models.experiments.common import error_cell
+
+SETTINGS = (
+    Setting.of("greedy"),
+    Setting.of("lookahead", solver="midpoint", steps=4, horizon_fraction=0.8),
+    Setting.of("end_to_end", solver="euler", steps=16),
+    Setting.of("end_to_end", solver="rk4", steps=16),
+    Setting.of("end_to_end", solver="rk4", steps=128),
+    Setting.of("adjoint_backsolve", solver="euler", steps=16),
+    Setting.of("adjoint_backsolve", solver="rk4", steps=16),
+    Setting.of("adjoint_cached", solver="euler", steps=16),
+)
+DISCRETE = {"adjoint_backsolve": "end_to_end", "adjoint_cached": "end_to_end"}
+
+
+def cells(options: Options) -> list[Cell]:
+    """Return one cell per problem."""
+    problems = ("overlapping",) if options.quick else ("overlapping", "ring8", "anisotropic", "digits")
+    found = [error_cell(options, p, "condot", [0.4], 8 if options.quick else 32, SETTINGS) for p in problems]
+    return [replace(cell, measure="toy_models.experiments.precision:measure") for cell in found]
+
+
+def _variants(cell: Cell) -> dict[str, tuple[str, bool]]:
+    """Return the arithmetics to compare: dtype, and whether TF32 is allowed, which needs a GPU."""
+    found = {name: (name, False) for name in DTYPES if name != "float64"}
+    return found | ({"tf32": ("float32", True)} if cell.device.startswith("cuda") else {})
+
+
+def measure(cell: Cell) -> pd.DataFrame:
+    """Return one row per setting and part of its error, each relative to the gradient it is measured against."""
+    drawn = draw(cell)
+    double = {s: estimate(cell, drawn, s).gradient for s in cell.settings}
+    rows = [row for s in cell.settings for row in _parts(s, double, drawn.reference.gradient)]
+    for name, (dtype, tf32) in _variants(cell).items():
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        low = replace(cell, dtype=dtype)
+        subject = resolve(cell.factory)(cell.problem, cell.path, dtype, cell.device)
+        for s in cell.settings:
+            gradient = estimate(low, replace(drawn, subject=subject), s).gradient.double()
+            rows.append(_row(s, f"floating point, {name}", gradient, double[s]))
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return pd.DataFrame([drawn.rows | row for row in rows])
+
+
+def _parts(s: Setting, double: dict[Setting, torch.Tensor], ideal: torch.Tensor) -> list[dict[str, object]]:
+    base = Setting(DISCRETE.get(s.estimator, s.estimator), s.options)
+    rows = [_row(s, "total, float64", double[s], ideal), _row(s, "discretisation", double[base], ideal)]
+    return rows + ([_row(s, "adjoint inconsistency", double[s], double[base])] if base != s else [])
+
+
+def _row(s: Setting, part: str, gradient: torch.Tensor, truth: torch.Tensor) -> dict[str, object]:
+    options = dict(s.options)
+    named = {"estimator": s.estimator, "solver": options.get("solver"), "steps": options.get("steps"), "part": part}
+    return named | {"metric": "relative_error"} | summary(relative_error(gradient, truth))
