@@ -29,8 +29,8 @@ def answer(tables: Tables) -> str:
     rates = np.log2(half["value"].to_numpy() / rows["value"].to_numpy())
     listed = ", ".join(f"{r.problem} {r.value:.1%} (upper quartile {r.high:.1%})" for r in rows.itertuples())
     return (
-        f"With {last} Euler steps, backsolve still differs from the gradient of its own discrete solve by {listed}; the "
-        f"last doubling of the steps shrank that as steps^-{rates.min():.2f} to steps^-{rates.max():.2f}. End-to-end "
+        f"With {last} Euler steps, backsolve still differs from the gradient of its own discrete solve by {listed}; "
+        f"the last doubling of the steps shrank that as steps^-{rates.min():.2f} to steps^-{rates.max():.2f}. End-to-end "
         "(discretise, then optimise) is that gradient exactly, which does not make it the nearest to the ideal one. "
         "Bands are quartiles over states."
     )

@@ -22,12 +22,11 @@ def answer(tables: Tables) -> str:
     front = tables["cost_accuracy_front"]
     pairs = zip(front["estimator"], front["solver"], strict=True)
     share = pd.Series([style.method_label(e, s if isinstance(s, str) else None) for e, s in pairs]).value_counts()
-    listed = ", ".join(f"{label} ({n})" for label, n in share.items())
     return (
         f"Of the {len(front)} settings on the Pareto fronts (black lines) of {front['problem'].nunique()} problems: "
-        f"{listed}. Filled squares, circles, triangles and diamonds go end to end, open ones look ahead and project; these "
-        "take one VJP with each evaluation, others none (identity Jacobian) or other numbers. "
-        "Whiskers of the front are quartiles over states."
+        f"{', '.join(f'{label} ({n})' for label, n in share.items())}. End-to-end markers are filled, lookahead ones "
+        "open; both take one VJP with each evaluation, others none (identity Jacobian) or other numbers. Whiskers of "
+        "the front are quartiles over states."
     )
 
 

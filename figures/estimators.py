@@ -28,7 +28,8 @@ PANELS = (
 
 def _name(row: pd.Series) -> str:
     solver = row["solver"] if isinstance(row["solver"], str) else None
-    return style.method_label(row["estimator"], solver) + (f" {solver}" if row["estimator"] == "truncated" else "")
+    label = style.method_label(row["estimator"], solver)
+    return f"{label} {solver}" if row["estimator"] == "truncated" else label
 
 
 def _ranked(table: pd.DataFrame, against: str) -> pd.DataFrame:
@@ -42,8 +43,8 @@ def answer(tables: Tables) -> str:
     best = {against: _ranked(table, against).iloc[0] for against in (IDEAL, LIKELIHOOD)}
     parts = [f"{row['name']} is nearest the {against} ({row['value']:.2g})" for against, row in best.items()]
     return (
-        f"The truths disagree: {' and '.join(parts)}, medians over {tables['estimators']['problem'].nunique()} problems "
-        "at t = 0.2 with the variant nearest 16 evaluations; whiskers span the problems. Rows are ordered by the first "
+        f"The truths disagree: {' and '.join(parts)}, medians over {tables['estimators']['problem'].nunique()} "
+        "problems at t = 0.2 with the variant nearest 16 evaluations; whiskers span the problems. Rows are ordered by the first "
         "panel; the loss is the negative log-likelihood of a measurement with unit noise."
     )
 
