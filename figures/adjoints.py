@@ -30,9 +30,9 @@ def answer(tables: Tables) -> str:
     listed = ", ".join(f"{r.problem} {r.value:.1%} (upper quartile {r.high:.1%})" for r in rows.itertuples())
     return (
         f"With {last} Euler steps, backsolve still differs from the gradient of its own discrete solve by {listed}; "
-        f"the last doubling of the steps shrank that as steps^-{rates.min():.2f} to steps^-{rates.max():.2f}. End-to-end "
-        "(discretise, then optimise) is that gradient exactly, which does not make it the nearest to the ideal one. "
-        "Bands are quartiles over states."
+        f"the last doubling of the steps shrank that as steps^-{rates.min():.2f} to steps^-{rates.max():.2f}. "
+        "End-to-end (discretise, then optimise) is that gradient exactly, which does not make it the nearest to the "
+        "ideal one. Bands are quartiles over states."
     )
 
 

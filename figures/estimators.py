@@ -41,11 +41,12 @@ def answer(tables: Tables) -> str:
     """Name the best against each truth."""
     table = tables["estimators_chosen"]
     best = {against: _ranked(table, against).iloc[0] for against in (IDEAL, LIKELIHOOD)}
+    problems = tables["estimators"]["problem"].nunique()
     parts = [f"{row['name']} is nearest the {against} ({row['value']:.2g})" for against, row in best.items()]
     return (
-        f"The truths disagree: {' and '.join(parts)}, medians over {tables['estimators']['problem'].nunique()} "
-        "problems at t = 0.2 with the variant nearest 16 evaluations; whiskers span the problems. Rows are ordered by the first "
-        "panel; the loss is the negative log-likelihood of a measurement with unit noise."
+        f"The truths disagree: {' and '.join(parts)}, medians over {problems} problems at t = 0.2 with the variant "
+        "nearest 16 evaluations; whiskers span the problems. Rows are ordered by the first panel; the loss is the "
+        "negative log-likelihood of a measurement with unit noise."
     )
 
 
