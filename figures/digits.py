@@ -46,7 +46,7 @@ def draw(tables: Tables) -> Figure:
             _image(axes[i, j + 1], images[(images["image"] == name) & (images["t"] == t)], gradient=name != "state")
             if i == 0:
                 axes[i, j + 1].set_title(f"t = {t:g}")
-        _label(axes[i, 0], {"state": "state $x_t$"}.get(name, name).replace(" ", "\n"))
+        _label(axes[i, 0], {"state": "state $x_t$"}.get(name, name).replace(", ", ",\n"))
     ax = bottom.subplots()
     _curves(ax, tables["digits"])
     return style.finish(figure, [ax])

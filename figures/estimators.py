@@ -45,8 +45,8 @@ def answer(tables: Tables) -> str:
     parts = [f"{row['name']} is nearest the {against} ({row['value']:.2g})" for against, row in best.items()]
     return (
         f"The truths disagree: {' and '.join(parts)}, medians over {problems} problems at t = 0.2 with the variant "
-        "nearest 16 evaluations; whiskers span the problems. Rows are ordered by the first panel; the loss is the "
-        "negative log-likelihood of a measurement with unit noise."
+        "nearest 16 evaluations; whiskers are quartiles over problems. Rows are ordered by the first panel; the loss "
+        "is the negative log-likelihood of a measurement with unit noise."
     )
 
 

@@ -50,7 +50,7 @@ def draw(tables: Tables) -> Figure:
         for j, problem in enumerate(problems):
             rows = table[(table["problem"] == problem) & (table["solver"] == solver)]
             _panel(axes[i, j], rows, norm)
-            axes[i, j].set_title(f"{problem}, {solver}")
+            axes[i, j].set_title(f"{problem}, {solver}", fontsize=7, loc="right")
     for ax in axes[-1]:
         ax.set_xlabel("horizon (fraction of 1 − t)")
     for ax in axes[:, 0]:

@@ -14,7 +14,7 @@ SHOWN = ("euler", "midpoint", "heun", "rk4", "ddim")
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem and path, all solvers and step counts in it."""
-    steps = [2**k for k in range(7 if options.quick else 9)]
+    steps = [2**k for k in range(7 if options.quick else 11)]
     settings = [Setting.of("end_to_end", solver=solver, steps=n) for solver in SHOWN for n in steps]
     problems = ("overlapping",) if options.quick else ("overlapping", "product256")
     paths = ("condot", "cosine") if options.quick else tuple(ZOO_PATHS)

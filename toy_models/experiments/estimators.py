@@ -62,6 +62,10 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     best = size.sort_values(["distance", *keys]).groupby(["estimator", "solver"], dropna=False).head(1)[keys]
     chosen = table.merge(best, on=keys)
     grouped = chosen.groupby([*keys, "against", "metric"], dropna=False)
-    columns = {"value": ("value", "median"), "low": ("value", "min"), "high": ("value", "max")}
+    columns = {
+        "value": ("value", "median"),
+        "low": ("value", lambda v: v.quantile(0.25)),
+        "high": ("value", lambda v: v.quantile(0.75)),
+    }
     columns |= {"evaluations": ("evaluations", "median"), "vjps": ("vjps", "median"), "bytes": ("bytes", "median")}
     return {"chosen": grouped.agg(**columns).reset_index()}
