@@ -2,9 +2,12 @@ import pytest
 import torch
 
 from analysis import gradients
+from analysis.errors import relative_error
+from analysis.experiment import Options, Setting, draw, estimate, measure_cell
 from analysis.flow import from_velocity
 from analysis.losses import HalfSquaredDistance
 from toy_models import zoo
+from toy_models.experiments import lookahead_surface as surface_experiment
 
 STEPS, HORIZONS = [1, 2, 5], [0.3, 0.5, 0.8, 1.0]
 
@@ -67,3 +70,16 @@ def test_an_unknown_solver_is_refused():
     x = torch.zeros(2, 6, dtype=torch.float64)
     with pytest.raises(ValueError, match="solver must be one of ab2"):
         gradients.lookahead_surface(subject.flow, HalfSquaredDistance(x[0]), x, 0.3, [1], [0.5], solver="nothing")
+
+
+def test_the_sweep_of_the_main_job_is_made_of_the_same_cells():
+    (cell,) = surface_experiment.cells(Options(quick=True))
+    table = measure_cell(cell)
+    row = table[(table["solver"] == "midpoint") & (table["steps"] == 4) & (table["horizon"] == 0.5)]
+    row = row[row["metric"] == "relative_error"]
+    drawn = draw(cell)
+    setting = Setting.of("lookahead", solver="midpoint", steps=4, horizon_fraction=0.5)
+    found = estimate(cell, drawn, setting)
+    errors = relative_error(found.gradient, drawn.reference.gradient)
+    assert row["value"].item() == pytest.approx(float(errors.quantile(0.5)), rel=1e-10)
+    assert row["evaluations"].item() == found.cost.evaluations == 9

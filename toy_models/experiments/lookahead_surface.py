@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
+import torch
 
-from analysis.experiment import Cell, Options, Setting
+from analysis import solvers
+from analysis.errors import METRICS, summary
+from analysis.experiment import Cell, Options, draw
+from analysis.gradients import lookahead_surface
 from toy_models.experiments.common import error_cell, errors_only
 
 SOLVERS = ("euler", "midpoint")
@@ -15,15 +21,29 @@ def cells(options: Options) -> list[Cell]:
     """Return one cell per problem with the whole grid of steps and horizons; horizon 0 is greedy, 1 end-to-end."""
     steps = [2**k for k in range(5 if options.quick else 7)]
     horizons = [round(float(f), 6) for f in np.linspace(0, 1, 9 if options.quick else 17)]
-    settings = [
-        Setting.of("lookahead", solver=solver, steps=n, horizon_fraction=f)
-        for solver in SOLVERS
-        for n in steps
-        for f in horizons
-    ]
     problems = ("overlapping",) if options.quick else ("overlapping", "ring8", "digits")
-    samples = 16 if options.quick else 64
-    return [error_cell(options, problem, "condot", [0.2], samples, settings) for problem in problems]
+    found = [error_cell(options, p, "condot", [0.2], 16 if options.quick else 64, ()) for p in problems]
+    grid = (("steps", tuple(steps)), ("horizons", tuple(horizons)))
+    return [replace(c, measure="toy_models.experiments.lookahead_surface:measure", extra=grid) for c in found]
+
+
+def measure(cell: Cell) -> pd.DataFrame:
+    """Return one row per solver, steps, horizon (as a fraction of 1 - t) and metric, from one surface per solver."""
+    drawn, grid = draw(cell), dict(cell.extra)
+    (t,), steps, fractions = cell.times, grid["steps"], grid["horizons"]
+    times = [t + f * (1 - t) if f < 1 else 1.0 for f in fractions]
+    x = drawn.x.to(cell.device, drawn.subject.flow.dtype or torch.float64)
+    rows = []
+    for solver in SOLVERS:
+        surface = lookahead_surface(drawn.subject.flow, drawn.loss, x, t, steps, times, solver=solver)
+        for (i, n), (j, f) in ((a, b) for a in enumerate(steps) for b in enumerate(fractions)):
+            spent = n * solvers.SOLVERS[solver].evaluations * (f > 0) + (f < 1)
+            named = {"estimator": "lookahead", "solver": solver, "steps": n, "horizon": f, "t": t}
+            gradient = surface.gradient[i, j].double().cpu()
+            for metric, compare in METRICS.items():
+                row = drawn.rows | named | {"evaluations": spent, "vjps": spent, "metric": metric}
+                rows.append(row | summary(compare(gradient, drawn.reference.gradient)))
+    return pd.DataFrame(rows)
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
