@@ -171,7 +171,7 @@ class MixtureFlow(Flow):
         def pull(w: Tensor) -> Tensor:
             w = w.reshape(x.shape)
             rotated = self._rotate(w, gain)
-            along = (rotated * y).sum(-1) + _column(a).to(r) * (w @ self._centres.T)
+            along = torch.linalg.vecdot(rotated, y) + _column(a).to(r) * (w @ self._centres.T)
             spread = (along - (w * value).sum(-1, keepdim=True))[..., None]
             return self._back(r[..., None] * torch.addcmul(rotated, spread, y, value=-1), root).reshape(shape)
 
@@ -236,7 +236,7 @@ class MixtureFlow(Flow):
         variance = self._marginal_variances(t)
         root = variance.rsqrt()
         y = self._rotate(x, root) - self._coefficient(self.path.alpha(t)) * root * self._means
-        return self._log_weights - (y.square().sum(-1) + variance.log().sum(-1)) / 2, y, root
+        return self._log_weights - (torch.linalg.vecdot(y, y) + variance.log().sum(-1)) / 2, y, root
 
     def _components(self, x: Tensor, t: Tensor, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return r_k (..., K); y_k, S_k^{-1/2} and (a alpha C_k + c I) S_k^{-1/2} in the eigenbases (..., K, d)."""
