@@ -5,6 +5,7 @@ python reproduce.py run          compute the tables (finished cells are kept and
 python reproduce.py draw         draw the figures from the tables, computing nothing
 python reproduce.py check        is every figure's table there and current? (exit code 1 if not)
 python reproduce.py list         name the tables and figures
+python reproduce.py bench        time this package beside torchdiffeq and diffrax (needs the extra "bench")
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import figures
 from analysis import results
 from analysis.provenance import code_hash, provenance
 
-VERBS = ("all", "run", "draw", "check", "list")
+VERBS = ("all", "run", "draw", "check", "list", "bench")
 NOT_FIGURES = ("style",)
 NOT_EXPERIMENTS = ("common",)
 console = Console()
@@ -52,6 +53,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if unknown := set(found.only or ()) - set(names(figures, NOT_FIGURES)):
         known = ", ".join(names(figures, NOT_FIGURES))
         parser.error(f"argument --only: {', '.join(sorted(unknown))} unknown; the figures are {known}")
+    if found.only and found.verb in ("all", "run"):
+        for name, figure in selected(found).items():
+            if verb := getattr(figure, "VERB", None):
+                parser.error(f"argument --only: {name} is made by python reproduce.py {verb}")
     if found.scheduler and found.backend != "dask":
         parser.error("argument --scheduler: needs --backend dask")
     return found
@@ -63,9 +68,11 @@ def names(package: ModuleType, leave_out: Sequence[str]) -> list[str]:
 
 
 def selected(options: argparse.Namespace) -> dict[str, ModuleType]:
-    """Return the figure modules to work on, by name."""
+    """Return the figure modules to work on, by name; one with a verb of its own only where it is asked for."""
     wanted = options.only or names(figures, NOT_FIGURES)
-    return {name: importlib.import_module(f"figures.{name}") for name in wanted}
+    found = {name: importlib.import_module(f"figures.{name}") for name in wanted}
+    everything = options.only or options.verb == "list"
+    return {n: f for n, f in found.items() if everything or getattr(f, "VERB", options.verb) == options.verb}
 
 
 def experiments(options: argparse.Namespace) -> dict[str, ModuleType]:
@@ -96,6 +103,20 @@ def run(options: argparse.Namespace) -> None:
         derived = experiment.derive(parts[""]) if hasattr(experiment, "derive") else {}
         for suffix, part in (parts | {f"_{key}": value for key, value in derived.items()}).items():
             results.write_table(part, options.out / "tables" / f"{name}{suffix}.parquet", record(options))
+
+
+def bench(options: argparse.Namespace) -> None:
+    """Compute the bench's table, and turn to its figure alone."""
+    from analysis.experiment import Options
+    from toy_models import bench
+
+    options.only = ["bench"]
+    try:
+        peers = {"peers": bench.require()}
+    except ImportError as error:
+        sys.exit(f"error: {error}")
+    frame = bench.run(Options(options.quick, options.seed, options.dtype, options.device), options.out / "cells")
+    results.write_table(frame, options.out / "tables" / "bench.parquet", record(options) | peers)
 
 
 def tables_of(figure: ModuleType, out: Path) -> dict[str, Any]:
@@ -179,12 +200,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, figure in selected(options).items():
             console.print(f"{name}: {figure.QUESTION} [tables: {', '.join(figure.TABLES)}]", markup=False)
         return 0
-    if options.verb in ("all", "run", "draw"):
+    if options.verb != "check":
         writable(options.out)
-    if options.verb in ("all", "run"):
+    if options.verb in ("all", "run", "bench"):
         available(options.device)
-        run(options)
-    answers = draw(options) if options.verb in ("all", "draw") else {}
+        (bench if options.verb == "bench" else run)(options)
+    answers = draw(options) if options.verb in ("all", "draw", "bench") else {}
     problems = check(options) if options.verb in ("all", "check") else []
     if options.verb != "check":
         manifest(options, time.perf_counter() - start)
