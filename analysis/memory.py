@@ -43,6 +43,8 @@ def recursive(flow: Flow, x: Tensor, stages: Stages, slots: int) -> tuple[Tensor
         carry = advance(flow, carry, stages[i])
 
     def pullback(v: Tensor) -> Tensor:
+        if not kept:
+            raise RuntimeError("a pullback that recomputes frees its states as it goes, and can be used once")
         cotangents, end = begin(v, stages), len(stages)  # the past of the last step has no cotangent
         for k in reversed(range(len(kept))):
             start, state = kept.pop()

@@ -113,6 +113,14 @@ def test_the_reversible_solver_has_the_order_of_its_base(setting):
     assert 3.4 < errors[0] / errors[1] < 4.8
 
 
+def test_a_pullback_that_freed_its_states_says_so(setting):
+    flow, x, v = setting
+    _, pull = memory.differentiate(flow, x, "euler", solvers.uniform_grid(T, ONE, 4), "checkpoint")
+    pull(v)
+    with pytest.raises(RuntimeError, match="used once"):
+        pull(v)
+
+
 def test_a_reversible_solve_that_cannot_come_back_is_refused(setting):
     flow, x, v = setting
     with pytest.raises(ValueError, match=r"unstable|no stable reversible form"):
