@@ -14,10 +14,15 @@ def _norm(g: Tensor) -> Tensor:
     return torch.linalg.vector_norm(g.flatten(1), dim=1)
 
 
+def relative(error: Tensor, scale: Tensor) -> Tensor:
+    """Return |error| / |scale| per sample, (B,); 0/0 is 0."""
+    size = _norm(error)
+    return torch.where(size == 0, 0.0, size / _norm(scale))
+
+
 def relative_error(g: Tensor, truth: Tensor) -> Tensor:
     """Return |g - truth| / |truth| per sample, (B,); 0/0 is 0."""
-    error = _norm(g - truth)
-    return torch.where(error == 0, 0.0, error / _norm(truth))
+    return relative(g - truth, truth)
 
 
 def one_minus_cosine(g: Tensor, truth: Tensor) -> Tensor:

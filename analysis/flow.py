@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from analysis import checks
-from analysis.paths import AffinePath, Cosine, Readout, expand
+from analysis.paths import AffinePath, Readout, expand
 
 Pullback = Callable[[Tensor], Tensor]
 Prediction = Callable[[Tensor, Tensor], Tensor]
@@ -192,6 +192,3 @@ class Reparametrized(Flow):
         """Return the readout and its directional derivative, by the chain rule."""
         scale, old = self._old(x, t)
         return self.flow.predict_jvp(scale * x, old, readout, scale * tangent)
-
-
-CANONICAL = Cosine()

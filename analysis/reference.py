@@ -25,10 +25,12 @@ import torch
 from scipy.integrate import DOP853
 from torch import Tensor
 
-from analysis.flow import CANONICAL, Flow
+from analysis.errors import relative
+from analysis.flow import Flow
 from analysis.losses import Loss, value_and_gradient
-from analysis.paths import expand
+from analysis.paths import Cosine, expand
 
+CANONICAL = Cosine()
 EPS = torch.finfo(torch.float64).eps
 SAFETY = 64.0  # round-offs per unit of condition number, or per solve
 # The error estimate of an adaptive solver can be fooled by one long step, and two tolerances by the same one: so steps
@@ -60,12 +62,6 @@ class Reference:
     tier: str
     error_bound: Tensor
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
-
-
-def relative(error: Tensor, scale: Tensor) -> Tensor:
-    """Return |error|/|scale| per sample, (B,); 0/0 is 0."""
-    size = torch.linalg.vector_norm(error.flatten(1), dim=1)
-    return torch.where(size == 0, 0.0, size / torch.linalg.vector_norm(scale.flatten(1), dim=1))
 
 
 def ideal_gradient(
@@ -113,17 +109,18 @@ def ideal_gradient(
 
 
 def _exact(flow: Flow, loss: Loss, x: Tensor, t: Tensor) -> Reference:
-    def gradient(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def gradient(x: Tensor, t: Tensor) -> Tensor:
         endpoint, pull = flow.exact_endpoint_vjp(x, t)  # type: ignore[attr-defined]
-        return pull(value_and_gradient(loss, endpoint)[1]), endpoint
+        return pull(value_and_gradient(loss, endpoint)[1])
 
-    value, endpoint = gradient(x, t)
+    endpoint, pull = flow.exact_endpoint_vjp(x, t)  # type: ignore[attr-defined]
+    slope = value_and_gradient(loss, endpoint)[1]
+    value = pull(slope)
     # Round-off acts like a perturbation of x, t and the endpoint by a few eps; finite differences tell what that does.
     h = EPS**0.5
     signs = torch.where(torch.arange(x.numel()).reshape(x.shape) % 2 == 0, 1.0, -1.0).to(x)
-    moved = gradient(x * (1 + h * signs), t)[0] - value, gradient(x, t * (1 - h))[0] - value
-    stiffness = value_and_gradient(loss, endpoint * (1 + h))[1] - value_and_gradient(loss, endpoint)[1]
-    pull = flow.exact_endpoint_vjp(x, t)[1]  # type: ignore[attr-defined]
+    moved = gradient(x * (1 + h * signs), t) - value, gradient(x, t * (1 - h)) - value
+    stiffness = value_and_gradient(loss, endpoint * (1 + h))[1] - slope
     condition = sum(relative(m, value) for m in (*moved, pull(stiffness))) / h
     return Reference(value, endpoint, "exact", SAFETY * EPS * (1 + condition))
 
