@@ -22,14 +22,17 @@ It holds for every start, so it may be differentiated in it:
 That is the *integral form*, sharper than with :math:`\|D y''\| |v|`, which needs no v. The *sup form* replaces
 :math:`\int z f dz` by :math:`\zeta^2/2 \sup f`. Gradients in x are those in y divided by :math:`\alpha_t`.
 
-**Numerics.** Flow and sensitivity are integrated with Dormand-Prince 5 in :math:`\tau`, :math:`z = c\sinh\tau`, in which
-one Gaussian of standard deviation c is a plain exponential; the integrals use Simpson's rule on the same nodes. All of it
-is done with two step sizes, and the difference is added to the bound.
+**Numerics.** Flow and sensitivity are integrated with Dormand-Prince 5 in :math:`\tau`, :math:`z = c\sinh\tau`, in
+which one Gaussian of standard deviation c is a plain exponential; the integrals use Simpson's rule on the same nodes.
+Callers do it with two step sizes, which tells the error of the trajectory. That of the quadrature is measured: the same
+nodes and weights, applied to the vectors and not to their norms, must give the remainders, which the trajectory's ends
+give too. As the weights are positive, the discrete integral plus this residual bounds the remainder's norm.
 Source: this project (D1, D2 of the theory), Taylor's formula.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -103,7 +106,7 @@ def trajectory(field: Field, y: Tensor, checkpoints: Tensor, scale: Tensor, step
     tau = torch.asinh(checkpoints / scale)
     fraction = torch.linspace(0, 1, steps + 1, dtype=y.dtype)[:, None]
     found = []
-    for begin, end in zip(tau[:-1], tau[1:], strict=True):
+    for begin, end in itertools.pairwise(tau):
         nodes = begin + fraction * (end - begin)
         found.append((nodes, *_segment(field, y, nodes, scale)))
         y = found[-1][1][-1]
@@ -153,17 +156,24 @@ def _step(
 class Remainder:
     """What D1 integrates, (M, B) each: integrals of z f dz, and suprema over the nodes.
 
-    ``curved`` is f = |y''|; ``pulled`` is f = |(D y'')^T v| with v the loss's gradient at the end.
+    ``curved`` is f = |y''|; ``pulled`` is f = |(D y'')^T v| with v the loss's gradient at the end. The residuals are by
+    how much the integrals of the vectors miss the remainders.
     """
 
     curved: Tensor
     pulled: Tensor
     sup_curved: Tensor
     sup_pulled: Tensor
+    curved_residual: Tensor
+    pulled_residual: Tensor
 
     def integral_form(self, target_norm: Tensor, lipschitz: Tensor | float) -> Tensor:
         """Return the bound of |g - g*| in y; ``target_norm`` (M, B) is the operator norm of D x1hat in y."""
         return self.pulled + target_norm * lipschitz * self.curved
+
+    def residual(self, target_norm: Tensor, lipschitz: Tensor | float) -> Tensor:
+        """Return the quadrature's error in the integral form."""
+        return self.pulled_residual + target_norm * lipschitz * self.curved_residual
 
     def sup_form(self, target_norm: Tensor, lipschitz: Tensor | float, zeta: Tensor) -> Tensor:
         """Return the same with zeta^2/2 times suprema; zeta (M,)."""
@@ -180,10 +190,20 @@ def remainder(field: Field, path: Trajectory, v: Tensor) -> Remainder:
         for i in range(len(z)):
             curvature, pulled = _curvature(field, state[i], z[i], v)
             pulled = transposed(before, transposed(jacobian[i], pulled))
-            terms.append(((z[i] * weight[i])[:, None], norm(curvature), norm(pulled)))
+            terms.append(((z[i] * weight[i])[:, None, None], curvature, pulled))
         before = jacobian[-1] @ before
     factor, curved, pulled = (torch.stack(part) for part in zip(*terms, strict=True))
-    return Remainder((factor * curved).sum(0), (factor * pulled).sum(0), curved.amax(0), pulled.amax(0))
+    exact = _remainders(field, path, v)
+    residuals = [norm((factor * f).sum(0) - e) for f, e in zip((curved, pulled), exact, strict=True)]
+    integrals = [(factor[..., 0] * norm(f)).sum(0) for f in (curved, pulled)]
+    return Remainder(*integrals, norm(curved).amax(0), norm(pulled).amax(0), *residuals)
+
+
+def _remainders(field: Field, path: Trajectory, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Return Phi - x1hat and (D Phi - D x1hat)^T v from the ends of the trajectories."""
+    start, zeta = path.state[0, 0], path.z[0, 0][:, None, None]
+    source, jacobian = field.source(start, path.z[0, 0])
+    return path.end - (start - zeta * source), path.pull(v) - (v - zeta * transposed(jacobian, v))
 
 
 def _curvature(field: Field, y: Tensor, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 METADATA = b"guidance-gradients"
+CSV_ROWS = 100_000  # a longer table is too big to read as text
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
@@ -39,12 +40,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_table(frame: pd.DataFrame, path: Path, provenance: Mapping[str, Any], *, csv: bool = True) -> None:
-    """Write a table as ``path`` (.parquet, provenance in its metadata) and, unless told not to, as CSV."""
+    """Write a table as ``path`` (.parquet, provenance in its metadata) and, unless long or told not to, as CSV."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     encoded = json.dumps(provenance, sort_keys=True).encode()
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), METADATA: encoded})
     write_whole(path, lambda file: pq.write_table(table, file))
-    if csv:
+    if csv and len(frame) <= CSV_ROWS:
         text = frame.to_csv(index=False)
         write_whole(path.with_suffix(".csv"), lambda file: file.write(text.encode()))
 

@@ -1,0 +1,113 @@
+r"""The leading term of greedy guidance's error: one Jacobian-vector product, and no reference.
+
+In :math:`y = x/\alpha` and :math:`z = \zeta = \sigma/\alpha` a trajectory obeys :math:`dy/dz = \hat x_0`, and
+:math:`\hat x_1 = y - z\,dy/dz`. Integrating by parts,
+
+.. math:: \Phi_{t,1}(x) - \hat x_1(x, t) = \int_0^{\zeta_t} z\,y''(z)\,dz \approx \tfrac12 \zeta_t^2\,y''(\zeta_t),
+
+so that :math:`g^* - g_{greedy} \approx \nabla_x \langle \nabla L(\hat x_1), \tfrac12\zeta^2 y'' \rangle
+= \tfrac12\zeta^2 [(Dy'')^T \nabla L + D\hat x_1^T \nabla^2 L\, y'']` up to terms of higher order in zeta
+(after the proposition on the exact solution of arXiv 2502.08006; the estimate goes beyond it). The curvature
+:math:`y'' = d\hat x_0/dz` along the trajectory is the derivative of the flow's source prediction in the joint direction
+:math:`(dx/dz, dt/dz)`. Where a path ends at :math:`\alpha_1 \neq 1` or :math:`\zeta_1 > 0` the same Taylor polynomial
+of y at :math:`\zeta_t` is evaluated at :math:`\zeta_1`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from analysis.flow import Flow
+from analysis.losses import Loss, value_and_gradient
+from analysis.paths import expand
+
+Field = Callable[[Tensor, Tensor], Tensor]
+
+
+def curvature(flow: Flow, x: Tensor, t: Tensor | float) -> Tensor:
+    """Return y'' = d x0hat / d zeta along the trajectory through x (B, *event) at t (float or (B,)), (B, *event).
+
+    One evaluation and one Jacobian-vector product in (x, t) jointly, so that the flow must be differentiable in t too:
+    a network that rounds its times has no such derivative, and what it leaves out is not seen. Where an operation has
+    no forward-mode derivative, two backward passes give the product. Where x requires a gradient, so does the result.
+
+    Raises ``ValueError`` where x or t are not as the flow takes them, where zeta or its derivative is not finite and
+    nonzero (t = 0 where alpha is zero, t = 1 on linear VP), and where the flow is not differentiable.
+    """
+    x, t = flow.checked(x, t)
+    dx, dt = _direction(flow, x, t)
+    return _directional_derivative(lambda x, t: flow.predict(x, t, flow.path.readout("source", t)), x, t, dx, dt)
+
+
+def remainder(flow: Flow, x: Tensor, t: Tensor | float) -> Tensor:
+    """Return the leading term of Phi_{t,1}(x) - x1hat(x, t), (B, *event); t and errors as ``curvature`` has them."""
+    x, t = flow.checked(x, t)
+    alpha, sigma, zeta = flow.path.alpha(1.0), flow.path.sigma(1.0), flow.path.zeta(t)
+    moved = expand(alpha * (zeta - sigma / alpha) ** 2 / 2, x) * curvature(flow, x, t)
+    if float(alpha) == 1 and float(sigma) == 0:
+        return moved
+    return moved + flow.predict(x, t, flow.path.combination((alpha - 1).expand(t.shape), sigma.expand(t.shape), t))
+
+
+def leading_term(flow: Flow, loss: Loss, x: Tensor, t: Tensor | float) -> Tensor:
+    """Return the leading-term estimate of greedy's error g* - g at states x (B, *event), t (float or (B,)).
+
+    The estimate, (B, *event), is a signed vector: greedy's gradient plus it is closer to the ideal one for small zeta.
+    Raises ``ValueError`` as ``curvature`` does, and for a loss that is not as ``losses.value_and_gradient`` takes it.
+    """
+    x, t = flow.checked(x, t)
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        endpoint = flow.predict(x, t, flow.path.readout("target", t))
+        value_and_gradient(loss, endpoint)  # its checks: the slope below has to be differentiable itself
+        (slope,) = torch.autograd.grad(loss(endpoint).sum(), endpoint, create_graph=True)
+        return torch.autograd.grad((slope * remainder(flow, x, t)).sum(), x)[0]
+
+
+def _direction(flow: Flow, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return dx/dzeta = alpha'(zeta) y + alpha x0hat, (B, *event), and dt/dzeta, of the shape of t."""
+    path = flow.path
+    alpha, sigma = path.alpha(t), path.sigma(t)
+    dt = alpha**2 / (path.d_sigma(t) * alpha - sigma * path.d_alpha(t))
+    good = (alpha > 0) & torch.isfinite(dt) & (dt != 0)
+    if not bool(good.all()):
+        raise ValueError(
+            f"t must lie where zeta = sigma/alpha and its derivative are finite and nonzero, which on {path} they are "
+            f"not at t = {float(t.expand(good.shape)[~good].flatten()[0]):.6g}"
+        )
+    source = flow.predict(x, t, path.readout("source", t))
+    return expand(path.d_alpha(t) * dt / alpha, x) * x + expand(alpha, x) * source, dt
+
+
+def _directional_derivative(field: Field, x: Tensor, t: Tensor, dx: Tensor, dt: Tensor) -> Tensor:
+    """Return the derivative of ``field`` along (dx, dt), forward-mode where every operation has it."""
+    try:
+        return torch.func.jvp(field, (x, t), (dx, dt))[1]
+    except RuntimeError as forward:
+        try:
+            return _double_backward(field, x, t, dx, dt)
+        except RuntimeError as backward:
+            raise ValueError(
+                "flow must be differentiable in x and t: neither forward-mode differentiation nor two backward passes "
+                f"go through it ({forward}; {backward})"
+            ) from backward
+
+
+def _double_backward(field: Field, x: Tensor, t: Tensor, dx: Tensor, dt: Tensor) -> Tensor:
+    """Return J (dx, dt) as the derivative in w of <J^T w, (dx, dt)>, which is linear in w."""
+    tracked = x.requires_grad
+    with torch.enable_grad():
+        x, t = x if tracked else x.detach().requires_grad_(), t.detach().requires_grad_()
+        value = field(x, t)
+        w = torch.ones_like(value, requires_grad=True)
+        pulled = torch.autograd.grad(value, (x, t), w, create_graph=True, materialize_grads=True)
+        product = torch.stack([(p * v).sum() for p, v in zip(pulled, (dx, dt), strict=True)]).sum()
+        (result,) = torch.autograd.grad(product, w, create_graph=tracked)
+    # An operation that can be differentiated only once drops out of the second pass in silence, but not out of this.
+    found = result.detach()
+    if bool((found.sum() - product.detach()).abs() > torch.finfo(x.dtype).eps ** 0.5 * found.abs().sum()):
+        raise RuntimeError("an operation can be differentiated only once")
+    return result
