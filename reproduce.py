@@ -6,6 +6,8 @@ python reproduce.py draw         draw the figures from the tables, computing not
 python reproduce.py check        is every figure's table there and current? (exit code 1 if not)
 python reproduce.py list         name the tables and figures
 python reproduce.py bench        time this package beside torchdiffeq and diffrax (needs the extra "bench")
+python reproduce.py bounds       judge the error bounds on more than 100,000 cases each
+python reproduce.py audit MODULE:FACTORY   measure your own flow
 """
 
 from __future__ import annotations
@@ -27,10 +29,10 @@ from rich.console import Console
 from rich.table import Table
 
 import figures
-from analysis import results
+from analysis import audit_report, results
 from analysis.provenance import code_hash, provenance
 
-VERBS = ("all", "run", "draw", "check", "list", "bench")
+VERBS = ("all", "run", "draw", "check", "list", "bench", "bounds", "audit")
 NOT_FIGURES = ("style",)
 NOT_EXPERIMENTS = ("common",)
 console = Console()
@@ -49,7 +51,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="torch device of the estimators (default: cpu)")
     parser.add_argument("--dtype", default="float64", choices=("float32", "float64"), help="of the estimators")
     parser.add_argument("--seed", type=int, default=0)
-    found = parser.parse_args(arguments)
+    audit_report.add_arguments(parser)
+    found = parser.parse_intermixed_args(arguments)
+    if (found.factory is not None) != (found.verb == "audit"):
+        parser.error("argument factory: package.module:factory goes with the verb audit, which needs it")
     if unknown := set(found.only or ()) - set(names(figures, NOT_FIGURES)):
         known = ", ".join(names(figures, NOT_FIGURES))
         parser.error(f"argument --only: {', '.join(sorted(unknown))} unknown; the figures are {known}")
@@ -57,6 +62,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         for name, figure in selected(found).items():
             if verb := getattr(figure, "VERB", None):
                 parser.error(f"argument --only: {name} is made by python reproduce.py {verb}")
+    if found.verb == "bounds":
+        found.verb, found.only = "all", ["bound_tightness"]
     if found.scheduler and found.backend != "dask":
         parser.error("argument --scheduler: needs --backend dask")
     return found
@@ -103,6 +110,8 @@ def run(options: argparse.Namespace) -> None:
         derived = experiment.derive(parts[""]) if hasattr(experiment, "derive") else {}
         for suffix, part in (parts | {f"_{key}": value for key, value in derived.items()}).items():
             results.write_table(part, options.out / "tables" / f"{name}{suffix}.parquet", record(options))
+        if hasattr(experiment, "write"):
+            experiment.write(derived, options.out)
 
 
 def bench(options: argparse.Namespace) -> None:
@@ -117,6 +126,18 @@ def bench(options: argparse.Namespace) -> None:
         sys.exit(f"error: {error}")
     frame = bench.run(Options(options.quick, options.seed, options.dtype, options.device), options.out / "cells")
     results.write_table(frame, options.out / "tables" / "bench.parquet", record(options) | peers)
+
+
+def audit(options: argparse.Namespace) -> None:
+    """Audit a user's flow, say what came out, and turn to its figures alone."""
+    from analysis import audit
+
+    options.only = ["audit_error", "audit_lookahead"]
+    try:
+        lines = audit.run(options, record(options))
+    except audit.AuditError as error:
+        sys.exit(f"error: {error}")
+    console.print(*lines, sep="\n", markup=False, highlight=False, soft_wrap=True)
 
 
 def tables_of(figure: ModuleType, out: Path) -> dict[str, Any]:
@@ -202,10 +223,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.verb != "check":
         writable(options.out)
-    if options.verb in ("all", "run", "bench"):
+    if options.verb in ("all", "run", "bench", "audit"):
         available(options.device)
-        (bench if options.verb == "bench" else run)(options)
-    answers = draw(options) if options.verb in ("all", "draw", "bench") else {}
+        {"bench": bench, "audit": audit}.get(options.verb, run)(options)
+    answers = draw(options) if options.verb in ("all", "draw", "bench", "audit") else {}
     problems = check(options) if options.verb in ("all", "check") else []
     if options.verb != "check":
         manifest(options, time.perf_counter() - start)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from analysis import checks
 from analysis.paths import AffinePath, Readout, expand
@@ -129,7 +130,9 @@ class PredictionFlow(Flow):
 
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
         """Return the readout; a graph is recorded only where x asks for one."""
-        with torch.set_grad_enabled(x.requires_grad and torch.is_grad_enabled()):
+        # A dual number hides whether the tensor inside it asks for a graph.
+        asked = x.requires_grad or unpack_dual(x).tangent is not None
+        with torch.set_grad_enabled(asked and torch.is_grad_enabled()):
             return self._readout(x, t, readout)
 
     def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:

@@ -1,0 +1,114 @@
+"""An audit's command line, and what its tables say: the smallest sufficient lookahead, five lines of plain words.
+
+This module never imports torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+
+import pandas as pd
+
+CLOSE = 0.1  # "close to" the measured error: within a tenth of it
+FROM = ["t", "zeta", "wanted", "estimator", "solver", "steps", "horizon", "fraction", "evaluations", "value"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the audit's arguments to a command line."""
+    parser.add_argument("factory", nargs="?", help="with audit: package.module:factory, which returns your flow")
+    group = parser.add_argument_group("audit")
+    group.add_argument("--error", type=float, default=0.05, help="the relative error wanted of a lookahead")
+    group.add_argument("--times", type=float, nargs="+", help="times in (0, 1) (default: 0.1 0.2 ... 0.9)")
+    group.add_argument("--samples", type=int, help="states per time (default: 32)")
+
+
+def best_lookahead(greedy: pd.DataFrame, lookahead: pd.DataFrame) -> pd.DataFrame:
+    """Return for each t the gradient of least evaluations, then of least median error, within the wanted error.
+
+    Where none is, the row is that of the least error, and ``reached`` is false.
+    """
+    tried = pd.concat([greedy[greedy["metric"] == "relative_error"], lookahead])
+    best = []
+    for _, rows in tried[tried["failed"] < tried["samples"]].groupby("t"):
+        within = rows[rows["value"] <= rows["wanted"]].sort_values(["evaluations", "value"], kind="stable")
+        row = (within if len(within) else rows.sort_values("value", kind="stable")).iloc[0]
+        best.append(row.reindex(FROM).to_dict() | {"reached": bool(len(within))})
+    return pd.DataFrame(best)
+
+
+def words(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Return five lines that say what the tables do."""
+    greedy = tables["audit"].pivot(index="t", columns="metric", values="value")
+    return [
+        _greedy(greedy["relative_error"], tables["audit"]),
+        _direction(greedy),
+        _estimate(greedy, tables["audit"]),
+        _best(tables["audit_best"]),
+        _truth(tables["audit"], tables["audit_fine"]),
+    ]
+
+
+def _greedy(error: pd.Series, table: pd.DataFrame) -> str:
+    wanted, n = table["wanted"].iloc[0], int(table["samples"].max())
+    good = [t for t in error.index if (error[error.index >= t] <= wanted).all()]
+    when = f"stays within {wanted:g} from t = {min(good):g} on" if good else f"does not stay within {wanted:g}"
+    return (
+        f"Greedy's relative error (median of {n} states) goes from {error.iloc[0]:.2g} at t = {error.index[0]:g} to "
+        f"{error.iloc[-1]:.2g} at t = {error.index[-1]:g}; it {when}."
+    )
+
+
+def _direction(greedy: pd.DataFrame) -> str:
+    cosine, length = 1 - greedy["one_minus_cosine"], greedy["norm_ratio"]
+    return (
+        f"Its direction is worst at t = {cosine.idxmin():g}, cosine {cosine.min():.3g}, and best at "
+        f"t = {cosine.idxmax():g}, {cosine.max():.3g}; its length is {length.min():.2g} to {length.max():.2g} times "
+        "the ideal one."
+    )
+
+
+def _estimate(greedy: pd.DataFrame, table: pd.DataFrame) -> str:
+    failed = table[(table["metric"] == "leading_term") & (table["status"] != "ok")]
+    if len(failed):
+        return f"The leading-term estimate cannot be computed: {failed['status'].iloc[0]}"
+    ratio = greedy["leading_term"] / greedy["relative_error"]
+    good = [t for t in ratio.index if ((ratio[ratio.index >= t] - 1).abs() <= CLOSE).all()]
+    when = (
+        f"within {CLOSE:.0%} of it from t = {min(good):g} on" if good else f"not within {CLOSE:.0%} of it up to the end"
+    )
+    return (
+        f"The leading-term estimate of that error, which needs no reference, is {when}; it is {ratio.iloc[-1]:.2g} "
+        f"times it at t = {ratio.index[-1]:g} and {ratio.iloc[0]:.2g} times at t = {ratio.index[0]:g}."
+    )
+
+
+def _best(best: pd.DataFrame) -> str:
+    named = best.apply(lambda row: _named(row) if row["reached"] else "none tried", axis=1)
+    runs = best.groupby((named != named.shift()).cumsum(), sort=False)["t"].agg(["min", "max"])
+    parts = [
+        f"{named[named.index[best['t'] == run['min']]].iloc[0]} at t = {run['min']:g}"
+        + (f" to {run['max']:g}" if run["max"] > run["min"] else "")
+        for _, run in runs.iterrows()
+    ]
+    return f"The fewest evaluations whose median error is within {best['wanted'].iloc[0]:g}: {'; '.join(parts)}."
+
+
+def _named(row: pd.Series) -> str:
+    if row["estimator"] == "greedy":
+        return "1 (greedy)"
+    to = "to the end" if row["horizon"] == 1 else f"{row['fraction']:g} of the way"
+    return f"{row['evaluations']:.0f} ({row['solver']}, {row['steps']:.0f} step{'s' * (row['steps'] > 1)} {to})"
+
+
+def _truth(greedy: pd.DataFrame, fine: pd.DataFrame) -> str:
+    errors = greedy[greedy["metric"] == "relative_error"]
+    last = fine[fine["metric"] == "change_by_doubling"].groupby("t").last()
+    apart = fine[fine["metric"] == "distance_to_reference"]
+    first = errors.iloc[0]
+    return (
+        f"The truth: {first['truth']} solves in {first['truth_dtype']}, relative error at most "
+        f"{errors['reference_bound'].max():.1g}; an independent RK4 solve moves by {last['value'].max():.1g} in its "
+        f"last doubling (to {last['steps'].max():.0f} steps at most) and ends {apart['value'].max():.1g} from it "
+        f"(largest medians); {errors['failed'].sum():.0f} of {errors['samples'].sum():.0f} states have no such truth."
+    )
