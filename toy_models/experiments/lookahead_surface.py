@@ -10,7 +10,7 @@ import torch
 
 from analysis import solvers
 from analysis.errors import METRICS, summary
-from analysis.experiment import Cell, Options, draw
+from analysis.experiment import Cell, Draw, Options, draw
 from analysis.gradients import lookahead_surface
 from toy_models.experiments.common import error_cell, errors_only
 
@@ -29,7 +29,12 @@ def cells(options: Options) -> list[Cell]:
 
 def measure(cell: Cell) -> pd.DataFrame:
     """Return one row per solver, steps, horizon (as a fraction of 1 - t) and metric, from one surface per solver."""
-    drawn, grid = draw(cell), dict(cell.extra)
+    return surface_rows(cell, draw(cell))
+
+
+def surface_rows(cell: Cell, drawn: Draw) -> pd.DataFrame:
+    """Return the rows of a cell whose states and references are drawn."""
+    grid = dict(cell.extra)
     (t,), steps, fractions = cell.times, grid["steps"], grid["horizons"]
     times = [t + f * (1 - t) if f < 1 else 1.0 for f in fractions]
     x = drawn.x.to(cell.device, drawn.subject.flow.dtype or torch.float64)
