@@ -178,7 +178,8 @@ def check(options: argparse.Namespace) -> list[str]:
 
 def manifest(options: argparse.Namespace, seconds: float) -> None:
     """Write what was made: provenance, wall time and the hash of every file."""
-    kept = sorted(p for room in ("tables", "figures") for p in (options.out / room).glob("*") if p.is_file())
+    rooms = ("tables/*", "figures/*", "claims.json")
+    kept = sorted(p for room in rooms for p in options.out.glob(room) if p.is_file())
     hashes = {str(p.relative_to(options.out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in kept}
     results.write_json(options.out / "manifest.json", record(options) | {"seconds": round(seconds, 1), "files": hashes})
 

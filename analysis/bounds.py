@@ -194,9 +194,11 @@ def remainder(field: Field, path: Trajectory, v: Tensor) -> Remainder:
         before = jacobian[-1] @ before
     factor, curved, pulled = (torch.stack(part) for part in zip(*terms, strict=True))
     exact = _remainders(field, path, v)
-    residuals = [norm((factor * f).sum(0) - e) for f, e in zip((curved, pulled), exact, strict=True)]
-    integrals = [(factor[..., 0] * norm(f)).sum(0) for f in (curved, pulled)]
-    return Remainder(*integrals, norm(curved).amax(0), norm(pulled).amax(0), *residuals)
+    found = [
+        ((factor[..., 0] * norm(f)).sum(0), norm(f).amax(0), norm((factor * f).sum(0) - e))
+        for f, e in zip((curved, pulled), exact, strict=True)
+    ]
+    return Remainder(*(value for pair in zip(*found, strict=True) for value in pair))
 
 
 def _remainders(field: Field, path: Trajectory, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -86,9 +86,8 @@ class Solved:
         """Return the groups at these indices."""
         p = self.trajectory
         wide = (part[:, :, kept] for part in (p.z, p.weight, p.state, p.source_jacobian, p.jacobian))
-        found = (part[kept] for part in (self.gradient, self.integral_form, self.sup_form))
-        errors = (part[kept] for part in (self.residual, self.round_off))
-        return Solved(bounds.Trajectory(*wide), *found, *errors)
+        found = (self.gradient, self.integral_form, self.sup_form, self.residual, self.round_off)
+        return Solved(bounds.Trajectory(*wide), *(part[kept] for part in found))
 
 
 def solve(groups: Groups, field: StackedMixtures, times: Tensor, steps: int) -> Solved:
@@ -106,4 +105,5 @@ def solve(groups: Groups, field: StackedMixtures, times: Tensor, steps: int) -> 
         remainder.sup_form(target_norm, 1.0, zeta[0]),
         remainder.residual(target_norm, 1.0),
     )
-    return Solved(path, gradient, *(form / alpha for form in forms), SAFETY * EPS * size)
+    integral, sup, residual = (form / alpha for form in forms)
+    return Solved(path, gradient, integral, sup, residual, SAFETY * EPS * size)
