@@ -24,6 +24,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import joblib
+import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -99,13 +101,18 @@ def record(options: argparse.Namespace) -> dict[str, Any]:
 
 def run(options: argparse.Namespace) -> None:
     """Compute the tables of the selected figures."""
-    from analysis.experiment import Options, Workers, split_timings
-    from analysis.experiment import run as run_cells
+    from analysis.experiment import Options, Workers, fill, split_timings
 
     spec = Options(options.quick, options.seed, options.dtype, options.device)
+    found = experiments(options)
+    cells = {name: experiment.cells(spec) for name, experiment in found.items()}
+    # One pool for all of them, since many experiments have few cells.
+    pooled = [(name, cell) for name, some in cells.items() for cell in some]
     workers = Workers(options.jobs, options.backend, options.scheduler)
-    for name, experiment in experiments(options).items():
-        frame = run_cells(experiment.cells(spec), options.out / "cells", workers, name)
+    files = fill([cell for _, cell in pooled], options.out / "cells", workers)
+    for name, experiment in found.items():
+        tables = [results.read_table(file) for (owner, _), file in zip(pooled, files, strict=True) if owner == name]
+        frame = pd.concat(tables, ignore_index=True)
         parts = dict(split_timings(frame))
         derived = experiment.derive(parts[""]) if hasattr(experiment, "derive") else {}
         for suffix, part in (parts | {f"_{key}": value for key, value in derived.items()}).items():
@@ -154,14 +161,21 @@ def save(figure: Figure, caption: str, base: Path) -> None:
 
 def draw(options: argparse.Namespace) -> dict[str, str]:
     """Draw the selected figures from their tables; return what each of them says."""
-    answers = {}
-    for name, figure in selected(options).items():
-        tables = tables_of(figure, options.out)
-        answers[name] = figure.answer(tables)
-        drawn = figure.draw(tables)
-        save(drawn, f"{figure.QUESTION} {answers[name]}", options.out / "figures" / name)
-        figure.plt.close(drawn)
-    return answers
+    wanted = list(selected(options))
+    with joblib.parallel_config("loky", n_jobs=min(options.jobs, len(wanted))):
+        return dict(
+            zip(wanted, joblib.Parallel()(joblib.delayed(draw_one)(n, options.out) for n in wanted), strict=True)
+        )
+
+
+def draw_one(name: str, out: Path) -> str:
+    """Draw one figure, and return what it says."""
+    figure = importlib.import_module(f"figures.{name}")
+    tables = tables_of(figure, out)
+    answer, drawn = figure.answer(tables), figure.draw(tables)
+    save(drawn, f"{figure.QUESTION} {answer}", out / "figures" / name)
+    figure.plt.close(drawn)
+    return answer
 
 
 def check(options: argparse.Namespace) -> list[str]:

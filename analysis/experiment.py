@@ -227,8 +227,8 @@ def _labelled(i: int, cell: Cell) -> tuple[int, pd.DataFrame]:
     return i, measure_cell(cell)
 
 
-def run(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cells") -> pd.DataFrame:
-    """Measure the cells that ``store`` does not hold yet, in parallel, and return all rows in the order of cells."""
+def fill(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cells") -> list[Path]:
+    """Measure the cells that ``store`` does not hold yet, in parallel, and return the files of all of them."""
     files = [store / f"{cell.key()}.parquet" for cell in cells]
     missing = [i for i, file in enumerate(files) if not file.exists()]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -238,7 +238,12 @@ def run(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cell
         for i, frame in parallel(joblib.delayed(_labelled)(i, cells[i]) for i in missing):
             results.write_table(frame, files[i], asdict(cells[i]), csv=False)
             progress.advance(task)
-    return pd.concat([results.read_table(file) for file in files], ignore_index=True)
+    return files
+
+
+def run(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cells") -> pd.DataFrame:
+    """Measure the cells that ``store`` does not hold yet, and return all rows in the order of cells."""
+    return pd.concat([results.read_table(file) for file in fill(cells, store, workers, title)], ignore_index=True)
 
 
 def split_timings(frame: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
