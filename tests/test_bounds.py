@@ -214,6 +214,9 @@ def test_the_audit_counts_no_violation_and_a_broken_estimator_many(quick_cell, m
     assert set(judged["overall"]["bound"]) == set(experiment.BOUNDS)
     assert judged["overall"]["violated"].sum() == 0
     assert (judged["overall"]["cases"] > 0).all()
+    late = judged["estimates"].query("decade == -2")
+    assert set(late["estimate"]) == {"leading_term", "step_doubling"}
+    assert late["median"].between(0.5, 2).all()
     rule = ESTIMATORS["greedy"].rule
 
     def flipped(flow, loss, x, t):

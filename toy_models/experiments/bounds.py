@@ -28,6 +28,7 @@ SOLVERS = ("euler", "midpoint", "heun", "rk4")
 FIRST, FINEST = 4, 32  # integration steps per segment
 JUDGED = 8  # states of each group on which end-to-end gradients are judged
 RESOLVED = 0.02  # the largest allowance, as a fraction of the sharpest bound
+LEVELS = {"q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95, "largest": 1.0}
 BOUNDS = ("a_priori", "sup_form", "integral_form", "gronwall", "logarithmic_norm")
 
 
@@ -202,10 +203,29 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     long["violated"] = long["error"] > long["limit"] + long["allowance"]
     long["vacuous"] = long["limit"] > long["trivial"]
     long["tightness"] = long["error"] / long["limit"]
-    long["decade"] = np.floor(np.log10(long["zeta"]) + 1e-9).astype(int)
+    long["decade"] = _decade(long["zeta"])
     keys = ["bound", "estimator", "solver", "decade"]
     loosest = long.loc[long[long["resolved"]].groupby("bound")["tightness"].idxmin()]
-    return {"tightness": _judge(long, keys), "overall": _judge(long, ["bound"]), "loosest": loosest}
+    judged = {"tightness": _judge(long, keys), "overall": _judge(long, ["bound"]), "loosest": loosest}
+    return judged | {"estimates": _estimates(table)}
+
+
+def _estimates(table: pd.DataFrame) -> pd.DataFrame:
+    """Compare what bounds nothing but needs no truth: estimate over error, by solver, steps and decade of zeta."""
+    names = ["leading_term", "step_doubling"]
+    known = [c for c in table.columns if c not in names]
+    long = table.melt(known, value_vars=names, var_name="estimate", value_name="size").dropna(subset=["size"])
+    long = long[long["allowance"] <= RESOLVED * long["error"]]
+    long = long.assign(ratio=long["size"] / long["error"], decade=_decade(long["zeta"]))
+    keys = ["estimate", "solver", "steps", "decade"]
+    grouped = long.groupby(keys, dropna=False)["ratio"]
+    spread = grouped.quantile(list(LEVELS.values())).unstack()
+    spread.columns = pd.Index(list(LEVELS))
+    return spread.assign(cases=grouped.size()).reset_index()
+
+
+def _decade(zeta: pd.Series) -> pd.Series:
+    return np.floor(np.log10(zeta) + 1e-9).astype(int)
 
 
 def _judge(long: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -213,7 +233,6 @@ def _judge(long: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     counted = long.assign(unresolved=~long["resolved"]).groupby(keys)
     columns = {"cases": ("error", "size")} | {c: (c, "sum") for c in ("violated", "vacuous", "unresolved")}
     counts = counted.agg(**columns)
-    levels = {"q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95, "largest": 1.0}
-    spread = long[long["resolved"]].groupby(keys)["tightness"].quantile(list(levels.values())).unstack()
-    spread.columns = pd.Index(list(levels))
+    spread = long[long["resolved"]].groupby(keys)["tightness"].quantile(list(LEVELS.values())).unstack()
+    spread.columns = pd.Index(list(LEVELS))
     return counts.join(spread).reset_index()
