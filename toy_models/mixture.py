@@ -20,6 +20,7 @@ are multiplied into the bases where few of them serve many states, which saves p
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -27,6 +28,9 @@ from torch import Tensor
 from analysis import checks
 from analysis.flow import Flow, Pullback
 from analysis.paths import AffinePath, CondOT, Readout
+
+if TYPE_CHECKING:
+    from toy_models.operators import LinearOperator
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -118,7 +122,7 @@ class GaussianMixture:
         """Return the log-density (B,) at x (B, d), in nats."""
         return MixtureFlow(self, CondOT()).log_prob(x, 1.0)
 
-    def condition(self, A: Tensor, y: Tensor, noise_covariance: Tensor) -> GaussianMixture:
+    def condition(self, A: Tensor | LinearOperator, y: Tensor, noise_covariance: Tensor) -> GaussianMixture:
         """Return the posterior of X_1 given y = A X_1 + N(0, noise_covariance), as ``toy_models.posterior`` says."""
         from toy_models.posterior import condition
 

@@ -20,11 +20,13 @@ The likelihood score (Doob's h) is the difference of two mixtures' scores along 
 .. math:: \nabla_x \log p(y | x_t) = \nabla_x \log p_t(x | y) - \nabla_x \log p_t(x),
 
 finite at every t: at sigma = 0 it is :math:`A^T R^{-1}(y - A x/\alpha)/\alpha`, at alpha = 0 it is 0 to round-off.
+Low-rank mixtures, for large d, are in ``toy_models.low_rank_posterior``; the two functions here take both kinds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -32,7 +34,12 @@ from torch import Tensor
 from analysis import losses
 from analysis.flow import Flow
 from toy_models.exact import ProductMixtureFlow
+from toy_models.low_rank import LowRankMixture, LowRankMixtureFlow
+from toy_models.low_rank_posterior import LowRankLikelihood, LowRankPosterior
 from toy_models.mixture import GaussianMixture, MixtureFlow
+from toy_models.operators import LinearOperator, as_matrix
+
+Operator = Tensor | LinearOperator
 
 
 @dataclass(frozen=True)
@@ -56,9 +63,9 @@ class Components:
         return -torch.einsum("bk,kij,bkj->bi", r, self.directions, y / variance)
 
 
-def measured(dim: int, A: Tensor, y: Tensor, noise_covariance: Tensor) -> tuple[Tensor, Tensor]:
+def measured(dim: int, A: Operator, y: Tensor, noise_covariance: Tensor) -> tuple[Tensor, Tensor]:
     """Return orthogonal rows (k, dim), k <= dim, and values (k,) or (B, k) of the measurement with unit noise."""
-    rows, values = losses.whiten(A, y, noise_covariance, ("A", "y", "noise_covariance"))
+    rows, values = losses.whiten(as_matrix(A), y, noise_covariance, ("A", "y", "noise_covariance"))
     if rows.shape[1] != dim:
         raise ValueError(f"A must have shape (m, {dim}), as the mixture has {dim} dimensions; got {tuple(rows.shape)}")
     return losses.reduce(rows, values)
@@ -84,13 +91,21 @@ def update(mixture: GaussianMixture, rows: Tensor, values: Tensor) -> Components
     return Components(log_weights, mixture.means + step, deviations.flip(-1), directions.flip(-1))
 
 
-def condition(mixture: GaussianMixture, A: Tensor, y: Tensor, noise_covariance: Tensor) -> GaussianMixture:
+@overload
+def condition(mixture: GaussianMixture, A: Operator, y: Tensor, noise_covariance: Tensor) -> GaussianMixture: ...
+@overload
+def condition(mixture: LowRankMixture, A: Operator, y: Tensor, noise_covariance: Tensor) -> LowRankPosterior: ...
+def condition(
+    mixture: GaussianMixture | LowRankMixture, A: Operator, y: Tensor, noise_covariance: Tensor
+) -> GaussianMixture | LowRankPosterior:
     """Return the posterior of X_1 given y = A X_1 + noise, noise ~ N(0, noise_covariance).
 
-    Shapes: A (m, d), y (m,), noise_covariance (m, m), symmetric positive definite. Components whose weight underflows
-    float64 are left out. Raises ``ValueError`` naming the argument for shapes that do not agree, NaN, and a covariance
-    that is not symmetric positive definite.
+    Shapes: A (m, d), or a ``LinearOperator``; y (m,), noise_covariance (m, m), symmetric positive definite. Components
+    of a ``GaussianMixture`` whose weight underflows float64 are left out. Raises ``ValueError`` naming the argument for
+    shapes that do not agree, NaN, and a covariance that is not symmetric positive definite.
     """
+    if isinstance(mixture, LowRankMixture):
+        return LowRankLikelihood(mixture, A, noise_covariance).posterior(y)
     if torch.as_tensor(y).ndim != 1:
         raise ValueError(f"y must have shape (m,), got {tuple(torch.as_tensor(y).shape)}")
     rows, values = measured(mixture.dim, A, y, noise_covariance)
@@ -105,18 +120,21 @@ def condition(mixture: GaussianMixture, A: Tensor, y: Tensor, noise_covariance: 
 
 
 def likelihood_score(
-    flow: Flow, A: Tensor, y: Tensor, noise_covariance: Tensor, x: Tensor, t: Tensor | float
+    flow: Flow, A: Operator, y: Tensor, noise_covariance: Tensor, x: Tensor, t: Tensor | float
 ) -> Tensor:
     """Return grad_x log p(y | X_t = x), (B, d), in float64, exact for the flow of a mixture.
 
-    Shapes: A (m, d), y (m,) or (B, m), noise_covariance (m, m), x (B, d), t a float or (B,) in [0, 1]. The error is a
-    few round-offs of the two scores whose difference it is, times the condition number of a component. Raises
-    ``ValueError`` as ``condition`` does, and for a flow that is not that of a Gaussian mixture.
+    Shapes: A (m, d), or a ``LinearOperator``; y (m,) or (B, m), noise_covariance (m, m), x (B, d), t a float or (B,) in
+    [0, 1]. For a ``MixtureFlow`` the error is a few round-offs of the two scores whose difference it is, times the
+    condition number of a component. Many calls with one A and R on a ``LowRankMixtureFlow`` are quicker through one
+    ``LowRankLikelihood``. Raises ``ValueError`` as ``condition`` does, and for a flow that is not that of a mixture.
     """
-    if not isinstance(flow, MixtureFlow | ProductMixtureFlow):
+    if not isinstance(flow, MixtureFlow | ProductMixtureFlow | LowRankMixtureFlow):
         raise ValueError(f"flow must be that of a Gaussian mixture, got {type(flow).__name__}")
-    mixture = flow.mixture() if isinstance(flow, ProductMixtureFlow) else flow.mixture
     x, t = flow.checked(x, t)
+    if isinstance(flow, LowRankMixtureFlow):
+        return LowRankLikelihood(flow.mixture, A, noise_covariance).score(flow.path, y, x, t)
+    mixture = flow.mixture() if isinstance(flow, ProductMixtureFlow) else flow.mixture
     rows, values = measured(mixture.dim, A, y, noise_covariance)
     if values.ndim == 2 and len(values) != len(x):
         raise ValueError(f"y must have shape (m,) or (B, m) with B = {len(x)}, got {tuple(torch.as_tensor(y).shape)}")
