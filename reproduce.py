@@ -37,7 +37,7 @@ from analysis.provenance import code_hash, provenance
 VERBS = ("all", "run", "draw", "check", "list", "bench", "bounds", "audit")
 NOT_FIGURES = ("style",)
 NOT_EXPERIMENTS = ("common",)
-console = Console()
+console = Console(emoji=False)  # "module:factory:" is no picture of one
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
