@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import json
 import math
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -232,7 +233,9 @@ def fill(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cel
     files = [store / f"{cell.key()}.parquet" for cell in cells]
     missing = [i for i, file in enumerate(files) if not file.exists()]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns) as progress, workers.active():
+    with Progress(*columns) as progress, workers.active(), warnings.catch_warnings():
+        # loky replaces a worker whose memory has grown, between cells; one that crashes is an exception and not this.
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
         task = progress.add_task(title, total=len(cells), completed=len(cells) - len(missing))
         parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
         for i, frame in parallel(joblib.delayed(_labelled)(i, cells[i]) for i in missing):
