@@ -175,23 +175,25 @@ class Reparametrized(Flow):
     def __init__(self, flow: Flow, path: AffinePath) -> None:
         self.flow, self.path, self.event_shape = flow, path, flow.event_shape
 
-    def _old(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def _old(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Tensor, Readout]:
         old = self.flow.path.time_from_zeta(self.path.zeta(t))
         radius = [torch.hypot(p.alpha(s), p.sigma(s)) for p, s in ((self.flow.path, old), (self.path, t))]
-        return expand(radius[0] / radius[1], x), old
+        scale = radius[0] / radius[1]
+        # The weight of the score is that of the source prediction times sigma, which is another one there.
+        return expand(scale, x), old, readout._replace(score=scale * readout.score)
 
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
         """Return the readout of the wrapped flow at its own time and scale."""
-        scale, old = self._old(x, t)
+        scale, old, readout = self._old(x, t, readout)
         return self.flow.predict(scale * x, old, readout)
 
     def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
         """Return the readout and its pullback, by the chain rule."""
-        scale, old = self._old(x, t)
+        scale, old, readout = self._old(x, t, readout)
         value, pull = self.flow.predict_vjp(scale * x, old, readout)
         return value, lambda v: scale * pull(v)
 
     def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
         """Return the readout and its directional derivative, by the chain rule."""
-        scale, old = self._old(x, t)
+        scale, old, readout = self._old(x, t, readout)
         return self.flow.predict_jvp(scale * x, old, readout, scale * tangent)

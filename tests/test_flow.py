@@ -114,3 +114,12 @@ def test_repeated_times_agree_with_one_by_one(blocks):
         assert distance(pull(v)[i : i + 1], one_pull(v[i : i + 1])) <= 256 * EPS
         trace = flow.divergence(x[i : i + 1], t[i], one)
         torch.testing.assert_close(flow.divergence(x, t, readout)[i : i + 1], trace, rtol=0, atol=256 * EPS)
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "target", "source", "score"])
+def test_a_flow_moved_to_another_path_predicts_what_the_flow_built_there_does(prediction):
+    mixture = random_mixture(3, 4)
+    there = MixtureFlow(mixture, Cosine())
+    moved = Reparametrized(MixtureFlow(mixture, CondOT()), Cosine())
+    x, t = randn(5, 4), torch.linspace(0.1, 0.9, 5, dtype=torch.float64)
+    torch.testing.assert_close(getattr(moved, prediction)(x, t), getattr(there, prediction)(x, t))
