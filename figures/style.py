@@ -20,6 +20,7 @@ _METHODS = {
     "ideal": ("black", "o"),
     "end_to_end": ("black", "o"),
     "greedy": (RED, "*"),
+    "adaptive": (RED, "P"),
     "euler": (BLUE, "o"),
     "midpoint": (ORANGE, "s"),
     "heun": (GREEN, "^"),

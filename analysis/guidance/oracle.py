@@ -1,0 +1,94 @@
+r"""Samplers that follow a given likelihood score: where it is exact, they sample the exact posterior.
+
+``oracle_ode`` solves the flow of p(x_1 | y) (``analysis.guidance.likelihood``). ``oracle_sde`` adds noise with the same
+marginals,
+
+.. math:: dx = \bigl(u_y + \tfrac12 \epsilon^2 s_y\bigr) dt + \epsilon\, dW, \qquad
+          \epsilon^2 = 2 \kappa \lambda_t, \quad \lambda_t = \sigma^2 (\alpha'/\alpha - \sigma'/\sigma),
+
+with :math:`u_y, s_y` the velocity and the score of the posterior; churn :math:`\kappa = 1` is the reverse-time SDE of
+the path, 0 the ODE. It is discretised in the exponential form of Song et al. (2021, arXiv 2010.02502, equation 12),
+
+.. math:: x_s = \alpha_s \hat x_1 + \sqrt{\sigma_s^2 - \varsigma^2}\, \hat x_0 + \varsigma z, \qquad
+          \varsigma^2 = \kappa\, \sigma_s^2 (1 - \gamma_t^2/\gamma_s^2),
+
+which is Euler-Maruyama with the linear part integrated exactly: finite at both ends of time, where lambda is not.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from analysis import checks, solvers
+from analysis.coordinates import time_grid
+from analysis.flow import Flow
+from analysis.guidance.likelihood import GuidedFlow, Score
+from analysis.guidance.registry import Watch, register
+from analysis.losses import Loss
+
+
+def whole_grid(flow: Flow, steps: int, grid: str | Tensor) -> Tensor:
+    """Return the times (steps + 1,) from 0 to 1, as ``coordinates.time_grid`` takes ``grid``."""
+    ends = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+    return time_grid(grid, flow.path, *ends, checks.count("steps", steps))
+
+
+@register("oracle_ode")
+def oracle_ode(
+    flow: Flow,
+    loss: Loss,
+    x0: Tensor,
+    watch: Watch,
+    *,
+    score: Score,
+    steps: int,
+    solver: str = "ddim",
+    grid: str | Tensor = "t",
+) -> Tensor:
+    """Solve the ODE of the flow that ``score`` guides, from x0 (B, *event) at time 0 to time 1.
+
+    ``score(x, t)`` is grad log p(y | x_t), (B, *event), for a time (); ``solver`` is a one-step method.
+    """
+    checks.known("solver", solver, solvers.SOLVERS)
+    guided, x = GuidedFlow(flow, score), x0
+    stages = solvers.plan(solver, flow.path, whole_grid(flow, steps, grid))
+    for i in range(steps):
+        x = watch.keep(solvers.step(guided, x, stages[i]), x, i)
+    return x
+
+
+@register("oracle_sde")
+def oracle_sde(
+    flow: Flow,
+    loss: Loss,
+    x0: Tensor,
+    watch: Watch,
+    *,
+    score: Score,
+    steps: int,
+    generator: torch.Generator,
+    churn: float = 1.0,
+    grid: str | Tensor = "t",
+) -> Tensor:
+    """Solve the SDE with the marginals of the flow that ``score`` guides; first order in the steps.
+
+    ``generator`` draws the noise; ``churn`` in [0, 1] is the noise's share of the reverse-time SDE's, 0 being DDIM.
+    """
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(f"generator must be a torch.Generator, got {type(generator).__name__}")
+    if not 0 <= churn <= 1:
+        raise ValueError(f"churn must lie in [0, 1], got {churn!r}")
+    guided, path, x = GuidedFlow(flow, score), flow.path, x0
+    times = whole_grid(flow, steps, grid)
+    for i, (t, s) in enumerate(itertools.pairwise(times)):
+        # gamma_t/gamma_s, without the infinite gamma_s at the end
+        ratio = path.alpha(t) * path.sigma(s) / (path.sigma(t) * path.alpha(s))
+        noise = churn**0.5 * path.sigma(s) * (1 - ratio**2).clamp_min(0).sqrt()
+        kept = (path.sigma(s) ** 2 - noise**2).clamp_min(0).sqrt()
+        z = torch.randn(x.shape, dtype=torch.float64, generator=generator).to(x)
+        moved = guided.predict(x, t, path.combination(path.alpha(s), kept, t)) + noise.to(x) * z
+        x = watch.keep(moved, x, i)
+    return x

@@ -1,0 +1,84 @@
+r"""Posterior guidance: a solve of the flow whose states are moved down the guidance gradient at every step.
+
+.. math:: x \leftarrow x - \eta_i\, g(x, t_i) \quad\text{k times, then}\quad x \leftarrow \phi_{t_i, t_{i+1}}(x),
+
+or, with ``when="with"``, :math:`x \leftarrow \phi_{t_i, t_{i+1}}(x) - \eta_i g(x, t_i)`. With the greedy gradient and
+the rule "dps" it is DPS (arXiv 2209.14687) as a deterministic sampler; any rung of ``analysis.guidance.ladder`` and any
+registered estimator gives g. As steps grow, "likelihood" turns both into
+:math:`\dot x = u - \text{scale}\,\lambda_t\, g` (``analysis.guidance.likelihood``).
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from analysis import checks, solvers
+from analysis.experiment import Setting
+from analysis.flow import Flow
+from analysis.guidance.ladder import rule_of
+from analysis.guidance.likelihood import informed_time
+from analysis.guidance.oracle import whole_grid
+from analysis.guidance.registry import Watch, register
+from analysis.guidance.step_sizes import RULES, Move
+from analysis.losses import Loss, value_and_gradient
+from analysis.paths import expand
+
+WHEN = ("before", "with")
+
+
+@register("posterior_guidance")
+def posterior_guidance(
+    flow: Flow,
+    loss: Loss,
+    x0: Tensor,
+    watch: Watch,
+    *,
+    steps: int,
+    scale: float,
+    rule: str = "likelihood",
+    lookahead: str | Setting = "greedy",
+    inner: int = 1,
+    when: str = "before",
+    solver: str = "ddim",
+    grid: str | Tensor = "t",
+) -> Tensor:
+    """Guide a solve from x0 (B, *event) at time 0 to time 1 by per-step updates.
+
+    Parameters
+    ----------
+    steps, solver, grid : the solve: a one-step method, and times as ``coordinates.time_grid`` takes them
+    scale, rule : the step size, at least 0, and what it means: a name in ``step_sizes.RULES``; 0 is the unguided solve
+    lookahead : the dial: a rung of ``ladder.LADDER``, a registered estimator, or a ``Setting`` with its options
+    inner : updates per step; more than one only ``when="before"``
+    when : "before" each step, or "with" it: the gradient is then that at the step's start
+
+    Where alpha = 0, at time 0 of most paths, greedy's gradient is 0 to round-off: gradients are taken a moment later,
+    as ``likelihood`` says.
+    """
+    update, when = RULES[checks.known("rule", rule, RULES)], checks.known("when", when, WHEN)
+    if isinstance(scale, bool) or not 0 <= scale < math.inf:
+        raise ValueError(f"scale must be at least 0 and finite, got {scale!r}")
+    if checks.count("inner", inner) > 1 and when == "with":
+        raise ValueError(f"inner must be 1 where updates are made with the step, got {inner}")
+    checks.known("solver", solver, solvers.SOLVERS)
+    gradient, options = rule_of(lookahead)
+    times = whole_grid(flow, steps, grid)
+    stages, x = solvers.plan(solver, flow.path, times), x0
+
+    def moved(x: Tensor, i: int) -> Tensor:
+        g, endpoint = gradient(flow, loss, x, informed_time(flow.path, times[i], x.dtype), **options)
+        value = value_and_gradient(loss, endpoint)[0]
+        return -expand(update(Move(g, value, flow.path, times[i], times[i + 1], float(scale), inner)), x) * g
+
+    for i in range(steps):
+        change = moved(x, i) if scale else 0 * x
+        if when == "with":
+            x = watch.keep(solvers.step(flow, x, stages[i]) + change, x, i)
+            continue
+        y = watch.keep(x + change, x, i)
+        for _ in range(1, inner if scale else 1):
+            y = watch.keep(y + moved(y, i), y, i)
+        x = watch.keep(solvers.step(flow, y, stages[i]), y, i)
+    return x

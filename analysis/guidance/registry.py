@@ -1,0 +1,132 @@
+"""The registry of guided samplers, what each of them returns, and what happens to a sample that diverges.
+
+A sampler's author writes ``(flow, loss, x0, watch, **options) -> x`` and decorates it with ``register``; checks of the
+arguments, the count of the cost and the value of the loss are added here, once.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from analysis.cost import Cost, MeteredFlow, measured
+from analysis.flow import Flow
+from analysis.losses import Loss, value_and_gradient
+from analysis.paths import expand
+
+DIVERGENCE = 1e6
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Guided samples.
+
+    Attributes
+    ----------
+    x : (B, *event), at time 1; where a sample diverged, the last state or iterate before it did
+    value : (B,), the loss there
+    cost : evaluations and products per sample, those of the estimators included; seconds and bytes of the batch
+    failed_at : (B,) integers, the solver step or iteration, counted from 0, at which a sample diverged; -1 for none
+    """
+
+    x: Tensor
+    value: Tensor
+    cost: Cost
+    failed_at: Tensor
+
+    @property
+    def failed(self) -> Tensor:
+        """(B,) true where the sample diverged."""
+        return self.failed_at >= 0
+
+
+class Watch:
+    """Freezes each sample at its last state that is finite and no longer than a multiple of where it started.
+
+    The multiple is of the norm of x0, or of sqrt(d) where that is more. Samples are judged one by one.
+    """
+
+    def __init__(self, x0: Tensor, multiple: float) -> None:
+        size = torch.linalg.vector_norm(x0.flatten(1), dim=1)
+        self.bound = multiple * size.clamp_min(math.sqrt(x0[0].numel()))
+        self.failed_at = torch.full((len(x0),), -1, device=x0.device)
+        self._far = torch.zeros_like(self.failed_at, dtype=torch.bool)
+
+    def far(self, x: Tensor) -> Tensor:
+        """Return (B,) true where x is not finite or too long."""
+        return ~(torch.linalg.vector_norm(x.detach().flatten(1), dim=1) <= self.bound)
+
+    def sheltered(self, loss: Loss) -> Loss:
+        """Return the loss with points out of bounds moved to the origin, and their samples noted as diverged.
+
+        A loss overflows there, which must not stop the other samples.
+        """
+
+        def safe(x: Tensor) -> Tensor:
+            far = self.far(x)
+            self._far |= far
+            return loss(torch.where(expand(far, x).bool(), torch.zeros_like(x), x))
+
+        return safe
+
+    def keep(self, new: Tensor, old: Tensor, step: int) -> Tensor:
+        """Return ``new`` for samples that are within bounds and always were, and ``old`` for the others."""
+        bad = (self.far(new) | self._far) & (self.failed_at < 0)
+        self.failed_at = torch.where(bad, step, self.failed_at)
+        return torch.where(expand(self.failed_at < 0, new).bool(), new, old)
+
+    def last(self, new: Tensor, old: Tensor, step: int) -> Tensor:
+        """Return ``new``, also from an iterate that was frozen before, and ``old`` where it is out of bounds."""
+        self.keep(new, old, step)
+        return torch.where(expand(self.far(new), new).bool(), old, new)
+
+
+SamplerRule = Callable[..., Tensor]
+
+
+@dataclass(eq=False)
+class Sampler:
+    """A registered sampler: call it with (flow, loss, x0, **options)."""
+
+    name: str
+    rule: SamplerRule
+
+    def __post_init__(self) -> None:
+        functools.update_wrapper(self, self.rule)
+
+    def __call__(self, flow: Flow, loss: Loss, x0: Tensor, *, divergence: float = DIVERGENCE, **options: Any) -> Sample:
+        """Return guided samples from the noise x0 (B, *event).
+
+        A sample diverges where its state, or a point at which its loss is taken, is not finite or longer than
+        ``divergence`` times its x0 (or sqrt(d), where that is more). Raises ``ValueError`` that names x0, divergence or
+        an option that is not as the sampler takes it.
+        """
+        x0, _ = flow.checked(x0, 0.0)
+        if not 1 <= divergence < math.inf:
+            raise ValueError(f"divergence must be at least 1 and finite, got {divergence!r}")
+        cost, watch = Cost(), Watch(x0, divergence)
+        sheltered = watch.sheltered(loss)
+        with measured(cost, x0.device):
+            x = self.rule(MeteredFlow(flow, len(x0), cost), sheltered, x0, watch, **options)
+        return Sample(x, value_and_gradient(sheltered, x)[0], cost, watch.failed_at)
+
+
+SAMPLERS: dict[str, Sampler] = {}
+
+
+def register(name: str) -> Callable[[SamplerRule], Sampler]:
+    """Add a sampler under a name that is not taken."""
+
+    def add(rule: SamplerRule) -> Sampler:
+        if name in SAMPLERS:
+            raise ValueError(f"name {name!r} is taken by another sampler")
+        SAMPLERS[name] = Sampler(name, rule)
+        return SAMPLERS[name]
+
+    return add

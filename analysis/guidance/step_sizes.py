@@ -1,0 +1,79 @@
+r"""Step-size rules of posterior guidance: how far :math:`x \leftarrow x - \eta\, g` goes, per sample.
+
+================  =========================================================================================
+``constant``      :math:`\eta` = scale
+``normalised``    :math:`\eta` = scale :math:`/ |g|`: every update has the length ``scale``
+``dps``           :math:`\eta` = scale :math:`/ \sqrt{2L}`, the gradient of the residual's norm :math:`\sqrt{2L}`
+                  in place of that of the loss. DPS (arXiv 2209.14687, algorithm 1) follows
+                  :math:`\zeta' \nabla |r|^2 / |r|`; for :math:`L = |r|^2 / 2 v^2` that is scale = 2 v zeta'
+``likelihood``    :math:`\eta` = scale :math:`\lambda`, with lambda that of a DDIM step
+                  (``analysis.guidance.likelihood``): for :math:`L = -\log p(y | x_1)` and scale 1 the steps follow
+                  the ODE of the posterior, with -g in place of the likelihood score
+================  =========================================================================================
+
+A rule is a function of a ``Move`` in ``RULES``. With several inner iterations each takes its share of a likelihood
+step. Where alpha = 0, at time 0 of most paths, lambda is infinite. The exact likelihood score is 0 there, but the
+gradient of a lookahead is not: such a step gets no update, which changes the limit of many steps by nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from analysis.guidance.likelihood import ddim_scale
+from analysis.paths import AffinePath
+
+
+@dataclass(frozen=True)
+class Move:
+    """What a rule sees of an update.
+
+    Attributes
+    ----------
+    gradient, value : (B, *event) and (B,), the guidance gradient and the loss where it was taken
+    path, t, s : the path, the times at which the step starts and ends, each ()
+    scale : the user's factor
+    inner : inner iterations per step
+    """
+
+    gradient: Tensor
+    value: Tensor
+    path: AffinePath
+    t: Tensor
+    s: Tensor
+    scale: float
+    inner: int
+
+
+Rule = Callable[[Move], Tensor]
+
+
+def constant(move: Move) -> Tensor:
+    """Return (B,) the scale."""
+    return torch.full_like(move.value, move.scale)
+
+
+def normalised(move: Move) -> Tensor:
+    """Return (B,) the scale over the gradient's norm, and 0 where that is 0."""
+    size = torch.linalg.vector_norm(move.gradient.flatten(1), dim=1)
+    return torch.where(size > 0, move.scale / size, 0.0)
+
+
+def dps(move: Move) -> Tensor:
+    """Return (B,) the scale over sqrt(2 L), and 0 where the loss is 0; a negative loss raises ``ValueError``."""
+    if bool((move.value < 0).any()):
+        raise ValueError(f"loss must not be negative for the rule 'dps', got {float(move.value.min()):.6g}")
+    return torch.where(move.value > 0, move.scale / (2 * move.value).sqrt(), 0.0)
+
+
+def likelihood(move: Move) -> Tensor:
+    """Return (B,) the scale times lambda of the DDIM step, over the inner iterations; 0 where alpha = 0."""
+    step = ddim_scale(move.path, move.t, move.s) * move.scale / move.inner
+    return torch.where(move.path.alpha(move.t) > 0, step, 0.0).to(move.value).expand_as(move.value)
+
+
+RULES: dict[str, Rule] = {rule.__name__: rule for rule in (constant, normalised, dps, likelihood)}

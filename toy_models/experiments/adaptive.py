@@ -1,0 +1,139 @@
+"""Adaptive lookahead against its tolerance, and its cost beside fixed numbers of steps, on problems that it never saw.
+
+The rule's constants were set on random mixtures, overlapping and ring8, on the CondOT and cosine paths, as
+``analysis.gradients.adaptive`` says; the full run has none of these problems and none of these paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from analysis.cost import Cost
+from analysis.errors import relative_error
+from analysis.experiment import Cell, Draw, Options, draw
+from analysis.gradients import end_to_end, greedy
+from analysis.gradients.adaptive import CLOCK, choices
+from analysis.losses import Loss
+from analysis.paths import expand
+from toy_models.experiments.common import error_cell
+
+TIMES = tuple(round(0.1 * k, 1) for k in range(1, 10))
+TOLERANCES = (0.3, 0.1, 0.03, 0.01)
+STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+SHARE = 0.95  # of the states have to be within the tolerance
+TIME, COSINE = "fixed, in t", "fixed, in cosine time"
+
+
+def cells(options: Options) -> list[Cell]:
+    """Return one cell per problem and path; digits, whose reference is dear, have fewer states."""
+    problems = ("product256",) if options.quick else ("separated", "anisotropic", "product256", "radial32", "gaussian")
+    paths = ("vp_linear",) if options.quick else ("vp_linear", "ve", "polynomial")
+    names = [(problem, path) for problem in problems for path in paths]
+    names += [] if options.quick else [("digits", "vp_linear")]
+    extra = (("steps", STEPS[:7] if options.quick else STEPS), ("tolerances", TOLERANCES))
+    samples = {"digits": 3}
+    found = [error_cell(options, p, path, TIMES, 4 if options.quick else samples.get(p, 16), ()) for p, path in names]
+    return [replace(c, measure="toy_models.experiments.adaptive:measure", extra=extra) for c in found]
+
+
+def measure(cell: Cell) -> pd.DataFrame:
+    """Return one row per state and tolerance for adaptive, and one per rung and tolerance for fixed step counts.
+
+    ``within`` is the share of a row's ``samples`` whose true relative error is at most the tolerance; states whose
+    reference is no good count as outside. Evaluations and products are per sample, means over the cell.
+    """
+    drawn, extra = draw(cell), dict(cell.extra)
+    x = drawn.x.to(cell.device, drawn.subject.flow.dtype or torch.float64)
+    rows = [
+        row | drawn.rows
+        for part in (adaptive_rows(drawn, x, extra["tolerances"]), fixed_rows(drawn, x, extra))
+        for row in part
+    ]
+    return pd.DataFrame(rows)
+
+
+def adaptive_rows(drawn: Draw, x: Tensor, tolerances: Sequence[float]) -> Iterator[dict[str, Any]]:
+    """Yield a row per tolerance and state: the true error, its estimate, and the steps chosen."""
+    for tolerance in tolerances:
+        found = choices(drawn.subject.flow, drawn.loss, x, drawn.t, tolerance=tolerance)
+        error = relative_error(found.gradient.double().cpu(), drawn.reference.gradient)
+        columns = (drawn.t, error, found.error.cpu(), found.steps.cpu())
+        for t, e, estimate, steps in zip(*(c.tolist() for c in columns), strict=True):
+            row = {"estimator": "adaptive", "tolerance": tolerance, "t": t, "error": e, "estimate": estimate}
+            yield row | {"steps": steps, "within": float(e <= tolerance), "samples": 1} | spent(found.cost)
+
+
+def fixed_rows(drawn: Draw, x: Tensor, extra: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a row per fixed rung and tolerance: greedy, Euler and midpoint in t, and midpoint in adaptive's time."""
+    flow, loss, t = drawn.subject.flow, drawn.loss, drawn.t
+    found = [(TIME, "ddim", 0, greedy(flow, loss, x, t))]
+    for n in extra["steps"]:
+        found += [(TIME, s, n, end_to_end(flow, loss, x, t, steps=n, solver=s)) for s in ("euler", "midpoint")]
+        found.append((COSINE, "midpoint", n, in_cosine_time(drawn, x, n)))
+    for estimator, solver, n, estimate in found:
+        error = relative_error(estimate.gradient.double().cpu(), drawn.reference.gradient)
+        for tolerance in extra["tolerances"]:
+            named = {"estimator": estimator, "solver": solver, "steps": n, "tolerance": tolerance}
+            within = float((error <= tolerance).double().mean())
+            yield named | {"within": within, "samples": len(x)} | spent(estimate.cost)
+
+
+def in_cosine_time(drawn: Draw, x: Tensor, steps: int) -> Any:
+    """Return the end-to-end estimate whose midpoint steps are equal in the time of the cosine path."""
+    flow = drawn.subject.flow
+    alpha, sigma = flow.path.alpha(drawn.t), flow.path.sigma(drawn.t)
+    scale, end = expand(torch.hypot(alpha, sigma), x), torch.hypot(flow.path.alpha(1.0), flow.path.sigma(1.0))
+
+    def loss(y: Tensor, loss: Loss = drawn.loss) -> Tensor:
+        return loss(y * end.to(y))
+
+    time = CLOCK.time_from_zeta(flow.path.zeta(drawn.t))
+    found = end_to_end(flow.with_path(CLOCK), loss, x / scale, time, steps=steps, solver="midpoint")
+    return replace(found, gradient=found.gradient / scale)
+
+
+def spent(cost: Cost) -> dict[str, float]:
+    """Return evaluations and products per sample."""
+    return {"evaluations": cost.evaluations, "vjps": cost.vjps}
+
+
+def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Compare costs: adaptive beside the cheapest fixed rung with which enough states are within the tolerance.
+
+    One row per tolerance and kind, for each problem and path and for all of them pooled ("all").
+    """
+    rows = []
+    groups = [*table.groupby(["problem", "path"], sort=False), (("all", "all"), table)]
+    for (problem, path), group in groups:
+        for (tolerance, kind), part in group.groupby(["tolerance", "estimator"], sort=False):
+            named = {"problem": problem, "path": path, "tolerance": tolerance, "estimator": kind}
+            rows.append(named | (adaptive_summary(part) if kind == "adaptive" else cheapest(part)))
+    return {"summary": pd.DataFrame(rows)}
+
+
+def adaptive_summary(part: pd.DataFrame) -> dict[str, Any]:
+    """Return the share within the tolerance, the 95th percentile of the error, and the mean cost."""
+    error = np.quantile(part["error"].fillna(np.inf), SHARE, method="higher")
+    cost = {"evaluations": part["evaluations"].mean(), "vjps": part["vjps"].mean()}
+    return {"within": part["within"].mean(), "error_95": error, "status": "ok"} | cost
+
+
+def cheapest(part: pd.DataFrame) -> dict[str, Any]:
+    """Return the fixed rung with the least cost that is within the tolerance often enough, or say that none is."""
+    weighted = part.assign(hits=part["within"] * part["samples"], work=part["evaluations"] + part["vjps"])
+    rungs = weighted.groupby(["solver", "steps"], as_index=False).agg(
+        hits=("hits", "sum"), samples=("samples", "sum"), work=("work", "mean"), evaluations=("evaluations", "mean")
+    )
+    good = rungs[rungs["hits"] >= SHARE * rungs["samples"]].sort_values(["work", "solver"])
+    if not len(good):
+        return {"status": f"no rung of at most {int(rungs['steps'].max())} steps is within the tolerance often enough"}
+    best = good.iloc[0]
+    row = {"solver": best["solver"], "steps": best["steps"], "within": best["hits"] / best["samples"], "status": "ok"}
+    return row | {"evaluations": best["evaluations"], "vjps": best["work"] - best["evaluations"]}
