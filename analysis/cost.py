@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from torch.utils._pytree import tree_map_only
 
 from analysis.flow import Flow, Pullback
 from analysis.paths import Readout
+
+if TYPE_CHECKING:
+    from analysis.solvers import Stages
 
 
 @dataclass
@@ -62,6 +65,21 @@ class MeteredFlow(Flow):
             return pull(v)
 
         return value, counted
+
+    def solve_vjp(self, x: Tensor, plans: Sequence[Stages]) -> tuple[Tensor, Pullback] | None:
+        """Count one evaluation per stage, and one VJP each for every use of the pullback."""
+        found = self.flow.solve_vjp(x, plans)
+        if found is None:
+            return None
+        share = sum(len(p) * len(p.times) for p in plans) * self._share(x[0])
+        self.cost.evaluations += share
+        end, pull = found
+
+        def counted(v: Tensor) -> Tensor:
+            self.cost.vjps += share
+            return pull(v)
+
+        return end, counted
 
     def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
         """Count one evaluation and one JVP."""

@@ -9,7 +9,8 @@ autograd run through the same code.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from torch.autograd.forward_ad import unpack_dual
 
 from analysis import checks
 from analysis.paths import AffinePath, Readout, expand
+
+if TYPE_CHECKING:
+    from analysis.solvers import Stages
 
 Pullback = Callable[[Tensor], Tensor]
 Prediction = Callable[[Tensor, Tensor], Tensor]
@@ -49,6 +53,14 @@ class Flow(ABC):
     @abstractmethod
     def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
         """Return the readout and J ``tangent``, as ``torch.func.jvp`` does."""
+
+    def solve_vjp(self, x: Tensor, plans: Sequence[Stages]) -> tuple[Tensor, Pullback] | None:
+        """Return the ends of one method's plans from x (plans, B, *event) and the pullback of this discrete map.
+
+        A flow that knows a faster way than one evaluation after another says so here; ``None`` means that it does not
+        for these plans. ``analysis.memory.solve_all_vjp`` is what to call.
+        """
+        return None
 
     def named(self, prediction: str, x: Tensor, t: Tensor | float) -> Tensor:
         """Return one of ``analysis.paths.PREDICTIONS`` at states x (B, *event) and times t (float or (B,)).

@@ -136,17 +136,28 @@ def value_and_gradient(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises ``ValueError`` where the loss does not return shape (B,), is not differentiable or gives NaN or infinity.
     """
+    value, gradient = values_and_gradients(loss, x[None])
+    return value[0], gradient[0]
+
+
+def _value(loss: Loss, x: Tensor) -> Tensor:
+    value = loss(x)
+    if not isinstance(value, Tensor) or value.shape != x.shape[:1]:
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"loss must return one value per sample, shape {tuple(x.shape[:1])}; got {got}")
+    if not value.requires_grad:
+        raise ValueError("loss must be differentiable: its value does not depend on x through autograd")
+    return value
+
+
+def values_and_gradients(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``value_and_gradient`` for every batch of x (n, B, *event), differentiated together."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        value = loss(x)
-        if not isinstance(value, Tensor) or value.shape != x.shape[:1]:
-            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"loss must return one value per sample, shape {tuple(x.shape[:1])}; got {got}")
-        if not value.requires_grad:
-            raise ValueError("loss must be differentiable: its value does not depend on x through autograd")
+        value = torch.stack([_value(loss, batch) for batch in x])
         (gradient,) = torch.autograd.grad(value.sum(), x)
     # Where x itself is not finite, as after a solve that overflowed, neither is the loss: that sample failed before.
-    usable = torch.isfinite(x.detach()).flatten(1).all(1)
+    usable = torch.isfinite(x.detach()).flatten(2).all(2)
     checks.finite("loss value", value.detach()[usable])
     checks.finite("loss gradient", gradient[usable])
     return value.detach(), gradient

@@ -20,13 +20,25 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from analysis import checks
 from analysis.flow import Flow, Pullback
-from analysis.solvers import Carry, CarryPullback, Stages, advance, advance_vjp, begin, plan, solve_vjp, step, step_vjp
+from analysis.solvers import (
+    Carry,
+    CarryPullback,
+    Stages,
+    advance,
+    advance_vjp,
+    begin,
+    plan,
+    solve_vjp,
+    step,
+    step_vjp,
+)
 
 COUPLING = 0.99
 
@@ -121,13 +133,30 @@ def reversible(flow: Flow, x: Tensor, solver: str, grid: Tensor, coupling: float
     return y, pullback
 
 
+def solve_all_vjp(flow: Flow, x: Tensor, plans: Sequence[Stages]) -> tuple[Tensor, Pullback]:
+    """Return the ends of one method's plans from x (plans, B, *event) and their pullback, the flow's own if it has one.
+
+    It agrees with ``solvers.solve_vjp`` plan by plan up to round-off.
+    """
+    if (found := flow.solve_vjp(x, plans)) is not None:
+        return found
+    ends, pulls = zip(*(solve_vjp(flow, state, stages) for state, stages in zip(x, plans, strict=True)), strict=True)
+    return torch.stack(ends), lambda v: torch.stack([pull(w) for pull, w in zip(pulls, v, strict=True)])
+
+
 WAYS = ("store", "checkpoint", "recursive", "reversible")
 
 
 def differentiate(
-    flow: Flow, x: Tensor, solver: str, grid: Tensor, way: str = "store", slots: int = 4
+    flow: Flow, x: Tensor, solver: str, grid: Tensor, way: str | None = None, slots: int = 4
 ) -> tuple[Tensor, Pullback]:
-    """Return the end of a solve on ``grid`` and its pullback, in one of ``WAYS``; ``slots`` is for ``recursive``."""
+    """Return the end of a solve on ``grid`` and its pullback, in one of ``WAYS``; ``slots`` is for ``recursive``.
+
+    ``None`` leaves the way to the flow, as ``solve_all_vjp`` does.
+    """
+    if way is None:
+        ends, pull = solve_all_vjp(flow, x[None], [plan(solver, flow.path, grid)])
+        return ends[0], lambda v: pull(v[None])[0]
     if checks.known("memory", way, WAYS) == "reversible":
         return reversible(flow, x, solver, grid)
     stages = plan(solver, flow.path, grid)

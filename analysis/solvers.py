@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,7 +29,18 @@ from analysis.coordinates import COORDINATES, uniform_grid
 from analysis.flow import Flow, Pullback
 from analysis.tableaux import TABLEAUX, Tableau
 
-__all__ = ["SOLVERS", "Solver", "Stages", "plan", "solve", "solve_vjp", "step", "step_vjp", "uniform_grid"]
+__all__ = [
+    "SOLVERS",
+    "Solver",
+    "Stages",
+    "plan",
+    "projection",
+    "solve",
+    "solve_vjp",
+    "step",
+    "step_vjp",
+    "uniform_grid",
+]
 Row = tuple[Tensor | None, ...]
 Carry = tuple[Tensor, ...]  # the state, then the evaluations that a multistep method remembers
 CarryPullback = Callable[[Carry], Carry]
@@ -40,18 +51,23 @@ class Stages:
     """The coefficients of one step, or of n steps along a leading axis; each tensor is (), (B,), (n,) or (n, B).
 
     ``rows[i]`` combines (x, the ``memory`` evaluations of the step before, f_1, ..., f_i) into the state of stage
-    i + 1; the last row gives the end of the step. ``None`` stands for a zero.
+    i + 1; the last row gives the end of the step. ``None`` stands for a zero. Where samples share their times, a
+    coefficient may serve ``repeat`` consecutive ones: B is then their number over ``repeat``.
     """
 
     times: tuple[Tensor, ...]
     readouts: tuple[Readout, ...]
     rows: tuple[Row, ...]
     memory: int = 0
+    repeat: int = 1
 
     def __getitem__(self, i: int) -> Stages:
-        rows = tuple(tuple(None if c is None else c[i] for c in row) for row in self.rows)
-        readouts = tuple(Readout(*(c[i] for c in readout)) for readout in self.readouts)
-        return Stages(tuple(t[i] for t in self.times), readouts, rows, self.memory)
+        rows = tuple(tuple(None if c is None else self._each(c[i]) for c in row) for row in self.rows)
+        readouts = tuple(Readout(*(self._each(c[i]) for c in readout)) for readout in self.readouts)
+        return Stages(tuple(self._each(t[i]) for t in self.times), readouts, rows, self.memory)
+
+    def _each(self, c: Tensor) -> Tensor:
+        return c.repeat_interleave(self.repeat) if self.repeat > 1 else c
 
     def __len__(self) -> int:
         return len(self.times[0])
@@ -127,8 +143,8 @@ SOLVERS |= {
 }
 
 
-def plan(solver: str, path: AffinePath, grid: Tensor) -> Stages:
-    """Return the stages of all steps on a grid of times (n + 1,) or (n + 1, B).
+def plan(solver: str, path: AffinePath, grid: Tensor, repeat: int = 1) -> Stages:
+    """Return the stages of all steps on a grid of times (n + 1,) or (n + 1, B), of ``repeat`` samples each.
 
     Raises ``ValueError`` for an unknown solver (the message lists the known ones), and where a coefficient is infinite:
     gamma at sigma = 0, zeta at alpha = 0.
@@ -142,7 +158,14 @@ def plan(solver: str, path: AffinePath, grid: Tensor) -> Stages:
             f"solver {solver!r} has infinite coefficients on {path} in a step that ends at t = "
             f"{float(grid[1:].expand(bad.shape)[bad].max()):.6g}; use ddim, a solver in zeta, or a horizon short of it"
         )
-    return stages
+    return replace(stages, repeat=repeat)
+
+
+def projection(path: AffinePath, time: Tensor, repeat: int = 1) -> Stages:
+    """Return the plan of one step that ends at the target prediction at ``time``, () or (B,)."""
+    time = time[None]
+    one = torch.ones_like(time)
+    return Stages((time,), (path.readout("target", time),), ((one,), (None, one)), repeat=repeat)
 
 
 def _combine(row: Row, terms: Sequence[Tensor]) -> Tensor:

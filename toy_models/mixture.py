@@ -20,6 +20,7 @@ are multiplied into the bases where few of them serve many states, which saves p
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,6 +29,7 @@ from torch import Tensor
 from analysis import checks
 from analysis.flow import Flow, Pullback
 from analysis.paths import AffinePath, CondOT, Readout
+from analysis.solvers import Stages
 
 if TYPE_CHECKING:
     from toy_models.operators import LinearOperator
@@ -180,6 +182,12 @@ class MixtureFlow(Flow):
             return self._back(r[..., None] * torch.addcmul(rotated, spread, y, value=-1), root).reshape(shape)
 
         return value.reshape(shape), pull
+
+    def solve_vjp(self, x: Tensor, plans: Sequence[Stages]) -> tuple[Tensor, Pullback] | None:
+        """Return whole solves and their pullback, as ``toy_models.unrolled`` says."""
+        from toy_models import unrolled
+
+        return unrolled.solve_vjp(self, x, plans)
 
     def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
         """Return the readout and J tangent; J is symmetric."""

@@ -50,7 +50,7 @@ def lookahead(
     horizon: Tensor | float | None = None,
     horizon_fraction: float | None = None,
     grid: str | Tensor = "t",
-    memory: str = "store",
+    memory: str | None = None,
     slots: int = 4,
 ) -> tuple[Tensor, Tensor]:
     """Differentiate the loss of the target prediction after ``steps`` solver steps to ``horizon``.

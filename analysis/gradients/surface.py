@@ -1,8 +1,8 @@
-r"""Whole lookahead surfaces: the gradients of every (steps, horizon) cell in one pass per number of steps.
+r"""Whole lookahead surfaces: the gradients of every (steps, horizon) cell in one pass.
 
-All horizons of one step count run as one batch, forward and backward: they share their solver steps' work, the flow
-computes what depends on time alone once per horizon, and the loss is differentiated for all of them at once. Horizons
-at t itself take no steps, so that every step count shares one greedy gradient.
+All cells run as one batch, forward and backward, in the flow's own way to solve many plans if it has one, else step
+count by step count; they are projected together, and the loss is differentiated for all of them at once. Horizons at t
+itself take no steps, so that every step count shares one greedy gradient.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from torch import Tensor
 from analysis import checks, solvers
 from analysis.cost import Cost, MeteredFlow, measured
 from analysis.flow import Flow, Pullback
-from analysis.gradients.lookahead import check_horizon, project
-from analysis.losses import Loss, value_and_gradient
+from analysis.gradients.lookahead import check_horizon
+from analysis.losses import Loss, values_and_gradients
+from analysis.memory import solve_all_vjp
 
 
 @dataclass(frozen=True)
@@ -58,62 +59,59 @@ def lookahead_surface(
     with measured(cost, x.device):
         metered = MeteredFlow(flow, len(x), cost)
         ahead = torch.stack([(s > t).any() for s in times])
-        here = _cells(metered, loss, x, t, times[~ahead], 0, solver)
-        parts = [_cells(metered, loss, x, t, times[ahead], n, solver) for n in steps]
+        here = _cells(metered, loss, x, t, times[~ahead], [], solver)
+        found = _cells(metered, loss, x, t, times[ahead], steps, solver)
         gradient, endpoint, value = (
-            torch.stack([_interleave(part[k], here[k], ahead) for part in parts]) for k in range(3)
+            _interleave(moved, stayed, ahead) for moved, stayed in zip(found, here, strict=True)
         )
     return Surface(gradient, endpoint, value, cost)
 
 
 def _interleave(moved: Tensor, stayed: Tensor, ahead: Tensor) -> Tensor:
-    out = moved.new_empty((len(ahead), *moved.shape[1:]))
-    out[ahead], out[~ahead] = moved, stayed
+    out = moved.new_empty((len(moved), len(ahead), *moved.shape[2:]))
+    out[:, ahead], out[:, ~ahead] = moved, stayed
     return out
 
 
 def _cells(
-    flow: Flow, loss: Loss, x: Tensor, t: Tensor, horizons: Tensor, steps: int, solver: str
+    flow: Flow, loss: Loss, x: Tensor, t: Tensor, horizons: Tensor, steps: Sequence[int], solver: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return gradients, endpoints and values of horizons (H,), each with a leading axis H, as one batch of H * B."""
-    count, batch = len(horizons), x.shape[0]
-    state = x.repeat(count, *[1] * (x.ndim - 1))
-    start = t.expand(batch).repeat(count)
-    end = horizons.repeat_interleave(batch)
+    """Return gradients, endpoints and values, each with leading axes (step counts, horizons); no steps count as one."""
+    count, batch = len(horizons), len(x)
+    state = x.expand(max(1, len(steps)), count, *x.shape)
+    if not count:
+        return state, state, state.new_empty(state.shape[:3])
     pulls: list[Pullback] = []
-    if steps and count:
-        grid = solvers.uniform_grid(start, end, steps)
-        state, pull = solvers.solve_vjp(flow, state, solvers.plan(solver, flow.path, grid))
-        pulls.append(pull)
-    endpoint, pull = _project_all(flow, state, end)
+    if steps:
+        start, repeat = (t.expand(count), batch) if t.ndim == 0 else (t.expand(batch).repeat(count), 1)
+        grids = [solvers.uniform_grid(start, horizons.repeat_interleave(batch // repeat), n) for n in steps]
+        plans = [solvers.plan(solver, flow.path, grid, repeat) for grid in grids]
+        ends, solve_pull = solve_all_vjp(flow, state.flatten(1, 2), plans)
+        state = ends.view(state.shape)
+        pulls.append(lambda v: solve_pull(v.flatten(1, 2)).view(v.shape))
+    endpoint, pull = _project_all(flow, state, horizons)
     pulls.append(pull)
-    endpoint = endpoint.unflatten(0, (count, batch))
-    value, adjoint = _losses(loss, endpoint)
-    adjoint = adjoint.flatten(0, 1)
+    value, adjoint = values_and_gradients(loss, endpoint.flatten(0, 1))
+    adjoint = adjoint.view(state.shape)
     for pull in reversed(pulls):
         adjoint = pull(adjoint)
-    return adjoint.unflatten(0, (count, batch)), endpoint, value
+    return adjoint, endpoint, value.view(state.shape[:3])
 
 
-def _project_all(flow: Flow, state: Tensor, s: Tensor) -> tuple[Tensor, Pullback]:
+def _project_all(flow: Flow, state: Tensor, horizons: Tensor) -> tuple[Tensor, Pullback]:
     """Project the states whose horizon is short of 1; at 1 the state is the sample itself."""
-    short = s < 1
-    if not bool(short.any()) or bool(short.all()):
-        return project(flow, state, s)
+    short = horizons < 1
+    if not bool(short.any()):
+        return state, lambda v: v
+    moving = state[:, short]
+    stages = solvers.projection(flow.path, horizons[short].repeat(len(state)), state.shape[2])
+    projected, pull = solve_all_vjp(flow, moving.flatten(0, 2)[None], [stages])
     endpoint = state.clone()
-    endpoint[short], pull = project(flow, state[short], s[short])
+    endpoint[:, short] = projected.view(moving.shape)
 
     def pullback(v: Tensor) -> Tensor:
         out = v.clone()
-        out[short] = pull(v[short])
+        out[:, short] = pull(v[:, short].flatten(0, 2)[None]).view(moving.shape)
         return out
 
     return endpoint, pullback
-
-
-def _losses(loss: Loss, endpoint: Tensor) -> tuple[Tensor, Tensor]:
-    """Return values (H, B) and gradients (H, B, *event): one loss, which may hold B targets, for every horizon."""
-    if not len(endpoint):
-        return endpoint.new_empty(endpoint.shape[:2]), endpoint
-    pairs = [value_and_gradient(loss, e) for e in endpoint]
-    return torch.stack([value for value, _ in pairs]), torch.stack([gradient for _, gradient in pairs])
