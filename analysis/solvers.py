@@ -29,18 +29,7 @@ from analysis.coordinates import COORDINATES, uniform_grid
 from analysis.flow import Flow, Pullback
 from analysis.tableaux import TABLEAUX, Tableau
 
-__all__ = [
-    "SOLVERS",
-    "Solver",
-    "Stages",
-    "plan",
-    "projection",
-    "solve",
-    "solve_vjp",
-    "step",
-    "step_vjp",
-    "uniform_grid",
-]
+__all__ = ["SOLVERS", "Solver", "Stages", "plan", "solve", "solve_vjp", "step", "step_vjp", "uniform_grid"]
 Row = tuple[Tensor | None, ...]
 Carry = tuple[Tensor, ...]  # the state, then the evaluations that a multistep method remembers
 CarryPullback = Callable[[Carry], Carry]

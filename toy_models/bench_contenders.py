@@ -21,11 +21,8 @@ SIZES = ((64, 2, 4), (256, 8, 8), (512, 64, 10))  # states, dimension, component
 STEPS = tuple(2**k for k in range(7))
 T, HORIZONS = 0.2, tuple(round(0.2 + 0.1 * k, 1) for k in range(9))
 SURFACE_SOLVER, SINGLE_SOLVER, SINGLE_STEPS = "euler", "rk4", 64
-LARGE, LARGE_STEPS = 10**5, 16  # from this B d K on, the surface takes fewer steps, for every contender alike;
-SLOW, SLOW_STEPS = (
-    ("torchdiffeq_adjoint", "diffrax_backsolve"),
-    8,
-)  # and those that compute another gradient fewer still
+LARGE, LARGE_STEPS = 10**5, 64  # from this B d K on, the steps of the surface, for every contender alike,
+SLOW, SLOW_STEPS = ("torchdiffeq_adjoint", "diffrax_backsolve"), 8  # and of those that compute another gradient
 THREE_EIGHTHS = Tableau(
     ((), (1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0)), (1 / 8, 3 / 8, 3 / 8, 1 / 8), (0.0, 1 / 3, 2 / 3, 1.0), 4
 )

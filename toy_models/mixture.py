@@ -30,6 +30,8 @@ from analysis import checks
 from analysis.flow import Flow, Pullback
 from analysis.paths import AffinePath, CondOT, Readout
 from analysis.solvers import Stages
+from toy_models import unrolled
+from toy_models.schedule import fold
 
 if TYPE_CHECKING:
     from toy_models.operators import LinearOperator
@@ -46,29 +48,13 @@ def check_weights(weights: Tensor, name: str = "weights") -> Tensor:
     return weights / weights.sum()
 
 
-def fold(x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return x, t, a, c with states (B, d) folded to (blocks, n, d), the rest to (blocks, 1), where blocks repeat.
-
-    What depends on time alone is then computed once per block. Anything else comes back as it is.
-    """
-    parts = (t, readout.target, readout.score)
-    if t.ndim != 1 or x.ndim != 2 or t.shape[0] != x.shape[0]:
-        return x, *parts
-    key = torch.stack([c.expand(t.shape) for c in parts])
-    blocks = 1 + int((key[:, 1:] != key[:, :-1]).any(0).sum())
-    if len(x) % blocks or not bool(((cut := key.unflatten(1, (blocks, -1))) == cut[..., :1]).all()):
-        return x, *parts
-    return x.unflatten(0, (blocks, -1)), *cut[..., :1].unbind()
-
-
 def _column(coefficient: Tensor) -> Tensor:
     return coefficient[..., None] if coefficient.ndim else coefficient
 
 
 def _few(scale: Tensor, x: Tensor) -> bool:
     """Say whether to scale the bases and not what they rotate: few scales (..., K, d), many rows of x."""
-    shared = scale.ndim == 2 or scale.shape[-3] == 1
-    return shared and scale.shape[:-2].numel() * x.shape[-1] <= x.shape[:-1].numel()
+    return (scale.ndim == 2 or scale.shape[-3] == 1) and scale.shape[:-2].numel() * x.shape[-1] <= x.shape[:-1].numel()
 
 
 class GaussianMixture:
@@ -100,8 +86,9 @@ class GaussianMixture:
         self.eigenvalues, self.eigenvectors = torch.linalg.eigh((covariances + covariances.mT) / 2)
         round_off = self.dim * torch.finfo(torch.float64).eps * self.eigenvalues[:, -1:]
         if bool((self.eigenvalues <= round_off).any()):
-            worst = float(self.eigenvalues.min())
-            raise ValueError(f"covariances must be positive definite; the smallest eigenvalue is {worst:.3g}")
+            raise ValueError(
+                f"covariances must be positive definite, with eigenvalues from {self.eigenvalues.min():.3g}"
+            )
 
     @property
     def dim(self) -> int:
@@ -185,8 +172,6 @@ class MixtureFlow(Flow):
 
     def solve_vjp(self, x: Tensor, plans: Sequence[Stages]) -> tuple[Tensor, Pullback] | None:
         """Return whole solves and their pullback, as ``toy_models.unrolled`` says."""
-        from toy_models import unrolled
-
         return unrolled.solve_vjp(self, x, plans)
 
     def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
@@ -253,6 +238,5 @@ class MixtureFlow(Flow):
     def _components(self, x: Tensor, t: Tensor, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return r_k (..., K); y_k, S_k^{-1/2} and (a alpha C_k + c I) S_k^{-1/2} in the eigenbases (..., K, d)."""
         log_joint, y, root = self._joint(x, t)
-        alpha = self._coefficient(self.path.alpha(t))
-        gain = (self._coefficient(a) * alpha * self._variances + self._coefficient(c)) * root
-        return log_joint.softmax(-1), y, root, gain
+        gain = (self._coefficient(a * self.path.alpha(t)) * self._variances + self._coefficient(c)) * root
+        return unrolled.responsibilities(log_joint, -1), y, root, gain

@@ -18,33 +18,27 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from analysis.flow import Pullback
 from analysis.solvers import Stages
+from toy_models.schedule import Row, Schedule, Step
 
 if TYPE_CHECKING:
     from toy_models.mixture import MixtureFlow
 
-CPU_BATCH = 2**16  # entries of y in one pass: three such arrays stay in a core's second-level cache
+CPU_BATCH = 3 * 2**15  # entries of y in one pass: three such arrays stay in a core's second-level cache
 LEAST = 2**11  # such entries in all: with fewer, setting up takes longer than it saves
 BATCH = 2**26  # elsewhere, where the number of calls is what counts
-Row = list[tuple[int, Tensor | None]]  # a linear combination: which term, and its coefficient, or None for one
 Tape = list[tuple[Tensor, Tensor]]  # state and responsibilities of each evaluation
 
 
-@dataclass(frozen=True)
-class _Step:
-    """One step of some cells: W and V of every stage, and the rows that combine (state, evaluations) into states."""
-
-    whiten: Sequence[Tensor]
-    read: Sequence[Tensor]
-    rows: Sequence[Row]
+def responsibilities(log_joint: Tensor, dim: int) -> Tensor:
+    """Return the softmax, with zero for what would make denormal products: a CPU is a hundred times slower there."""
+    return torch.threshold(log_joint.softmax(dim), math.sqrt(torch.finfo(log_joint.dtype).tiny), 0.0)
 
 
 class _Lane:
@@ -52,7 +46,6 @@ class _Lane:
 
     def __init__(self, x: Tensor, rest: Tensor, components: int, tape: Tape) -> None:
         self.x, self.rest, self.components, self.tape, self.at = x, rest, components, tape, len(tape)
-        self.negligible = math.sqrt(torch.finfo(x.dtype).tiny)
         self._make_scratch()
 
     def resize(self, live: int) -> None:
@@ -67,7 +60,7 @@ class _Lane:
         self.flat_y, self.flat_v, self.flat_product = (s.flatten(1, 2) for s in (self.y, self.v, self.product))
         self.sums = self.x.new_empty(live, self.components, 1, samples)
 
-    def advance(self, step: _Step) -> None:
+    def advance(self, step: Step) -> None:
         """Take one step."""
         terms, last = [self.x], len(step.whiten) - 1
         for i, read in enumerate(step.read):
@@ -80,12 +73,11 @@ class _Lane:
         """Leave r_k y_k in ``product``."""
         torch.bmm(whiten, state, out=self.flat_y)
         torch.sum(torch.square(self.y, out=self.product), 2, keepdim=True, out=self.sums)
-        # Products with smaller ones would be denormal numbers, which a CPU multiplies a hundred times slower.
-        r = torch.threshold_(torch.softmax(self.sums.mul_(-0.5), 1), self.negligible, 0.0)
+        r = responsibilities(self.sums.mul_(-0.5), 1)
         torch.mul(self.y, r, out=self.product)
         self.tape.append((state, r))
 
-    def reverse(self, step: _Step) -> None:
+    def reverse(self, step: Step) -> None:
         """Take the last step back, with ``x`` the cotangent."""
         adjoints: list[Tensor | None] = [None] * len(step.whiten)
         _spread(step.rows[-1], self.x, adjoints)
@@ -131,80 +123,10 @@ def _spread(row: Row, v: Tensor, adjoints: list[Tensor | None]) -> None:
             adjoints[j] = before + v if c is None else torch.addcmul(before, c, v)
 
 
-def _coefficient(stages: Stages, row: int, term: int) -> Tensor:
-    c = stages.rows[row][term]
-    return torch.zeros_like(stages.times[0]) if c is None else c
-
-
-class _Schedule:
-    """What no state changes: coefficients and diagonal factors, (steps, stages, cells, ...); cells longest first."""
-
-    def __init__(self, flow: MixtureFlow, plans: Sequence[Stages], cells: int) -> None:
-        def merged(coefficients: Iterable[Tensor]) -> Tensor:
-            """Return (steps, all cells, 1, 1), with zeros beyond a cell's last step."""
-            padded = pad_sequence([c.reshape(len(c), -1).expand(-1, cells) for c in coefficients])
-            return padded.flatten(1)[..., None, None]
-
-        def staged(found: Iterable[Iterable[Tensor]]) -> Tensor:
-            """Return (steps, stages, all cells, 1, 1)."""
-            return torch.stack([merged(stage) for stage in zip(*found, strict=True)], 1)
-
-        self.flow, self.lengths = flow, [len(p) for p in plans for _ in range(cells)]
-        rows = [
-            [(j, merged(_coefficient(p, i, j) for p in plans)) for j, c in enumerate(row) if not j or c is not None]
-            for i, row in enumerate(plans[0].rows)
-        ]
-        # The last evaluation enters the end of the step and nothing else: its weight there goes into its matrix.
-        last = rows[-1].pop()[1]
-        self.rows: list[Row] = [[(j, None if bool((c == 1).all()) else c.to(flow.dtype)) for j, c in r] for r in rows]
-        a, c = (staged([r[k] for r in p.readouts] for p in plans).to(flow.dtype) for k in (0, 2))
-        self._make_factors(staged(p.times for p in plans), a, c)
-        for factor in (self.gain, self.pull):
-            factor[:, -1] *= last.to(flow.dtype)
-
-    def _make_factors(self, time: Tensor, a: Tensor, c: Tensor) -> None:
-        flow = self.flow
-        alpha, sigma = flow.path.alpha(time).to(flow.dtype), flow.path.sigma(time).to(flow.dtype)
-        variance = alpha**2 * flow._variances + sigma**2
-        weight = flow._log_weights - variance.log().sum(-1) / 2
-        self.root = variance.rsqrt()
-        self.shift = -alpha * self.root * flow._means
-        self.level = (1 + 2 * (weight.amax(-1, keepdim=True) - weight)).sqrt()
-        self.gain = (a * alpha * flow._variances + c) * self.root
-        self.pull = a * flow._centres / self.level[..., None]
-
-    def segments(self, cells: range, batch: int) -> list[tuple[int, int, slice]]:
-        """Return stretches of steps that the same cells take and whose matrices fit into cache: first, last, cells."""
-        k, d = self.flow._means.shape
-        lengths, found, first = self.lengths[cells.start : cells.stop], [], 0
-        while first < lengths[0]:
-            live = sum(n > first for n in lengths)
-            fits = max(1, batch // (self.root.shape[1] * live * k * (d + 1) ** 2))
-            last = min(lengths[live - 1], first + fits)
-            found.append((first, last, slice(cells.start, cells.start + live)))
-            first = last
-        return found
-
-    def steps(self, first: int, last: int, cells: slice) -> list[_Step]:
-        """Return the matrices and rows of steps first to last of some cells."""
-        cut, d = (slice(first, last), slice(None), cells), self.flow.mixture.dim
-        root, basis = self.root[cut], self.flow._into.T.unflatten(0, (-1, d))
-        whiten, read = (root.new_zeros(*root.shape[:-1], d + 1, d + 1) for _ in range(2))
-        torch.mul(basis, root[..., None], out=whiten[..., :d, :d])
-        torch.mul(basis, self.gain[cut][..., None], out=read[..., :d, :d])
-        whiten[..., :d, d], whiten[..., d, d], read[..., d, :d] = self.shift[cut], self.level[cut], self.pull[cut]
-        products = ([step.unbind() for step in matrices.flatten(3, 4).unbind()] for matrices in (whiten, read))
-        rows = [[(j, c if c is None else c[first:last, cells].unbind()) for j, c in row] for row in self.rows]
-        return [
-            _Step(w, v, [[(j, c if c is None else c[i]) for j, c in row] for row in rows])
-            for i, (w, v) in enumerate(zip(*products, strict=True))
-        ]
-
-
 class _Part:
     """Cells that are solved together; if their samples do not fit into cache, lanes of them share the matrices."""
 
-    def __init__(self, schedule: _Schedule, cells: range, width: int, batch: int) -> None:
+    def __init__(self, schedule: Schedule, cells: range, width: int, batch: int) -> None:
         self.schedule, self.width, self.components = schedule, width, len(schedule.flow._means)
         self.cells, self.segments = slice(cells.start, cells.stop), schedule.segments(cells, batch)
         self.tapes: list[Tape] = []
@@ -224,7 +146,7 @@ class _Part:
         self._run(lanes, _Lane.reverse, -1)
         return torch.cat([lane.x for lane in lanes], 2)
 
-    def _run(self, lanes: Sequence[_Lane], move: Callable[[_Lane, _Step], None], order: int) -> None:
+    def _run(self, lanes: Sequence[_Lane], move: Callable[[_Lane, Step], None], order: int) -> None:
         for first, last, cells in self.segments[::order]:
             for lane in lanes:
                 lane.resize(cells.stop - cells.start)
@@ -247,7 +169,7 @@ def solve_vjp(flow: MixtureFlow, x: Tensor, plans: Sequence[Stages]) -> tuple[Te
     batch, entries = CPU_BATCH if x.device.type == "cpu" else BATCH, k * (d + 1) * samples
     count, width = max(1, batch // entries), math.ceil(samples / math.ceil(entries / batch))
     order = torch.tensor([len(p) for p in plans]).argsort(descending=True, stable=True)
-    schedule = _Schedule(flow, [plans[i] for i in order.tolist()], cells)
+    schedule = Schedule(flow, [plans[i] for i in order.tolist()], cells)
     parts = [_Part(schedule, range(total)[i : i + count], width, batch) for i in range(0, total, count)]
 
     def columns(v: Tensor) -> Tensor:
