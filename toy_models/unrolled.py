@@ -30,7 +30,7 @@ from toy_models.schedule import Row, Schedule, Step
 if TYPE_CHECKING:
     from toy_models.mixture import MixtureFlow
 
-CPU_BATCH = 3 * 2**15  # entries of y in one pass: three such arrays stay in a core's second-level cache
+CPU_BATCH = 5 * 2**14  # entries of y in one pass: three such arrays stay in a core's second-level cache
 LEAST = 2**11  # such entries in all: with fewer, setting up takes longer than it saves
 BATCH = 2**26  # elsewhere, where the number of calls is what counts
 Tape = list[tuple[Tensor, Tensor]]  # state and responsibilities of each evaluation
@@ -167,7 +167,8 @@ def solve_vjp(flow: MixtureFlow, x: Tensor, plans: Sequence[Stages]) -> tuple[Te
     if stages.memory or stages.rows[-1][-1] is None or samples < d or work < LEAST or x.requires_grad:
         return None
     batch, entries = CPU_BATCH if x.device.type == "cpu" else BATCH, k * (d + 1) * samples
-    count, width = max(1, batch // entries), math.ceil(samples / math.ceil(entries / batch))
+    count = max(1, batch // entries)
+    width = 64 * math.ceil(samples / math.ceil(entries / batch) / 64)
     order = torch.tensor([len(p) for p in plans]).argsort(descending=True, stable=True)
     schedule = Schedule(flow, [plans[i] for i in order.tolist()], cells)
     parts = [_Part(schedule, range(total)[i : i + count], width, batch) for i in range(0, total, count)]
