@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 METADATA = b"guidance-gradients"
-CSV_ROWS = 100_000  # a longer table is too big to read as text
+CSV_ROWS = 50_000  # a longer table is too big to read as text
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
