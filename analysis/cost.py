@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from analysis.flow import Flow, Pullback
-from analysis.paths import Readout
+from analysis.paths import AffinePath, Readout
 
 if TYPE_CHECKING:
     from analysis.solvers import Stages
@@ -45,6 +45,10 @@ class MeteredFlow(Flow):
     def __init__(self, flow: Flow, batch: int, cost: Cost) -> None:
         self.flow, self.batch, self.cost = flow, batch, cost
         self.path, self.event_shape = flow.path, flow.event_shape
+
+    def with_path(self, path: AffinePath) -> Flow:
+        """Return the flow along another path, its own way of changing it, counted at the same place."""
+        return MeteredFlow(self.flow.with_path(path), self.batch, self.cost)
 
     def _share(self, x: Tensor) -> float:
         event = len(self.event_shape) if self.event_shape is not None else x.ndim - 1

@@ -183,14 +183,7 @@ def _start(flow: Flow, x: Tensor, t: Tensor, first: First, value: Tensor, pull: 
     have = CLOCK.combination(path.alpha(one).expand_as(t), path.sigma(one).expand_as(t), inside)
     on_value, on_x = CLOCK.change_readout(inside, have, CLOCK.readout("velocity", inside))
     coefficients = expand(on_value, x), expand(on_x, x)
-    return Start(_on_clock(flow), first, x / scale, time, scale, end, end_scale, value, pull, *coefficients)
-
-
-def _on_clock(flow: Flow) -> Flow:
-    """Return the flow on the cosine path; one that is counted stays so, around the flow's own change of path."""
-    if isinstance(flow, MeteredFlow):
-        return MeteredFlow(flow.flow.with_path(CLOCK), flow.batch, flow.cost)
-    return flow.with_path(CLOCK)
+    return Start(flow.with_path(CLOCK), first, x / scale, time, scale, end, end_scale, value, pull, *coefficients)
 
 
 def _midpoint_rungs(start: Start, loss: Loss, who: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:

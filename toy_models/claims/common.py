@@ -121,11 +121,6 @@ def stacked(values: Tensor, weights: Tensor) -> Tensor:
     ).sum(0)
 
 
-def exact(value: float, limit: float, rule: str = "at most") -> dict[str, object]:
-    """Return the fields of a case in which nothing is random."""
-    return {"value": value, "low": value, "high": value, "limit": limit, "rule": rule}
-
-
 def certain(
     kind: str, reading: str, case: str, value: float, limit: float, rule: str = "at most", tolerance: float = 0.0
 ) -> Case:

@@ -13,7 +13,7 @@ import torch
 from analysis.claims import PRINTED, READING, Case, claim
 from analysis.experiment import Cell, Options, Setting, measure_cell
 from toy_models import zoo
-from toy_models.claims.common import exact
+from toy_models.claims.common import certain
 from toy_models.claims.orders import derived
 from toy_models.experiments import best_horizon, greedy_shrinks
 from toy_models.experiments.common import error_cell
@@ -41,7 +41,7 @@ def shrinks(quick: bool, seed: int) -> Iterator[Case]:
         rows = derived(greedy_shrinks, [cell], "directions")
         ratio = rows["value"] * np.sqrt(1 + rows["zeta"] ** 2 / rows["variance"])
         worst, bound = float((ratio - 1).abs().max()), float(rows["reference_bound"].max())
-        yield Case(PRINTED, "as printed", f"largest deviation, {cell.path}", **exact(worst, bound))  # type: ignore[arg-type]
+        yield certain(PRINTED, "as printed", f"largest deviation, {cell.path}", worst, bound)
         if np.isfinite(slope := float(zoo.ZOO_PATHS[cell.path]().d_sigma(1.0))):
             yield _limit(cell, slope)
 
@@ -54,7 +54,7 @@ def _limit(cell: Cell, slope: float) -> Case:
     value = float(found[(found + 1).abs().idxmax()])
     # zeta differs from |sigma'(1)| h by a factor 1 + O(h), and the series in zeta^2/lambda has a second term.
     tolerance = 4 * LATE + 1.5 * float(leading.max())
-    return Case(PRINTED, "as printed", f"late limit, {cell.path}", **exact(value, -1.0, "near"), tolerance=tolerance)  # type: ignore[arg-type]
+    return certain(PRINTED, "as printed", f"late limit, {cell.path}", value, -1.0, "near", tolerance)
 
 
 def lookahead_cells(quick: bool, seed: int) -> list[Cell]:
@@ -84,7 +84,7 @@ def two_terms(quick: bool, seed: int) -> Iterator[Case]:
         fits, found = (tables[name][tables[name]["form"] == form] for name in ("fits", "predicted"))
         for _, fit in fits.iterrows():
             case = f"misfit on more steps, {fit['solver']}, {fit['problem']}, {fit['path']}"
-            yield Case(kind, reading, case, **exact(fit["held_out_factor"], TWO))  # type: ignore[arg-type]
+            yield certain(kind, reading, case, fit["held_out_factor"], TWO)
         yield _share_won(kind, reading, found[~found["held_out"]], seed)
         if kind == READING:
             yield _share_won(kind, f"{reading}; on steps that no fit has seen", found[found["held_out"]], seed)
