@@ -6,6 +6,7 @@ python reproduce.py draw         draw the figures from the tables, computing not
 python reproduce.py check        is every figure's table there and current? (exit code 1 if not)
 python reproduce.py list         name the tables and figures
 python reproduce.py bench        time this package beside torchdiffeq and diffrax (needs the extra "bench")
+python reproduce.py gpu --device cuda   measure seconds, bytes and round-off of gradients on a device
 python reproduce.py bounds       judge the error bounds on more than 100,000 cases each
 python reproduce.py audit MODULE:FACTORY   measure your own flow
 """
@@ -34,7 +35,7 @@ import figures
 from analysis import audit_report, results
 from analysis.provenance import code_hash, provenance
 
-VERBS = ("all", "run", "draw", "check", "list", "bench", "bounds", "audit")
+VERBS = ("all", "run", "draw", "check", "list", "bench", "gpu", "bounds", "audit")
 NOT_FIGURES = ("style",)
 NOT_EXPERIMENTS = ("common",)
 console = Console(emoji=False)  # "module:factory:" is no picture of one
@@ -86,11 +87,13 @@ def selected(options: argparse.Namespace) -> dict[str, ModuleType]:
 
 def experiments(options: argparse.Namespace) -> dict[str, ModuleType]:
     """Return the experiments that the selected figures need, by table name."""
-    from toy_models import experiments as package
+    import real_models.experiments
+    import toy_models.experiments
 
     needed = {table for figure in selected(options).values() for table in figure.TABLES}
-    known = names(package, NOT_EXPERIMENTS)
-    return {n: importlib.import_module(f"toy_models.experiments.{n}") for n in known if n in needed}
+    packages = toy_models.experiments, real_models.experiments
+    known = {n: package.__name__ for package in packages for n in names(package, NOT_EXPERIMENTS)}
+    return {n: importlib.import_module(f"{package}.{n}") for n, package in known.items() if n in needed}
 
 
 def record(options: argparse.Namespace) -> dict[str, Any]:
@@ -133,6 +136,16 @@ def bench(options: argparse.Namespace) -> None:
         sys.exit(f"error: {error}")
     frame = bench.run(Options(options.quick, options.seed, options.dtype, options.device), options.out / "cells")
     results.write_table(frame, options.out / "tables" / "bench.parquet", record(options) | peers)
+
+
+def gpu(options: argparse.Namespace) -> None:
+    """Compute the table of costs on a device, and turn to its figure alone."""
+    from analysis.experiment import Options
+    from real_models.experiments import gpu_cost
+
+    options.only = ["gpu_cost"]
+    frame = gpu_cost.run(Options(options.quick, options.seed, options.dtype, options.device), options.out / "cells")
+    results.write_table(frame, options.out / "tables" / "gpu_cost.parquet", record(options))
 
 
 def audit(options: argparse.Namespace) -> None:
@@ -238,10 +251,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.verb != "check":
         writable(options.out)
-    if options.verb in ("all", "run", "bench", "audit"):
+    if options.verb in ("all", "run", "bench", "gpu", "audit"):
         available(options.device)
-        {"bench": bench, "audit": audit}.get(options.verb, run)(options)
-    answers = draw(options) if options.verb in ("all", "draw", "bench", "audit") else {}
+        {"bench": bench, "gpu": gpu, "audit": audit}.get(options.verb, run)(options)
+    answers = draw(options) if options.verb in ("all", "draw", "bench", "gpu", "audit") else {}
     problems = check(options) if options.verb in ("all", "check") else []
     if options.verb != "check":
         manifest(options, time.perf_counter() - start)

@@ -1,0 +1,79 @@
+"""A learned flow of 28x28 handwritten digits, by name: "mnist" learned real digits, "mixture" samples of their mixture.
+
+States are flat, (B, 784), row-major, pixels in [-1, 1], as everywhere in ``toy_models``, so that operators, exact
+posteriors and certified gradients of the fitted mixture apply to the learned flow as they are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from analysis import checks
+from analysis.audit_subject import Audited
+from analysis.experiment import DTYPES, Subject
+from analysis.flow import PredictionFlow
+from analysis.losses import HalfSquaredDistance, Loss
+from analysis.paths import PATHS, CondOT, expand
+from real_models import checkpoint
+from real_models.images import data
+from real_models.images.unet import UNet
+
+WEIGHTS = Path(__file__).parent / "weights"
+NETWORKS = ("mnist", "mixture")
+PROBLEMS = {f"{name}_unet": name for name in NETWORKS}
+
+
+class Flat(nn.Module):
+    """A network of images as one of flat states: x (B, 784) and t (B,) to velocities (B, 784)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return the velocity of flat states."""
+        return self.network(x.unflatten(1, (1, data.SIDE, data.SIDE)), t).flatten(1)
+
+
+def network(name: str = "mnist", dtype: torch.dtype = torch.float32, device: str = "cpu") -> UNet:
+    """Return the committed U-Net called ``name``, x (B, 1, 28, 28) and t (B,) to velocities, its weights fixed."""
+    path = WEIGHTS / f"{checks.known('name', name, NETWORKS)}.safetensors"
+    return checkpoint.load(path, UNet).to(device, dtype).eval().requires_grad_(False)
+
+
+def flow(name: str = "mnist", dtype: torch.dtype = torch.float32, device: str = "cpu") -> PredictionFlow:
+    """Return the learned flow called ``name`` along the CondOT path; its events are flat, (784,)."""
+    found = PredictionFlow(Flat(network(name, dtype, device)), CondOT(), "velocity")
+    found.event_shape, found.dtype = (data.SIDE**2,), dtype
+    return found
+
+
+def subject(problem: str, path: str, dtype: str, device: str) -> Subject:
+    """Return "mnist_unet" or "mixture_unet" for an experiment: the flow, and the same network in float64 for its truth.
+
+    States are X_t of held-out images, and the loss is half the squared distance to another of them.
+    """
+    name = PROBLEMS[checks.known("problem", problem, PROBLEMS)]
+    condot = checks.known("path", path, PATHS) == "condot"
+    pair = flow(name, DTYPES[dtype], device), flow(name, torch.float64)
+    learned, truth = pair if condot else tuple(one.with_path(PATHS[path]()) for one in pair)
+    images = data.held_out()[0].double()
+
+    def states(t: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        clean = images[torch.randint(len(images), (n,), generator=generator)]
+        noise = torch.randn(clean.shape, dtype=torch.float64, generator=generator)
+        alpha, sigma = (expand(f(t), clean[None]) for f in (truth.path.alpha, truth.path.sigma))
+        return (alpha * clean + sigma * noise).flatten(0, 1)
+
+    def loss(repeats: int, n: int, generator: torch.Generator) -> Loss:
+        return HalfSquaredDistance(images[torch.randint(len(images), (n,), generator=generator)].repeat(repeats, 1))
+
+    return Subject(learned, truth, states, loss)
+
+
+def audited() -> Audited:
+    """Return the flow of real digits for ``python reproduce.py audit real_models.images:audited``."""
+    return Audited(Flat(network()), data.held_out()[0], path=CondOT())

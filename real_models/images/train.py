@@ -1,0 +1,129 @@
+"""Train the U-Net: ``python -m real_models.images.train mnist --steps 8000`` (extra ``fit``).
+
+``mnist`` learns real digits, ``mixture`` samples of the Gaussian mixture fitted to them (``toy_models.mnist``), whose
+ideal gradients are certified. The flow-matching loss of the CondOT path (Lipman et al. 2023, arXiv 2210.02747) is
+|u(x_t, t) - (x_1 - x_0)|^2 per pixel. A run that was stopped goes on where it was, bit for bit, when the same command
+is given again; at the end the averaged weights and a record of how they came about are written.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from analysis import judgement, provenance, results
+from real_models import checkpoint
+from real_models.images import WEIGHTS, data
+from real_models.images.unet import UNet
+from real_models.training import Plan, Trainer
+from toy_models import mnist
+
+Draw = Callable[[int, torch.Generator], Tensor]
+DRAWS = 20  # times and noises per held-out image
+
+
+def digits() -> Draw:
+    """Return what draws augmented training digits, (n, 784)."""
+    images, _ = data.training()
+
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        return data.augment(images[torch.randint(len(images), (n,), generator=generator)], generator)
+
+    return draw
+
+
+def samples() -> Draw:
+    """Return what draws from the fitted mixture, (n, 784)."""
+    mixture = mnist.mixture()
+    return lambda n, generator: mixture.sample(n, generator).float()
+
+
+SOURCES: dict[str, Callable[[], Draw]] = {"mnist": digits, "mixture": samples}
+
+
+def residuals(network: nn.Module, x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the flow-matching loss of each image x (B, 784), (B,): one noise each, and times spread evenly."""
+    device = next(network.parameters()).device
+    t = (torch.rand(len(x), generator=generator) + torch.arange(len(x))) / len(x)
+    noise = torch.randn(x.shape, generator=generator)
+    x1, x0, t = (part.to(device) for part in (x, noise, t))
+    state = (x0 + t[:, None] * (x1 - x0)).unflatten(1, (1, data.SIDE, data.SIDE))
+    velocity = network(state.contiguous(memory_format=torch.channels_last), t)
+    return (velocity.flatten(1).float() - (x1 - x0)).square().mean(1)
+
+
+@torch.no_grad()
+def held_out_loss(network: nn.Module, x: Tensor, draws: int = DRAWS, seed: int = 0) -> Tensor:
+    """Return the loss of each held-out image x (B, 784), (B,), averaged over ``draws`` times and noises."""
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for _ in range(draws):
+        order = torch.randperm(len(x), generator=generator)  # or every image would always see the same part of time
+        found.append(torch.cat([residuals(network, part, generator) for part in x[order].split(100)])[order.argsort()])
+    return torch.stack(found).mean(0).cpu()
+
+
+def record(name: str, trainer: Trainer, batch: int, draws: int) -> dict[str, Any]:
+    """Return how the averaged weights came about, and their loss on held-out images of the same source."""
+    unseen = data.held_out()[0]
+    if name == "mixture":
+        unseen = samples()(len(unseen), torch.Generator().manual_seed(trainer.plan.seed + 1))
+    loss = held_out_loss(trainer.average, unseen, draws).double().numpy()
+    found = {"data": name, "split": {"train": 4500, "held_out": 500}, "batch": batch, "plan": asdict(trainer.plan)}
+    found |= {"steps_done": trainer.done, "seconds": round(trainer.seconds), "threads": torch.get_num_threads()}
+    found |= {"device": provenance.device_name(trainer.plan.device), "torch": torch.__version__}
+    found["parameters"] = sum(part.numel() for part in trainer.average.parameters())
+    return found | {"held_out_loss": asdict(judgement.interval(loss)), "draws": draws}
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", choices=SOURCES)
+    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bfloat16", action="store_true", help="compute the loss in bfloat16 (autocast)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every", type=int, default=250, help="steps between two keeps of the state")
+    parser.add_argument("--draws", type=int, default=DRAWS, help="times and noises per held-out image")
+    parser.add_argument("--start", type=Path, help="weights to start from, instead of random ones")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the weights and the state")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, and write the averaged weights with their record."""
+    options = parse(arguments)
+    torch.manual_seed(options.seed)
+    network = checkpoint.load(options.start, UNet) if options.start else UNet()
+    plan = Plan(
+        options.steps, options.learning_rate, seed=options.seed, device=options.device, bfloat16=options.bfloat16
+    )
+    draw = SOURCES[options.source]()
+
+    def loss(module: nn.Module, generator: torch.Generator) -> Tensor:
+        return residuals(module, draw(options.batch, generator), generator).mean()
+
+    module = network.to(memory_format=torch.channels_last)
+    trainer = Trainer(module, loss, plan, options.out / f"{options.source}.state.safetensors")
+    trainer.run(options.every)
+    about = record(options.source, trainer, options.batch, options.draws) | {
+        "start": checkpoint.read(options.start)[1]["record"] if options.start else None
+    }
+    checkpoint.save(
+        options.out / f"{options.source}.safetensors", trainer.average.state_dict(), config=network.config, record=about
+    )
+    results.write_json(options.out / f"{options.source}.json", about)
+    print(f"held-out loss {about['held_out_loss']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Training that can be stopped at any time: everything it needs to go on, bit for bit, is in one safetensors file.
+
+AdamW, a linear warm-up and a cosine decay of the learning rate, and an exponential moving average of the weights,
+which is what is kept in the end. All random draws come from one CPU generator, so that devices see the same batches.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from analysis import checks
+from real_models import checkpoint
+
+Loss = Callable[[nn.Module, torch.Generator], Tensor]
+SMOOTHING = 0.98  # of the loss that the progress bar shows
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train: all that, with the loss, decides the weights.
+
+    ``ema`` is the decay of the average, shorter at the start; ``bfloat16`` computes the loss under autocast.
+    """
+
+    steps: int
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.999
+    seed: int = 0
+    device: str = "cpu"
+    bfloat16: bool = False
+
+    def __post_init__(self) -> None:
+        checks.count("steps", self.steps)
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        decay = (1 + math.cos(math.pi * step / self.steps)) / 2
+        return self.learning_rate * min(1.0, (step + 1) / self.warmup) * decay
+
+    def decay(self, step: int) -> float:
+        """Return the decay of the average at a step: it forgets the start sooner."""
+        return min(self.ema, (1 + step) / (10 + step))
+
+
+class Trainer:
+    """A module on its way along a plan; ``store`` is where its state is kept and found again."""
+
+    def __init__(self, module: nn.Module, loss: Loss, plan: Plan, store: Path) -> None:
+        self.module, self.loss, self.plan, self.store = module.to(plan.device), loss, plan, store
+        self.average = copy.deepcopy(self.module).requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(module.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
+        self.generator = torch.Generator().manual_seed(plan.seed)
+        self.done, self.seconds = 0, 0.0
+        if store.exists():
+            self._resume()
+
+    def step(self) -> float:
+        """Take one step and return its loss; raises ``FloatingPointError`` where that is not finite."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.plan.rate(self.done)
+        with torch.autocast(self.plan.device.split(":")[0], torch.bfloat16, enabled=self.plan.bfloat16):
+            value = self.loss(self.module, self.generator)
+        if not math.isfinite(found := value.item()):
+            raise FloatingPointError(f"the loss is {found} at step {self.done}")
+        self.optimiser.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(self.module.parameters(), self.plan.clip)
+        self.optimiser.step()
+        pairs = zip(self.average.parameters(), self.module.parameters(), strict=True)
+        for kept, new in pairs:
+            kept.lerp_(new.detach(), 1 - self.plan.decay(self.done))
+        self.done += 1
+        return found
+
+    def run(self, every: int = 250, stop: int | None = None) -> nn.Module:
+        """Train to the end of the plan, or to step ``stop``, keeping the state ``every`` steps; return the average."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        end, shown = min(stop or self.plan.steps, self.plan.steps), math.nan
+        with Progress(*columns, TimeRemainingColumn()) as progress:
+            task = progress.add_task("training", total=end, completed=self.done)
+            start = time.perf_counter()
+            while self.done < end:
+                value = self.step()
+                shown = value if math.isnan(shown) else SMOOTHING * shown + (1 - SMOOTHING) * value
+                progress.update(task, advance=1, description=f"loss {shown:.4f}")
+                if self.done % every == 0 or self.done == end:
+                    self.seconds, start = self.seconds + time.perf_counter() - start, time.perf_counter()
+                    self.keep()
+        return self.average
+
+    def keep(self) -> None:
+        """Write the state."""
+        tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        for i, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{i}.{name}": value for name, value in state.items()}
+        tensors["generator"] = self.generator.get_state()
+        checkpoint.save(self.store, tensors, plan=asdict(self.plan), done=self.done, seconds=self.seconds)
+
+    def _resume(self) -> None:
+        """Take up the state in ``store``; raises ``ValueError`` for one of another plan or architecture."""
+        tensors, record = checkpoint.read(self.store)
+        if record.get("plan") != asdict(self.plan):
+            raise ValueError(f"store: {self.store} was trained by another plan, {record.get('plan')}")
+        parts: dict[str, dict[str, Tensor]] = {"module": {}, "average": {}, "optimiser": {}, "generator": {}}
+        for name, value in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = value
+        try:
+            self.module.load_state_dict(parts["module"])
+            self.average.load_state_dict(parts["average"])
+        except RuntimeError as error:
+            raise ValueError(
+                f"store: {self.store} holds another architecture ({str(error).splitlines()[0]})"
+            ) from error
+        self._resume_optimiser(parts["optimiser"])
+        self.generator.set_state(parts["generator"][""])
+        self.done, self.seconds = record["done"], record["seconds"]
+
+    def _resume_optimiser(self, tensors: dict[str, Tensor]) -> None:
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            i, _, rest = name.partition(".")
+            state.setdefault(int(i), {})[rest] = value
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
