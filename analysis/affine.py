@@ -25,9 +25,9 @@ PREDICTIONS = ("velocity", "target", "source", "score")
 
 
 def expand(coefficient: Tensor, x: Tensor) -> Tensor:
-    """Append event axes to a coefficient of shape () or (B,), and give it the dtype of ``x``."""
+    """Append event axes to a coefficient () or (B,), in the dtype of ``x`` and, but for (), on its device."""
     shape = coefficient.shape + (1,) * (x.ndim - coefficient.ndim if coefficient.ndim else 0)
-    return coefficient.reshape(shape).to(x.dtype)
+    return coefficient.reshape(shape).to(x.device if coefficient.ndim else None, x.dtype)
 
 
 class Readout(NamedTuple):

@@ -72,9 +72,16 @@ def _fractions(start: Tensor, steps: int) -> Tensor:
     return fraction.reshape(-1, *[1] * start.ndim)
 
 
+def _together(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both times in one shape, where the times of each sample are: one of all samples may be on the CPU."""
+    device = end.device if end.ndim else start.device
+    start, end = torch.broadcast_tensors(start.to(device), end.to(device))
+    return start, end
+
+
 def uniform_grid(start: Tensor, end: Tensor, steps: int) -> Tensor:
     """Return times (steps + 1, ...) equally spaced from ``start`` to ``end``, both ends exact."""
-    start, end = torch.broadcast_tensors(start, end)
+    start, end = _together(start, end)
     grid = start + _fractions(start, steps) * (end - start)
     grid[-1] = end
     return grid
@@ -82,7 +89,7 @@ def uniform_grid(start: Tensor, end: Tensor, steps: int) -> Tensor:
 
 def _between(path: AffinePath, start: Tensor, end: Tensor, steps: int, coordinate: str, power: float = 1.0) -> Tensor:
     """Return times at which c^(1/power) is equally spaced."""
-    start, end = torch.broadcast_tensors(start, end)
+    start, end = _together(start, end)
     c = COORDINATES[coordinate]
     ends = [c.value(path, s) ** (1 / power) for s in (start, end)]
     if not bool(torch.isfinite(torch.stack(ends)).all()):

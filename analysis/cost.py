@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,9 @@ class Cost:
     Attributes
     ----------
     evaluations, vjps, jvps : evaluations of the flow and products with its Jacobian, per sample
-    seconds : wall time
-    bytes : peak bytes of tensors allocated, inputs not counted; ``None`` unless measured inside ``track_memory``
+    seconds : wall time, on CUDA the time between two events of the device
+    bytes : peak bytes of tensors allocated, inputs not counted; on CUDA what its allocator counts, elsewhere ``None``
+        unless measured inside ``track_memory``
     """
 
     evaluations: float = 0.0
@@ -132,21 +133,61 @@ def track_memory() -> Iterator[None]:
 
 @contextmanager
 def measured(cost: Cost, device: torch.device) -> Iterator[None]:
-    """Add the wall time of the block to ``cost``, and its peak bytes where tracking is on."""
-    cuda = device.type == "cuda"
-    tracker = _AllocationTracker() if _tracking and not cuda else None
-    if cuda:
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-    start = time.perf_counter()
-    if tracker:
-        with tracker:
-            yield
-        cost.bytes = tracker.peak
-    else:
+    """Add the time of the block to ``cost``, and its peak bytes: on CUDA always, elsewhere where tracking is on.
+
+    On CUDA both are the device's own: the time between two events on the current stream, and what the allocator held
+    at most beyond what it held before.
+    """
+    with _on_cuda(cost, device) if device.type == "cuda" else _on_host(cost):
         yield
-    if cuda:
-        torch.cuda.synchronize(device)
-        cost.bytes = torch.cuda.max_memory_allocated(device) - before
+
+
+@contextmanager
+def _on_host(cost: Cost) -> Iterator[None]:
+    tracker = _AllocationTracker() if _tracking else None
+    start = time.perf_counter()
+    with tracker or nullcontext():
+        yield
+    if tracker:
+        cost.bytes = tracker.peak
     cost.seconds += time.perf_counter() - start
+
+
+@contextmanager
+def _on_cuda(cost: Cost, device: torch.device) -> Iterator[None]:
+    torch.cuda.synchronize(device)
+    before, stream = torch.cuda.memory_allocated(device), torch.cuda.current_stream(device)
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    with _cuda_peak(device) as peak:
+        start.record(stream)
+        yield
+        end.record(stream)
+        end.synchronize()
+    cost.bytes = peak[0] - before
+    cost.seconds += start.elapsed_time(end) / 1000
+
+
+_cuda_peaks: dict[torch.device, list[list[int]]] = {}  # of the blocks that are open, outermost first
+
+
+@contextmanager
+def _cuda_peak(device: torch.device) -> Iterator[list[int]]:
+    """Yield a list whose one entry is, after the block, the most bytes allocated in it.
+
+    The device has one counter, so a block inside another, as an estimator's is inside a sampler's, hands its own on.
+    """
+    blocks, peak = _cuda_peaks.setdefault(device, []), [0]
+
+    def note(block: list[int]) -> None:
+        block[0] = max(block[0], torch.cuda.max_memory_allocated(device))
+
+    if blocks:
+        note(blocks[-1])
+    torch.cuda.reset_peak_memory_stats(device)
+    blocks.append(peak)
+    try:
+        yield peak
+    finally:
+        note(blocks.pop())
+        if blocks:
+            blocks[-1][0] = max(blocks[-1][0], peak[0])

@@ -132,7 +132,7 @@ def climb(flow: Flow, loss: Loss, x: Tensor, t: Tensor, tolerance: float, max_st
     if not 0 < tolerance < math.inf:
         raise ValueError(f"tolerance must be positive and finite, got {tolerance!r}")
     rungs = torch.tensor([n for n in RUNGS if n <= checks.count("max_steps", max_steps)], device=x.device)
-    start, found, plain = _rung_zero(flow, loss, x, t.expand(len(x)))
+    start, found, plain = _rung_zero(flow, loss, x, t.to(x.device).expand(len(x)))
     accepted = found.error <= min(tolerance, LARGEST_LEADING_TERM)
     before = torch.where(torch.isfinite(expand(found.error, x)), found.gradient, plain)
     wanted = min(tolerance, LARGEST_DIFFERENCE)

@@ -92,7 +92,8 @@ def along_stretches(
     for i in range(len(z)):
         states.append(solvers.step(Controlled(flow), pair(states[i], z[i]), stages[i])[:, 0])
     velocities = torch.stack(states).diff(dim=0) / expand(grid.diff(dim=0), z) - z
-    first, times = stretches(velocities.flatten(2), tolerance), grid.reshape(len(grid), -1).expand(-1, len(x))
+    times = grid.reshape(len(grid), -1).to(x.device).expand(-1, len(x))
+    first = stretches(velocities.flatten(2), tolerance)
     a, shares = value_and_gradient(loss, states[-1])[1], torch.zeros_like(z)
     total, length = torch.zeros_like(x), torch.zeros_like(first[0])
     for i in reversed(range(len(z))):

@@ -53,7 +53,7 @@ def lookahead_surface(
     """
     x, t = flow.checked(x, t)
     steps = [checks.count("steps", n) for n in steps]
-    times = torch.stack([check_horizon(s, t, x) for s in horizons])
+    times = torch.stack([check_horizon(s, t, x) for s in horizons]).to(t.device)
     checks.known("solver", solver, solvers.SOLVERS)
     cost = Cost()
     with measured(cost, x.device):
