@@ -1,0 +1,147 @@
+"""What to do when memory runs out: gradients in smaller batches, each half of the one that did not fit.
+
+Samples do not know of each other, so that gradients of parts are the parts of the gradient, up to round-off. Two things
+are drawn or judged per call, and so per part: the noise of an estimator that draws some (``lgd``), and whether a
+reversible solve came back.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from analysis import checks
+from analysis.cost import Cost
+from analysis.flow import Flow
+from analysis.gradients import ESTIMATORS, Estimate
+from analysis.losses import HalfSquaredDistance, LinearGaussian, Loss
+
+Part = TypeVar("Part")
+# cuBLAS, cuDNN and the allocator of the CPU have no exception of their own.
+MESSAGES = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "can't allocate memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception says that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in MESSAGES)
+
+
+def _attempt(call: Callable[[slice], Part], part: slice) -> Part | None:
+    """Return what the call does, or ``None`` where memory ran out.
+
+    Nothing here outlives the call: an exception that was kept would keep, by its frames, the tensors that did not fit.
+    """
+    try:
+        return call(part)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    return None
+
+
+def in_parts(call: Callable[[slice], Part], samples: int, first: int | None = None) -> list[tuple[slice, Part]]:
+    """Call with consecutive parts of a batch, halving their size, with a ``RuntimeWarning``, when memory runs out.
+
+    Parts stay small once they had to be. The first ones hold ``first`` samples each, by default all of them.
+
+    Raises ``MemoryError`` where one sample does not fit, and ``ValueError`` for counts below 1.
+    """
+    size = min(checks.count("samples", samples), checks.count("first", samples if first is None else first))
+    found: list[tuple[slice, Part]] = []
+    start = 0
+    while start < samples:
+        part = slice(start, min(start + size, samples))
+        if (result := _attempt(call, part)) is not None:
+            found.append((part, result))
+            start = part.stop
+            continue
+        torch.cuda.empty_cache()
+        size = _halved(part.stop - part.start)
+    return found
+
+
+def _halved(size: int) -> int:
+    if size == 1:
+        raise MemoryError(
+            "one sample does not fit into memory: take fewer steps, memory='checkpoint', 'recursive' or 'reversible', "
+            "bfloat16, or a device with more of it"
+        )
+    warnings.warn(
+        f"out of memory with a batch of {size}: going on in batches of {size // 2}", RuntimeWarning, stacklevel=4
+    )
+    return size // 2
+
+
+@dataclass(frozen=True)
+class LossOfPart:
+    """The loss of some samples of a batch, for a loss that may hold something of its own for each of them.
+
+    It is asked for the whole batch, the other samples being at ``states`` (B, *event).
+    """
+
+    loss: Loss
+    states: Tensor
+    part: slice
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the losses of x (n, *event), n being the size of the part."""
+        whole = self.states.detach().to(x, copy=True)
+        whole[self.part] = x
+        return self.loss(whole)[self.part]
+
+
+def loss_of_part(loss: Loss, x: Tensor, part: slice) -> Loss:
+    """Return the loss of a part of the states x (B, *event); a loss that is linear-Gaussian stays so."""
+    if isinstance(loss, HalfSquaredDistance):
+        return replace(loss, target=loss.target[part]) if loss.target.shape == x.shape else loss
+    if isinstance(loss, LinearGaussian):
+        return replace(loss, measurement=loss.measurement[part]) if loss.measurement.ndim > 1 else loss
+    return LossOfPart(loss, x, part)
+
+
+def estimate(
+    estimator: str, flow: Flow, loss: Loss, x: Tensor, t: Tensor | float, *, first: int | None = None, **options: Any
+) -> Estimate:
+    """Return a registered estimator's gradients at x (B, *event) and t (float or (B,)), in parts where memory runs out.
+
+    ``first`` is the size of the first parts, by default B. The cost is that of all parts: products and evaluations per
+    sample, seconds added up, attempts that ran out of memory not counted, and the largest part's bytes.
+
+    Raises ``ValueError`` for an estimator that is not registered, ``MemoryError`` where one sample does not fit, and
+    what the estimator raises.
+    """
+    rule = ESTIMATORS[checks.known("estimator", estimator, ESTIMATORS)]
+    x, t = flow.checked(x, t)
+
+    def call(part: slice) -> Estimate:
+        if part == slice(0, len(x)):
+            return rule(flow, loss, x, t, **options)
+        times = t[part] if t.ndim and len(t) > 1 else t
+        return rule(flow, loss_of_part(loss, x, part), x[part], times, **options)
+
+    return joined([found for _, found in in_parts(call, len(x), first)])
+
+
+def joined(parts: list[Estimate]) -> Estimate:
+    """Return one estimate from those of consecutive parts of a batch, with their cost as ``estimate`` says."""
+    if len(parts) == 1:
+        return parts[0]
+    gradient, endpoint, value = (torch.cat([getattr(e, n) for e in parts]) for n in ("gradient", "endpoint", "value"))
+    return Estimate(gradient, endpoint, value, total([e.cost for e in parts], [len(e.value) for e in parts]))
+
+
+def total(costs: list[Cost], samples: list[int]) -> Cost:
+    """Return the cost of parts with these numbers of samples, one after the other."""
+    pairs = list(zip(costs, samples, strict=True))
+    evaluations, vjps, jvps = (
+        sum(getattr(cost, name) * n for cost, n in pairs) / sum(samples) for name in ("evaluations", "vjps", "jvps")
+    )
+    known = [cost.bytes for cost in costs if cost.bytes is not None]
+    return Cost(evaluations, vjps, jvps, sum(cost.seconds for cost in costs), max(known) if known else None)

@@ -1,0 +1,197 @@
+"""What a gradient costs on a device, and what each arithmetic does to it: seconds, peak bytes, and error.
+
+Three estimators, end-to-end in the four ways of ``analysis.memory``, on the learned flow of the digits, in batches from
+1 to 512. ``cost`` rows hold seconds and bytes of a batch, ``precision`` rows the distance from the float64 gradient of
+the same discrete map on a few states whose coordinates are float32 numbers: an error of arithmetic alone. What does not
+fit into memory, a reversible solve that does not come back and a compiler that fails are rows that say so.
+
+``python reproduce.py gpu --device cuda`` makes the table, one cell after the other, and resumes where it was stopped.
+On the CPU the same cells run, but for TF32, which it does not have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from analysis import cost as costs
+from analysis import errors
+from analysis.experiment import DTYPES, Cell, Options, Setting, Subject, Workers, resolve
+from analysis.experiment import run as run_cells
+from analysis.gradients import ESTIMATORS
+from analysis.losses import Loss
+from analysis.memory import WAYS
+from analysis.provenance import device_name
+from real_models.batching import is_out_of_memory
+from real_models.switches import Switches
+
+FACTORY, PROBLEM = "real_models.images:subject", "mnist_unet"
+BATCHES = tuple(2**k for k in range(10))
+T, STEPS, REPETITIONS, PRECISION_SAMPLES = 0.3, 16, 5, 8
+ARITHMETICS = {
+    "float32": Switches(),
+    "tf32": Switches(tf32=True),
+    "bfloat16": Switches(bfloat16=True),
+    "channels_last": Switches(channels_last=True),
+    "compile": Switches(compile="inductor"),
+    "all": Switches(channels_last=True, tf32=True, bfloat16=True, compile="inductor"),
+}
+
+
+def settings(steps: int) -> list[Setting]:
+    """Return greedy, lookahead with a quarter of the steps, and end-to-end in every way to save memory."""
+    few = max(1, steps // 4)
+    found = [Setting.of("greedy"), Setting.of("lookahead", solver="midpoint", steps=few, horizon_fraction=0.8)]
+    for way in WAYS:
+        slots = {"slots": few} if way == "recursive" else {}
+        found.append(Setting.of("end_to_end", solver="midpoint", steps=steps, memory=way, **slots))
+    return found
+
+
+def arithmetics(options: Options) -> list[str]:
+    """Return those that the device has; quick leaves out what needs a compiler."""
+    absent = {"tf32"} if not options.device.startswith("cuda") else set()
+    return [n for n, s in ARITHMETICS.items() if n not in absent and not (options.quick and s.compile)]
+
+
+def cells(options: Options, factory: str = FACTORY, batches: Sequence[int] = BATCHES) -> list[Cell]:
+    """Return one cell per arithmetic, setting and batch; quick has two steps and batches to 8."""
+    quick = options.quick
+    sizes = {"precision": (PRECISION_SAMPLES,), "cost": tuple(n for n in batches if not quick or n <= 8)}
+    return [
+        Cell(
+            measure=f"{__name__}:{kind}",
+            factory=factory,
+            problem=PROBLEM,
+            path="condot",
+            times=(T,),
+            samples=samples,
+            settings=(setting,),
+            seed=options.seed,
+            dtype="float32",
+            device=options.device,
+            extra=(("arithmetic", name), ("repetitions", 3 if quick else REPETITIONS)),
+        )
+        for name in arithmetics(options)
+        for kind, counts in sizes.items()
+        for setting in settings(2 if quick else STEPS)
+        for samples in counts
+    ]
+
+
+def cost(cell: Cell) -> pd.DataFrame:
+    """Return one row: seconds, bytes and evaluations of one setting on one batch."""
+    return _table(cell, "cost", _spent)
+
+
+def precision(cell: Cell) -> pd.DataFrame:
+    """Return one row: the relative error of one setting against the same map in float64."""
+    return _table(cell, "precision", _error)
+
+
+def _table(cell: Cell, kind: str, measure: Any) -> pd.DataFrame:
+    row = _named(cell) | {"kind": kind, "status": "ok"}
+    try:
+        row |= measure(cell)
+    except (ValueError, RuntimeError, MemoryError) as error:
+        row["status"] = _status(cell, error)
+    if row["status"] != "ok" and cell.device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    return pd.DataFrame([row])
+
+
+def _status(cell: Cell, error: Exception) -> str:
+    """Return what a row says of an error that is a result; raise any other."""
+    if is_out_of_memory(error):
+        return "out of memory"
+    if isinstance(error, ValueError) or _switches(cell).compile:
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    raise error
+
+
+def _named(cell: Cell) -> dict[str, Any]:
+    options = dict(cell.settings[0].options)
+    named: dict[str, Any] = {"problem": cell.problem, "path": cell.path, "truth": "float64 gradient of the same map"}
+    named |= {"estimator": cell.settings[0].estimator, "solver": options.pop("solver", None)}
+    named |= {"steps": options.pop("steps", None), "horizon": options.pop("horizon_fraction", None)}
+    named |= {"memory": options.get("memory"), "options": json.dumps(options, sort_keys=True), "t": T}
+    named |= {"arithmetic": dict(cell.extra)["arithmetic"], "batch": cell.samples, "dtype": cell.dtype}
+    return named | {"device": device_name(cell.device), "threads": torch.get_num_threads(), "seed": cell.seed}
+
+
+def _switches(cell: Cell) -> Switches:
+    return ARITHMETICS[dict(cell.extra)["arithmetic"]]
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(factory: str, problem: str, path: str, dtype: str, device: str, switches: Switches) -> Subject:
+    """Return the subject with its network switched; kept, so that cells in turn share one compiled network."""
+    torch.compiler.reset()
+    subject = resolve(factory)(problem, path, dtype, device)
+    return replace(subject, flow=switches.flow(subject.flow))
+
+
+def _subject(cell: Cell) -> Subject:
+    return _loaded(cell.factory, cell.problem, cell.path, cell.dtype, cell.device, _switches(cell))
+
+
+def _drawn(cell: Cell, subject: Subject) -> tuple[Tensor, Loss]:
+    """Return states (B, *event) in the cell's dtype, on the CPU, and a loss."""
+    generator = cell.generator()
+    x = subject.states(torch.tensor(cell.times, dtype=torch.float64), cell.samples, generator)
+    return x.to(DTYPES[cell.dtype]), subject.loss(1, cell.samples, generator)
+
+
+def _spent(cell: Cell) -> dict[str, Any]:
+    """Return the median time of some gradients after a first one; on the CPU that one counts the bytes."""
+    subject, switches, setting = _subject(cell), _switches(cell), cell.settings[0]
+    x, loss = _drawn(cell, subject)
+    x = x.to(cell.device)
+
+    def spend() -> costs.Cost:
+        return ESTIMATORS[setting.estimator](subject.flow, loss, x, T, **dict(setting.options)).cost
+
+    with switches.active():
+        # A compiled network would be compiled for the tracker of allocations, which it never meets again.
+        with contextlib.nullcontext() if switches.compile else costs.track_memory():
+            first = spend()
+        again = [spend() for _ in range(dict(cell.extra)["repetitions"])]
+    seconds, last = [c.seconds for c in again], again[-1]
+    row = {"seconds": statistics.median(seconds), "seconds_min": min(seconds), "seconds_max": max(seconds)}
+    row |= {"first_seconds": first.seconds, "repetitions": len(again)}
+    row |= {"evaluations": last.evaluations, "vjps": last.vjps}
+    return row | {"bytes": first.bytes if last.bytes is None else last.bytes}
+
+
+@functools.lru_cache(maxsize=len(settings(STEPS)))
+def _truth(cell: Cell) -> Tensor:
+    """Return the float64 gradient, on the CPU, of a cell without its arithmetic."""
+    subject, setting = resolve(cell.factory)(cell.problem, cell.path, cell.dtype, "cpu"), cell.settings[0]
+    x, loss = _drawn(cell, subject)
+    return ESTIMATORS[setting.estimator](subject.truth, loss, x.double(), T, **dict(setting.options)).gradient
+
+
+def _error(cell: Cell) -> dict[str, Any]:
+    subject, setting = _subject(cell), cell.settings[0]
+    x, loss = _drawn(cell, subject)
+    truth = _truth(replace(cell, device="cpu", extra=()))
+    with _switches(cell).active():
+        found = ESTIMATORS[setting.estimator](subject.flow, loss, x.to(cell.device), T, **dict(setting.options))
+    summary = errors.summary(errors.relative_error(found.gradient.double().cpu(), truth))
+    status = "some samples are not finite" if summary["failed"] else "ok"
+    return {"metric": "relative_error", "status": status} | summary
+
+
+def run(options: Options, store: Path) -> pd.DataFrame:
+    """Measure what ``store`` does not hold yet, one cell at a time, and return the table."""
+    return run_cells(cells(options), store, Workers(jobs=1), "gpu")
