@@ -7,10 +7,11 @@ from analysis.provenance import ROOT
 
 TEXT = (ROOT / "README.md").read_text()
 TESTED = re.findall(r"<!-- tested -->\n```python\n(.*?)```", TEXT, re.DOTALL)
+AZULA = re.findall(r"<!-- tested with azula -->\n```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 def test_the_readme_has_code_to_test():
-    assert len(TESTED) == 2
+    assert len(TESTED) == 3
 
 
 @pytest.mark.parametrize("code", TESTED, ids=range(len(TESTED)))
@@ -23,6 +24,13 @@ def test_the_readme_code_runs(code, capsys):
     finally:
         for name in set(ESTIMATORS) - known:
             ESTIMATORS.pop(name)
+
+
+def test_the_azula_block_runs(capsys):
+    pytest.importorskip("azula")
+    assert len(AZULA) == 1
+    exec(compile(AZULA[0], "README.md", "exec"), {})
+    assert "greedy" in capsys.readouterr().out
 
 
 def test_measuring_ones_own_flow_takes_about_ten_lines():

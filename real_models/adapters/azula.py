@@ -1,0 +1,94 @@
+r"""An azula denoiser as a flow (https://github.com/probabilists/azula): ADM, EDM, Stable Diffusion and more by plugin.
+
+azula's time runs from data (0) to noise (1), and its schedule gives alpha and sigma at any time; here t -> 1 - t. Its
+schedules mostly keep some noise at the data's end (sigma_min) and some signal at the noise's end (alpha_min): so does
+the flow's own path, whose endpoint is then a sample with noise sigma_min left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from analysis.paths import AffinePath
+from real_models.adapters.adapted import END, AdaptedFlow, Adapter, event, required
+from real_models.adapters.schedules import SchedulePath
+
+NOTHING = 1e-9  # a scale that is meant to be zero: cos(arccos(0)) is 6e-17
+
+Schedule = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def flow(
+    denoiser: Callable[..., Any],
+    *,
+    path: AffinePath | None = None,
+    event_shape: Sequence[int] | None = None,
+    flat: bool = False,
+    conditioning: Mapping[str, Any] | None = None,
+    t_min: float | None = None,
+    t_max: float | None = None,
+) -> AdaptedFlow:
+    """Return the flow of an ``azula.denoise.Denoiser``: ``denoiser(x, time, **conditioning).mean`` is its target.
+
+    Parameters
+    ----------
+    denoiser : with its noise schedule in ``denoiser.schedule``
+    path : the path of the flow; by default that of the schedule. Along another the denoiser is asked at the time of
+        equal sigma/alpha, and at the schedule's end where the schedule does not reach it.
+    event_shape, flat : the event that the denoiser takes, and whether the flow's events are flat instead
+    conditioning : its further arguments, such as ``label`` or ``prompt_embeds``: 1 row or one per sample
+    t_min, t_max : the range of the schedule's times, from noise (0) to data (1), that it is asked for; a time outside
+        is moved to its end. By default all, but 1e-3 from an end where alpha = 0 or sigma = 0: the denoisers divide
+        by them or take their logarithm.
+
+    ADM and Stable Diffusion round times to a thousand steps: their flow is piecewise smooth in t, and a fine solve
+    converges no further than that. ``clip_mean`` of ADM clips the target, whose gradient is zero where it does.
+
+    Raises
+    ------
+    ImportError : without azula; the message has the line that installs it
+    ValueError : for what is no denoiser with a schedule, and a schedule whose sigma/alpha does not increase in time
+    """
+    library = required("azula.denoise")
+    schedule = getattr(denoiser, "schedule", None)
+    if not (callable(denoiser) and callable(schedule)):
+        raise ValueError(
+            f"denoiser must be an azula.denoise.Denoiser, which has a noise schedule; got {type(denoiser).__name__} "
+            "(a plugin's load_model may return a tuple whose first member it is)"
+        )
+    own = schedule_path(schedule)
+    # The analytic denoiser of a Gaussian takes one time per call.
+    alone = isinstance(denoiser, library.GaussianDenoiser)
+    adapter = Adapter(
+        denoiser,
+        lambda t: 1 - t,
+        call=_mean,
+        time_shape="scalar" if alone else "batch",
+        event_shape=event_shape,
+        conditioning=conditioning,
+    )
+    low = (END if own.alpha(0.0) < NOTHING else 0.0) if t_min is None else t_min
+    high = (1 - END if own.sigma(1.0) < NOTHING else 1.0) if t_max is None else t_max
+    return AdaptedFlow(adapter, own, "target", path, low, high, event(event_shape, flat))
+
+
+def schedule_path(schedule: Schedule) -> SchedulePath:
+    """Return the path (alpha, sigma) of an azula noise schedule, with time turned; derivatives by autograd."""
+
+    def scales(t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, sigma = (torch.as_tensor(c).reshape(t.shape).to(t.dtype) for c in schedule(1 - t))
+        return alpha, sigma  # reshaped, because azula adds an axis up to 0.2
+
+    return SchedulePath(lambda t: scales(t)[0], lambda t: scales(t)[1], together=scales)
+
+
+def _mean(denoiser: Callable[..., Any], x: Tensor, time: Tensor, **conditioning: Any) -> Any:
+    posterior = denoiser(x, time, **conditioning)
+    mean = getattr(posterior, "mean", None)
+    if not isinstance(mean, Tensor):
+        raise ValueError(f"denoiser must return a posterior with a tensor .mean, got {type(posterior).__name__}")
+    return mean.to(x.dtype)  # a schedule in more precision than x promotes it

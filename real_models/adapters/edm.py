@@ -1,0 +1,73 @@
+r"""An EDM-preconditioned network as a flow (Karras et al. 2022, arXiv 2206.00364; github.com/NVlabs/edm).
+
+Its interface is a denoiser D(x; sigma) on :math:`x = X_1 + \sigma X_0`, so that its sigma is :math:`\zeta`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from analysis.paths import AffinePath, VarianceExploding, expand
+from real_models.adapters.adapted import AdaptedFlow, Adapter, event
+
+
+def flow(
+    network: Callable[..., Tensor],
+    *,
+    path: AffinePath | None = None,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    event_shape: Sequence[int] | None = None,
+    flat: bool = False,
+    conditioning: Mapping[str, Any] | None = None,
+) -> AdaptedFlow:
+    """Return the flow of ``network(x, sigma, **conditioning)``, a denoiser with sigma of shape (B,).
+
+    Parameters
+    ----------
+    network : any class of NVlabs/edm's ``training/networks.py`` whose name ends in ``Precond``, or ``Preconditioned``
+        below. NVlabs' compute in float32: in float64 ask ``Preconditioned(network.model, network.sigma_data)``.
+    path : the path of the flow; by default ``VarianceExploding(sigma_max)``. Along another the network is asked at
+        sigma = zeta(t) and the state of alpha = 1, and ``CondOT()`` is the one where uniform steps serve.
+    sigma_min, sigma_max : the range it was trained on, which it is never asked outside of: at zeta beyond it is asked
+        at the end, where the state at t = 1 has no noise and log sigma would be infinite
+    event_shape, flat : the event that the network takes, and whether the flow's events are flat instead
+    conditioning : its further arguments, such as ``class_labels``: 1 row or one per sample
+
+    Raises ``ValueError`` unless 0 < sigma_min < sigma_max < infinity, and, when asked, for a prediction of another
+    shape or dtype.
+    """
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise ValueError(f"sigma_min, sigma_max must satisfy 0 < sigma_min < sigma_max, got {sigma_min}, {sigma_max}")
+    own = VarianceExploding(sigma_max)
+    adapter = Adapter(network, own.sigma, event_shape=event_shape, conditioning=conditioning)
+    last = float(own.time_from_zeta(sigma_min))
+    return AdaptedFlow(adapter, own, "target", path, t_max=last, event_shape=event(event_shape, flat))
+
+
+class Preconditioned(nn.Module):
+    r"""A raw network F as the denoiser D(x; sigma) = c_skip x + c_out F(c_in x; c_noise), of the paper's table 1.
+
+    With s the standard deviation of the data and :math:`r = \sqrt{\sigma^2 + s^2}`: c_skip = s^2/r^2,
+    c_out = sigma s/r, c_in = 1/r, and c_noise = log(sigma)/4 is the time, (B,), that F is told.
+    """
+
+    def __init__(self, network: Callable[..., Tensor], sigma_data: float = 0.5) -> None:
+        super().__init__()
+        if not 0 < sigma_data < math.inf:
+            raise ValueError(f"sigma_data must be positive and finite, got {sigma_data}")
+        if not callable(network):
+            raise ValueError(f"network must be an nn.Module or a function, got {type(network).__name__}")
+        self.network, self.sigma_data = network, sigma_data
+
+    def forward(self, x: Tensor, sigma: Tensor, **conditioning: Any) -> Tensor:
+        """Return the denoised x (B, *event) at noise levels sigma (B,)."""
+        s = self.sigma_data
+        radius = torch.hypot(sigma, torch.full_like(sigma, s))
+        raw = self.network(expand(1 / radius, x) * x, (sigma.log() / 4).to(x.dtype), **conditioning)
+        return expand((s / radius).square(), x) * x + expand(sigma * s / radius, x) * raw

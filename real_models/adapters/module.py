@@ -1,0 +1,81 @@
+"""Any network as a flow: its path, what it predicts, and its conventions of time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from analysis import checks
+from analysis.paths import AffinePath
+from real_models.adapters.adapted import END, AdaptedFlow, Adapter, event
+
+DIRECTIONS = ("noise_to_data", "data_to_noise")
+
+
+def flow(
+    network: Callable[..., Tensor],
+    path: AffinePath,
+    *,
+    prediction: str = "velocity",
+    time: str = "noise_to_data",
+    time_scale: float = 1.0,
+    time_shape: str = "batch",
+    event_shape: Sequence[int] | None = None,
+    flat: bool = False,
+    conditioning: Mapping[str, Any] | None = None,
+    t_min: float | None = None,
+    t_max: float | None = None,
+) -> AdaptedFlow:
+    """Return the flow of ``network(x, time, **conditioning)``.
+
+    Parameters
+    ----------
+    network : an ``nn.Module`` or function that returns a tensor like x
+    path : the path it was trained on, in this project's time, from noise (0) to data (1)
+    prediction : "velocity", "target" (a denoiser), "source" (a noise predictor) or "score"
+    time : "noise_to_data", the time of this project, or "data_to_noise", s = 1 - t, as diffusion models have it: their
+        velocity dx/ds points from data to noise, and its sign is turned
+    time_scale : the network is told ``time_scale`` times its time (1000, say); its velocity is still per unit of time
+    time_shape : "batch" (B,), "column" (B, 1), or "scalar" (), one call for each distinct time
+    event_shape : the event that the network takes; other states are refused
+    flat : whether the flow's events are flat, (prod(event_shape),) in row-major order
+    conditioning : further keyword arguments; a tensor among them has 1 row or one per sample
+    t_min, t_max : the range of times it is asked for; a time outside is moved to its end. By default all of [0, 1]
+        but 1e-3 from the end where the prediction does not determine the velocity: a denoiser where sigma = 0, a
+        noise predictor or score where alpha = 0.
+
+    Raises
+    ------
+    ValueError : for a convention that is none of these, and, when asked, for a prediction of another shape or dtype
+    """
+    checks.known("time", time, DIRECTIONS)
+    if isinstance(time_scale, bool) or not 0 < time_scale < math.inf:
+        raise ValueError(f"time_scale must be positive and finite, got {time_scale!r}")
+    backward = time == "data_to_noise"
+    adapter = Adapter(
+        network,
+        lambda t: time_scale * (1 - t if backward else t),
+        weight=_turned if backward and prediction == "velocity" else None,
+        time_shape=time_shape,
+        event_shape=event_shape,
+        conditioning=conditioning,
+        half_times=True,
+    )
+    low, high = _range(path, prediction)
+    low, high = low if t_min is None else t_min, high if t_max is None else t_max
+    return AdaptedFlow(adapter, path, prediction, t_min=low, t_max=high, event_shape=event(event_shape, flat))
+
+
+def _turned(t: Tensor) -> Tensor:
+    return -torch.ones_like(t)
+
+
+def _range(path: AffinePath, prediction: str) -> tuple[float, float]:
+    if not isinstance(path, AffinePath):
+        raise ValueError(f"path must be an analysis.paths.AffinePath, got {path!r}")
+    low = END if prediction in ("source", "score") and path.alpha(0.0) == 0 else 0.0
+    return low, 1 - END if prediction == "target" and path.sigma(1.0) == 0 else 1.0
