@@ -182,3 +182,12 @@ def test_every_rung_and_estimator_turns_the_dial():
     names = [dict(s.options).get("steps") for s in ladder(20, "rk4").values()]
     assert names == [None, 2, 1, 4, 4, 8, 8, 16, 16, 20]
     assert rule_of("tmpd")[1] == {}
+
+
+@pytest.mark.parametrize("estimator", ["pigdm", "tmpd"])
+def test_estimators_that_look_into_the_loss_guide_too(estimator):
+    flow = MixtureFlow(GAUSSIAN, PATHS["condot"])
+    found = SAMPLERS["posterior_guidance"](flow, LOSS, X0, lookahead=Setting.of(estimator), steps=8, scale=1.0)
+    without = SAMPLERS["posterior_guidance"](flow, LOSS, X0, steps=8, scale=0.0)
+    assert not found.failed.any()
+    assert (found.value < without.value).all()

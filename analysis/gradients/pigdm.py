@@ -20,6 +20,8 @@ left out. V = 0 is greedy guidance.
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 from torch import Tensor
 
@@ -42,6 +44,7 @@ def measurement(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:
 
     The rows are orthogonal and k <= d. Raises ``ValueError`` for a loss that is not linear-Gaussian.
     """
+    loss = inspect.unwrap(loss)
     if not isinstance(loss, HalfSquaredDistance | LinearGaussian):
         raise ValueError(
             "loss must be linear-Gaussian: one of losses.LinearGaussian, losses.HalfSquaredResidual and "

@@ -73,6 +73,7 @@ class Watch:
             self._far |= far
             return loss(torch.where(expand(far, x).bool(), torch.zeros_like(x), x))
 
+        safe.__wrapped__ = loss  # type: ignore[attr-defined]  # estimators that need its operator look inside
         return safe
 
     def keep(self, new: Tensor, old: Tensor, step: int) -> Tensor:
