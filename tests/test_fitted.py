@@ -55,6 +55,31 @@ def test_splits_are_disjoint_scaled_and_of_the_recorded_sizes(splits, record):
     assert (everything.min(), everything.max()) == (-1, 1)
 
 
+def test_held_out_images_are_the_test_split(splits):
+    images, labels = fitted.held_out()
+    assert np.array_equal(images, splits["test"])
+    assert np.array_equal(labels, fitted.labelled_splits()["test"][1])
+
+
+def test_held_out_images_are_real_digits_that_need_no_scikit_learn(monkeypatch, record):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    images, labels = fitted.held_out()
+    assert (images.shape, images.dtype, labels.dtype) == ((360, 64), np.dtype("float64"), np.dtype("int64"))
+    assert np.array_equal(images * 8, np.round(images * 8))
+    assert (images.min(), images.max()) == (-1, 1)
+    assert set(np.bincount(labels)) <= {35, 36, 37}  # stratified
+    scores = mixture_log_density(images, *fitted.load())
+    assert scores.mean() == pytest.approx(record["test_log_likelihood"]["mixture"]["mean"], rel=1e-8)
+
+
+def test_held_out_images_are_written_exactly(tmp_path, monkeypatch):
+    images, labels = fitted.held_out()
+    path = tmp_path / "again.npz"
+    fitted.write_whole(path, lambda file: fitted._save_held_out(file, images, labels))
+    monkeypatch.setattr(fitted, "HELD_OUT", path)
+    assert all(np.array_equal(a, b) for a, b in zip(fitted.held_out(), (images, labels), strict=True))
+
+
 def test_held_out_log_likelihoods_match_the_record(splits, record):
     mixture = mixture_log_density(splits["test"], *fitted.load())
     single = single_log_density(splits["test"], splits["train"], record["reg_covar"]["single"])
@@ -131,3 +156,4 @@ def test_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):
 
 def test_files_stay_small():
     assert (fitted.DATA / "digits.npz").stat().st_size <= 400_000
+    assert fitted.HELD_OUT.stat().st_size <= 20_000

@@ -1,6 +1,7 @@
 """A Gaussian mixture fitted to real images: 8x8 handwritten digits, d = 64, ten full-covariance components.
 
-``python -m toy_models.fitted`` refits it and rewrites ``toy_models/data/digits.npz`` and ``digits.json``.
+``python -m toy_models.fitted`` refits it and rewrites ``toy_models/data/digits.npz``, ``digits.json`` and
+``digits_held_out.npz``, the 360 images that neither the fit nor the choice of its settings has seen.
 Data: Alpaydin & Kaynak (1998), "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository,
 https://doi.org/10.24432/C50P49 (CC BY 4.0), the 1797 images that scikit-learn ships as ``load_digits``.
 """
@@ -14,6 +15,7 @@ import numpy as np
 from analysis.results import write_whole
 
 DATA = Path(__file__).parent / "data"
+HELD_OUT = DATA / "digits_held_out.npz"
 SEED = 0
 FULL = ["digits"]  # the committed mixtures with full covariances; ``toy_models.mnist`` has the other kind
 # Pixels take 17 levels 1/8 apart, so rounding alone has this variance. It is the least reg_covar allowed:
@@ -34,11 +36,22 @@ def load(name: str = "digits") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return arrays["weights"], arrays["means"], arrays["covariances"]
 
 
+def held_out() -> tuple[np.ndarray, np.ndarray]:
+    """Read the 360 held-out images: pixels (360, 64) in [-1, 1], float64, and their labels (360,), int64."""
+    with np.load(HELD_OUT, allow_pickle=False) as arrays:
+        return arrays["levels"] / 8 - 1, arrays["labels"].astype(np.int64)
+
+
 def digits_splits() -> dict[str, np.ndarray]:
     """Split the digits by class, 60/20/20: "train" (1078, 64), "validation" (359, 64), "test" (360, 64).
 
     Pixels are scaled to [-1, 1]. Raises ImportError when scikit-learn is not installed.
     """
+    return {name: images for name, (images, _) in labelled_splits().items()}
+
+
+def labelled_splits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return ``digits_splits`` with the labels of each split's images."""
     try:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
@@ -46,9 +59,9 @@ def digits_splits() -> dict[str, np.ndarray]:
         raise ImportError('digits_splits needs scikit-learn: pip install -e ".[fit]"') from error
     pixels, labels = load_digits(return_X_y=True)
     images, split = pixels / 8 - 1, {"random_state": SEED}
-    train, rest, _, kept = train_test_split(images, labels, train_size=0.6, stratify=labels, **split)
-    validation, test = train_test_split(rest, train_size=0.5, stratify=kept, **split)
-    return {"train": train, "validation": validation, "test": test}
+    train, rest, *kept = train_test_split(images, labels, train_size=0.6, stratify=labels, **split)
+    validation, test, *last = train_test_split(rest, kept[1], train_size=0.5, stratify=kept[1], **split)
+    return {"train": (train, kept[0]), "validation": (validation, last[0]), "test": (test, last[1])}
 
 
 def fit_path(train: np.ndarray, components: int) -> dict[float, Any]:
@@ -88,6 +101,11 @@ def _save(file: IO[bytes], fit: Any) -> None:
     np.savez_compressed(file, weights=fit.weights_, means=fit.means_, covariances=covariances)
 
 
+def _save_held_out(file: IO[bytes], images: np.ndarray, labels: np.ndarray) -> None:
+    # Levels are whole numbers from 0 to 16, and so are labels: a byte each keeps them exactly.
+    np.savez_compressed(file, levels=((images + 1) * 8).astype(np.uint8), labels=labels.astype(np.uint8))
+
+
 def _record(splits: dict[str, np.ndarray], sweep: dict[str, Any], best: dict[str, Any]) -> dict[str, Any]:
     import scipy
     import sklearn
@@ -109,10 +127,11 @@ def _record(splits: dict[str, np.ndarray], sweep: dict[str, Any], best: dict[str
 
 
 def main() -> None:
-    """Fit on train, choose reg_covar on validation, score on test; write the arrays and the record."""
+    """Fit on train, choose reg_covar on validation, score on test; write the arrays, the record and the test images."""
     from threadpoolctl import threadpool_limits
 
-    splits = digits_splits()
+    labelled = labelled_splits()
+    splits = {name: images for name, (images, _) in labelled.items()}
     best, sweep = {}, {}
     with threadpool_limits(1):  # the last bits must not depend on the number of cores
         for model, components in {"mixture": 10, "single": 1}.items():
@@ -123,6 +142,7 @@ def main() -> None:
         text = json.dumps(_record(splits, sweep, best), indent=2) + "\n"
     write_whole(DATA / "digits.npz", lambda file: _save(file, best["mixture"]))
     write_whole(DATA / "digits.json", lambda file: file.write(text.encode()))
+    write_whole(HELD_OUT, lambda file: _save_held_out(file, *labelled["test"]))
 
 
 if __name__ == "__main__":

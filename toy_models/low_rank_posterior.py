@@ -31,7 +31,8 @@ from torch import Tensor
 from analysis import checks, losses
 from analysis.paths import AffinePath
 from toy_models.factored import Marginals
-from toy_models.low_rank import LowRankMixture, LowRankMixtureFlow, apply_own
+from toy_models.low_rank import LowRankMixture, LowRankMixtureFlow
+from toy_models.low_rank_evidence import Evidence, evidence, separate
 from toy_models.operators import LinearOperator, as_matrix
 
 
@@ -56,7 +57,9 @@ class LowRankLikelihood:
             expected = f"(m, {mixture.dim}), as the mixture has {mixture.dim} dimensions"
             raise ValueError(f"A must have shape {expected}; got {tuple(rows.shape)}")
         self.mixture = mixture
-        self.rows, self._turn = losses.reduce(rows, units)
+        rows, self._turn = losses.reduce(rows, units)
+        separated = separate(rows)
+        self.rows, self._separated = rows if separated is None else separated, separated is not None
 
     def values(self, y: Tensor) -> Tensor:
         """Return v, (k,) or (B, k), of measurements y, (m,) or (B, m)."""
@@ -70,18 +73,37 @@ class LowRankLikelihood:
         values = self.values(y)
         if values.ndim != 1:
             raise ValueError(f"y must have shape (m,), got {tuple(torch.as_tensor(y).shape)}")
+        found = self.conditioned(values[None])
+        return LowRankPosterior(self, values, found.weights[0], found.means[0], found.log_evidence[0])
+
+    def conditioned(self, values: Tensor) -> Conditioned:
+        """Return the posteriors' components given ``values`` (Y, k) of measurements."""
         mixture = self.mixture
-        solved, evidence = self._solved(self._prior_cholesky, (values - mixture.means @ self.rows.T)[:, None])
-        pulled = solved[:, 0] @ self.rows
-        latent = torch.einsum("kd,kdr->kr", pulled, mixture.factors)
-        means = mixture.means + torch.einsum("kdr,kr->kd", mixture.factors, latent) + mixture.diagonals * pulled
-        joint = mixture.weights.log() + evidence[:, 0]
-        return LowRankPosterior(self, values, joint.softmax(0), means, joint.logsumexp(0))
+        misfit = values - (mixture.means @ self.rows.T)[:, None]
+        solved, log_evidence = self._prior_evidence.solved(misfit)
+        pulled = solved @ self.rows
+        latent = torch.einsum("kyd,kdr->kyr", pulled, mixture.factors)
+        means = mixture.means[:, None] + latent @ mixture.factors.mT + mixture.diagonals[:, None] * pulled
+        joint = (mixture.weights.log()[:, None] + log_evidence).T
+        return Conditioned(joint.softmax(1), means.transpose(0, 1), joint.logsumexp(1))
+
+    def matheron(self, k: Tensor, values: Tensor, generator: torch.Generator) -> Tensor:
+        """Return one posterior sample (n, d) of each component in k (n,), given its own ``values`` (n, k)."""
+        mixture = self.mixture
+        x = mixture.sample_components(k, generator)
+        noise = torch.randn(len(k), len(self.rows), dtype=torch.float64, generator=generator).to(x)
+        k = k.to(x.device)
+        misfit = values - x @ self.rows.T - noise
+        for j in k.unique().tolist():  # a component after the other: few are alive, and each has its own matrix
+            here = (k == j).nonzero()[:, 0]
+            pulled = self._prior_evidence.solved_by(j, misfit[here]) @ self.rows
+            x[here] += (pulled @ mixture.factors[j]) @ mixture.factors[j].T + mixture.diagonals[j] * pulled
+        return x
 
     def score(self, path: AffinePath, y: Tensor, x: Tensor, t: Tensor | float) -> Tensor:
         """Return grad_x log p(y | X_t = x), (B, d), for y (m,) or (B, m), x (B, d) and t a float or (B,).
 
-        The m x m matrices are decomposed once per component and distinct time.
+        The m x m matrices are decomposed once per component and distinct time (``toy_models.low_rank_evidence``).
         """
         x, t = checks.state(x, (self.mixture.dim,)), checks.time(t, x.shape[:1], x.device)
         values = self.values(y)
@@ -102,9 +124,9 @@ class LowRankLikelihood:
         log_prior, p, y = m.components(x)
         one = torch.ones_like(m.alpha)
         e = m.posterior_means(one, 0 * one, p, y)
-        solved, evidence = self._solved(self._cholesky(m), values - (e @ self.rows.T)[:, 0])
+        solved, log_evidence = self._evidence(m).solved(values - (e @ self.rows.T)[:, 0])
         log_prior = self.mixture.weights.log()[:, None] + log_prior[:, 0]
-        before, after = log_prior.softmax(0), (log_prior + evidence).softmax(0)
+        before, after = log_prior.softmax(0), (log_prior + log_evidence).softmax(0)
         pulled = after[..., None] * (solved @ self.rows)
         scale, factors = m.gains(one, 0 * one)
         latent = m.latent((pulled @ m.pull[:, 0])[:, None])
@@ -112,29 +134,30 @@ class LowRankLikelihood:
         return moved - torch.einsum("kn,knd->nd", after - before, (m.root * y)[:, 0])
 
     @functools.cached_property
-    def _prior_cholesky(self) -> Tensor:
+    def _prior_evidence(self) -> Evidence:
         m = self.mixture
         zero = torch.zeros(1, 1, 1, dtype=torch.float64, device=m.means.device)
-        return self._cholesky(
+        return self._evidence(
             Marginals(zero, zero + 1, m.means[:, None, None], m.factors[:, None], m.diagonals[:, None, None])
         )
 
-    def _cholesky(self, m: Marginals) -> Tensor:
-        """Return the Cholesky factors (K, k, k) of G_k = I + H Sigma_k H^T at one time."""
+    def _evidence(self, m: Marginals) -> Evidence:
+        """Return G_k = I + H Sigma_k H^T at one time, decomposed."""
         shrunk = m.sigma**2 * m.root.square()
-        diagonal = (shrunk * m.diagonals)[:, 0]
         factors = torch.linalg.solve_triangular(m.cholesky, (shrunk.mT * m.factors).mT, upper=False)[:, 0]
-        observed = self.rows @ factors.mT
-        eye = torch.eye(len(self.rows), dtype=torch.float64, device=self.rows.device)
-        return torch.linalg.cholesky(eye + (self.rows * diagonal) @ self.rows.T + observed @ observed.mT)
+        return evidence(self.rows, (shrunk * m.diagonals)[:, 0], factors, self._separated)
 
-    @staticmethod
-    def _solved(cholesky: Tensor, misfit: Tensor) -> tuple[Tensor, Tensor]:
-        """Return G_k^{-1} misfit (K, n, k) and log N(misfit; 0, G_k) less its constant, (K, n)."""
-        half = torch.linalg.solve_triangular(cholesky, misfit.mT, upper=False)
-        log_det = cholesky.diagonal(dim1=1, dim2=2).log().sum(1)
-        evidence = -half.square().sum(1) / 2 - log_det[:, None]
-        return torch.linalg.solve_triangular(cholesky.mT, half, upper=True).mT, evidence
+
+@dataclass(frozen=True, eq=False)
+class Conditioned:
+    """Weights (Y, K) and means (Y, K, d) of the posteriors of Y measurements, and the logs (Y,) of their evidences.
+
+    Evidences are of whitened values, and leave out the constant of a standard normal.
+    """
+
+    weights: Tensor
+    means: Tensor
+    log_evidence: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,17 +188,6 @@ class LowRankPosterior:
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Return n samples (n, d), drawn with an explicit CPU generator."""
-        mixture, rows = self.likelihood.mixture, self.likelihood.rows
-        k = torch.multinomial(self.weights.cpu(), checks.count("n", n), replacement=True, generator=generator)
-        x = mixture.sample_components(k, generator)
-        noise = torch.randn(n, len(rows), dtype=torch.float64, generator=generator).to(x)
-        k = k.to(x.device)
-        pulled = self._solve_own(k, self.values - x @ rows.T - noise) @ rows
-        latent = torch.einsum("nd,kdr->nkr", pulled, mixture.factors)[torch.arange(n, device=x.device), k]
-        return x + apply_own(mixture.factors, k, latent) + mixture.diagonals[k] * pulled
-
-    def _solve_own(self, k: Tensor, misfit: Tensor) -> Tensor:
-        """Return G_k^{-1} of each row of ``misfit`` (n, k), by its own component: few are alive, so all of those."""
-        alive, own = k.unique(return_inverse=True)
-        solved = torch.cholesky_solve(misfit.T, self.likelihood._prior_cholesky[alive])
-        return solved[own, :, torch.arange(len(k), device=k.device)]
+        weights = self.weights.cpu()
+        k = torch.multinomial(weights, checks.count("n", n), replacement=True, generator=generator)
+        return self.likelihood.matheron(k, self.values.expand(n, -1), generator)

@@ -9,7 +9,7 @@ on one operator and noise level; its rows are values per measurement, so that di
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -31,7 +31,8 @@ SIDE, STEPS, MORE_STEPS, ITERATIONS = 8, 16, 64, 8
 OPERATORS = ("box_inpainting", "super_resolution_2", "gaussian_deblurring")
 NOISE, OTHER_NOISES = 0.2, (0.1, 0.4)
 METRICS = ("sliced_wasserstein", "energy_distance", "mean_error", "log_density", "misfit")
-KEYS = ["operator", "noise", "family", "estimator"]
+PLACES = ("operator", "noise")
+BASELINE = "likelihood:greedy"
 LIKELIHOOD = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 RESIDUAL = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)  # times the noise, as the rule's gradient is in units of 1/noise
 DFLOW = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -129,13 +130,18 @@ class Split:
 
     @classmethod
     def draw(cls, flow: MixtureFlow, cell: Cell, count: int, generator: torch.Generator) -> Split:
-        """Draw everything in one order, so that all methods of an operator see the same."""
-        extra = dict(cell.extra)
-        found = Measured.draw(flow, inverse_problem(extra["operator"], SIDE, extra["noise"]), count, generator)
+        """Draw images of the mixture and all that ``of`` draws, so that all methods of an operator see the same."""
+        problem = inverse_problem(dict(cell.extra)["operator"], SIDE, dict(cell.extra)["noise"])
+        return cls.of(Measured.draw(flow, problem, count, generator), cell, generator)
+
+    @classmethod
+    def of(cls, measured: Measured, cell: Cell, generator: torch.Generator) -> Split:
+        """Draw what measurements are judged and guided by, in one order."""
+        extra, size = dict(cell.extra), measured.clean.shape
         n = extra["members"]
-        exact, independent = found.sample(extra["exact"], generator), found.sample(n, generator)
-        noise = torch.randn(count * n, flow.mixture.dim, dtype=torch.float64, generator=generator)
-        return cls(found, exact, independent, noise, n, int(torch.randint(2**31, (1,), generator=generator)))
+        exact, independent = measured.sample(extra["exact"], generator), measured.sample(n, generator)
+        noise = torch.randn(size[0] * n, size[1], dtype=torch.float64, generator=generator)
+        return cls(measured, exact, independent, noise, n, int(torch.randint(2**31, (1,), generator=generator)))
 
     def sets(self, x: Tensor) -> Tensor:
         """Return flat samples as sets (Y, n, d) in float64."""
@@ -157,17 +163,21 @@ class Split:
 
 def measure(cell: Cell) -> pd.DataFrame:
     """Tune the cell's method on one split and measure it on the other: one row per measurement and metric."""
-    name, extra = cell.settings[0].estimator, dict(cell.extra)
-    truth = build(cell.problem, PATHS[cell.path]())
+    truth, generator = build(cell.problem, PATHS[cell.path]()), cell.generator()
     assert isinstance(truth, MixtureFlow)
-    generator = cell.generator()
-    tuning, reported = (Split.draw(truth, cell, n, generator) for n in (extra["held_out"], cell.samples))
+    tuning, reported = (Split.draw(truth, cell, n, generator) for n in (dict(cell.extra)["held_out"], cell.samples))
+    return judged(cell, METHODS[cell.settings[0].estimator], tuning, reported)
+
+
+def judged(cell: Cell, method: Method, tuning: Split, reported: Split) -> pd.DataFrame:
+    """Return a row per measurement and metric of a cell's method; one that cannot run is NaN, with the reason."""
+    name, extra = cell.settings[0].estimator, dict(cell.extra)
     row: dict[str, Any] = {"problem": cell.problem, "truth": "exact", "path": cell.path, "estimator": name}
-    row |= {"family": METHODS[name].family, "operator": extra["operator"], "noise": extra["noise"], "horizon": None}
-    row |= {"solver": None, "steps": METHODS[name].fixed.get("steps"), "dtype": cell.dtype, "seed": cell.seed}
+    row |= {"family": method.family, "operator": extra["operator"], "noise": extra["noise"], "horizon": None}
+    row |= {"solver": None, "steps": method.fixed.get("steps"), "dtype": cell.dtype, "seed": cell.seed}
     row |= {"device": provenance.device_name(cell.device), "samples": reported.members}
     try:
-        x, found = _drawn(cell, truth, METHODS[name], tuning, reported)
+        x, found = _drawn(cell, method, tuning, reported)
     except ValueError as error:
         x, found = torch.full_like(reported.independent, torch.nan), {"status": str(error)}
     options = {"operator": extra["operator"], "noise": extra["noise"], "chosen": found.pop("chosen", None)}
@@ -175,13 +185,12 @@ def measure(cell: Cell) -> pd.DataFrame:
     return pd.DataFrame([row | found | values for values in _values(reported, x)])
 
 
-def _drawn(
-    cell: Cell, truth: MixtureFlow, method: Method, tuning: Split, reported: Split
-) -> tuple[Tensor, dict[str, Any]]:
+def _drawn(cell: Cell, method: Method, tuning: Split, reported: Split) -> tuple[Tensor, dict[str, Any]]:
     """Return the sets that the tuned method draws, and what it took."""
     if not method.sampler:
         return reported.independent, {"evaluations": 0.0, "vjps": 0.0, "seconds": 0.0, "bytes": None}
-    flow, space = truth.to(DTYPES[cell.dtype], cell.device), method.space(tuning.measured.problem.noise)
+    flow = reported.measured.flow.to(DTYPES[cell.dtype], cell.device)
+    space = method.space(tuning.measured.problem.noise)
     chosen: dict[str, Any] = {}
     if space:
         arguments = method.sampler, flow, tuning.measured.loss(tuning.members), tuning.start(cell), space
@@ -206,24 +215,33 @@ def _values(split: Split, x: Tensor) -> Iterator[dict[str, Any]]:
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return means with intervals, paired differences to greedy with the likelihood's steps, and a table to print."""
+    summary, paired = compared(table, PLACES)
+    return {"summary": summary, "paired": paired, "paper": paper(summary)}
+
+
+def compared(table: pd.DataFrame, places: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return by place (columns of the table), method and metric the mean, and that of paired differences to greedy."""
     summary, paired = [], []
     spent = ["steps", "evaluations", "vjps", "bytes", "failed_samples", "samples", "options", "status"]
-    values = table.pivot_table(
-        index=["operator", "noise", "metric", "measurement"], columns="estimator", values="value"
-    )
-    for key, rows in table.groupby([*KEYS, "metric"], sort=False):
-        place = dict(zip([*KEYS, "metric"], key, strict=True))
-        row = place | rows.iloc[0][spent].to_dict()
+    keys = [*places, "family", "estimator", "metric"]
+    values = table.pivot_table(index=[*places, "metric", "measurement"], columns="estimator", values="value")
+    for key, rows in table.groupby(keys, sort=False):
+        row = dict(zip(keys, key, strict=True)) | rows.iloc[0][spent].to_dict()
         summary.append(row | asdict(judgement.interval(rows["value"].to_numpy())))
-        greedy = values.loc[(key[0], key[1], key[4]), "likelihood:greedy"].to_numpy()
+        greedy = values.loc[(*key[: len(places)], key[-1]), BASELINE].to_numpy()
         paired.append(row | asdict(judgement.paired_interval(rows["value"].to_numpy(), greedy)))
-    return {"summary": pd.DataFrame(summary), "paired": pd.DataFrame(paired), "paper": paper(pd.DataFrame(summary))}
+    return pd.DataFrame(summary), pd.DataFrame(paired)
 
 
 def paper(summary: pd.DataFrame) -> pd.DataFrame:
     """Return methods x operators, a row per metric, noise and method: "mean [low, high]", and failures where any."""
     cells = summary[summary["metric"].isin(METRICS)].copy()
     ends = zip(cells["mean"], cells["low"], cells["high"], cells["failed_samples"], strict=True)
-    cells["shown"] = [f"{m:.3g} [{a:.3g}, {b:.3g}]" + (f", {n} diverged" if n else "") for m, a, b, n in ends]
+    cells["shown"] = [shown(*end) for end in ends]
     rows = ["metric", "noise", "estimator", "evaluations", "vjps"]
     return cells.pivot(index=rows, columns="operator", values="shown").reset_index()
+
+
+def shown(mean: float, low: float, high: float, diverged: int) -> str:
+    """Return "mean [low, high]", and how many samples diverged where any did."""
+    return f"{mean:.3g} [{low:.3g}, {high:.3g}]" + (f", {diverged} diverged" if diverged else "")

@@ -2,7 +2,7 @@
 
 The oracle's ODE is solved with the exact score but for one window of time, in which it is left out ("without") or
 replaced by greedy's gradient times a scale ("greedy"), or with the exact score in that window alone ("only"). The scale
-is chosen on measurements that are not reported.
+is chosen on measurements that are not reported. All operators are here, at all three noise levels.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from analysis.guidance import SAMPLERS, Sample
 from analysis.guidance.likelihood import Score
 from analysis.paths import PATHS
 from toy_models.experiments import outcome
-from toy_models.experiments.outcome import LIKELIHOOD, NOISE, OPERATORS, OTHER_NOISES, STEPS, Split
+from toy_models.experiments.outcome import LIKELIHOOD, NOISE, OTHER_NOISES, STEPS, Split
 from toy_models.mixture import MixtureFlow
+from toy_models.operators import OPERATORS
 from toy_models.zoo import build
 
 WINDOWS = ((0.0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1.0))

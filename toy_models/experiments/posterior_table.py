@@ -1,0 +1,211 @@
+"""Guided samples of real held-out images, every operator: a table of methods x operators, by the exact posterior.
+
+The images are digits that no mixture was fitted to, and not draws of a mixture. The truth is therefore the posterior
+of the fitted model given their measurements, which is exact, and not what one should believe of the images: samplers
+are judged on how well they sample it. A measurement of a real image may be one that the model holds to be unlikely,
+which those of its own draws are not, so that these numbers need not be those of ``outcome``.
+
+Methods are tuned as ``outcome`` tunes them, here on other held-out images, and most of them are its own. There are
+three more: adaptive lookahead, whose last rung is as dear as an end-to-end solve; PiGDM with its own r_t, that of data
+of unit variance; and OC-Flow, FlowGrad with a price of 1 on the control. For MNIST, where an evaluation costs most,
+solves that are differentiated end to end have half as many steps as those that sample. A cell is one method on one
+operator; the cheap methods also run along a second path.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from analysis import results
+from analysis.experiment import Cell, Options, Setting
+from analysis.paths import PATHS, AffinePath
+from toy_models import fitted, mnist
+from toy_models.experiments import outcome
+from toy_models.experiments.claims import escape
+from toy_models.experiments.outcome import BASELINE, METRICS, NOISE, STEPS, Method, Split
+from toy_models.guided import Measured
+from toy_models.low_rank import LowRankMixtureFlow
+from toy_models.mixture import MixtureFlow
+from toy_models.operators import OPERATORS, inverse_problem
+from toy_models.zoo import build
+
+PLACES = ("problem", "path", "operator", "noise")
+PATH, OTHER_PATH = "condot", "cosine"
+CHEAP = ("exact", "oracle_ode", "unguided", BASELINE, "dps:greedy", "likelihood:two_step_euler", "likelihood:midpoint")
+PRINTED = "energy_distance"  # in the table that is set with LaTeX; the others are in ``paper``
+
+
+def _with(name: str, **options: object) -> Method:
+    """Return a method of ``outcome`` with some of its options replaced."""
+    base = outcome.METHODS[name]
+    return replace(base, fixed=base.fixed | options)
+
+
+def _methods(solve: int) -> dict[str, Method]:
+    """Return the methods by name, in the order of the table; ``solve`` is the steps of differentiated solves."""
+    end = Setting.of("end_to_end", steps=solve, solver="euler")
+    adaptive = Setting.of("adaptive", tolerance=0.1, max_steps=solve // 2)
+    controls = {"intervals": 8, "steps": solve // 8}
+    return {name: outcome.METHODS[name] for name in CHEAP} | {
+        "likelihood:adaptive": _with(BASELINE, lookahead=adaptive),
+        "likelihood:end_to_end": _with(BASELINE, lookahead=end),
+        "likelihood:pigdm": _with(BASELINE, lookahead=Setting.of("pigdm")),
+        "d_flow": _with("d_flow", gradient=end),
+        "flowgrad": _with("flowgrad", **controls),
+        "oc_flow": replace(_with("flowgrad", weight=1.0, **controls), family="oc_flow"),
+    }
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Side of the images, methods, and sizes: samples and exact samples per measurement, images to tune on."""
+
+    side: int
+    methods: Mapping[str, Method]
+    members: int
+    exact: int
+    held_out: int
+
+    def flow(self, path: AffinePath) -> MixtureFlow | LowRankMixtureFlow:
+        """Return the fitted mixture's flow along a path."""
+        if self.side == mnist.SIDE:
+            return mnist.flow(path)
+        found = build("digits", path)
+        assert isinstance(found, MixtureFlow)
+        return found
+
+    def images(self) -> Tensor:
+        """Return the held-out images (n, d)."""
+        return mnist.held_out()[0] if self.side == mnist.SIDE else torch.from_numpy(fitted.held_out()[0])
+
+
+# Two samples of an MNIST measurement are the least that an energy distance takes; it is unbiased for any number.
+DATASETS = {
+    "digits": Dataset(outcome.SIDE, _methods(STEPS), members=8, exact=64, held_out=12),
+    "mnist": Dataset(mnist.SIDE, _methods(STEPS // 2), members=2, exact=32, held_out=6),
+}
+QUICK = {
+    "digits": (("box_inpainting", "super_resolution_2"), ("exact", "oracle_ode", "unguided", BASELINE, "dps:greedy")),
+    "mnist": (("super_resolution_4",), ("exact", "unguided", BASELINE)),
+}
+QUICK_STEPS = 4
+
+
+def cells(options: Options) -> list[Cell]:
+    """Return a cell per data set, operator and method, and per operator and cheap method along the second path."""
+    if options.quick:
+        return [_cell(options, d, o, m) for d, (some, methods) in QUICK.items() for o in some for m in methods]
+    found = [_cell(options, d, o, m) for d, data in DATASETS.items() for o in OPERATORS for m in data.methods]
+    others = [_cell(options, "digits", o, m, OTHER_PATH) for o in outcome.OPERATORS for m in CHEAP]
+    return found + others
+
+
+def _cell(options: Options, problem: str, operator: str, name: str, path: str = PATH) -> Cell:
+    data = DATASETS[problem]
+    sizes = {"members": data.members, "exact": data.exact, "held_out": data.held_out}
+    sizes |= {"members": 2, "exact": 8, "held_out": 2, "quick": True} if options.quick else {}
+    shared = outcome.cell(options, operator, NOISE, name)
+    return replace(
+        shared,
+        measure="toy_models.experiments.posterior_table:measure",
+        factory="toy_models.mnist:flow" if problem == "mnist" else shared.factory,
+        problem=problem,
+        path=path,
+        samples=6 if options.quick else shared.samples,
+        extra=(("operator", operator), ("noise", NOISE), *sizes.items()),
+    )
+
+
+def measure(cell: Cell) -> pd.DataFrame:
+    """Tune the cell's method on some held-out images and measure it on others: a row per measurement and metric.
+
+    The images are the same for all operators and methods.
+    """
+    data, extra, generator = DATASETS[cell.problem], dict(cell.extra), cell.generator()
+    images = data.images()
+    order = torch.randperm(len(images), generator=generator)[: extra["held_out"] + cell.samples]
+    flow, problem = data.flow(PATHS[cell.path]()), inverse_problem(extra["operator"], data.side, extra["noise"])
+    tuning, reported = (
+        Split.of(Measured.of(flow, problem, images[part], generator), cell, generator)
+        for part in order.split([extra["held_out"], cell.samples])
+    )
+    method = data.methods[cell.settings[0].estimator]
+    return outcome.judged(cell, _shortened(method) if "quick" in extra else method, tuning, reported)
+
+
+def _shortened(method: Method) -> Method:
+    """Return a method with fewer steps and candidates."""
+    fixed = {k: min(v, QUICK_STEPS) if k in ("steps", "iterations") else v for k, v in method.fixed.items()}
+    return replace(method, fixed=fixed, candidates=method.candidates[2:4])
+
+
+def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return means with intervals, paired differences to greedy, and the table of methods x operators."""
+    summary, paired = outcome.compared(table, PLACES)
+    return {"summary": summary, "paired": paired, "paper": paper(summary)}
+
+
+def paper(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return methods x operators: "mean [low, high]" by metric, data set, path and method.
+
+    Evaluations, products and bytes are means over the operators, as those of adaptive lookahead depend on them.
+    """
+    rows = summary[summary["metric"].isin(METRICS)].copy()
+    ends = zip(rows["mean"], rows["low"], rows["high"], rows["failed_samples"], strict=True)
+    rows["shown"] = [outcome.shown(*end) for end in ends]
+    keys = ["metric", "problem", "path", "noise", "estimator"]
+    found = rows.groupby(keys, sort=False)[["evaluations", "vjps", "bytes"]].mean()
+    operators = list(dict.fromkeys(rows["operator"]))
+    return found.join(rows.pivot(index=keys, columns="operator", values="shown")[operators]).reset_index()
+
+
+def write(tables: Mapping[str, pd.DataFrame], out: Path) -> None:
+    """Write ``out/tables/posterior_table.tex``: the energy distances along the first path."""
+    text = latex(tables["summary"]).encode()
+    results.write_whole(out / "tables" / "posterior_table.tex", lambda file: file.write(text))
+
+
+def latex(summary: pd.DataFrame) -> str:
+    """Return a booktabs table: a block per data set, a row per method, means over their intervals by operator.
+
+    The best mean of a block's methods that do not know the exact score is bold.
+    """
+    rows = summary[(summary["metric"] == PRINTED) & (summary["path"] == PATH)]
+    operators = list(dict.fromkeys(rows["operator"]))
+    head = " & ".join(
+        ["", "Eval.", "VJPs", *(_stacked(*escape(o).replace(r"\_", " ").split(" ", 1)) for o in operators)]
+    )
+    lines = [rf"\begin{{tabular}}{{lrr{'c' * len(operators)}}}", r"\toprule", rf"{head} \\"]
+    for problem, block in rows.groupby("problem", sort=False):
+        lines += [r"\midrule", rf"\multicolumn{{3}}{{l}}{{\emph{{{escape(str(problem))}}}}} \\"]
+        lines += _block(block, operators)
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _block(rows: pd.DataFrame, operators: list[str]) -> Iterator[str]:
+    guided = rows[~rows["family"].isin(["exact", "oracle"]) & rows["mean"].notna()]
+    best = set(guided.groupby("operator")["mean"].idxmin())
+    for name, some in rows.groupby("estimator", sort=False):
+        found = {row.operator: _entry(row.mean, row.low, row.high, row.Index in best) for row in some.itertuples()}
+        spent = [f"{some[key].mean():.0f}" for key in ("evaluations", "vjps")]
+        label = escape(str(name)).replace(r"\_", " ")
+        yield " & ".join([label, *spent, *(found.get(o, "") for o in operators)]) + r" \\"
+
+
+def _entry(mean: float, low: float, high: float, best: bool) -> str:
+    if math.isnan(mean):  # every measurement failed
+        return "failed"
+    value = rf"\textbf{{{mean:.2f}}}" if best else f"{mean:.2f}"
+    return _stacked(value, rf"{{\scriptsize [{low:.2f}, {high:.2f}]}}")
+
+
+def _stacked(*lines: str) -> str:
+    joined = r" \\ ".join(lines)
+    return rf"\shortstack{{{joined}}}"
