@@ -1,0 +1,170 @@
+r"""Where the error of a learned guidance gradient comes from: learning, discretisation, arithmetic.
+
+The network learned from samples of the fitted MNIST mixture, whose ideal gradient g* is certified. With g_n the
+gradient through n steps of the network in float64, g_inf the converged one and g_low that in low precision,
+
+.. math:: g_{low} - g^* = (g_{low} - g_n) + (g_n - g_\infty) + (g_\infty - g^*):
+
+precision, discretisation and learning, each given relative to |g*|. States X_t follow the mixture's own law, and the
+loss is half the squared distance to another of its samples. "bfloat16" means autocast: products of matrices and
+convolutions in bfloat16, the rest and the solver's states in float32, as networks are run in practice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from analysis import judgement, provenance
+from analysis.errors import relative, relative_error
+from analysis.experiment import Cell, Draw, Options, Setting, Subject, estimate, resolve
+from analysis.flow import Flow, PredictionFlow
+from analysis.losses import HalfSquaredDistance, Loss
+from analysis.paths import PATHS
+from analysis.reference import Reference, ideal_gradient
+from real_models.converged import along
+
+FACTORY, PROBLEM, ANALYTIC = "real_models.images:subject", "mixture_unet", "toy_models.mnist:flow"
+TIMES, QUICK_TIMES = (0.2, 0.4, 0.6, 0.8), (0.9,)
+MOST, QUICK_MOST = {"euler": 32, "midpoint": 16}, {"euler": 2}  # steps; one Euler step on CondOT is greedy
+KEYS = ["t", "estimator", "solver", "steps"]
+GREEDY = Setting.of("greedy")
+
+
+def cells(options: Options) -> list[Cell]:
+    """Return one cell per time: states that share their time cost the certified reference the least."""
+    quick = options.quick
+    extra = {"analytic": ANALYTIC, "certified": not quick, "analytic_steps": 6, "steps": 2 if quick else 24}
+    cell = Cell(
+        measure="real_models.experiments.learning_vs_discretisation:measure",
+        factory=FACTORY,
+        problem=PROBLEM,
+        path="condot",
+        times=(),
+        samples=1 if quick else 6,
+        settings=tuple(_settings(QUICK_MOST if quick else MOST)),
+        seed=options.seed,
+        device=options.device,
+        extra=tuple(extra.items()),
+    )
+    return [replace(cell, times=(t,)) for t in (QUICK_TIMES if quick else TIMES)]
+
+
+def _settings(most: Mapping[str, int]) -> Iterator[Setting]:
+    yield GREEDY
+    for solver, last in most.items():
+        for k in range(int(solver == "euler"), last.bit_length()):
+            yield Setting.of("end_to_end", solver=solver, steps=2**k, memory="checkpoint")
+
+
+def autocast(flow: Flow) -> PredictionFlow:
+    """Return a flow from a network with its products in bfloat16, states as they are.
+
+    Raises ``ValueError`` for a flow that is not made from a callable.
+    """
+    if not isinstance(flow, PredictionFlow):
+        raise ValueError(
+            f"flow must be a PredictionFlow, whose network can be run in bfloat16; got {type(flow).__name__}"
+        )
+
+    def function(x: Tensor, t: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return flow.function(x, t).to(x.dtype)
+
+    return PredictionFlow(function, flow.path, flow.prediction, flow.t_min, flow.t_max)
+
+
+def measure(cell: Cell) -> pd.DataFrame:
+    """Return one row per setting, part of the error, and state."""
+    subject: Subject = resolve(cell.factory)(cell.problem, cell.path, "float64", cell.device)
+    analytic, extra = resolve(dict(cell.extra)["analytic"])(PATHS[cell.path]()), dict(cell.extra)
+    x, loss = _states(analytic, cell)
+    truth = _truth(analytic, loss, x, cell)
+    found = along(subject.truth, loss, x, cell.times, steps=extra["steps"])
+    converged, bound = found.gradient[0], found.error_bound[0]
+    t = torch.full((len(x),), cell.times[0], dtype=torch.float64)
+    row: dict[str, Any] = {"problem": cell.problem, "truth": truth.tier, "path": cell.path, "t": cell.times[0]}
+    row |= {"zeta": float(analytic.path.zeta(t[0])), "device": provenance.device_name(cell.device), "seed": cell.seed}
+    row |= {"truth_bound": float(truth.error_bound.max()), "reference_bound": float(bound.max()), "status": "ok"}
+    drawn = Draw(subject, x, t, loss, truth)
+    return pd.DataFrame([row | part for part in _rows(cell, drawn, analytic, converged)])
+
+
+def _states(analytic: Any, cell: Cell) -> tuple[Tensor, HalfSquaredDistance]:
+    """Return states of the mixture's law at the cell's time, and as the loss's targets other samples of it."""
+    generator, t = cell.generator(), cell.times[0]
+    clean, target = (analytic.mixture.sample(cell.samples, generator) for _ in range(2))
+    noise = torch.randn(clean.shape, dtype=torch.float64, generator=generator)
+    return analytic.path.alpha(t) * clean + analytic.path.sigma(t) * noise, HalfSquaredDistance(target)
+
+
+def _truth(analytic: Flow, loss: Loss, x: Tensor, cell: Cell) -> Reference:
+    """Return the mixture's ideal gradient: certified, or, for the quick run, from two fixed solves."""
+    extra = dict(cell.extra)
+    if extra["certified"]:
+        return ideal_gradient(analytic, loss, x, cell.times[0])
+    found = along(analytic, loss, x, cell.times, steps=extra["analytic_steps"])
+    return Reference(found.gradient[0], found.endpoint, "converged", found.error_bound[0])
+
+
+def _rows(cell: Cell, drawn: Draw, analytic: Flow, converged: Tensor) -> Iterator[dict[str, Any]]:
+    single: Subject = resolve(cell.factory)(cell.problem, cell.path, "float32", cell.device)
+    low = {"float32": single, "bfloat16": replace(single, flow=autocast(single.flow))}
+    exact = replace(drawn, subject=replace(drawn.subject, flow=analytic))
+    truth = drawn.reference.gradient
+    for setting in cell.settings:
+        here = estimate(cell, drawn, setting).gradient.cpu()
+        there = estimate(replace(cell, device="cpu"), exact, setting).gradient
+        parts = {"learning": converged - truth, "discretisation": here - converged, "total": here - truth}
+        parts["discretisation, exact field"] = there - truth
+        for name, subject in low.items():
+            found = estimate(replace(cell, dtype="float32"), replace(drawn, subject=subject), setting)
+            parts[name] = found.gradient.double().cpu() - here
+        sizes = {name: relative(part, truth) for name, part in parts.items()}
+        sizes["learning, same steps"] = relative_error(here, there)
+        for name, values in sizes.items():
+            options = dict(setting.options)
+            named = {"estimator": setting.estimator, "solver": options.get("solver", ""), "part": name}
+            named |= {"steps": options.get("steps", 0)}
+            yield from (named | {"state": i, "value": value} for i, value in enumerate(values.tolist()))
+
+
+def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return geometric means of the parts with intervals over states, and where discretisation drops below learning."""
+    kept = ["problem", "truth", "truth_bound", "reference_bound", "zeta"]
+    summary = []
+    for key, rows in table.groupby([*KEYS, "part"], sort=False):
+        place = dict(zip([*KEYS, "part"], key, strict=True)) | rows.iloc[0][kept].to_dict()
+        summary.append(place | _geometric(rows["value"]))
+    return {"summary": pd.DataFrame(summary), "crossings": pd.DataFrame(_crossings(table))}
+
+
+def _geometric(values: pd.Series) -> dict[str, Any]:
+    """Return the geometric mean with its bootstrap interval; parts that are exactly zero have none, and fail."""
+    found = asdict(judgement.interval(np.log(values.where(values > 0)).to_numpy()))
+    return {name: math.exp(value) if name in ("mean", "low", "high") else value for name, value in found.items()}
+
+
+def _crossings(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Yield per time and solver the least steps at which discretisation is below learning, and there reliably.
+
+    Reliably: the 95 % interval of the mean log ratio, over states, lies below zero. A solver's steps begin at greedy.
+    """
+    wide = table.pivot_table(index=[*KEYS, "state"], columns="part", values="value").reset_index()
+    for t, here in wide.groupby("t"):
+        for solver in sorted(set(here["solver"]) - {""}):
+            ratios = []
+            for steps, rows in here[here["solver"].isin([solver, ""])].groupby("steps"):
+                logs = np.log(rows["discretisation"] / rows["learning"])
+                ratios.append((int(steps), judgement.interval(logs.to_numpy())))
+            below = [n for n, found in ratios if found.mean < 0]
+            surely = [n for n, found in ratios if found.high < 0]
+            row: dict[str, Any] = {"t": t, "solver": solver, "most": ratios[-1][0]}
+            yield row | {"below": min(below, default=None), "surely_below": min(surely, default=None)}

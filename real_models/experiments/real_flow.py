@@ -1,0 +1,153 @@
+"""The learned flow of digits measured as the analytic ones are: greedy over zeta, end-to-end over steps, lookahead.
+
+States lie on the flow's own trajectories, which start from noisy held-out digits at the earliest time; the truth there
+is ``real_models.converged`` in float64 (column ``truth_dtype``), whose own convergence is the column
+``reference_bound``. Greedy, whose error gets small, runs in float64 too; gradients through many steps run in the
+network's own float32. The quick run's truth has few steps, and all of it is in float32, to show the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import pandas as pd
+import torch
+
+from analysis import errors, provenance
+from analysis.experiment import DTYPES, Cell, Draw, Options, Setting, estimate, resolve, rows_of
+from analysis.leading_term import leading_term
+from analysis.orders import fit_order
+from analysis.paths import CondOT
+from analysis.reference import Reference
+from analysis.solvers import SOLVERS
+from real_models.converged import along
+from toy_models.experiments.common import errors_only
+
+FACTORY, PROBLEM = "real_models.images:subject", "mnist_unet"
+SOLVED = 4  # zeta of the states whose gradients are also taken through many steps: t = 0.2
+ZETAS = (9, SOLVED, 2, 1, 0.5, 0.25, 0.12, 0.06, 0.03, 0.015, 0.008, 0.004, 0.002, 0.001, 5e-4, 2.5e-4, 1.2e-4, 6e-5)
+QUICK_ZETAS = (0.3, 0.1)
+POINTS = 4  # of a fit
+# A fit uses errors above this multiple of the reference's bound, which overstates about fifteen times, and of eps.
+CLEAR, ROUND_OFFS = 2.0, 64.0
+PRACTICAL = (0.01, 0.3)  # zetas at which a guided sampler ends its way
+GREEDY = Setting.of("greedy")
+
+
+def cells(options: Options) -> list[Cell]:
+    """Return the one cell, since all settings share its truth: the dear part."""
+    zetas = torch.tensor(QUICK_ZETAS if options.quick else ZETAS, dtype=torch.float64)
+    solved = QUICK_ZETAS.index(0.3) if options.quick else ZETAS.index(SOLVED)
+    dtype = "float32" if options.quick else "float64"
+    cell = Cell(
+        measure="real_models.experiments.real_flow:measure",
+        factory=FACTORY,
+        problem=PROBLEM,
+        path="condot",
+        times=tuple(CondOT().time_from_zeta(zetas).tolist()),
+        samples=1 if options.quick else 12,
+        settings=tuple(_solves(options.quick)),
+        seed=options.seed,
+        dtype=dtype,
+        device=options.device,
+        extra=(("truth_dtype", dtype), ("truth_steps", 2 if options.quick else 48), ("solved", solved)),
+    )
+    return [cell]
+
+
+def _solves(quick: bool) -> list[Setting]:
+    """Return end-to-end gradients over steps and solvers, and lookahead over steps and horizons."""
+    most = {"euler": 4, "midpoint": 2, "rk4": 1} if quick else {"euler": 32, "midpoint": 16, "rk4": 8}
+    kept = {"memory": "checkpoint"}  # the graphs of one step fit into memory, those of all do not
+    ends = [(solver, 2**k) for solver, last in most.items() for k in range(last.bit_length())]
+    steps, fractions = ((1, 2), (0.5,)) if quick else ((1, 2, 4, 8), (0.25, 0.5, 0.75, 0.9))
+    grid = product(("euler",) if quick else ("euler", "midpoint"), steps, fractions)
+    ahead = [Setting.of("lookahead", solver=s, steps=n, horizon_fraction=f, **kept) for s, n, f in grid]
+    return [*(Setting.of("end_to_end", solver=solver, steps=n, **kept) for solver, n in ends), *ahead]
+
+
+def draw(cell: Cell) -> list[tuple[Cell, Draw]]:
+    """Draw the states at the first time, follow the flow to the others with the truth, and part the cell by time."""
+    subject = resolve(cell.factory)(cell.problem, cell.path, cell.dtype, cell.device)
+    extra, generator = dict(cell.extra), cell.generator()
+    twin = extra["truth_dtype"] == "float64"
+    truth, device = (subject.truth, "cpu") if twin else (subject.flow, cell.device)
+    x = subject.states(torch.tensor(cell.times[:1], dtype=torch.float64), cell.samples, generator)
+    loss = subject.loss(1, cell.samples, generator)
+    x = x.to(device, DTYPES[extra["truth_dtype"]])
+    found = along(truth, loss, x, cell.times, steps=extra["truth_steps"])
+    rows: dict[str, Any] = {"problem": cell.problem, "truth": "converged", "path": cell.path, "dtype": cell.dtype}
+    rows |= {"truth_dtype": extra["truth_dtype"], "truth_steps": found.steps, "seed": cell.seed}
+    rows |= {"device": provenance.device_name(cell.device)}
+    parts = []
+    for i, t in enumerate(cell.times):
+        gradient, bound = (part[i].double().cpu() for part in (found.gradient, found.error_bound))
+        reference = Reference(gradient, found.endpoint, "converged", bound)
+        at = torch.full((cell.samples,), t, dtype=torch.float64)
+        parts.append((replace(cell, times=(t,)), Draw(subject, found.states[i], at, loss, reference, rows)))
+    return parts
+
+
+def measure(cell: Cell) -> pd.DataFrame:
+    """Return one row per setting, time and metric, with the bound of the reference's error at that time."""
+    tables = []
+    for i, (at, drawn) in enumerate(draw(cell)):
+        rows = [*rows_of(at, drawn, GREEDY), *_leading(at, drawn)]
+        if i == dict(cell.extra)["solved"]:
+            single, part = _single(at, drawn)
+            rows += [row for setting in cell.settings for row in rows_of(single, part, setting)]
+        tables.append(pd.DataFrame(rows).assign(reference_bound=float(drawn.reference.error_bound.max())))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _single(cell: Cell, drawn: Draw) -> tuple[Cell, Draw]:
+    """Return the cell and what was drawn for it, to be measured in float32."""
+    cell = replace(cell, dtype="float32")
+    flow = resolve(cell.factory)(cell.problem, cell.path, cell.dtype, cell.device).flow
+    return cell, replace(drawn, subject=replace(drawn.subject, flow=flow), rows=drawn.rows | {"dtype": cell.dtype})
+
+
+def _leading(cell: Cell, drawn: Draw) -> Iterator[dict[str, Any]]:
+    """Yield the leading term's size over the truth's, and how far it is from greedy's error, relative to that."""
+    gradient, truth = estimate(cell, drawn, GREEDY).gradient.double().cpu(), drawn.reference.gradient
+    x, t = drawn.x.to(cell.device, DTYPES[cell.dtype]), cell.times[0]
+    term = leading_term(drawn.subject.flow, drawn.loss, x, t).double().cpu()
+    row = drawn.rows | {"estimator": "greedy", "t": t, "zeta": float(drawn.subject.truth.path.zeta(t)), "status": "ok"}
+    yield row | {"metric": "leading_term"} | errors.summary(errors.relative(term, truth))
+    yield row | {"metric": "leading_term_error"} | errors.summary(errors.relative_error(term, truth - gradient))
+
+
+def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Fit greedy's slope at least and at practical zetas, what its leading term leaves, and the solvers' orders."""
+    found = errors_only(table)
+    greedy, ends = (found[found["estimator"] == name] for name in ("greedy", "end_to_end"))
+    left = table[table["metric"] == "leading_term_error"].set_index("t")
+    greedy = greedy[greedy["solver"].isna()].set_index("t")
+    fits = [_fit("greedy", "zeta", 2.0, greedy["zeta"], greedy["value"], _floor(greedy))]
+    practical = greedy[greedy["zeta"].between(*PRACTICAL)]
+    fits.append(_fit("greedy, practical", "zeta", 2.0, practical["zeta"], practical["value"], _floor(practical)))
+    floor = _floor(greedy) / greedy["value"]  # the deviation is relative to greedy's error, which is small itself
+    fits.append(_fit("leading term", "zeta", 1.0, left["zeta"], left["value"], floor[left.index]))
+    for solver, rows in ends.groupby("solver"):
+        order = float(SOLVERS[str(solver)].order)
+        fits.append(_fit(str(solver), "1/n", order, 1 / rows["steps"].astype(float), rows["value"], _floor(rows)))
+    return {"fits": pd.DataFrame(fits)}
+
+
+def _floor(rows: pd.DataFrame) -> pd.Series:
+    """Return the errors below which the truth's own and the network's arithmetic would be fitted."""
+    eps = torch.finfo(DTYPES[str(rows["dtype"].iloc[0])]).eps
+    return CLEAR * rows["reference_bound"] + ROUND_OFFS * eps
+
+
+def _fit(name: str, variable: str, theory: float, h: pd.Series, value: pd.Series, floor: pd.Series) -> dict[str, Any]:
+    """Return a fitted slope beside theory; a fit that fails says why."""
+    row = {"name": name, "variable": variable, "theory": theory}
+    try:
+        found = fit_order(h.to_numpy(), value.to_numpy(), floor=floor.to_numpy(), points=POINTS)
+    except ValueError as error:
+        return row | {"status": str(error)}
+    return row | vars(found) | {"status": "ok"}
