@@ -59,5 +59,5 @@ def test_weights_without_their_architecture_are_refused(saved):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="none.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"none\.safetensors"):
         checkpoint.load(tmp_path / "none.safetensors", build)

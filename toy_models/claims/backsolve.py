@@ -9,7 +9,7 @@ from torch import Tensor
 
 from analysis.claims import INSTEAD, PRINTED, Case, claim
 from analysis.errors import relative_error
-from analysis.reference import ideal_gradient
+from analysis.reference import Reference, ideal_gradient
 from analysis.solvers import SOLVERS
 from toy_models.claims import common
 from toy_models.claims.common import Draw
@@ -42,7 +42,8 @@ def backsolve(quick: bool, seed: int) -> Iterator[Case]:
         drawn = common.states(problem, "condot", [T], 8 if quick else 32, seed)
         for solver in ("euler",) if quick else ("euler", "midpoint"):
             steps = counts if solver == "euler" else [4 * n for n in counts]  # where its error falls at its order
-            yield from _orders(drawn, solver, steps, f"{solver}, {problem}")
+            truth = ideal_gradient(drawn.flow, drawn.loss, drawn.x, drawn.t)
+            yield from falling(drawn, truth, solver, steps, f"{solver}, {problem}")
     thin = [32] if quick else [32, 64]
     drawn = common.states("anisotropic", "condot", [T], 128 if quick else 512, seed)
     found, expected = (_gradients(drawn, name, "euler", thin) for name in ("adjoint_backsolve", "end_to_end"))
@@ -52,10 +53,9 @@ def backsolve(quick: bool, seed: int) -> Iterator[Case]:
         yield Case(INSTEAD, FALLS, case, value, low, high, REPORTED, "at least")
 
 
-def _orders(drawn: Draw, solver: str, steps: list[int], case: str) -> Iterator[Case]:
+def falling(drawn: Draw, truth: Reference, solver: str, steps: list[int], case: str) -> Iterator[Case]:
     """Fit how backsolve's inconsistency falls, and as the premise that it solves the adjoint equation, its error."""
     h, order = 1 / torch.tensor(steps, dtype=torch.float64), float(SOLVERS[solver].order)
-    truth = ideal_gradient(drawn.flow, drawn.loss, drawn.x, drawn.t)
     floor, found = 10 * float(truth.error_bound.max()), _gradients(drawn, "adjoint_backsolve", solver, steps)
     error, apart = _apart(found, truth.gradient), _apart(found, _gradients(drawn, "end_to_end", solver, steps))
     for kind, reading in ((PRINTED, CONSTANT), (INSTEAD, FALLS)):

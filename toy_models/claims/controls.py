@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 
 import torch
@@ -18,6 +18,7 @@ from toy_models.claims.common import Draw
 
 READING_T5 = "as printed: a constant control has the integral of the adjoint, the functional derivative is the adjoint"
 T = 0.3
+Adjoints = Callable[[Draw, Tensor], Tensor]
 
 
 @claim(
@@ -31,13 +32,21 @@ def control(quick: bool, seed: int) -> Iterator[Case]:
     problems, paths = (("product256",), ("condot",)) if quick else (("gaussian", "product256"), ("condot", "cosine"))
     for problem, path in product(problems, paths):
         drawn, name = common.states(problem, path, [T], 3 if quick else 8, seed), f"{problem}, {path}"
-        integral = _integral(drawn, 24)
-        yield from _constant(drawn, integral, name, ("midpoint",) if quick else ("euler", "midpoint", "heun"))
-        yield _differences(drawn, integral, name)
-        yield _functional(drawn, name)
+        yield from control_cases(drawn, name, ("midpoint",) if quick else ("euler", "midpoint", "heun"), adjoints)
 
 
-def _adjoints(drawn: Draw, times: Tensor) -> Tensor:
+def control_cases(drawn: Draw, name: str, solvers: tuple[str, ...], ideal: Adjoints, scale: int = 8) -> Iterator[Case]:
+    """Hold control gradients at states of one time against the adjoints ``ideal(drawn, times)``, (n, B, d).
+
+    ``scale`` is the number of steps that the step counts of the constant control are multiples of.
+    """
+    integral, coarse = _integral(ideal, drawn, 24), _integral(ideal, drawn, 16)
+    yield from _constant(drawn, integral, coarse, name, solvers, scale)
+    yield _differences(drawn, integral, name)
+    yield _functional(drawn, name, ideal)
+
+
+def adjoints(drawn: Draw, times: Tensor) -> Tensor:
     """Return a_x, (n, B, d), at increasing times (n,) on the uncontrolled trajectory: the ideal gradients there."""
     found = common.trajectory(drawn.flow, drawn.x, torch.cat([drawn.t[:1], times]), 4)[1:]
     where = times.repeat_interleave(len(drawn.x))
@@ -45,17 +54,20 @@ def _adjoints(drawn: Draw, times: Tensor) -> Tensor:
     return ideal_gradient(drawn.flow, target, found.flatten(0, 1), where).gradient.unflatten(0, (len(times), -1))
 
 
-def _integral(drawn: Draw, nodes: int) -> Tensor:
+def _integral(ideal: Adjoints, drawn: Draw, nodes: int) -> Tensor:
     points, weights = common.gauss(nodes)
-    return (1 - T) * torch.einsum("n,nbd->bd", weights, _adjoints(drawn, T + (1 - T) * points))
+    t = float(drawn.t[0])
+    return (1 - t) * torch.einsum("n,nbd->bd", weights, ideal(drawn, t + (1 - t) * points))
 
 
-def _constant(drawn: Draw, integral: Tensor, name: str, solvers: tuple[str, ...]) -> Iterator[Case]:
-    steps = [24, 32, 48, 64]
-    h, floor = 1 / torch.tensor(steps, dtype=torch.float64), float(relative_error(_integral(drawn, 16), integral).max())
+def _constant(
+    drawn: Draw, integral: Tensor, coarse: Tensor, name: str, solvers: tuple[str, ...], scale: int
+) -> Iterator[Case]:
+    steps = [n * scale for n in (3, 4, 6, 8)]
+    h, floor = 1 / torch.tensor(steps, dtype=torch.float64), float(relative_error(coarse, integral).max())
     for solver in solvers:
         means = [common.gradient("control_average", drawn, steps=n, solver=solver) for n in steps]
-        error = torch.stack([relative_error((1 - T) * mean, integral) for mean in means])
+        error = torch.stack([relative_error((1 - drawn.t[0]) * mean, integral) for mean in means])
         case = f"constant control, {solver}, {name}"
         yield common.order(PRINTED, READING_T5, case, h, error, SOLVERS[solver].order, floor=floor)
 
@@ -81,13 +93,13 @@ def _differences(drawn: Draw, integral: Tensor, name: str) -> Case:
     return common.equal(PRINTED, READING_T5, f"differences of the loss, {name}", found, expected, limit)
 
 
-def _functional(drawn: Draw, name: str) -> Case:
+def _functional(drawn: Draw, name: str, ideal: Adjoints) -> Case:
     """Fit how the gradient in a control on one of n intervals, over its length, tends to the adjoint in its middle."""
-    counts, errors = torch.tensor([6, 8, 12, 16]), []
+    counts, errors, t = torch.tensor([6, 8, 12, 16]), [], float(drawn.t[0])
     for n in counts.tolist():
-        zero, h = torch.zeros(n, *drawn.x.shape, dtype=drawn.x.dtype), (1 - T) / n
+        zero, h = torch.zeros(n, *drawn.x.shape, dtype=drawn.x.dtype), (1 - t) / n
         found = control_gradients(drawn.flow, drawn.loss, drawn.x, drawn.t, zero, steps=2, solver="rk4").gradient / h
-        middles = _adjoints(drawn, T + h * (torch.arange(n, dtype=torch.float64) + 0.5))
+        middles = ideal(drawn, t + h * (torch.arange(n, dtype=torch.float64) + 0.5))
         errors.append(relative_error(found.transpose(0, 1), middles.transpose(0, 1)))
     # A mean over an interval is its middle to second order.
     lengths, case = 1 / counts.double(), f"short controls, {name}"

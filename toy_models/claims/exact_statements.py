@@ -40,11 +40,12 @@ def solution(quick: bool, seed: int) -> Iterator[Case]:
     problems, paths = (("overlapping",), PATHS[:1]) if quick else (("gaussian", "overlapping", "product256"), PATHS)
     for problem, path in product(problems, paths):
         drawn = states(problem, path, [0.3], 4 if quick else 16, seed)
-        yield from _integrals(drawn, f"{problem}, {path}")
-        yield from _taylor(drawn, f"{problem}, {path}")
+        yield from integrals(drawn, f"{problem}, {path}")
+        yield from taylor(drawn, f"{problem}, {path}")
 
 
-def _integrals(drawn: Draw, name: str) -> Iterator[Case]:
+def integrals(drawn: Draw, name: str) -> Iterator[Case]:
+    """Hold both integrals along a trajectory against its end, within what fewer nodes change."""
     for coordinate in ("gamma", "zeta"):
         (coarse, _), (fine, end) = (_integrated(drawn, coordinate, nodes) for nodes in (16, 24))
         limit = 2 * common.relative_error(coarse, fine) + round_off()
@@ -66,7 +67,8 @@ def _integrated(drawn: Draw, coordinate: str, nodes: int) -> tuple[Tensor, Tenso
     return scales[1] / scales[0] * drawn.x + scales[1] * integral, found[-1]
 
 
-def _taylor(drawn: Draw, name: str) -> Iterator[Case]:
+def taylor(drawn: Draw, name: str) -> Iterator[Case]:
+    """Fit the local errors of the expansions of order one and two in gamma."""
     path, flow, x, t = drawn.flow.path, drawn.flow, drawn.x, drawn.t[0]
     gamma, sigma = path.gamma(t), path.sigma(t)
     h = 0.02 * 2.0 ** torch.arange(4, dtype=torch.float64)  # relative to gamma
@@ -92,15 +94,19 @@ def one_step(quick: bool, seed: int) -> Iterator[Case]:
     """Compare greedy with the registered end-to-end estimators, and with autograd through the step as printed."""
     problems = ("overlapping",) if quick else ("gaussian", "overlapping", "ring8", "product256", "digits")
     for problem, path in product(problems, PATHS):
-        drawn = states(problem, path, [T], 6, seed)
-        greedy, limit = common.gradient("greedy", drawn), _step_round_off(drawn)
-        cases = {f"{name}, {problem}, {path}": found for name, found in _one_step_gradients(drawn).items()}
-        for kind, reading in ((PRINTED, IN_GAMMA), *((READING, r) for r in IN_T)):
-            yield from (equal(kind, reading, case, found, greedy, limit) for case, found in cases.items())
-        euler = common.gradient("end_to_end", drawn, steps=1, solver="euler")
-        for reading, straight in IN_T.items():
-            case = equal(READING, reading, f"euler in t, {problem}, {path}", euler, greedy, limit)
-            yield case if path in straight else _apart(reading, case, euler, greedy)
+        yield from one_step_cases(states(problem, path, [T], 6, seed), problem, path)
+
+
+def one_step_cases(drawn: Draw, problem: str, path: str) -> Iterator[Case]:
+    """Hold one step in gamma, in zeta and in t against greedy, each to round-off or, where it differs, beyond it."""
+    greedy, limit = common.gradient("greedy", drawn), _step_round_off(drawn)
+    cases = {f"{name}, {problem}, {path}": found for name, found in _one_step_gradients(drawn).items()}
+    for kind, reading in ((PRINTED, IN_GAMMA), *((READING, r) for r in IN_T)):
+        yield from (equal(kind, reading, case, found, greedy, limit) for case, found in cases.items())
+    euler = common.gradient("end_to_end", drawn, steps=1, solver="euler")
+    for reading, straight in IN_T.items():
+        case = equal(READING, reading, f"euler in t, {problem}, {path}", euler, greedy, limit)
+        yield case if path in straight else _apart(reading, case, euler, greedy)
 
 
 def _apart(reading: str, case: Case, found: Tensor, expected: Tensor) -> Case:
@@ -145,11 +151,15 @@ def adjoint_step(quick: bool, seed: int) -> Iterator[Case]:
     """Hold greedy (DDIM's gradient where noise is left at the end) against one step in each reading."""
     problems, paths = (("overlapping",), ("condot", SHORT)) if quick else (("gaussian", "overlapping"), (*PATHS, SHORT))
     for problem, path in product(problems, paths):
-        drawn, name = states(problem, path, [T], 6, seed), f"{problem}, {path}"
-        options = {"steps": 1, "solver": "ddim"} if path == SHORT else {}
-        greedy, limit = common.gradient("end_to_end" if options else "greedy", drawn, **options), _step_round_off(drawn)
-        for (kind, reading), found in _adjoint_readings(drawn).items():
-            yield equal(kind, reading, name, found, greedy, limit)
+        yield from adjoint_cases(states(problem, path, [T], 6, seed), problem, path)
+
+
+def adjoint_cases(drawn: Draw, problem: str, path: str) -> Iterator[Case]:
+    """Hold every reading of the adjoint's step against greedy, at states of one time."""
+    options = {"steps": 1, "solver": "ddim"} if path == SHORT else {}
+    greedy, limit = common.gradient("end_to_end" if options else "greedy", drawn, **options), _step_round_off(drawn)
+    for (kind, reading), found in _adjoint_readings(drawn).items():
+        yield equal(kind, reading, f"{problem}, {path}", found, greedy, limit)
 
 
 def _adjoint_readings(drawn: Draw) -> dict[tuple[str, str], Tensor]:

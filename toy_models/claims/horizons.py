@@ -78,8 +78,14 @@ def lookahead_cells(quick: bool, seed: int) -> list[Cell]:
 )
 def two_terms(quick: bool, seed: int) -> Iterator[Case]:
     """Fit both forms of B to few steps; hold them to errors at more, and their best horizons to the least error."""
-    rows = best_horizon.with_zeta(pd.concat([measure_cell(c) for c in lookahead_cells(quick, seed)], ignore_index=True))
-    tables = best_horizon.derive(rows)
+    yield from two_term_cases(
+        pd.concat([measure_cell(c) for c in lookahead_cells(quick, seed)], ignore_index=True), seed
+    )
+
+
+def two_term_cases(rows: pd.DataFrame, seed: int) -> Iterator[Case]:
+    """Hold the fits to rows of lookahead's errors over steps and horizons."""
+    tables = best_horizon.derive(best_horizon.with_zeta(rows))
     for form, (kind, reading) in FORMS_READ.items():
         fits, found = (tables[name][tables[name]["form"] == form] for name in ("fits", "predicted"))
         for _, fit in fits.iterrows():
