@@ -90,7 +90,7 @@ def test_no_steps_are_refused():
 
 def test_the_command_goes_on_bit_for_bit_after_a_kill(tmp_path):
     command = [sys.executable, "-m", "real_models.images.train", "mixture", "--steps", "6", "--batch", "2"]
-    command += ["--every", "2", "--draws", "1", "--out"]
+    command += ["--every", "2", "--draws", "1", "--learning-rate", "1e-4", "--out"]
     subprocess.run([*command, str(tmp_path / "a")], check=True, capture_output=True)
     state = tmp_path / "b" / "mixture.state.safetensors"
     killed = subprocess.Popen([*command, str(tmp_path / "b")], stdout=subprocess.DEVNULL)
