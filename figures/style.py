@@ -35,7 +35,7 @@ _METHODS = {
     "truncated": (SKY, ">"),
     "lgd": (PINK, "p"),
     "pigdm": (PINK, "8"),
-    "tmpd": (PINK, "H"),
+    "tmpd": (PINK, "X"),
 }
 _PATHS = {"condot": "CondOT", "cosine": "cosine", "vp_linear": "linear VP", "ve": "VE", "polynomial": "polynomial"}
 _SPARE_MARKERS = "PXhdp8<>"

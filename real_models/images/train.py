@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def loss(module: nn.Module, generator: torch.Generator) -> Tensor:
         return residuals(module, draw(options.batch, generator), generator).mean()
 
-    module = network.to(memory_format=torch.channels_last)
+    module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trainer = Trainer(module, loss, plan, options.out / f"{options.source}.state.safetensors")
     trainer.run(options.every)
     about = record(options.source, trainer, options.batch, options.draws) | {

@@ -35,12 +35,11 @@ class Block(nn.Module):
     def __init__(self, inside: int, outside: int, embedding: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList([nn.GroupNorm(GROUPS, inside), nn.GroupNorm(GROUPS, outside)])
-        self.convolutions = nn.ModuleList(
-            [nn.Conv2d(inside, outside, 3, padding=1), nn.Conv2d(outside, outside, 3, padding=1)]
-        )
+        last = nn.Conv2d(outside, outside, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        self.convolutions = nn.ModuleList([nn.Conv2d(inside, outside, 3, padding=1), last])
         self.modulation = nn.Linear(embedding, 2 * outside)
         self.skip = nn.Conv2d(inside, outside, 1) if inside != outside else nn.Identity()
-        nn.init.zeros_(self.convolutions[1].weight)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Return features (B, outside, H, W) of x (B, inside, H, W) and the time's embedding (B, e)."""
