@@ -144,6 +144,11 @@ class AffinePath:
             )
         return on_value, on_x
 
+    def states(self, times: Tensor, x1: Tensor, x0: Tensor) -> Tensor:
+        """Return X_t = alpha x1 + sigma x0 for each of the times (T,) in turn, (T * n, *event); x1, x0 (n, *event)."""
+        alpha, sigma = (expand(scale(times), x1[None]) for scale in (self.alpha, self.sigma))
+        return (alpha * x1 + sigma * x0).flatten(0, 1)
+
     @staticmethod
     def _time(t: Tensor | float) -> Tensor:
         t = t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)

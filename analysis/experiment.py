@@ -28,7 +28,7 @@ from torch import Tensor
 from analysis import checks, cost, errors, provenance, reference, results
 from analysis.flow import Flow
 from analysis.gradients import ESTIMATORS, Estimate
-from analysis.losses import Loss
+from analysis.losses import HalfSquaredDistance, Loss
 
 BACKENDS = ("loky", "dask")
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -98,6 +98,19 @@ class Subject:
     truth: Flow
     states: Callable[[Tensor, int, torch.Generator], Tensor]
     loss: Callable[[int, int, torch.Generator], Loss]
+
+    @classmethod
+    def of(cls, flow: Flow, truth: Flow, sample: Callable[[int, torch.Generator], Tensor]) -> Subject:
+        """Make one of data: ``sample(n, generator)`` draws (n, d), float64; the loss is to another sample of it."""
+
+        def states(times: Tensor, n: int, generator: torch.Generator) -> Tensor:
+            clean = sample(n, generator)
+            return truth.path.states(times, clean, torch.randn(clean.shape, dtype=clean.dtype, generator=generator))
+
+        def loss(repeats: int, n: int, generator: torch.Generator) -> Loss:
+            return HalfSquaredDistance(sample(n, generator).repeat(repeats, 1))
+
+        return cls(flow, truth, states, loss)
 
 
 @dataclass(frozen=True)

@@ -71,10 +71,8 @@ class Learned:
         noise = torch.randn(clean.shape, dtype=torch.float64, generator=generator)
         loss = subject.loss(len(times), n, generator)
         assert isinstance(loss, HalfSquaredDistance)
-        alpha, sigma = schedule.alpha(times)[:, None, None], schedule.sigma(times)[:, None, None]
-        x = (alpha * clean + sigma * noise).flatten(0, 1)
         flow = subject.truth if path == "condot" else subject.truth.with_path(schedule)
-        return Draw(flow, loss, x, times.repeat_interleave(n))
+        return Draw(flow, loss, schedule.states(times, clean, noise), times.repeat_interleave(n))
 
 
 @dataclass(frozen=True)

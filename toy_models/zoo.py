@@ -11,7 +11,6 @@ from torch import Tensor
 from analysis import checks
 from analysis.experiment import DTYPES, Subject
 from analysis.flow import Flow
-from analysis.losses import HalfSquaredDistance, Loss
 from analysis.paths import PATHS, AffinePath, VarianceExploding
 from toy_models import fitted
 from toy_models.exact import GaussianFlow, ProductMixtureFlow, RadialMixtureFlow
@@ -47,21 +46,9 @@ def subject(problem: str, path: str, dtype: str = "float64", device: str = "cpu"
 
     States are X_t of samples of the data; the loss is half the squared distance to another sample of it.
     """
-    schedule = ZOO_PATHS[checks.known("path", path, ZOO_PATHS)]()
-    truth = build(problem, schedule)
-    data = distribution(truth)
-
-    def states(times: Tensor, n: int, generator: torch.Generator) -> Tensor:
-        clean = data.sample(n, generator)
-        noise = torch.randn(clean.shape, dtype=clean.dtype, generator=generator)
-        alpha, sigma = schedule.alpha(times)[:, None, None], schedule.sigma(times)[:, None, None]
-        return (alpha * clean + sigma * noise).flatten(0, 1)
-
-    def loss(repeats: int, n: int, generator: torch.Generator) -> Loss:
-        return HalfSquaredDistance(data.sample(n, generator).repeat(repeats, 1))
-
+    truth = build(problem, ZOO_PATHS[checks.known("path", path, ZOO_PATHS)]())
     assert isinstance(truth, MixtureFlow | ProductMixtureFlow)
-    return Subject(truth.to(DTYPES[dtype], device), truth, states, loss)
+    return Subject.of(truth.to(DTYPES[dtype], device), truth, distribution(truth).sample)
 
 
 def random_rotation(dim: int, generator: torch.Generator) -> Tensor:

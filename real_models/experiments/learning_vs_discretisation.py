@@ -30,6 +30,7 @@ from analysis.losses import HalfSquaredDistance, Loss
 from analysis.paths import PATHS
 from analysis.reference import Reference, ideal_gradient
 from real_models.converged import along
+from real_models.switches import Switches
 
 FACTORY, PROBLEM, ANALYTIC = "real_models.images:subject", "mixture_unet", "toy_models.mnist:flow"
 TIMES, QUICK_TIMES = (0.2, 0.4, 0.6, 0.8), (0.9,)
@@ -67,18 +68,13 @@ def _settings(most: Mapping[str, int]) -> Iterator[Setting]:
 def autocast(flow: Flow) -> PredictionFlow:
     """Return a flow from a network with its products in bfloat16, states as they are.
 
-    Raises ``ValueError`` for a flow that is not made from a callable.
+    Raises ``ValueError`` for a flow that is not made from a network.
     """
     if not isinstance(flow, PredictionFlow):
         raise ValueError(
             f"flow must be a PredictionFlow, whose network can be run in bfloat16; got {type(flow).__name__}"
         )
-
-    def function(x: Tensor, t: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16):
-            return flow.function(x, t).to(x.dtype)
-
-    return PredictionFlow(function, flow.path, flow.prediction, flow.t_min, flow.t_max)
+    return Switches(bfloat16=True).flow(flow)
 
 
 def measure(cell: Cell) -> pd.DataFrame:
@@ -99,10 +95,10 @@ def measure(cell: Cell) -> pd.DataFrame:
 
 def _states(analytic: Any, cell: Cell) -> tuple[Tensor, HalfSquaredDistance]:
     """Return states of the mixture's law at the cell's time, and as the loss's targets other samples of it."""
-    generator, t = cell.generator(), cell.times[0]
+    generator, t = cell.generator(), torch.tensor(cell.times, dtype=torch.float64)
     clean, target = (analytic.mixture.sample(cell.samples, generator) for _ in range(2))
     noise = torch.randn(clean.shape, dtype=torch.float64, generator=generator)
-    return analytic.path.alpha(t) * clean + analytic.path.sigma(t) * noise, HalfSquaredDistance(target)
+    return analytic.path.states(t, clean, noise), HalfSquaredDistance(target)
 
 
 def _truth(analytic: Flow, loss: Loss, x: Tensor, cell: Cell) -> Reference:

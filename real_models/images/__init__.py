@@ -15,8 +15,7 @@ from analysis import checks
 from analysis.audit_subject import Audited
 from analysis.experiment import DTYPES, Subject
 from analysis.flow import PredictionFlow
-from analysis.losses import HalfSquaredDistance, Loss
-from analysis.paths import PATHS, CondOT, expand
+from analysis.paths import PATHS, CondOT
 from real_models import checkpoint
 from real_models.images import data
 from real_models.images.unet import UNet
@@ -62,16 +61,10 @@ def subject(problem: str, path: str, dtype: str, device: str) -> Subject:
     learned, truth = pair if condot else tuple(one.with_path(PATHS[path]()) for one in pair)
     images = data.held_out()[0].double()
 
-    def states(t: Tensor, n: int, generator: torch.Generator) -> Tensor:
-        clean = images[torch.randint(len(images), (n,), generator=generator)]
-        noise = torch.randn(clean.shape, dtype=torch.float64, generator=generator)
-        alpha, sigma = (expand(f(t), clean[None]) for f in (truth.path.alpha, truth.path.sigma))
-        return (alpha * clean + sigma * noise).flatten(0, 1)
+    def sample(n: int, generator: torch.Generator) -> Tensor:
+        return images[torch.randint(len(images), (n,), generator=generator)]
 
-    def loss(repeats: int, n: int, generator: torch.Generator) -> Loss:
-        return HalfSquaredDistance(images[torch.randint(len(images), (n,), generator=generator)].repeat(repeats, 1))
-
-    return Subject(learned, truth, states, loss)
+    return Subject.of(learned, truth, sample)
 
 
 def audited() -> Audited:

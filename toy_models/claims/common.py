@@ -56,9 +56,8 @@ def states(problem: str, path: str, times: Sequence[float] | Tensor, n: int, see
     data, generator = zoo.distribution(flow), torch.Generator().manual_seed(seed + zlib.crc32(problem.encode()))
     clean, target = data.sample(n, generator), data.sample(n, generator)
     noise = torch.randn(clean.shape, dtype=clean.dtype, generator=generator)
-    x = schedule.alpha(times)[:, None, None] * clean + schedule.sigma(times)[:, None, None] * noise
     loss = HalfSquaredDistance(target.repeat(len(times), 1))
-    return Draw(flow, loss, x.flatten(0, 1), times.repeat_interleave(n))
+    return Draw(flow, loss, schedule.states(times, clean, noise), times.repeat_interleave(n))
 
 
 def gradient(name: str, drawn: Draw, **options: object) -> Tensor:
