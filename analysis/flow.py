@@ -126,7 +126,7 @@ class PredictionFlow(Flow):
 
     def _readout(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
         t = t.clamp(self.t_min, self.t_max)
-        value = self.function(x, t.expand(x.shape[0]).to(x))
+        value = self.function(x, self._times(x, t))
         if value.shape != x.shape or value.dtype != x.dtype or value.device != x.device:
             raise ValueError(
                 f"function must return a tensor like x, {tuple(x.shape)} {x.dtype} on {x.device}; "
@@ -139,6 +139,10 @@ class PredictionFlow(Flow):
         have = self.path.readout("source" if self.prediction == "score" else self.prediction, t)
         on_value, on_x = self.path.change_readout(t, have, readout)
         return expand(on_value, x) * value + expand(on_x, x) * x
+
+    def _times(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return the times (B,) that the function sees."""
+        return t.expand(x.shape[0]).to(x)
 
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
         """Return the readout; a graph is recorded only where x asks for one."""
@@ -177,6 +181,17 @@ def from_noise_predictor(
     return PredictionFlow(function, path, "source", t_min, t_max)
 
 
+def at_equal_zeta(
+    old: AffinePath, new: AffinePath, x: Tensor, t: Tensor, readout: Readout
+) -> tuple[Tensor, Tensor, Readout]:
+    """Return what to ask on the old path for x, t and readout on the new: x's factor, the time, and the readout."""
+    before = old.time_from_zeta(new.zeta(t))
+    radius = [torch.hypot(p.alpha(s), p.sigma(s)) for p, s in ((old, before), (new, t))]
+    scale = radius[0] / radius[1]
+    # The weight of the score is that of the source prediction times sigma, which is another one there.
+    return expand(scale, x), before, readout._replace(score=scale * readout.score)
+
+
 class Reparametrized(Flow):
     """The same X_1 along another path: a change of time (equal zeta) and of scale.
 
@@ -188,11 +203,7 @@ class Reparametrized(Flow):
         self.flow, self.path, self.event_shape = flow, path, flow.event_shape
 
     def _old(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Tensor, Readout]:
-        old = self.flow.path.time_from_zeta(self.path.zeta(t))
-        radius = [torch.hypot(p.alpha(s), p.sigma(s)) for p, s in ((self.flow.path, old), (self.path, t))]
-        scale = radius[0] / radius[1]
-        # The weight of the score is that of the source prediction times sigma, which is another one there.
-        return expand(scale, x), old, readout._replace(score=scale * readout.score)
+        return at_equal_zeta(self.flow.path, self.path, x, t, readout)
 
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
         """Return the readout of the wrapped flow at its own time and scale."""

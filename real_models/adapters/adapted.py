@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis import checks
-from analysis.flow import PredictionFlow, Reparametrized
+from analysis.flow import PredictionFlow, at_equal_zeta
 from analysis.paths import AffinePath, Readout, expand
 
 END = 1e-3  # how far from a singular end of time a network is asked, where nothing else is said
@@ -143,7 +143,6 @@ class AdaptedFlow(PredictionFlow):
             function = function.forward  # what holds no network cannot be copied to float64, and must not look so
         super().__init__(function, own, prediction, t_min, t_max)
         self.own, self.path, self.event_shape = own, path or own, event_shape
-        self._asked = PredictionFlow(function, own, prediction, t_min, t_max)
 
     def with_path(self, path: AffinePath) -> AdaptedFlow:
         """Return the flow of the same X_1 along another path, still a flow of this network."""
@@ -152,13 +151,13 @@ class AdaptedFlow(PredictionFlow):
         return moved
 
     def _readout(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
-        asked = copy.copy(self._asked)
-        if self.path != self.own:
-            scale, t, readout = Reparametrized(asked, self.path)._old(x, t, readout)
-            x = scale * x
-        times = t.clamp(self.t_min, self.t_max).expand(len(x)).to(x.device)
-        asked.function = lambda y, _: self.function(y, times)  # the same times, but not rounded to the dtype of x
-        return asked._readout(x, t, readout)
+        if self.path == self.own:
+            return super()._readout(x, t, readout)
+        scale, t, readout = at_equal_zeta(self.own, self.path, x, t, readout)
+        return self.with_path(self.own)._readout(scale * x, t, readout)
+
+    def _times(self, x: Tensor, t: Tensor) -> Tensor:
+        return t.expand(len(x)).to(x.device)  # not rounded to the dtype of x: the adapter does that last
 
 
 def event(shape: Sequence[int] | None, flat: bool) -> tuple[int, ...] | None:
