@@ -9,15 +9,16 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from analysis import checks
+from analysis import checks, provenance, results
 from real_models import checkpoint
 
 Loss = Callable[[nn.Module, torch.Generator], Tensor]
@@ -108,6 +109,18 @@ class Trainer:
             tensors |= {f"optimiser.{i}.{name}": value for name, value in state.items()}
         tensors["generator"] = self.generator.get_state()
         checkpoint.save(self.store, tensors, plan=asdict(self.plan), done=self.done, seconds=self.seconds)
+
+    def record(self) -> dict[str, Any]:
+        """Return how the averaged weights came about."""
+        found: dict[str, Any] = {"plan": asdict(self.plan), "seconds": round(self.seconds)}
+        found |= {"device": provenance.device_name(self.plan.device), "torch": torch.__version__}
+        return found | {"parameters": sum(part.numel() for part in self.average.parameters())}
+
+    def write(self, folder: Path, name: str, config: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        """Write the averaged weights with their architecture, and what is recorded about them as JSON beside."""
+        path = folder / f"{name}.safetensors"
+        checkpoint.save(path, self.average.state_dict(), config=config, record=about)
+        results.write_json(path.with_suffix(".json"), about)
 
     def _resume(self) -> None:
         """Take up the state in ``store``; raises ``ValueError`` for one of another plan or architecture."""

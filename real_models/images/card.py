@@ -43,7 +43,8 @@ def neighbours(x: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
 
 def measures(x: Tensor, distances: Tensor) -> dict[str, Any]:
     """Return what is said of a set of images: quantiles of the distances, confidence and classes."""
-    probability = torch.cat([classifier()(part).softmax(1) for part in x.split(100)])
+    network = classifier()
+    probability = torch.cat([network(part).softmax(1) for part in x.split(100)])
     best, labels = probability.max(1)
     confident = judgement.interval((best > CONFIDENT).double())
     quantiles = np.quantile(distances.numpy(), [0.0, 0.05, 0.5, 0.95])
@@ -143,13 +144,13 @@ def command(about: dict[str, Any]) -> str:
 def main(folder: Path = WEIGHTS) -> None:
     """Write the cards of all networks."""
     training, unseen = data.training()[0], data.held_out()[0]
+    held_out = measures(unseen, neighbours(unseen, training)[0])
     for name in NETWORKS:
         x = draw(name, COUNT)
         distances, index = neighbours(x, training)
         path = folder / f"{name}.json"
         about = json.loads(path.read_text())
-        about["samples"] = measures(x, distances)
-        about["held_out"] = measures(unseen, neighbours(unseen, training)[0])
+        about |= {"samples": measures(x, distances), "held_out": held_out}
         figure = picture(x, training[index])
         results.write_json(path, about)
         results.write_whole(folder / f"{name}_samples.png", partial(figure.savefig, format="png", dpi=150))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from analysis import checks, judgement, provenance, results
+from analysis import checks, judgement
 from real_models import checkpoint
 from real_models.images import WEIGHTS, data
 from real_models.training import Plan, Trainer
@@ -64,11 +64,8 @@ def record(trainer: Trainer, batch: int) -> dict[str, Any]:
     """Return how the averaged weights came about, and the share of held-out images that they name rightly."""
     images, labels = data.held_out()
     right = (labels_of(trainer.average, images).cpu() == labels).double().numpy()
-    found: dict[str, Any] = {"data": "mnist", "split": {"train": 4500, "held_out": len(images)}, "batch": batch}
-    found |= {"plan": asdict(trainer.plan), "label_smoothing": SMOOTHING, "seconds": round(trainer.seconds)}
-    found |= {"device": provenance.device_name(trainer.plan.device), "torch": torch.__version__}
-    found["parameters"] = sum(part.numel() for part in trainer.average.parameters())
-    return found | {"held_out_accuracy": asdict(judgement.interval(right))}
+    found = trainer.record() | {"data": "mnist", "split": {"train": 4500, "held_out": len(images)}, "batch": batch}
+    return found | {"label_smoothing": SMOOTHING} | {"held_out_accuracy": asdict(judgement.interval(right))}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -89,13 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         logits = module(data.augment(images[chosen], generator).to(plan.device))
         return functional.cross_entropy(logits, labels[chosen].to(plan.device), label_smoothing=SMOOTHING)
 
-    trainer = Trainer(Classifier(), loss, plan, options.out / f"{NAME}.state.safetensors")
+    network = Classifier()
+    trainer = Trainer(network, loss, plan, options.out / f"{NAME}.state.safetensors")
     trainer.run()
     about = record(trainer, BATCH)
-    checkpoint.save(
-        options.out / f"{NAME}.safetensors", trainer.average.state_dict(), config=trainer.average.config, record=about
-    )
-    results.write_json(options.out / f"{NAME}.json", about)
+    trainer.write(options.out, NAME, network.config, about)
     print(f"held-out accuracy {about['held_out_accuracy']}")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analysis import judgement, provenance, results
+from analysis import judgement
 from real_models import checkpoint
 from real_models.images import WEIGHTS, data
 from real_models.images.unet import UNet
@@ -75,10 +75,8 @@ def record(name: str, trainer: Trainer, batch: int, draws: int) -> dict[str, Any
     if name == "mixture":
         unseen = samples()(len(unseen), torch.Generator().manual_seed(trainer.plan.seed + 1))
     loss = held_out_loss(trainer.average, unseen, draws).double().numpy()
-    found = {"data": name, "split": {"train": 4500, "held_out": 500}, "batch": batch, "plan": asdict(trainer.plan)}
-    found |= {"steps_done": trainer.done, "seconds": round(trainer.seconds), "threads": torch.get_num_threads()}
-    found |= {"device": provenance.device_name(trainer.plan.device), "torch": torch.__version__}
-    found["parameters"] = sum(part.numel() for part in trainer.average.parameters())
+    found = trainer.record() | {"data": name, "split": {"train": 4500, "held_out": 500}, "batch": batch}
+    found |= {"steps_done": trainer.done, "threads": torch.get_num_threads()}
     return found | {"held_out_loss": asdict(judgement.interval(loss)), "draws": draws}
 
 
@@ -118,10 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     about = record(options.source, trainer, options.batch, options.draws) | {
         "start": checkpoint.read(options.start)[1]["record"] if options.start else None
     }
-    checkpoint.save(
-        options.out / f"{options.source}.safetensors", trainer.average.state_dict(), config=network.config, record=about
-    )
-    results.write_json(options.out / f"{options.source}.json", about)
+    trainer.write(options.out, options.source, network.config, about)
     print(f"held-out loss {about['held_out_loss']}")
 
 
