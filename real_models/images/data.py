@@ -38,15 +38,15 @@ def held_out() -> tuple[Tensor, Tensor]:
     return images.float(), labels
 
 
-def augment(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return images (B, 784), most of them a little rotated, scaled, shifted and warped."""
+def augment(x: Tensor, generator: torch.Generator, warped: float = WARPED) -> Tensor:
+    """Return images (B, 784), a share ``warped`` of them a little rotated, scaled, shifted and warped."""
     count = len(x)
     turned = functional.affine_grid(_affine(count, generator), [count, 1, SIDE, SIDE], align_corners=False)
     knots = ELASTIC * torch.randn(count, 2, KNOTS, KNOTS, generator=generator)
     warp = functional.interpolate(knots, (SIDE, SIDE), mode="bicubic", align_corners=True)
     images = (x + 1).reshape(-1, 1, SIDE, SIDE)  # the background is 0 here, as is what is sampled outside
     moved = functional.grid_sample(images, turned + warp.permute(0, 2, 3, 1), mode="bicubic", align_corners=False)
-    chosen = torch.rand(count, 1, generator=generator) < WARPED
+    chosen = torch.rand(count, 1, generator=generator) < warped
     return torch.where(chosen, (moved.clamp(0, 2) - 1).flatten(1), x)
 
 

@@ -4,6 +4,10 @@
 ideal gradients are certified. The flow-matching loss of the CondOT path (Lipman et al. 2023, arXiv 2210.02747) is
 |u(x_t, t) - (x_1 - x_0)|^2 per pixel. A run that was stopped goes on where it was, bit for bit, when the same command
 is given again; at the end the averaged weights and a record of how they came about are written.
+
+``--focus`` draws that share of the times from a logit-normal distribution (Esser et al. 2024, arXiv 2403.03206) about
+t = 0.3: with the first weights, states X_t of held-out digits end as digits that the classifier names with confidence
+as often as whole samples do up to t = 0.2, and nearly as often as the images themselves from t = 0.4 on.
 """
 
 from __future__ import annotations
@@ -26,31 +30,41 @@ from toy_models import mnist
 
 Draw = Callable[[int, torch.Generator], Tensor]
 DRAWS = 20  # times and noises per held-out image
+LOGIT_MEAN, LOGIT_SCALE = -0.8, 1.0  # of the times that ``--focus`` draws
 
 
-def digits() -> Draw:
-    """Return what draws augmented training digits, (n, 784)."""
+def digits(warped: float) -> Draw:
+    """Return what draws training digits (n, 784), a share of them deformed."""
     images, _ = data.training()
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
-        return data.augment(images[torch.randint(len(images), (n,), generator=generator)], generator)
+        return data.augment(images[torch.randint(len(images), (n,), generator=generator)], generator, warped)
 
     return draw
 
 
-def samples() -> Draw:
-    """Return what draws from the fitted mixture, (n, 784)."""
+def samples(_: float = 0.0) -> Draw:
+    """Return what draws from the fitted mixture, (n, 784), never deformed."""
     mixture = mnist.mixture()
     return lambda n, generator: mixture.sample(n, generator).float()
 
 
-SOURCES: dict[str, Callable[[], Draw]] = {"mnist": digits, "mixture": samples}
+SOURCES: dict[str, Callable[[float], Draw]] = {"mnist": digits, "mixture": samples}
 
 
-def residuals(network: nn.Module, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the flow-matching loss of each image x (B, 784), (B,): one noise each, and times spread evenly."""
+def times(n: int, generator: torch.Generator, focus: float = 0.0) -> Tensor:
+    """Return times (n,) spread evenly over [0, 1], a share ``focus`` of them moved to a logit-normal distribution."""
+    t = (torch.rand(n, generator=generator) + torch.arange(n)) / n
+    if not focus:
+        return t
+    moved = torch.sigmoid(LOGIT_MEAN + LOGIT_SCALE * torch.special.ndtri(t))
+    return torch.where(torch.rand(n, generator=generator) < focus, moved, t)
+
+
+def residuals(network: nn.Module, x: Tensor, generator: torch.Generator, focus: float = 0.0) -> Tensor:
+    """Return the flow-matching loss of each image x (B, 784), (B,): one noise and one of ``times`` each."""
     device = next(network.parameters()).device
-    t = (torch.rand(len(x), generator=generator) + torch.arange(len(x))) / len(x)
+    t = times(len(x), generator, focus)
     noise = torch.randn(x.shape, generator=generator)
     x1, x0, t = (part.to(device) for part in (x, noise, t))
     state = (x0 + t[:, None] * (x1 - x0)).unflatten(1, (1, data.SIDE, data.SIDE))
@@ -87,6 +101,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--focus", type=float, default=0.0, help="share of the times that are drawn about t = 0.3")
+    parser.add_argument("--warped", type=float, default=data.WARPED, help="share of the real digits that are deformed")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bfloat16", action="store_true", help="compute the loss in bfloat16 (autocast)")
     parser.add_argument("--seed", type=int, default=0)
@@ -105,10 +121,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plan = Plan(
         options.steps, options.learning_rate, seed=options.seed, device=options.device, bfloat16=options.bfloat16
     )
-    draw = SOURCES[options.source]()
+    draw = SOURCES[options.source](options.warped)
 
     def loss(module: nn.Module, generator: torch.Generator) -> Tensor:
-        return residuals(module, draw(options.batch, generator), generator).mean()
+        return residuals(module, draw(options.batch, generator), generator, options.focus).mean()
 
     module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trainer = Trainer(module, loss, plan, options.out / f"{options.source}.state.safetensors")
