@@ -137,6 +137,7 @@ def test_deformed_digits_stay_digits():
     assert found.max() <= 1
     same = (found == x).all(1).double().mean().item()
     assert 1 - data.WARPED - 0.1 < same < 1 - data.WARPED + 0.1
+    assert torch.equal(data.augment(x, torch.Generator().manual_seed(0), warped=0.0), x)
     # a deformed digit is nearer to its own original than to most other digits
     distances = torch.cdist(found, x)
     assert ((distances.diag()[:, None] < distances).double().mean(1) > 0.9).double().mean() > 0.95
@@ -162,3 +163,12 @@ def test_training_images_are_none_of_the_held_out():
     assert images_.shape == (4500, 784)
     assert labels.bincount().tolist() == [450] * 10
     assert torch.cdist(images_, unseen).min() > 0
+
+
+def test_a_share_of_the_times_is_drawn_about_the_focus():
+    n, focus = 4000, 0.7
+    even = train.times(n, torch.Generator().manual_seed(0))
+    assert ((even * n).floor() == torch.arange(n)).all()
+    t = train.times(n, torch.Generator().manual_seed(0), focus).double().sort().values
+    normal = torch.special.ndtr((torch.logit(t) - train.LOGIT_MEAN) / train.LOGIT_SCALE)
+    assert ((1 - focus) * t + focus * normal - torch.arange(n) / n).abs().max() < 0.02

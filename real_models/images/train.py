@@ -130,7 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     trainer = Trainer(module, loss, plan, options.out / f"{options.source}.state.safetensors")
     trainer.run(options.every)
     about = record(options.source, trainer, options.batch, options.draws) | {
-        "start": checkpoint.read(options.start)[1]["record"] if options.start else None
+        "start": checkpoint.read(options.start)[1]["record"] if options.start else None,
+        "focus": options.focus,
+        "warped": options.warped if options.source == "mnist" else 0.0,
     }
     trainer.write(options.out, options.source, network.config, about)
     print(f"held-out loss {about['held_out_loss']}")
