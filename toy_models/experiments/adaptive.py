@@ -39,13 +39,10 @@ def cells(options: Options) -> list[Cell]:
     problems = ("clusters_0",) if options.quick else [f"{name}_{seed}" for name in FAMILIES for seed in SEEDS]
     paths = ("vp_linear",) if options.quick else ("vp_linear", "ve", "polynomial")
     extra = (("steps", STEPS[:7] if options.quick else STEPS), ("tolerances", TOLERANCES))
-    change = {"measure": "toy_models.experiments.adaptive:measure", "factory": "toy_models.families:subject"}
     samples = 4 if options.quick else 6
-    return [
-        replace(error_cell(options, problem, path, TIMES, samples, ()), extra=extra, **change)
-        for problem in problems
-        for path in paths
-    ]
+    factory, measured = "toy_models.families:subject", "toy_models.experiments.adaptive:measure"
+    made = (error_cell(options, problem, path, TIMES, samples, ()) for problem in problems for path in paths)
+    return [replace(cell, factory=factory, measure=measured, extra=extra) for cell in made]
 
 
 def measure(cell: Cell) -> pd.DataFrame:
