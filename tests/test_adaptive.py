@@ -242,6 +242,21 @@ def test_the_estimator_is_the_choice_and_its_endpoint_belongs_to_its_gradient():
     assert relative_l2(fine.endpoint, truth.endpoint).max() < 1e-2
 
 
+def test_a_loss_need_not_be_made_for_noisy_states():
+    path = PATHS["ve"]  # its states are much longer than any sample of the data
+    t = f64([0.05, 0.2, 0.4, 0.97, 0.998])
+    flow, x = problem(path, t)
+    longest = float(MIXTURE.sample(1000, torch.Generator().manual_seed(0)).norm(dim=1).max())
+    assert x.norm(dim=1).max() > 2 * longest
+
+    def loss(y):
+        return torch.where(y.norm(dim=1) < 1.5 * longest, LOSS(y), torch.nan)
+
+    found = choices(flow, loss, x, t, tolerance=0.1)
+    assert path.zeta(t)[-1] < 0.41 < path.zeta(t)[0]  # rung 0 is tried for some, and not for others
+    assert distance(found.gradient, choices(flow, LOSS, x, t, tolerance=0.1).gradient) == 0
+
+
 @pytest.mark.parametrize("t", [0.0, 1.0])
 def test_ends_of_time(path, t):
     flow, x = problem(path, t)

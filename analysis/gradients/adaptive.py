@@ -127,7 +127,7 @@ def climb(flow: Flow, loss: Loss, x: Tensor, t: Tensor, tolerance: float, max_st
     before, last = torch.zeros_like(x), torch.zeros_like(steps)
     while bool(waiting.any()):
         who = waiting.nonzero()[:, 0]
-        fine, bend = _rungs(start, loss, found.endpoint, who, steps[who])
+        fine, found.endpoint[who], bend = _rungs(start, loss, who, steps[who])
         better, error = _estimate(fine, before[who], bend, steps[who], last[who])
         found.gradient[who], found.steps[who], found.error[who] = better, steps[who], error
         # An estimate that is not a number is not below the tolerance.
@@ -137,12 +137,14 @@ def climb(flow: Flow, loss: Loss, x: Tensor, t: Tensor, tolerance: float, max_st
     return found
 
 
-def _slope(loss: Loss, whole: Tensor, who: Tensor, part: Tensor) -> Tensor:
-    """Return the loss gradient at ``part`` for the samples ``who``.
+def _slope(loss: Loss, count: int, who: Tensor, part: Tensor) -> Tensor:
+    """Return the loss gradient at ``part`` for the samples ``who`` of ``count``.
 
-    The loss may hold a target for each sample, so that it is asked for the whole batch; the others stay in ``whole``.
+    The loss may hold a target for each sample, so that it is asked for the whole batch. The others have a prediction
+    as well, and not their noisy states, for which a loss need not be made.
     """
-    return value_and_gradient(loss, whole.index_copy(0, who, part))[1][who]
+    whole = part[:1].repeat(count, *[1] * (part.ndim - 1)).index_copy(0, who, part)
+    return value_and_gradient(loss, whole)[1][who]
 
 
 def _rung_zero(flow: Flow, loss: Loss, x: Tensor, t: Tensor, found: Choices) -> None:
@@ -154,7 +156,7 @@ def _rung_zero(flow: Flow, loss: Loss, x: Tensor, t: Tensor, found: Choices) -> 
     y, s = x[who], t[who]
     alpha, sigma, alpha_1, sigma_1 = path.alpha(s), path.sigma(s), path.alpha(one), path.sigma(one)
     value, pull = flow.predict_vjp(y, s, path.combination(alpha_1.expand_as(s), sigma_1.expand_as(s), s))
-    slope = _slope(loss, x, who, value)
+    slope = _slope(loss, len(x), who, value)
     plain = pull(slope)
     spread = expand(alpha_1 / alpha, y)
     # zeta_1/zeta; where the path ends without noise it is 0, also at the end itself
@@ -163,7 +165,7 @@ def _rung_zero(flow: Flow, loss: Loss, x: Tensor, t: Tensor, found: Choices) -> 
     # A loss is not asked for its gradient where the leading term would move the prediction out of all proportion.
     near = relative(jacobian_part, plain) <= 2 * LARGEST_LEADING_TERM
     moved = torch.where(expand(near, y).bool(), value + half * (spread * y - value), value)
-    term = jacobian_part + spread * (_slope(loss, x, who, moved) - slope)
+    term = jacobian_part + spread * (_slope(loss, len(x), who, moved) - slope)
     found.gradient[who], found.endpoint[who] = plain + term, moved
     found.error[who] = torch.where(near, relative(term, plain + term), torch.inf)
 
@@ -187,18 +189,19 @@ def _start(flow: Flow, x: Tensor, t: Tensor) -> Start:
     return Start(flow.with_path(CLOCK), x / scale, time, end, scale, end_scale)
 
 
-def _rungs(start: Start, loss: Loss, endpoint: Tensor, who: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
-    """Return gradients and bends of ``steps`` steps for the samples ``who``; put where they arrive in ``endpoint``."""
-    gradient, bend = torch.empty_like(start.state[who]), start.state.new_empty(len(who))
+def _rungs(start: Start, loss: Loss, who: Tensor, steps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return gradients, endpoints and bends of ``steps`` steps for the samples ``who``."""
+    gradient, endpoint = (torch.empty_like(start.state[who]) for _ in range(2))
+    bend = start.state.new_empty(len(who))
     for n in steps.unique().tolist():
         here = (steps == n).nonzero()[:, 0]
         some = who[here]
-        adjoints, endpoint[some] = _adjoints(start, loss, endpoint, some, n)
+        adjoints, endpoint[here] = _adjoints(start, loss, some, n)
         gradient[here], bend[here] = adjoints[0] / start.scale[some], _bend(adjoints)
-    return gradient, bend
+    return gradient, endpoint, bend
 
 
-def _adjoints(start: Start, loss: Loss, whole: Tensor, who: Tensor, n: int) -> tuple[Tensor, Tensor]:
+def _adjoints(start: Start, loss: Loss, who: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """Return the adjoints at the nodes (n + 1, C, *event) of n steps of C samples ``who``, and the endpoints."""
     stages = solvers.plan(SOLVER, CLOCK, solvers.uniform_grid(start.time[who], start.end, n))
     state, pulls = start.state[who], list[Pullback]()
@@ -206,7 +209,7 @@ def _adjoints(start: Start, loss: Loss, whole: Tensor, who: Tensor, n: int) -> t
         state, pull = solvers.step_vjp(start.flow, state, stages[i])
         pulls.append(pull)
     endpoint = start.end_scale * state
-    adjoints = [start.end_scale * _slope(loss, whole, who, endpoint)]
+    adjoints = [start.end_scale * _slope(loss, len(start.state), who, endpoint)]
     for pull in reversed(pulls):
         adjoints.append(pull(adjoints[-1]))
     return torch.stack(adjoints[::-1]), endpoint
