@@ -54,6 +54,13 @@ def count(name: str, value: Any) -> int:
     return value
 
 
+def share(name: str, value: float) -> float:
+    """Return a number in [0, 1], or raise ``ValueError``."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got {value!r}")
+    return value
+
+
 def known(name: str, value: Any, names: Iterable[str]) -> str:
     """Return ``value`` where it is one of ``names``; the error lists them."""
     names = sorted(names)

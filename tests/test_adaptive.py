@@ -73,7 +73,7 @@ def test_a_second_rung_is_compared_with_the_first_and_extrapolated_where_they_ar
 
 
 def test_the_bend_says_how_far_a_single_solve_is_from_the_truth():
-    # A straight adjoint has no bend: one Gaussian as wide as the noise, whose flow is a rotation of scales.
+    # Adjoints that change by the same at every step do not bend.
     nodes = torch.arange(5.0)[:, None, None] * randn(3, 2).float() + randn(3, 2, seed=1).float()
     assert adaptive._bend(nodes).max() < 1e-5
     flow, loss, x, t, truth = drawn("overlapping", "condot")

@@ -172,3 +172,12 @@ def test_a_share_of_the_times_is_drawn_about_the_focus():
     t = train.times(n, torch.Generator().manual_seed(0), focus).double().sort().values
     normal = torch.special.ndtr((torch.logit(t) - train.LOGIT_MEAN) / train.LOGIT_SCALE)
     assert ((1 - focus) * t + focus * normal - torch.arange(n) / n).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, math.nan])
+def test_shares_outside_their_range_are_refused(share):
+    generator = torch.Generator().manual_seed(0)
+    with pytest.raises(ValueError, match=r"focus must lie in \[0, 1\]"):
+        train.times(4, generator, share)
+    with pytest.raises(ValueError, match=r"warped must lie in \[0, 1\]"):
+        data.augment(data.held_out()[0][:2], generator, share)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from analysis import checks
 from toy_models import mnist
 
 SIDE = mnist.SIDE
@@ -40,6 +41,7 @@ def held_out() -> tuple[Tensor, Tensor]:
 
 def augment(x: Tensor, generator: torch.Generator, warped: float = WARPED) -> Tensor:
     """Return images (B, 784), a share ``warped`` of them a little rotated, scaled, shifted and warped."""
+    checks.share("warped", warped)
     count = len(x)
     turned = functional.affine_grid(_affine(count, generator), [count, 1, SIDE, SIDE], align_corners=False)
     knots = ELASTIC * torch.randn(count, 2, KNOTS, KNOTS, generator=generator)

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analysis import judgement
+from analysis import checks, judgement
 from real_models import checkpoint
 from real_models.images import WEIGHTS, data
 from real_models.images.unet import UNet
@@ -55,7 +55,7 @@ SOURCES: dict[str, Callable[[float], Draw]] = {"mnist": digits, "mixture": sampl
 def times(n: int, generator: torch.Generator, focus: float = 0.0) -> Tensor:
     """Return times (n,) spread evenly over [0, 1], a share ``focus`` of them moved to a logit-normal distribution."""
     t = (torch.rand(n, generator=generator) + torch.arange(n)) / n
-    if not focus:
+    if not checks.share("focus", focus):
         return t
     moved = torch.sigmoid(LOGIT_MEAN + LOGIT_SCALE * torch.special.ndtri(t))
     return torch.where(torch.rand(n, generator=generator) < focus, moved, t)
