@@ -51,6 +51,18 @@ def test_the_loss_of_a_nonlinear_measurement_has_the_gradient_of_its_differences
     assert distance(central_difference(loss, x, direction, h), slope) < 1e-7
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("pixel", [39.0, 41.0, 1e3, 1e30])
+def test_lost_samples_have_a_finite_loss_on_a_saturated_film(pixel, dtype):
+    problem, x = image_problem("nonlinear_blur", 0.05), torch.full((2, 784), -1.0, dtype=dtype)
+    x[0, 400] = pixel
+    value, gradient = value_and_gradient(problem.loss(torch.zeros(784, dtype=dtype)), x)
+    lit = problem.operator(x)[0] - problem.operator(x)[1] > 0
+    assert bool(torch.isfinite(value).all())
+    assert float(gradient[0, 400]) == 0
+    torch.testing.assert_close(problem.operator(x)[0][lit], x.new_full((int(lit.sum()),), 2 / -math.expm1(-2) - 1))
+
+
 def test_clipped_pixels_have_no_gradient():
     problem = image_problem("hdr_clipping", 0.1)
     gradient = value_and_gradient(problem.loss(torch.zeros(784, dtype=torch.float64)), IMAGES)[1]
@@ -182,8 +194,8 @@ FLOW = from_velocity(lambda x, t: torch.tanh(x @ MATRIX.to(x).T) - t[:, None] * 
 def test_adaptive_lookahead_stays_in_the_budget_where_it_is_measured():
     loss, x0 = HalfSquaredDistance(f64([1.0, 0.0, 0.0, 1.0])), randn(5, 4)
     method = METHODS["adaptive"]
-    found = restoration.adaptive_steps(method, FLOW, loss, x0, 0.05, BUDGET)["steps"]
     middle = {"scale": method.space(0.05)["scale"][3]}
+    found = restoration.adaptive_steps(method, FLOW, loss, x0, BUDGET, **middle)["steps"]
     spent = [
         restoration.work(SAMPLERS[method.sampler](FLOW, loss, x0, **method.fixed, **middle, steps=n).cost)
         for n in (found, 2 * found)

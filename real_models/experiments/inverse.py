@@ -103,10 +103,11 @@ def _restored(cell: Cell, method: Restorer, tuning: Task, reported: Task) -> lis
     """Return the rows of a method, and with greedy's those of the errors of all rungs."""
     plain, name = images.flow("mnist", DTYPES[cell.dtype], cell.device), cell.settings[0].estimator
     flow = Switches(channels_last=True, bfloat16=cell.dtype == "float32").flow(plain)
-    options = method.fixed | {"divergence": DIVERGENCE} | _affordable(cell, method, flow, tuning)
-    options |= _chosen(cell, method, flow, tuning, options)
+    options = method.fixed | {"divergence": DIVERGENCE}
+    options |= _affordable(cell, method, flow, tuning, **_moderate(method.space(tuning.problem.noise)))
+    tuned = _chosen(cell, method, flow, tuning, options)
+    options |= _affordable(cell, method, flow, tuning, **tuned) | tuned
     found = SAMPLERS[method.sampler](flow, reported.loss, reported.x0.to(cell.device), **options)
-    tuned = {method.tuned: options[method.tuned]} if method.tuned else {}
     row: dict[str, Any] = {"options": _text(reported.problem.name, tuned), "seconds": found.cost.seconds}
     row |= {"steps": options[method.counted], "evaluations": found.cost.evaluations, "vjps": found.cost.vjps}
     rows = [row | one for one in _rows(reported, found.x, method.family, found.failed_at)]
@@ -119,19 +120,24 @@ def _restored(cell: Cell, method: Restorer, tuning: Task, reported: Task) -> lis
     return rows
 
 
-def _affordable(cell: Cell, method: Restorer, flow: Flow, tuning: Task) -> dict[str, int]:
-    """Return the steps or iterations that the budget allows."""
-    budget, noise = dict(cell.extra)["budget"], tuning.problem.noise
+def _affordable(cell: Cell, method: Restorer, flow: Flow, tuning: Task, **tuned: float) -> dict[str, int]:
+    """Return the steps or iterations that the budget allows a method with its hyper-parameter at some value."""
+    budget = dict(cell.extra)["budget"]
     if cell.settings[0].estimator != "adaptive":
         return counts(method, budget)
-    return adaptive_steps(method, flow, tuning.loss, tuning.x0.to(cell.device), noise, budget)
+    x0 = tuning.x0.to(cell.device)
+    return adaptive_steps(method, flow, tuning.loss, x0, budget, divergence=DIVERGENCE, **tuned)
 
 
-def _chosen(cell: Cell, method: Restorer, flow: Flow, tuning: Task, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the best candidate on the images to tune on, or the middle one where there are none."""
+def _moderate(space: dict[str, list[float]]) -> dict[str, float]:
+    return {name: values[len(values) // 3] for name, values in space.items()}
+
+
+def _chosen(cell: Cell, method: Restorer, flow: Flow, tuning: Task, options: dict[str, Any]) -> dict[str, float]:
+    """Return the best candidate on the images to tune on, or a moderate one where there are none."""
     space = method.space(tuning.problem.noise)
     if not (space and len(tuning.clean)):
-        return {name: values[len(values) // 3] for name, values in space.items()}
+        return _moderate(space)
     arguments = method.sampler, flow, tuning.loss, tuning.x0.to(cell.device), space
     return choose(*arguments, budget=len(method.candidates), seed=cell.seed, score=tuning.score, **options).options
 

@@ -33,6 +33,7 @@ from toy_models.operators import OPERATORS, LinearOperator, Map, gaussian_deblur
 
 GAIN = 2.0
 LIGHT, FILM, BLUR = 1.0, 2.0, 1.5  # a, c, and the deviation of k in pixels
+BRIGHTEST = 40.0  # a x from which the film is saturated to round-off wherever any of the light falls
 LINEAR = tuple(name for name in OPERATORS if name != "compressed_sensing")
 RANGE_TOLERANCE = 1e-6  # by how much float32 pixels may leave [-1, 1]
 
@@ -65,7 +66,7 @@ def nonlinear_blur(side: int, width: float = BLUR) -> NonlinearOperator:
     span = math.exp(LIGHT) - darkest
 
     def forward(x: Tensor) -> Tensor:
-        light = blur(((LIGHT * x).exp() - darkest) / span)
+        light = blur(((LIGHT * x).clamp(max=BRIGHTEST).exp() - darkest) / span)  # as exp overflows at lost samples
         return 2 * (-torch.expm1(-FILM * light)) / -math.expm1(-FILM) - 1
 
     return NonlinearOperator(forward, side**2, side**2)

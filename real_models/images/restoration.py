@@ -3,7 +3,8 @@
 **The budget** is in evaluations of the network plus products with its Jacobian, per sample. A method's work grows by
 the same amount with every step (or iteration), so what one and two steps take on a flow that costs nothing says how
 many fit; of them the most are taken. Adaptive lookahead does what its states ask for: its work is measured on the
-images on which it is tuned, so on others it may be a little more or less. Nothing is shared between the gradient of a
+images on which it is tuned, before with a moderate candidate and after with the chosen one, so on others it may be a
+little more or less. Nothing is shared between the gradient of a
 step and the step itself, for any method, although DPS and PiGDM could save one evaluation in three.
 
 **The steps.** The dial's rungs and DPS move by DPS's rule, down the gradient of the residual's norm, which at noise
@@ -114,12 +115,13 @@ def counts(method: Restorer, budget: int) -> dict[str, int]:
     return {method.counted: most(lambda count: on_nothing(method, count), budget)}
 
 
-def adaptive_steps(method: Restorer, flow: Flow, loss: Loss, x0: Tensor, noise: float, budget: int) -> dict[str, int]:
+def adaptive_steps(
+    method: Restorer, flow: Flow, loss: Loss, x0: Tensor, budget: int, **options: float
+) -> dict[str, int]:
     """Return the most steps with which a method whose work depends on its states stays in the budget on x0 (B, d)."""
-    middle = {name: values[len(values) // 2] for name, values in method.space(noise).items()}
 
     def spent(steps: int) -> float:
-        return work(SAMPLERS[method.sampler](flow, loss, x0, **method.fixed, **middle, steps=steps).cost)
+        return work(SAMPLERS[method.sampler](flow, loss, x0, **method.fixed | options, steps=steps).cost)
 
     steps = max(1, int(GUESS * budget // spent(GUESS)))
     while steps > 1 and spent(steps) > budget:
