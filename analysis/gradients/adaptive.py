@@ -17,32 +17,32 @@ For one Gaussian, with D the eigenvalues of :math:`\alpha D\hat x_1`, greedy's e
 Where a path ends with :math:`\sigma_1 > 0`, r is the DDIM step to its end, and one half becomes
 :math:`\tfrac12 (1 - \zeta_1/\zeta)`.
 
-**Rung n** is the end-to-end gradient with n steps of Ralston's method. Its adjoints :math:`a_0, ..., a_n` at the nodes,
-:math:`a_0` the gradient, tell its error without a second solve. With :math:`\Delta_i = a_{i+1} - a_i \approx h a'`,
+**Rung n** is the end-to-end gradient with n steps of Ralston's method. The adjoints at its nodes, the last of which is
+the gradient, tell its error without a second solve: by how much they bend, p and q of ``mesh``. For n equal steps
+:math:`p = q/n`; on random mixtures the median error is 0.25 p for n from 3 to 24, and its 95th percentile p. The
+estimate is :math:`\max(c_1, c_2 q)\,p`: solves that bend much do not resolve what they step over.
 
-.. math:: q = \sum_{i=1}^{n-1} \frac{|\Delta_i - \Delta_{i-1}|}{|a_i|} \approx h \int \frac{|a''|}{|a|}\,ds
+If that is too large, a rung follows whose steps are small where the adjoints bent, as many as bring p below the
+tolerance, at most 2.5 times as many as before. On the same problems such steps err by half as much as equally many
+equal ones. Two rungs also differ, by D relative to the gradient, and the estimate is
+:math:`c_3 \sqrt{D\,p \max(1, q)}`. Where they differ little, the gradient is extrapolated: were both errors alike and
+in proportion to p, the finer one would be :math:`D/(p_0/p - 1)`, with :math:`p_0` before it. They are not quite alike,
+as steps differ, and half of that is best.
 
-is how much the adjoint bends over the solve, and a method of order two errs by about :math:`h \cdot q`, with a factor
-that depends on the field: on random mixtures its median is 0.25 q/n for n from 3 to 24, and its 95th percentile q/n.
-The estimate is :math:`\max(c_1 q, q^2)/n`: solves that bend much do not resolve what they step over. If that is too
-large, a rung with more steps follows and is compared with the one before: a quarter of their difference estimates its
-error (asymptotically it is 1/3 after doubling and 0.19 after 2.5 times as many steps), and where that difference is
-small Richardson's extrapolation of the two is returned.
+**Climbing** begins with :math:`c_0 (1 - s)/\sqrt{tolerance}` equal steps, 1 - s the cosine time that is left. Only the
+samples that are not accepted yet are computed: rung n costs 2n evaluations and 2n products, rung 0 one of each.
 
-**Climbing.** A solve begins with :math:`c_0 (1 - s)/\sqrt{tolerance}` steps, 1 - s the cosine time that is left, and
-goes on with as many as the estimate asks for, error falling as n^-2, at most 2.5 times as many. Only the samples that
-are not accepted yet are computed: rung n costs 2n evaluations and 2n products, rung 0 one of each.
-
-How the constants were found: c_0, c_1, the quarter, when to extrapolate and Ralston's method itself were set on the
-zoo, forty random mixtures and the families of ``toy_models.families`` with the seeds that are named there, for 95 % of
-all their states at the least cost. An earlier setting, from the zoo and the random mixtures alone, kept a tolerance of
-0.3 in only 82 % of the states of eight other problems; such problems then became families.
+How the constants were found: all of them and Ralston's method itself were set on the zoo, forty random mixtures and the
+families of ``toy_models.families`` with the seeds that are named there, for 95 % of all their states at the least cost.
+An earlier setting, from the zoo and the random mixtures alone, kept a tolerance of 0.3 in only 82 % of the states of
+eight other problems; such problems then became families.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,20 +51,20 @@ from analysis import checks, solvers
 from analysis.cost import Cost, MeteredFlow, measured
 from analysis.errors import relative
 from analysis.flow import Flow, Pullback
+from analysis.gradients.mesh import Mesh, bends_of, curvature
 from analysis.gradients.registry import register
 from analysis.losses import Loss, value_and_gradient
 from analysis.paths import Cosine, expand
 
 VARIANTS = [{"tolerance": tolerance} for tolerance in (0.3, 0.1, 0.03, 0.01)]
-RUNGS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256)
+RUNGS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 22, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 128, 192, 256)
 CLOCK, SOLVER = Cosine(), "ralston"
 LATE = 0.75  # cosine time from which rung 0 is tried: zeta is at most 0.41
 LARGEST_LEADING_TERM = 0.1  # larger ones are not believed, however wide the tolerance
-FIRST, LEAST_STEPS = 2.6, 2  # the first rung; one step has no bend
-BEND = 0.7  # the estimated error over q/n, where q is smaller than this
-DIFFERENCE = 1 / 4  # the estimated error over the difference of two rungs
-EXTRAPOLATED = 0.3  # largest difference of two rungs that Richardson's extrapolation is good for
-AIM, LONGEST_JUMP = 0.8, 2.5
+FIRST, LEAST_STEPS = 2.8, 2  # c_0; one step has no bend
+LINEAR, QUADRATIC, SECOND = 0.8, 1.2, 0.45  # c_1, c_2, c_3
+EXTRAPOLATED = 0.1  # largest D at which the gradient is
+AIM, LONGEST_JUMP = 0.65, 2.5  # the share of the tolerance that a rung aims at, by c_1 p
 
 
 @dataclass(frozen=True)
@@ -120,20 +120,24 @@ def climb(flow: Flow, loss: Loss, x: Tensor, t: Tensor, tolerance: float, max_st
     rungs = torch.tensor([n for n in RUNGS if n <= checks.count("max_steps", max_steps)], device=x.device)
     t = t.to(x.device).expand(len(x))
     found = Choices(torch.zeros_like(x), x.clone(), t.new_zeros(len(x)).long(), x.new_full((len(x),), math.inf), Cost())
-    start = _start(flow, x, t)
+    start = _start(flow, x, t, int(rungs[-1]))
     _rung_zero(flow, loss, x, t, found)
     # Here and below, an estimate that is not a number is not below the tolerance.
     waiting = ~(found.error <= min(tolerance, LARGEST_LEADING_TERM))
     steps = _at_least(rungs, (FIRST * (start.end - start.time) / math.sqrt(tolerance)).clamp(min=LEAST_STEPS))
-    before, last = torch.zeros_like(x), torch.zeros_like(steps)
+    before: tuple[Tensor, Tensor] | None = None
     while bool(waiting.any()):
         who = waiting.nonzero()[:, 0]
-        fine, found.endpoint[who], bend = _rungs(start, loss, who, steps[who])
-        better, error = _estimate(fine, before[who], bend, steps[who], last[who])
-        found.gradient[who], found.steps[who], found.error[who] = better, steps[who], error
+        fine, found.endpoint[who], bends = _rungs(start, loss, who, steps[who])
+        if before is None:
+            before = torch.zeros_like(x), torch.zeros_like(start.time)
+            better, error = fine, torch.maximum(LINEAR * bends.weighted, QUADRATIC * bends.total * bends.weighted)
+        else:
+            better, error = _compared(fine, bends, before[0][who], before[1][who])
+        found.gradient[who], found.steps[who], found.error[who] = better, steps[who], error.to(x)
         waiting[who] = ~(error <= tolerance) & (steps[who] < rungs[-1])
-        before[who], last[who] = fine, steps[who]
-        steps[who] = _next(steps[who], error / tolerance, rungs)
+        before[0][who], before[1][who] = fine, bends.weighted
+        steps[who] = _next(steps[who], LINEAR * bends.ahead / (AIM * tolerance), rungs)
     return found
 
 
@@ -172,7 +176,7 @@ def _rung_zero(flow: Flow, loss: Loss, x: Tensor, t: Tensor, found: Choices) -> 
 
 @dataclass(frozen=True)
 class Start:
-    """States on the cosine path, in its time and scale, and where they end there."""
+    """States on the cosine path, in its time and scale, where they end there, and the steps on the way."""
 
     flow: Flow
     state: Tensor
@@ -180,32 +184,48 @@ class Start:
     end: Tensor
     scale: Tensor
     end_scale: Tensor
+    mesh: Mesh
 
 
-def _start(flow: Flow, x: Tensor, t: Tensor) -> Start:
+def _start(flow: Flow, x: Tensor, t: Tensor, most: int) -> Start:
     path, one = flow.path, t.new_ones(())
     time, end = (CLOCK.time_from_zeta(path.zeta(s)) for s in (t, one))
     scale, end_scale = (expand(torch.hypot(path.alpha(s), path.sigma(s)), x) for s in (t, one))
-    return Start(flow.with_path(CLOCK), x / scale, time, end, scale, end_scale)
+    mesh = Mesh.equal(len(x), most, time)
+    return Start(flow.with_path(CLOCK), x / scale, time, end, scale, end_scale, mesh)
 
 
-def _rungs(start: Start, loss: Loss, who: Tensor, steps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return gradients, endpoints and bends of ``steps`` steps for the samples ``who``."""
+class Bends(NamedTuple):
+    """p and q of solves, (C,), and n^2 p on the mesh that has been refined for the next ones."""
+
+    weighted: Tensor
+    total: Tensor
+    ahead: Tensor
+
+
+def _rungs(start: Start, loss: Loss, who: Tensor, steps: Tensor) -> tuple[Tensor, Tensor, Bends]:
+    """Return gradients, endpoints and bends of ``steps`` steps for the samples ``who``, and refine their mesh."""
     gradient, endpoint = (torch.empty_like(start.state[who]) for _ in range(2))
-    bend = start.state.new_empty(len(who))
+    bends = start.time.new_full((3, len(who)), math.inf)
     for n in steps.unique().tolist():
         here = (steps == n).nonzero()[:, 0]
         some = who[here]
-        adjoints, endpoint[here] = _adjoints(start, loss, some, n)
-        gradient[here], bend[here] = adjoints[0] / start.scale[some], _bend(adjoints)
-    return gradient, endpoint, bend
+        nodes = start.mesh.nodes(some, n)
+        adjoints, endpoint[here] = _adjoints(start, loss, some, nodes)
+        gradient[here] = adjoints[0] / start.scale[some]
+        if n > 1:
+            bent = curvature(adjoints, nodes)
+            bends[:2, here] = torch.stack(bends_of(bent, nodes))
+            bends[2, here] = start.mesh.refine(some, nodes, bent)
+    return gradient, endpoint, Bends(*bends)
 
 
-def _adjoints(start: Start, loss: Loss, who: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Return the adjoints at the nodes (n + 1, C, *event) of n steps of C samples ``who``, and the endpoints."""
-    stages = solvers.plan(SOLVER, CLOCK, solvers.uniform_grid(start.time[who], start.end, n))
+def _adjoints(start: Start, loss: Loss, who: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the adjoints at the nodes (n + 1, C, *event) of C samples ``who``, and the endpoints."""
+    grid = start.time[who] + nodes * (start.end - start.time[who])
+    stages = solvers.plan(SOLVER, CLOCK, grid)
     state, pulls = start.state[who], list[Pullback]()
-    for i in range(n):
+    for i in range(len(stages)):
         state, pull = solvers.step_vjp(start.flow, state, stages[i])
         pulls.append(pull)
     endpoint = start.end_scale * state
@@ -215,23 +235,12 @@ def _adjoints(start: Start, loss: Loss, who: Tensor, n: int) -> tuple[Tensor, Te
     return torch.stack(adjoints[::-1]), endpoint
 
 
-def _bend(adjoints: Tensor) -> Tensor:
-    """Return q (C,) of adjoints at the nodes (n + 1, C, *event); a single step does not tell, and has infinity."""
-    count = adjoints.shape[1]
-    if len(adjoints) == 2:
-        return adjoints.new_full((count,), math.inf)
-    changes = adjoints.diff(dim=0).diff(dim=0).flatten(0, 1)
-    return relative(changes, adjoints[1:-1].flatten(0, 1)).unflatten(0, (-1, count)).sum(0)
-
-
-def _estimate(fine: Tensor, coarse: Tensor, bend: Tensor, steps: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
-    """Return gradients and their estimated relative errors, from the bend or, where there is one, the rung before."""
-    weight = 1 / ((steps.to(bend) / last.clamp(min=1)).square() - 1)
-    better = fine + expand(weight, fine) * (fine - coarse)
-    difference = relative(fine - coarse, better)
-    use = (last > 0) & (difference <= EXTRAPOLATED)
-    error = torch.where(last > 0, DIFFERENCE * difference, torch.maximum(BEND * bend, bend.square()) / steps)
-    return torch.where(expand(use, fine).bool(), better, fine), error
+def _compared(fine: Tensor, bends: Bends, coarse: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Return gradients, extrapolated where that is good, and their estimated errors; ``before`` is the coarse p."""
+    difference = relative(fine - coarse, fine)
+    error = SECOND * (difference * bends.weighted * bends.total.clamp(min=1)).sqrt()
+    weight = torch.where(difference <= EXTRAPOLATED, 0.5 / (before / bends.weighted - 1).clamp(min=0.5), 0.0)
+    return fine + expand(weight.nan_to_num(), fine) * (fine - coarse), error
 
 
 def _at_least(rungs: Tensor, wanted: Tensor) -> Tensor:
@@ -239,7 +248,7 @@ def _at_least(rungs: Tensor, wanted: Tensor) -> Tensor:
     return rungs[torch.searchsorted(rungs, torch.ceil(wanted.clamp(max=float(rungs[-1]))).to(rungs))]
 
 
-def _next(steps: Tensor, excess: Tensor, rungs: Tensor) -> Tensor:
-    """Return the rungs at which estimates ``excess`` times too large would be small enough, falling as n^-2."""
-    jump = (excess / AIM).nan_to_num(nan=math.inf).sqrt().clamp(max=LONGEST_JUMP)
-    return _at_least(rungs, torch.maximum(steps * jump, steps + 1))
+def _next(steps: Tensor, wanted_squared: Tensor, rungs: Tensor) -> Tensor:
+    """Return the rungs with the number of steps that is wanted, more than before but not too many more."""
+    wanted = wanted_squared.nan_to_num(nan=math.inf).sqrt()
+    return _at_least(rungs, torch.minimum(torch.maximum(wanted, steps + 1), LONGEST_JUMP * steps))
