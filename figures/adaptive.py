@@ -20,7 +20,7 @@ QUESTION = "Does lookahead that chooses its own number of steps keep its toleran
 Tables = Mapping[str, pd.DataFrame]
 SHOWN = 0.1  # the tolerance of the first panel
 SHARE = 0.95
-BANDS = ((0, "0 (greedy)"), (3, "2–3"), (5, "4–5"), (8, "6–8"), (12, "10–12"), (24, "14–24"), (np.inf, "> 24"))
+BANDS = ((0, "0 (greedy)"), (3, "2–3"), (5, "4–5"), (8, "6–8"), (12, "9–12"), (24, "14–24"), (np.inf, "> 24"))
 KINDS = {"adaptive": "adaptive", "fixed, in t": "fixed, in $t$", "fixed, in cosine time": "fixed, in cosine time"}
 LOOKS = {
     "adaptive": style.method("adaptive") | {"markersize": 5},
