@@ -1,6 +1,7 @@
 """Adaptive lookahead: batches, ends of time, networks, tolerances it cannot keep, and what it refuses."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from analysis.gradients import ESTIMATORS
 from analysis.gradients.adaptive import choices
 from analysis.paths import CondOT
 from analysis.reference import ideal_gradient
+
+adaptive = sys.modules["analysis.gradients.adaptive"]  # the package has the estimator under this name
 
 
 @pytest.fixture(params=PATHS)
@@ -32,6 +35,17 @@ def test_a_sample_does_not_depend_on_its_batch(path, tolerance):
         assert one.steps.tolist() == whole.steps[part].tolist()
         assert distance(whole.gradient[part], one.gradient) <= 1e-9
         assert distance(whole.endpoint[part], one.endpoint) <= 1e-9
+
+
+def test_samples_are_solved_in_parts_where_all_do_not_fit(monkeypatch):
+    flow, x = problem(CondOT())
+    targets = losses.HalfSquaredDistance(randn(5, 3, seed=8))
+    whole = choices(flow, targets, x, PER_SAMPLE, tolerance=0.02)
+    monkeypatch.setattr(adaptive, "HELD", 1)
+    parts = choices(flow, targets, x, PER_SAMPLE, tolerance=0.02)
+    assert parts.steps.tolist() == whole.steps.tolist()
+    assert distance(parts.gradient, whole.gradient) <= 1e-9
+    assert parts.cost.evaluations == whole.cost.evaluations
 
 
 def test_the_estimator_is_the_choice_and_its_endpoint_belongs_to_its_gradient():

@@ -41,6 +41,7 @@ eight other problems; such problems then became families.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -64,6 +65,7 @@ LARGEST_LEADING_TERM = 0.1  # larger ones are not believed, however wide the tol
 FIRST, LEAST_STEPS = 2.8, 2  # c_0; one step has no bend
 LINEAR, QUADRATIC, SECOND = 0.8, 1.2, 0.45  # c_1, c_2, c_3
 EXTRAPOLATED = 0.1  # largest D at which the gradient is
+HELD = 2**20  # numbers of all states of a solve that is differentiated at once, as its memory is many times that
 AIM, LONGEST_JUMP = 0.65, 2.5  # the share of the tolerance that a rung aims at, by c_1 p
 
 
@@ -207,8 +209,7 @@ def _rungs(start: Start, loss: Loss, who: Tensor, steps: Tensor) -> tuple[Tensor
     """Return gradients, endpoints and bends of ``steps`` steps for the samples ``who``, and refine their mesh."""
     gradient, endpoint = (torch.empty_like(start.state[who]) for _ in range(2))
     bends = start.time.new_full((3, len(who)), math.inf)
-    for n in steps.unique().tolist():
-        here = (steps == n).nonzero()[:, 0]
+    for n, here in _groups(steps, HELD // start.state[0].numel()):
         some = who[here]
         nodes = start.mesh.nodes(some, n)
         adjoints, endpoint[here] = _adjoints(start, loss, some, nodes)
@@ -218,6 +219,12 @@ def _rungs(start: Start, loss: Loss, who: Tensor, steps: Tensor) -> tuple[Tensor
             bends[:2, here] = torch.stack(bends_of(bent, nodes))
             bends[2, here] = start.mesh.refine(some, nodes, bent)
     return gradient, endpoint, Bends(*bends)
+
+
+def _groups(steps: Tensor, most: int) -> Iterator[tuple[int, Tensor]]:
+    """Yield each number of steps with samples that take so many, at most ``most`` steps in all, or one sample."""
+    for n in steps.unique().tolist():
+        yield from ((n, part) for part in (steps == n).nonzero()[:, 0].split(max(1, most // n)))
 
 
 def _adjoints(start: Start, loss: Loss, who: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
