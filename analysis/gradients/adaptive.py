@@ -229,8 +229,7 @@ def _groups(steps: Tensor, most: int) -> Iterator[tuple[int, Tensor]]:
 
 def _adjoints(start: Start, loss: Loss, who: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
     """Return the adjoints at the nodes (n + 1, C, *event) of C samples ``who``, and the endpoints."""
-    grid = start.time[who] + nodes * (start.end - start.time[who])
-    stages = solvers.plan(SOLVER, CLOCK, grid)
+    stages = solvers.plan(SOLVER, CLOCK, torch.lerp(start.time[who], start.end, nodes))  # exact at both ends
     state, pulls = start.state[who], list[Pullback]()
     for i in range(len(stages)):
         state, pull = solvers.step_vjp(start.flow, state, stages[i])

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from analysis.errors import relative
+from analysis.paths import expand
 
 EVEN = 0.3  # share of the steps that are spread evenly
 
@@ -54,7 +55,7 @@ class Mesh:
     def refine(self, who: Tensor, nodes: Tensor, curvature: Tensor) -> Tensor:
         """Set the best steps of the solves ``who``, given the curvature at the nodes of their last ones.
 
-        Returns n^2 p (C,) for n such steps; infinity, and steps as they were, where the curvature is not finite.
+        Returns n^2 p (C,) for n such steps. Where the curvature is not finite, steps are equal and that is infinite.
         """
         steps = nodes.diff(dim=0)
         ends = torch.cat([curvature[:1], curvature, curvature[-1:]])
@@ -73,9 +74,8 @@ class Mesh:
 
 def curvature(adjoints: Tensor, nodes: Tensor) -> Tensor:
     """Return c (n - 1, C) of adjoints (n + 1, C, *event) at nodes (n + 1, C)."""
-    count = adjoints.shape[1]
-    steps = nodes.diff(dim=0)
-    slopes = adjoints.diff(dim=0) / steps.reshape(*steps.shape, *[1] * (adjoints.ndim - 2)).to(adjoints)
+    count, steps = adjoints.shape[1], nodes.diff(dim=0)
+    slopes = adjoints.diff(dim=0) / expand(steps, adjoints)
     changes = relative(slopes.diff(dim=0).flatten(0, 1), adjoints[1:-1].flatten(0, 1)).unflatten(0, (-1, count))
     return changes / _mean_steps(nodes)
 

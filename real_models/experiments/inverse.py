@@ -19,6 +19,7 @@ as the arithmetic does. The errors of gradients are measured in float32.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -103,10 +104,7 @@ def _restored(cell: Cell, method: Restorer, tuning: Task, reported: Task) -> lis
     """Return the rows of a method, and with greedy's those of the errors of all rungs."""
     plain, name = images.flow("mnist", DTYPES[cell.dtype], cell.device), cell.settings[0].estimator
     flow = Switches(channels_last=True, bfloat16=cell.dtype == "float32").flow(plain)
-    options = method.fixed | {"divergence": DIVERGENCE}
-    options |= _affordable(cell, method, flow, tuning, **_moderate(method.space(tuning.problem.noise)))
-    tuned = _chosen(cell, method, flow, tuning, options)
-    options |= _affordable(cell, method, flow, tuning, **tuned) | tuned
+    options, tuned = _settled(cell, method, flow, tuning)
     found = SAMPLERS[method.sampler](flow, reported.loss, reported.x0.to(cell.device), **options)
     row: dict[str, Any] = {"options": _text(reported.problem.name, tuned), "seconds": found.cost.seconds}
     row |= {"steps": options[method.counted], "evaluations": found.cost.evaluations, "vjps": found.cost.vjps}
@@ -120,13 +118,15 @@ def _restored(cell: Cell, method: Restorer, tuning: Task, reported: Task) -> lis
     return rows
 
 
-def _affordable(cell: Cell, method: Restorer, flow: Flow, tuning: Task, **tuned: float) -> dict[str, int]:
-    """Return the steps or iterations that the budget allows a method with its hyper-parameter at some value."""
-    budget = dict(cell.extra)["budget"]
-    if cell.settings[0].estimator != "adaptive":
-        return counts(method, budget)
-    x0 = tuning.x0.to(cell.device)
-    return adaptive_steps(method, flow, tuning.loss, x0, budget, divergence=DIVERGENCE, **tuned)
+def _settled(cell: Cell, method: Restorer, flow: Flow, tuning: Task) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return a sampler's options, with what the budget allows and what was chosen, and the latter alone."""
+    options, budget = method.fixed | {"divergence": DIVERGENCE}, dict(cell.extra)["budget"]
+    arguments = method, flow, tuning.loss, tuning.x0.to(cell.device), budget
+    affordable = functools.partial(adaptive_steps, *arguments, divergence=DIVERGENCE)
+    depends = cell.settings[0].estimator == "adaptive"
+    options |= affordable(**_moderate(method.space(tuning.problem.noise))) if depends else counts(method, budget)
+    tuned = _chosen(cell, method, flow, tuning, options)
+    return options | tuned | (affordable(**tuned) if depends else {}), tuned
 
 
 def _moderate(space: dict[str, list[float]]) -> dict[str, float]:

@@ -4,8 +4,8 @@
 the same amount with every step (or iteration), so what one and two steps take on a flow that costs nothing says how
 many fit; of them the most are taken. Adaptive lookahead does what its states ask for: its work is measured on the
 images on which it is tuned, before with a moderate candidate and after with the chosen one, so on others it may be a
-little more or less. Nothing is shared between the gradient of a
-step and the step itself, for any method, although DPS and PiGDM could save one evaluation in three.
+little more or less. Nothing is shared between the gradient of a step and the step itself, for any method, although DPS
+and PiGDM could save one evaluation in three.
 
 **The steps.** The dial's rungs and DPS move by DPS's rule, down the gradient of the residual's norm, which at noise
 this small is far less stiff than that of the likelihood. The dial moves before each step, as the paper does, DPS with
