@@ -32,7 +32,8 @@ from rich.console import Console
 from rich.table import Table
 
 import figures
-from analysis import audit_report, results
+from analysis import results
+from analysis.audit import report as audit_report
 from analysis.provenance import code_hash, provenance
 
 VERBS = ("all", "run", "draw", "check", "list", "bench", "gpu", "bounds", "audit")
@@ -104,7 +105,9 @@ def record(options: argparse.Namespace) -> dict[str, Any]:
 
 def run(options: argparse.Namespace) -> None:
     """Compute the tables of the selected figures."""
-    from analysis.experiment import Options, Workers, fill, split_timings
+    from analysis.experiment import split_timings
+    from analysis.runner import Workers, fill
+    from analysis.settings import Options
 
     spec = Options(options.quick, options.seed, options.dtype, options.device)
     found = experiments(options)
@@ -126,21 +129,21 @@ def run(options: argparse.Namespace) -> None:
 
 def bench(options: argparse.Namespace) -> None:
     """Compute the bench's table, and turn to its figure alone."""
-    from analysis.experiment import Options
-    from toy_models import bench
+    from analysis.settings import Options
+    from toy_models.bench import measure
 
     options.only = ["bench"]
     try:
-        peers = {"peers": bench.require()}
+        peers = {"peers": measure.require()}
     except ImportError as error:
         sys.exit(f"error: {error}")
-    frame = bench.run(Options(options.quick, options.seed, options.dtype, options.device), options.out / "cells")
+    frame = measure.run(Options(options.quick, options.seed, options.dtype, options.device), options.out / "cells")
     results.write_table(frame, options.out / "tables" / "bench.parquet", record(options) | peers)
 
 
 def gpu(options: argparse.Namespace) -> None:
     """Compute the table of costs on a device, and turn to its figure alone."""
-    from analysis.experiment import Options
+    from analysis.settings import Options
     from real_models.experiments import gpu_cost
 
     options.only = ["gpu_cost"]
@@ -150,12 +153,12 @@ def gpu(options: argparse.Namespace) -> None:
 
 def audit(options: argparse.Namespace) -> None:
     """Audit a user's flow, say what came out, and turn to its figures alone."""
-    from analysis import audit
+    from analysis.audit import measure
 
     options.only = ["audit_error", "audit_lookahead"]
     try:
-        lines = audit.run(options, record(options))
-    except audit.AuditError as error:
+        lines = measure.run(options, record(options))
+    except measure.AuditError as error:
         sys.exit(f"error: {error}")
     console.print(*lines, sep="\n", markup=False, highlight=False, soft_wrap=True)
 

@@ -18,7 +18,7 @@ from analysis.flow import Flow, Pullback
 from analysis.paths import AffinePath, Readout
 
 if TYPE_CHECKING:
-    from analysis.solvers import Stages
+    from analysis.plan import Stages
 
 
 @dataclass

@@ -9,42 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import json
 import math
-import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-import joblib
 import pandas as pd
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
-from analysis import checks, cost, errors, provenance, reference, results
-from analysis.flow import Flow
+from analysis import cost, errors, provenance, reference
 from analysis.gradients import ESTIMATORS, Estimate
-from analysis.losses import HalfSquaredDistance, Loss
-
-BACKENDS = ("loky", "dask")
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class Setting:
-    """An estimator's name and its options, as sorted pairs so that it can be hashed and compared."""
-
-    estimator: str
-    options: tuple[tuple[str, Any], ...] = ()
-
-    @classmethod
-    def of(cls, estimator: str, **options: Any) -> Setting:
-        """Make a setting from keyword options."""
-        return cls(estimator, tuple(sorted(options.items())))
+from analysis.losses import Loss
+from analysis.settings import DTYPES, Setting, resolve
+from analysis.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -83,78 +63,6 @@ class Cell:
     def generator(self) -> torch.Generator:
         """Return the cell's own generator: seeded by the spec's seed and the problem's name."""
         return torch.Generator().manual_seed(self.seed * 1_000_003 + zlib.crc32(self.problem.encode()))
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is measured: a flow, its float64 twin for the reference, and where its states and losses come from.
-
-    ``states(times, n, generator)`` draws n states at each of the times (T,), stacked time after time, (T * n, *event),
-    with the same data and noise at every time so that differences between times are paired;
-    ``loss(repeats, n, generator)`` draws a loss for n samples, repeated likewise. Both are float64.
-    """
-
-    flow: Flow
-    truth: Flow
-    states: Callable[[Tensor, int, torch.Generator], Tensor]
-    loss: Callable[[int, int, torch.Generator], Loss]
-
-    @classmethod
-    def of(cls, flow: Flow, truth: Flow, sample: Callable[[int, torch.Generator], Tensor]) -> Subject:
-        """Make one of data: ``sample(n, generator)`` draws (n, d), float64; the loss is to another sample of it."""
-
-        def states(times: Tensor, n: int, generator: torch.Generator) -> Tensor:
-            clean = sample(n, generator)
-            return truth.path.states(times, clean, torch.randn(clean.shape, dtype=clean.dtype, generator=generator))
-
-        def loss(repeats: int, n: int, generator: torch.Generator) -> Loss:
-            return HalfSquaredDistance(sample(n, generator).repeat(repeats, 1))
-
-        return cls(flow, truth, states, loss)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says of every experiment."""
-
-    quick: bool = False
-    seed: int = 0
-    dtype: str = "float64"
-    device: str = "cpu"
-
-
-@dataclass(frozen=True)
-class Workers:
-    """How cells are spread: processes here (loky), or a Dask cluster whose scheduler has this address."""
-
-    jobs: int = -1
-    backend: str = "loky"
-    scheduler: str | None = None
-
-    def __post_init__(self) -> None:
-        checks.known("backend", self.backend, BACKENDS)
-
-    @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
-        """Make this the backend of joblib inside the block."""
-        with contextlib.ExitStack() as stack:
-            if self.backend == "dask":
-                try:
-                    from distributed import Client
-                except ImportError as error:
-                    raise ImportError('backend "dask" needs: pip install -e ".[cluster]"') from error
-                stack.enter_context(Client(self.scheduler, set_as_default=True))
-            stack.enter_context(joblib.parallel_config(self.backend, n_jobs=self.jobs))
-            yield
-
-
-def resolve(name: str) -> Any:
-    """Return the object that "package.module:attribute" names."""
-    module, _, attribute = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{name!r} must name an importable module:attribute ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -235,31 +143,6 @@ def measure_cell(cell: Cell) -> pd.DataFrame:
         return resolve(cell.measure)(cell)
     finally:
         torch.set_num_threads(before)
-
-
-def _labelled(i: int, cell: Cell) -> tuple[int, pd.DataFrame]:
-    return i, measure_cell(cell)
-
-
-def fill(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cells") -> list[Path]:
-    """Measure the cells that ``store`` does not hold yet, in parallel, and return the files of all of them."""
-    files = [store / f"{cell.key()}.parquet" for cell in cells]
-    missing = [i for i, file in enumerate(files) if not file.exists()]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns) as progress, workers.active(), warnings.catch_warnings():
-        # loky replaces a worker whose memory has grown, between cells; one that crashes is an exception and not this.
-        warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
-        task = progress.add_task(title, total=len(cells), completed=len(cells) - len(missing))
-        parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
-        for i, frame in parallel(joblib.delayed(_labelled)(i, cells[i]) for i in missing):
-            results.write_table(frame, files[i], asdict(cells[i]), csv=False)
-            progress.advance(task)
-    return files
-
-
-def run(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cells") -> pd.DataFrame:
-    """Measure the cells that ``store`` does not hold yet, and return all rows in the order of cells."""
-    return pd.concat([results.read_table(file) for file in fill(cells, store, workers, title)], ignore_index=True)
 
 
 def split_timings(frame: pd.DataFrame) -> Mapping[str, pd.DataFrame]:

@@ -20,7 +20,7 @@ from analysis import checks
 from analysis.paths import AffinePath, Readout, expand
 
 if TYPE_CHECKING:
-    from analysis.solvers import Stages
+    from analysis.plan import Stages
 
 Pullback = Callable[[Tensor], Tensor]
 Prediction = Callable[[Tensor, Tensor], Tensor]
@@ -58,7 +58,7 @@ class Flow(ABC):
         """Return the ends of one method's plans from x (plans, B, *event) and the pullback of this discrete map.
 
         A flow that knows a faster way than one evaluation after another says so here; ``None`` means that it does not
-        for these plans. ``analysis.memory.solve_all_vjp`` is what to call.
+        for these plans. ``analysis.solvers.checkpointing.solve_all_vjp`` is what to call.
         """
         return None
 

@@ -3,7 +3,7 @@ r"""How near restored images are to clean ones: one number per image, (B,).
 Images are flat (B, side^2) with pixels in [-1, 1]; what a sampler returns is clipped to that range first, as it would
 be for display. ``psnr`` is :math:`10 \log_{10}(2^2 / \mathrm{mean}\,|x - \hat x|^2)` in dB; ``ssim`` is scikit-image's,
 with the Gaussian window of Wang et al. (2004, *IEEE Trans. Image Process.* 13). An image with a pixel that is not
-finite has the value NaN, which ``analysis.judgement.interval`` counts as failed.
+finite has the value NaN, which ``analysis.intervals.interval`` counts as failed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analysis import judgement
+from analysis import sample_distances
 
 SPAN = 2.0  # from black, -1, to white, 1
 WINDOW: dict[str, Any] = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "win_size": 11}
@@ -63,7 +63,7 @@ def ssim(restored: Tensor, clean: Tensor) -> Tensor:
 
 def misfit(residuals: Tensor, noise: float) -> Tensor:
     r"""Return :math:`|A(x) - y|^2 / (m\,\mathrm{noise}^2)` of residuals (B, m), (B,): about 1 for the clean image."""
-    return judgement.misfit(residuals.detach().cpu()[:, None], noise)
+    return sample_distances.misfit(residuals.detach().cpu()[:, None], noise)
 
 
 def agreement(classifier: Classifier, restored: Tensor, labels: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Analytic flows: everything about them has a closed form."""
 
-from toy_models.exact import GaussianFlow, ProductMixtureFlow, RadialMixtureFlow
-from toy_models.low_rank import LowRankMixture, LowRankMixtureFlow
-from toy_models.mixture import GaussianMixture, MixtureFlow
+from toy_models.mixtures.exact import GaussianFlow, ProductMixtureFlow, RadialMixtureFlow
+from toy_models.mixtures.gaussian import GaussianMixture, MixtureFlow
+from toy_models.mixtures.low_rank import LowRankMixture, LowRankMixtureFlow
 
 __all__ = [
     "GaussianFlow",

@@ -6,11 +6,11 @@ Every module of this package is imported, so that a new file is a new family wit
 import importlib
 import pkgutil
 
-from analysis.gradients.end_to_end import end_to_end
-from analysis.gradients.greedy import greedy
-from analysis.gradients.lookahead import lookahead
+from analysis.gradients._end_to_end import end_to_end
+from analysis.gradients._greedy import greedy
+from analysis.gradients._lookahead import lookahead
+from analysis.gradients._surface import Surface, lookahead_surface
 from analysis.gradients.registry import ESTIMATORS, Estimate, register
-from analysis.gradients.surface import Surface, lookahead_surface
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

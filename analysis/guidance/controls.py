@@ -17,7 +17,7 @@ from torch import Tensor
 
 from analysis import checks, solvers
 from analysis.flow import Flow
-from analysis.gradients.adjoint import time_grid
+from analysis.gradients._adjoint import time_grid
 from analysis.gradients.control_adjoint import Controlled, along_stretches, discrete_adjoint, pair
 from analysis.guidance.optimisers import optimiser as make
 from analysis.guidance.registry import Watch, register

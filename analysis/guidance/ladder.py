@@ -7,9 +7,9 @@ step of it. Then the steps double, Euler beside midpoint, up to end-to-end, the 
 from __future__ import annotations
 
 from analysis import checks
-from analysis.experiment import Setting
 from analysis.gradients import ESTIMATORS
 from analysis.gradients.registry import GradientRule
+from analysis.settings import Setting
 from analysis.solvers import SOLVERS
 
 STEPS = 32

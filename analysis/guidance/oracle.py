@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 
 from analysis import checks, solvers
-from analysis.coordinates import time_grid
 from analysis.flow import Flow
 from analysis.guidance.likelihood import GuidedFlow, Score
 from analysis.guidance.registry import Watch, register
 from analysis.losses import Loss
+from analysis.solvers.grids import time_grid
 
 
 def whole_grid(flow: Flow, steps: int, grid: str | Tensor) -> Tensor:

@@ -15,7 +15,6 @@ import math
 from torch import Tensor
 
 from analysis import checks, solvers
-from analysis.experiment import Setting
 from analysis.flow import Flow
 from analysis.guidance.ladder import rule_of
 from analysis.guidance.likelihood import informed_time
@@ -24,6 +23,7 @@ from analysis.guidance.registry import Watch, register
 from analysis.guidance.step_sizes import RULES, Move
 from analysis.losses import Loss, value_and_gradient
 from analysis.paths import expand
+from analysis.settings import Setting
 
 WHEN = ("before", "with")
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from analysis import checks, solvers
-from analysis.coordinates import time_grid
-from analysis.experiment import Setting
 from analysis.flow import Flow
 from analysis.guidance.ladder import rule_of
 from analysis.guidance.optimisers import optimiser as make
 from analysis.guidance.registry import Watch, register
 from analysis.losses import Loss
+from analysis.settings import Setting
+from analysis.solvers.grids import time_grid
 
 
 @register("optimise_source")

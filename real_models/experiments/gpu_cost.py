@@ -1,9 +1,10 @@
 """What a gradient costs on a device, and what each arithmetic does to it: seconds, peak bytes, and error.
 
-Three estimators, end-to-end in the four ways of ``analysis.memory``, on the learned flow of the digits, in batches from
-1 to 512. ``cost`` rows hold seconds and bytes of a batch, ``precision`` rows the distance from the float64 gradient of
-the same discrete map on a few states whose coordinates are float32 numbers: an error of arithmetic alone. What does not
-fit into memory, a reversible solve that does not come back and a compiler that fails are rows that say so.
+Three estimators, end-to-end in the four ways of ``analysis.solvers.checkpointing``, on the learned flow of the digits,
+in batches from 1 to 512. ``cost`` rows hold seconds and bytes of a batch, ``precision`` rows the distance from the
+float64 gradient of the same discrete map on a few states whose coordinates are float32 numbers: an error of arithmetic
+alone. What does not fit into memory, a reversible solve that does not come back and a compiler that fails are rows that
+say so.
 
 ``python reproduce.py gpu --device cuda`` makes the table, one cell after the other, and resumes where it was stopped.
 On the CPU the same cells run, but for TF32, which it does not have.
@@ -26,14 +27,17 @@ from torch import Tensor
 
 from analysis import cost as costs
 from analysis import errors
-from analysis.experiment import DTYPES, Cell, Options, Setting, Subject, Workers, resolve
-from analysis.experiment import run as run_cells
+from analysis.batching import is_out_of_memory
+from analysis.experiment import Cell
 from analysis.gradients import ESTIMATORS
 from analysis.losses import Loss
-from analysis.memory import WAYS
 from analysis.provenance import device_name
-from real_models.batching import is_out_of_memory
-from real_models.switches import Switches
+from analysis.runner import Workers
+from analysis.runner import run as run_cells
+from analysis.settings import DTYPES, Options, Setting, resolve
+from analysis.solvers.checkpointing import WAYS
+from analysis.subject import Subject
+from real_models.arithmetic import Switches
 
 FACTORY, PROBLEM = "real_models.images:subject", "mnist_unet"
 BATCHES = tuple(2**k for k in range(10))

@@ -9,7 +9,7 @@ each.
 Two families are there for one question: does the order of the dial's rungs by the error of their gradients predict
 their order by PSNR? "dial" runs each rung under the budget, where a dearer gradient has fewer steps; "equal_steps"
 gives all of them as many as end-to-end can afford, so that the gradient alone differs. Greedy's cell measures the
-errors of all rungs on its own guided trajectories (``real_models.images.accuracy``).
+errors of all rungs on its own guided trajectories (``real_models.restoration.accuracy``).
 
 Restoring runs in float32 with convolutions and products in bfloat16, whose gradients differ from float32's by about one
 percent (median): less than any rung's from the truth. Guided trajectories of further rungs are sensitive: a start moved
@@ -29,16 +29,17 @@ import torch
 from torch import Tensor
 
 from analysis import provenance
-from analysis.experiment import DTYPES, Cell, Options, Setting
+from analysis.experiment import Cell
 from analysis.flow import Flow
 from analysis.guidance import SAMPLERS
-from analysis.guidance.choose import choose
+from analysis.guidance.tuning import choose
+from analysis.settings import DTYPES, Options, Setting
 from real_models import images
-from real_models.images import accuracy, comparison
-from real_models.images.problems import NAMES, image_problem
-from real_models.images.restoration import BUDGET, DIVERGENCE, EQUAL_STEPS, METHODS, Restorer, adaptive_steps, counts
-from real_models.images.tasks import Task
-from real_models.switches import Switches
+from real_models.arithmetic import Switches
+from real_models.restoration import accuracy, comparison
+from real_models.restoration.methods import BUDGET, DIVERGENCE, EQUAL_STEPS, METHODS, Restorer, adaptive_steps, counts
+from real_models.restoration.problems import NAMES, image_problem
+from real_models.restoration.task import Task
 
 NOISE, REPORTED, TUNING, SHOWN = 0.05, 32, 4, len(NAMES)
 FULL = {"noise": NOISE, "tuning": TUNING, "budget": BUDGET, "accuracy": accuracy.IMAGES}

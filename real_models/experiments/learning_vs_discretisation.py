@@ -22,17 +22,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import judgement, provenance
+from analysis import intervals, provenance
+from analysis.converged import along
 from analysis.errors import relative, relative_error
-from analysis.experiment import Cell, Draw, Options, Setting, Subject, estimate, resolve
+from analysis.experiment import Cell, Draw, estimate
 from analysis.flow import Flow, PredictionFlow
 from analysis.losses import HalfSquaredDistance, Loss
 from analysis.paths import PATHS
 from analysis.reference import Reference, ideal_gradient
-from real_models.converged import along
-from real_models.switches import Switches
+from analysis.settings import Options, Setting, resolve
+from analysis.subject import Subject
+from real_models.arithmetic import Switches
 
-FACTORY, PROBLEM, ANALYTIC = "real_models.images:subject", "mixture_unet", "toy_models.mnist:flow"
+FACTORY, PROBLEM, ANALYTIC = "real_models.images:subject", "mixture_unet", "toy_models.problems.mnist:flow"
 TIMES, QUICK_TIMES = (0.2, 0.4, 0.6, 0.8), (0.9,)
 MOST, QUICK_MOST = {"euler": 32, "midpoint": 16}, {"euler": 2}  # steps; one Euler step on CondOT is greedy
 KEYS = ["t", "estimator", "solver", "steps"]
@@ -144,7 +146,7 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def _geometric(values: pd.Series) -> dict[str, Any]:
     """Return the geometric mean with its bootstrap interval; parts that are exactly zero have none, and fail."""
-    found = asdict(judgement.interval(np.log(values.where(values > 0)).to_numpy()))
+    found = asdict(intervals.interval(np.log(values.where(values > 0)).to_numpy()))
     return {name: math.exp(value) if name in ("mean", "low", "high") else value for name, value in found.items()}
 
 
@@ -159,7 +161,7 @@ def _crossings(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
             ratios = []
             for steps, rows in here[here["solver"].isin([solver, ""])].groupby("steps"):
                 logs = np.log(rows["discretisation"] / rows["learning"])
-                ratios.append((int(steps), judgement.interval(logs.to_numpy())))
+                ratios.append((int(steps), intervals.interval(logs.to_numpy())))
             below = [n for n, found in ratios if found.mean < 0]
             surely = [n for n, found in ratios if found.high < 0]
             row: dict[str, Any] = {"t": t, "solver": solver, "most": ratios[-1][0]}

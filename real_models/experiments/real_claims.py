@@ -6,16 +6,17 @@ from dataclasses import replace
 
 import pandas as pd
 
-import real_models.claims_orders
+import real_models.claims.orders
 import toy_models.claims  # noqa: F401 (registers the statements)
 from analysis import claims
-from analysis.experiment import Cell, Options
-from real_models.claims import FACTORY, MEASURES, Learned
+from analysis.experiment import Cell
+from analysis.settings import Options
+from real_models.claims.exact import FACTORY, MEASURES, Learned
 from toy_models.experiments import claims as analytic
 
 QUICK = ("T1a",)  # the others need a truth, which is dear
 LEFT_OUT = {"D3": "it is about one Gaussian", "D1": "of it, the part with D in front needs whole Jacobians"}
-assert real_models.claims_orders  # it has entered its measurements
+assert real_models.claims.orders  # it has entered its measurements
 
 
 def cells(options: Options) -> list[Cell]:

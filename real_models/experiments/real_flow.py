@@ -1,7 +1,7 @@
 """The learned flow of digits measured as the analytic ones are: greedy over zeta, end-to-end over steps, lookahead.
 
 States lie on the flow's own trajectories, which start from noisy held-out digits at the earliest time; the truth there
-is ``real_models.converged`` in float64 (column ``truth_dtype``), whose own convergence is the column
+is ``analysis.converged`` in float64 (column ``truth_dtype``), whose own convergence is the column
 ``reference_bound``. Greedy, whose error gets small, runs in float64 too; gradients through many steps run in the
 network's own float32. The quick run's truth has few steps, and all of it is in float32, to show the way.
 """
@@ -17,13 +17,14 @@ import pandas as pd
 import torch
 
 from analysis import errors, provenance
-from analysis.experiment import DTYPES, Cell, Draw, Options, Setting, estimate, resolve, rows_of
-from analysis.leading_term import leading_term
+from analysis.bounds.leading_term import leading_term
+from analysis.converged import along
+from analysis.experiment import Cell, Draw, estimate, rows_of
 from analysis.orders import fit_order
 from analysis.paths import CondOT
 from analysis.reference import Reference
+from analysis.settings import DTYPES, Options, Setting, resolve
 from analysis.solvers import SOLVERS
-from real_models.converged import along
 from toy_models.experiments.common import errors_only
 
 FACTORY, PROBLEM = "real_models.images:subject", "mnist_unet"

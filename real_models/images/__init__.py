@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from analysis import checks
-from analysis.audit_subject import Audited
-from analysis.experiment import DTYPES, Subject
+from analysis.audit.subject import Audited
 from analysis.flow import PredictionFlow
 from analysis.paths import PATHS, CondOT
+from analysis.settings import DTYPES
+from analysis.subject import Subject
 from real_models import checkpoint
 from real_models.images import data
 from real_models.images.unet import UNet

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from analysis import checks, judgement
+from analysis import checks, intervals
 from real_models import checkpoint
 from real_models.images import WEIGHTS, data
 from real_models.training import Plan, Trainer
@@ -65,7 +65,7 @@ def record(trainer: Trainer, batch: int) -> dict[str, Any]:
     images, labels = data.held_out()
     right = (labels_of(trainer.average, images).cpu() == labels).double().numpy()
     found = trainer.record() | {"data": "mnist", "split": {"train": 4500, "held_out": len(images)}, "batch": batch}
-    return found | {"label_smoothing": SMOOTHING} | {"held_out_accuracy": asdict(judgement.interval(right))}
+    return found | {"label_smoothing": SMOOTHING} | {"held_out_accuracy": asdict(intervals.interval(right))}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,7 +1,7 @@
 """Real MNIST digits for training: the images that the fitted mixture's fit and validation saw, and small deformations.
 
-Data: LeCun, Cortes & Burges, "The MNIST database of handwritten digits", CC BY-SA 3.0, as in ``toy_models.mnist``; the
-500 held-out images are the same there and here.
+Data: LeCun, Cortes & Burges, "The MNIST database of handwritten digits", CC BY-SA 3.0, as in
+``toy_models.problems.mnist``; the 500 held-out images are the same there and here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from analysis import checks
-from toy_models import mnist
+from toy_models.problems import mnist
 
 SIDE = mnist.SIDE
 WARPED = 0.7  # share of the images that are deformed: interpolation smooths, and the others keep the true sharpness

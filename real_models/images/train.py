@@ -1,9 +1,10 @@
 """Train the U-Net: ``python -m real_models.images.train mnist --steps 8000`` (extra ``fit``).
 
-``mnist`` learns real digits, ``mixture`` samples of the Gaussian mixture fitted to them (``toy_models.mnist``), whose
-ideal gradients are certified. The flow-matching loss of the CondOT path (Lipman et al. 2023, arXiv 2210.02747) is
-|u(x_t, t) - (x_1 - x_0)|^2 per pixel. A run that was stopped goes on where it was, bit for bit, when the same command
-is given again; at the end the averaged weights and a record of how they came about are written.
+``mnist`` learns real digits, ``mixture`` samples of the Gaussian mixture fitted to them
+(``toy_models.problems.mnist``), whose ideal gradients are certified. The flow-matching loss of the CondOT path (Lipman
+et al. 2023, arXiv 2210.02747) is |u(x_t, t) - (x_1 - x_0)|^2 per pixel. A run that was stopped goes on where it was,
+bit for bit, when the same command is given again; at the end the averaged weights and a record of how they came about
+are written.
 
 ``--focus`` draws that share of the times from a logit-normal distribution (Esser et al. 2024, arXiv 2403.03206) about
 t = 0.3: with the first weights, states X_t of held-out digits end as digits that the classifier names with confidence
@@ -21,12 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analysis import checks, judgement
+from analysis import checks, intervals
 from real_models import checkpoint
 from real_models.images import WEIGHTS, data
 from real_models.images.unet import UNet
 from real_models.training import Plan, Trainer
-from toy_models import mnist
+from toy_models.problems import mnist
 
 Draw = Callable[[int, torch.Generator], Tensor]
 DRAWS = 20  # times and noises per held-out image
@@ -91,7 +92,7 @@ def record(name: str, trainer: Trainer, batch: int, draws: int) -> dict[str, Any
     loss = held_out_loss(trainer.average, unseen, draws).double().numpy()
     found = trainer.record() | {"data": name, "split": {"train": 4500, "held_out": 500}, "batch": batch}
     found |= {"steps_done": trainer.done, "threads": torch.get_num_threads()}
-    return found | {"held_out_loss": asdict(judgement.interval(loss)), "draws": draws}
+    return found | {"held_out_loss": asdict(intervals.interval(loss)), "draws": draws}
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -25,7 +25,7 @@ from analysis.losses import HalfSquaredDistance, Loss
 from analysis.orders import fit_order
 from analysis.paths import AffinePath, UserPath, expand
 from analysis.reference import EPS, SAFETY
-from toy_models import zoo
+from toy_models.problems import zoo
 
 # A fitted slope within this of an integer is that integer: the window is finite, and the confidence interval of a
 # regression does not know of the next order's contribution.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from analysis.claims import PRINTED, Case, claim
 from analysis.errors import relative_error
-from analysis.gradients.control import control_gradients
+from analysis.gradients._control import control_gradients
 from analysis.reference import EPS, ideal_gradient
 from analysis.solvers import SOLVERS
 from toy_models.claims import common

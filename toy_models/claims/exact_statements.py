@@ -8,11 +8,11 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from analysis import solvers
+from analysis.bounds.leading_term import curvature
 from analysis.claims import PRINTED, READING, Case, claim
-from analysis.leading_term import curvature
 from analysis.paths import expand
 from analysis.reference import EPS, SAFETY
+from analysis.solvers.coordinates import COORDINATES
 from toy_models.claims import common
 from toy_models.claims.common import SHORT, Draw, equal, round_off, states, target
 
@@ -54,7 +54,7 @@ def integrals(drawn: Draw, name: str) -> Iterator[Case]:
 
 def _integrated(drawn: Draw, coordinate: str, nodes: int) -> tuple[Tensor, Tensor]:
     """Return x_t from the integral in a coordinate and from the ODE in t, (B, d), with t half way to the data."""
-    c, path = solvers.COORDINATES[coordinate], drawn.flow.path
+    c, path = COORDINATES[coordinate], drawn.flow.path
     start, end = drawn.t[0], (1 + drawn.t[0]) / 2
     values = [c.value(path, s) for s in (start, end)]
     points, weights = common.gauss(nodes)

@@ -1,7 +1,7 @@
 r"""D1 and D2: the error of the greedy gradient, as an integral over the trajectory and as its leading term.
 
 Both live in the canonical coordinates :math:`y = x/\alpha`, :math:`z = \zeta`, in which every path is the
-variance-exploding one; :math:`y'' = d\hat x_0/dz` along the trajectory is ``analysis.leading_term.curvature``.
+variance-exploding one; :math:`y'' = d\hat x_0/dz` along the trajectory is ``analysis.bounds.leading_term.curvature``.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from analysis.bounds.leading_term import curvature, leading_term
 from analysis.claims import PRINTED, Case, claim
 from analysis.errors import relative_error
 from analysis.flow import Flow
-from analysis.leading_term import curvature, leading_term
 from analysis.paths import VarianceExploding, expand
 from analysis.reference import ideal_gradient
-from toy_models import zoo
 from toy_models.claims import common
 from toy_models.claims.common import Draw, target
+from toy_models.problems import zoo
 
 EXACTLY = "as printed, in the integral form"
 LEADING = (

@@ -9,7 +9,8 @@ from types import ModuleType
 import pandas as pd
 
 from analysis.claims import PRINTED, READING, Case, claim
-from analysis.experiment import Cell, Options, measure_cell
+from analysis.experiment import Cell, measure_cell
+from analysis.settings import Options
 from toy_models.claims.common import SLOPE
 from toy_models.experiments import convergence, superconvergence
 from toy_models.experiments.superconvergence import in_zeta

@@ -1,6 +1,6 @@
 """Adaptive lookahead against its tolerance, and its cost beside fixed numbers of steps, on problems that it never saw.
 
-The rule's constants were set on problems of its own, as ``analysis.gradients.adaptive`` says; those here, from easy to
+The rule's constants were set on problems of its own, as ``analysis.gradients._adaptive`` says; those here, from easy to
 hard, had no part in that. The fixed numbers of steps have every advantage: the same solver and time as the rule, others
 beside them, and the best of all of them is chosen with hindsight.
 """
@@ -18,13 +18,14 @@ from torch import Tensor
 
 from analysis.cost import Cost
 from analysis.errors import relative_error
-from analysis.experiment import Cell, Draw, Options, draw
+from analysis.experiment import Cell, Draw, draw
 from analysis.gradients import end_to_end, greedy
-from analysis.gradients.adaptive import CLOCK, RUNGS, SOLVER, choices
+from analysis.gradients._adaptive import CLOCK, RUNGS, SOLVER, choices
 from analysis.losses import Loss
 from analysis.paths import expand
+from analysis.settings import Options
 from toy_models.experiments.common import error_cell
-from toy_models.families import FAMILIES
+from toy_models.problems.families import FAMILIES
 
 TIMES = tuple(round(0.1 * k, 1) for k in range(1, 10))
 TOLERANCES = (0.3, 0.1, 0.03, 0.01)
@@ -40,7 +41,7 @@ def cells(options: Options) -> list[Cell]:
     paths = ("vp_linear",) if options.quick else ("vp_linear", "ve", "polynomial")
     extra = (("steps", STEPS[:7] if options.quick else STEPS), ("tolerances", TOLERANCES))
     samples = 4 if options.quick else 6
-    factory, measured = "toy_models.families:subject", "toy_models.experiments.adaptive:measure"
+    factory, measured = "toy_models.problems.families:subject", "toy_models.experiments.adaptive:measure"
     made = (error_cell(options, problem, path, TIMES, samples, ()) for problem in problems for path in paths)
     return [replace(cell, factory=factory, measure=measured, extra=extra) for cell in made]
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pandas as pd
 
 from analysis.errors import relative_error, summary
-from analysis.experiment import Cell, Options, Setting, draw, estimate
+from analysis.experiment import Cell, draw, estimate
+from analysis.settings import Options, Setting
 from toy_models.experiments.common import error_cell
 
 WAYS = ("end_to_end", "adjoint_backsolve", "adjoint_cached", "adjoint_interpolated", "adjoint_deis")

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from analysis.bounds.two_term import FORMS, TwoTerm, fit_two_term
 from analysis.errors import summary
-from analysis.experiment import Cell, Draw, Options, Setting, draw, estimate
+from analysis.experiment import Cell, Draw, draw, estimate
+from analysis.settings import Options, Setting
 from analysis.solvers import SOLVERS
-from analysis.two_term import FORMS, TwoTerm, fit_two_term
 from toy_models.experiments import lookahead_surface
 from toy_models.experiments.common import error_cell, errors_only
-from toy_models.zoo import ZOO_PATHS
+from toy_models.problems.zoo import ZOO_PATHS
 
 KEYS = ["problem", "path", "solver"]
 RULE = "interval"  # the form whose horizons are used; figures compare it with the others

@@ -13,14 +13,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import bounds, solvers, stability
-from analysis.experiment import Cell, Options
+from analysis import solvers
+from analysis.bounds import remainder, stability
+from analysis.bounds.leading_term import leading_term
+from analysis.experiment import Cell
 from analysis.gradients import ESTIMATORS
-from analysis.leading_term import leading_term
-from toy_models import zoo
-from toy_models.a_priori import a_priori
-from toy_models.bound_groups import Groups, Solved, draw, random_mixture, solve
-from toy_models.stacked import StackedMixtures
+from analysis.settings import Options
+from toy_models.bounds.a_priori import a_priori
+from toy_models.bounds.groups import Groups, Solved, draw, solve
+from toy_models.bounds.stacked import StackedMixtures
+from toy_models.problems import zoo
+from toy_models.problems.random_mixtures import random_mixture
 
 SEGMENTS = 8  # of the time left; grids of 2, 4 and 8 steps are among their ends
 STEPS = (2, 4, 8)
@@ -49,7 +52,7 @@ def _cell(options: Options, problem: str, dim: int, count: int, states: int) -> 
     extra = (("dim", dim), ("components", count), ("groups", states // per_group))
     return Cell(
         measure="toy_models.experiments.bounds:measure",
-        factory="toy_models.zoo:subject",
+        factory="toy_models.problems.zoo:subject",
         problem=problem,
         path="several",
         times=(),
@@ -90,7 +93,7 @@ def _measure(groups: Groups, steps: int) -> list[pd.DataFrame]:
 
 
 def _allowance(coarse: Solved, fine: Solved) -> Tensor:
-    return bounds.norm(fine.gradient - coarse.gradient) + fine.round_off
+    return remainder.norm(fine.gradient - coarse.gradient) + fine.round_off
 
 
 def _table(groups: Groups, size: Tensor, columns: dict[str, Tensor], **named: Any) -> pd.DataFrame:
@@ -112,20 +115,20 @@ def _greedy(groups: Groups, coarse: Solved, fine: Solved) -> pd.DataFrame:
     gradient, endpoint = (torch.stack([getattr(e, name) for e in found]) for name in ("gradient", "endpoint"))
     alpha = groups.per_path("alpha", groups.t)[:, None]
     missing = fine.gradient - gradient
-    slope = bounds.norm(endpoint - groups.target)
+    slope = remainder.norm(endpoint - groups.target)
     field = StackedMixtures(groups.mixtures)
     prior = a_priori(field, groups.x / alpha[..., None], groups.per_path("zeta", groups.t), slope, 1.0) / alpha
     columns = {
-        "error": bounds.norm(missing),
+        "error": remainder.norm(missing),
         "allowance": _allowance(coarse, fine),
-        "trivial": bounds.norm(gradient) + bounds.norm(fine.gradient),
+        "trivial": remainder.norm(gradient) + remainder.norm(fine.gradient),
         "a_priori": prior,
         "sup_form": fine.sup_form + (fine.sup_form - coarse.sup_form).abs(),
         "integral_form": fine.integral_form + fine.residual,
-        "leading_term": bounds.norm(leading),
-        "leading_term_miss": bounds.norm(leading - missing),
+        "leading_term": remainder.norm(leading),
+        "leading_term_miss": remainder.norm(leading - missing),
     }
-    return _table(groups, bounds.norm(fine.gradient), columns, estimator="greedy")
+    return _table(groups, remainder.norm(fine.gradient), columns, estimator="greedy")
 
 
 def _end_to_end(groups: Groups, times: Tensor, coarse: Solved, fine: Solved) -> pd.DataFrame:
@@ -144,16 +147,16 @@ def _end_to_end(groups: Groups, times: Tensor, coarse: Solved, fine: Solved) -> 
             factors = [[f[::stride].exp() for f in pair] for pair in growth]
             log_norm, gronwall = (_inflated(c, f, defect) for c, f in zip(*factors, strict=True))
             columns = {
-                "error": bounds.norm(gradient - truth),
+                "error": remainder.norm(gradient - truth),
                 "allowance": allowance,
-                "trivial": bounds.norm(gradient) + bounds.norm(truth),
+                "trivial": remainder.norm(gradient) + remainder.norm(truth),
                 "gronwall": gronwall,
                 "logarithmic_norm": log_norm,
             }
             if 2 * steps in found:
                 estimate = (found[2 * steps][0] - gradient) * power / (power - 1)
-                columns["step_doubling"] = bounds.norm(estimate)
-            table = _table(groups, bounds.norm(truth), columns, estimator="end_to_end", solver=solver, steps=steps)
+                columns["step_doubling"] = remainder.norm(estimate)
+            table = _table(groups, remainder.norm(truth), columns, estimator="end_to_end", solver=solver, steps=steps)
             tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -163,14 +166,14 @@ def _inflated(coarse: Tensor, fine: Tensor, defect: Tensor) -> Tensor:
     return ((fine + (fine - coarse).abs()) * defect).sum(0).nan_to_num(torch.inf, torch.inf)
 
 
-def _exact_steps(groups: Groups, times: Tensor, path: bounds.Trajectory) -> tuple[Tensor, Tensor]:
+def _exact_steps(groups: Groups, times: Tensor, path: remainder.Trajectory) -> tuple[Tensor, Tensor]:
     """Return states (C + 1, M, B, d) and Jacobians (C, M, B, d, d) in x of the exact flow between checkpoints."""
     n, alpha = groups.x.shape[1], groups.per_path("alpha", times)[..., None, None]
     states = alpha * torch.cat([path.state[:, 0], path.state[-1:, -1]])[:, :, :n]
     return states, (alpha[1:] / alpha[:-1])[..., None] * path.jacobian[:, -1, :, :n]
 
 
-def _growth(groups: Groups, times: Tensor, path: bounds.Trajectory) -> tuple[Tensor, Tensor]:
+def _growth(groups: Groups, times: Tensor, path: remainder.Trajectory) -> tuple[Tensor, Tensor]:
     """Return the logarithms of both bounds' growth factors from the start to each checkpoint, (C, M, B)."""
     n = groups.x.shape[1]
     eigenvalues = stability.spectrum(path.source_jacobian[:, :, :, :n])

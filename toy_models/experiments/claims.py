@@ -11,7 +11,8 @@ import pandas as pd
 
 import toy_models.claims  # noqa: F401 (registers them)
 from analysis import claims, results
-from analysis.experiment import Cell, Options
+from analysis.experiment import Cell
+from analysis.settings import Options
 
 SPECIALS = {c: rf"\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -28,7 +29,7 @@ WIDTHS = (0.34, 0.13, 0.12, 0.25)  # of the text, for the columns that wrap
 def cells(options: Options) -> list[Cell]:
     """Return one cell per claim; its problem is the claim's id. Claims are about float64 on the CPU."""
     extra = (("quick", options.quick),)
-    measure, factory = "toy_models.experiments.claims:measure", "toy_models.zoo:subject"
+    measure, factory = "toy_models.experiments.claims:measure", "toy_models.problems.zoo:subject"
     known = sorted(claims.CLAIMS, key=place)
     return [Cell(measure, factory, id, "", (), 0, seed=options.seed, extra=extra) for id in known]
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.experiment import Cell, Options, Setting
+from analysis.experiment import Cell
 from analysis.orders import fit_order
+from analysis.settings import Options, Setting
 
 # Errors below this multiple of the reference's own bound (itself rarely attained) are not used in fits.
 ABOVE_REFERENCE = 100.0
@@ -26,7 +27,7 @@ def error_cell(
     """Return the cell that measures settings on a zoo problem against its ideal gradient."""
     return Cell(
         measure="analysis.experiment:measure_errors",
-        factory="toy_models.zoo:subject",
+        factory="toy_models.problems.zoo:subject",
         problem=problem,
         path=path,
         times=tuple(float(t) for t in times),

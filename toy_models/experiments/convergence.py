@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.experiment import Cell, Options, Setting
+from analysis.experiment import Cell
+from analysis.settings import Options, Setting
 from analysis.solvers import SOLVERS
 from toy_models.experiments.common import error_cell, slopes
-from toy_models.zoo import ZOO_PATHS
+from toy_models.problems.zoo import ZOO_PATHS
 
 SHOWN = ("euler", "midpoint", "heun", "rk4", "ddim")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.experiment import Cell, Options, Setting
+from analysis.experiment import Cell
 from analysis.gradients import ESTIMATORS
+from analysis.settings import Options, Setting
 from toy_models.experiments.common import error_cell, errors_only
 
 

@@ -29,19 +29,20 @@ from scipy import stats
 from torch import Tensor
 from torch.nn import functional
 
-from analysis import errors, judgement, reference
-from analysis.experiment import Cell, Options, Setting
+from analysis import errors, intervals, reference, sample_distances
+from analysis.experiment import Cell
 from analysis.gradients import ESTIMATORS
 from analysis.guidance import SAMPLERS, Sample
 from analysis.guidance.ladder import rule_of
 from analysis.guidance.likelihood import Score
+from analysis.operators import OPERATORS
 from analysis.paths import PATHS
+from analysis.settings import Options, Setting
 from toy_models.experiments import outcome
 from toy_models.experiments.outcome import NOISE, RUNGS, STEPS, Split
 from toy_models.experiments.outcome_windows import WINDOWS, none, windowed
-from toy_models.mixture import MixtureFlow
-from toy_models.operators import OPERATORS
-from toy_models.zoo import build
+from toy_models.mixtures.gaussian import MixtureFlow
+from toy_models.problems.zoo import build
 
 WHOLE = (0.0, 1.0)
 ASIDE = {name: Setting.of(name) for name in ("pigdm", "tmpd")}
@@ -95,7 +96,7 @@ class Guided:
         for kind in KINDS:
             scale = self.tuned(rung, window) if kind == "tuned" else None
             found = self.solved(self.reported, rung, window, scale)
-            values = judgement.energy_distance(self.reported.sets(found.x), self.reported.exact)
+            values = sample_distances.energy_distance(self.reported.sets(found.x), self.reported.exact)
             failed = int(found.failed.sum())
             yield {"quantity": kind, "scale": scale, "failed_samples": failed, "value": values}
 
@@ -200,9 +201,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     found = []
     for key, rows in table.groupby([*PLACE, "quantity"], sort=False):
         row = dict(zip([*PLACE, "quantity"], key, strict=True)) | rows.iloc[0][["scale", "failed_samples"]].to_dict()
-        row |= asdict(judgement.interval(rows["value"].to_numpy()))
+        row |= asdict(intervals.interval(rows["value"].to_numpy()))
         greedy = values.loc[(*key[:2], "greedy", *key[3:])].to_numpy()
-        more = asdict(judgement.paired_interval(values.loc[key].to_numpy(), greedy))
+        more = asdict(intervals.paired_interval(values.loc[key].to_numpy(), greedy))
         found.append(row | {f"over_greedy_{name}": more[name] for name in ("mean", "low", "high")})
     return pd.DataFrame(found)
 
@@ -241,7 +242,7 @@ def _pair(rows: pd.DataFrame, error: str, kind: str) -> tuple[np.ndarray, np.nda
 def resampled(error: np.ndarray, outcome: np.ndarray, seed: int) -> np.ndarray:
     """Return Spearman's correlation, 0 for ties, of means of (Y, rungs), (1 + resamples,): as measured comes first."""
     y = len(error)
-    counts = np.random.default_rng(seed).multinomial(y, np.full(y, 1 / y), judgement.RESAMPLES)
+    counts = np.random.default_rng(seed).multinomial(y, np.full(y, 1 / y), intervals.RESAMPLES)
     weights = np.vstack([np.ones(y), counts]) / y
     ranks = [stats.rankdata(weights @ values, axis=1) for values in (error, outcome)]
     a, b = (r - r.mean(1, keepdims=True) for r in ranks)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from analysis.experiment import Cell, Options, Setting
+from analysis.experiment import Cell
+from analysis.settings import Options, Setting
 from toy_models.experiments.common import error_cell
 
 SETTINGS = (

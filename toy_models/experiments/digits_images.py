@@ -8,8 +8,9 @@ import pandas as pd
 from torch import Tensor
 
 from analysis.errors import relative_error
-from analysis.experiment import Cell, Options, draw, estimate
+from analysis.experiment import Cell, draw, estimate
 from analysis.losses import HalfSquaredDistance
+from analysis.settings import Options
 from toy_models.experiments.common import error_cell, label
 from toy_models.experiments.digits import SETTINGS
 

@@ -11,13 +11,14 @@ from dataclasses import replace
 import pandas as pd
 import torch
 
-from analysis.experiment import Cell, Draw, Options, Setting, draw, rows_of
+from analysis.experiment import Cell, Draw, draw, rows_of
 from analysis.gradients import ESTIMATORS
 from analysis.losses import HalfSquaredDistance
 from analysis.reference import Reference
+from analysis.settings import Options, Setting
 from toy_models.experiments.common import error_cell
-from toy_models.posterior import likelihood_score
-from toy_models.zoo import PROBLEMS
+from toy_models.posteriors.dense import likelihood_score
+from toy_models.problems.zoo import PROBLEMS
 
 
 def cells(options: Options) -> list[Cell]:

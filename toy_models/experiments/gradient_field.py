@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from analysis import reference
-from analysis.experiment import Cell, Options, Setting, resolve
+from analysis.experiment import Cell
 from analysis.gradients import ESTIMATORS
 from analysis.losses import HalfSquaredDistance
+from analysis.settings import Options, Setting, resolve
 from toy_models.experiments.common import error_cell, label
 
 TARGET = (0.0, 3.0)  # one of the eight modes

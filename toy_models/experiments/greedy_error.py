@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis.experiment import Cell, Options, Setting
+from analysis.experiment import Cell
+from analysis.settings import Options, Setting
 from toy_models.experiments.common import error_cell, slopes
-from toy_models.zoo import PROBLEMS, ZOO_PATHS
+from toy_models.problems.zoo import PROBLEMS, ZOO_PATHS
 
 
 def cells(options: Options) -> list[Cell]:

@@ -20,13 +20,15 @@ import torch
 from torch import Tensor
 
 from analysis import reference
-from analysis.experiment import Cell, Options, Subject, resolve
+from analysis.experiment import Cell
 from analysis.flow import Flow
 from analysis.gradients import ESTIMATORS
 from analysis.losses import Linear
-from toy_models import zoo
-from toy_models.exact import GaussianFlow
+from analysis.settings import Options, resolve
+from analysis.subject import Subject
 from toy_models.experiments.common import error_cell
+from toy_models.mixtures.exact import GaussianFlow
+from toy_models.problems import zoo
 
 GAUSSIAN = "gaussian"
 

@@ -10,8 +10,9 @@ import torch
 
 from analysis import solvers
 from analysis.errors import METRICS, summary
-from analysis.experiment import Cell, Draw, Options, draw
+from analysis.experiment import Cell, Draw, draw
 from analysis.gradients import lookahead_surface
+from analysis.settings import Options
 from toy_models.experiments.common import error_cell, errors_only
 
 SOLVERS = ("euler", "midpoint")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from analysis.experiment import Cell, Options, Setting
-from analysis.memory import WAYS
+from analysis.experiment import Cell
+from analysis.settings import Options, Setting
+from analysis.solvers.checkpointing import WAYS
 from toy_models.experiments.common import error_cell
 
 

@@ -17,15 +17,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import cost, judgement, provenance
-from analysis.experiment import DTYPES, Cell, Options, Setting
+from analysis import cost, intervals, provenance, sample_distances
+from analysis.experiment import Cell
 from analysis.guidance import SAMPLERS, Sample, ladder
-from analysis.guidance.choose import choose
+from analysis.guidance.tuning import choose
+from analysis.operators import inverse_problem
 from analysis.paths import PATHS
-from toy_models.guided import Measured
-from toy_models.mixture import MixtureFlow
-from toy_models.operators import inverse_problem
-from toy_models.zoo import build
+from analysis.settings import DTYPES, Options, Setting
+from toy_models.mixtures.gaussian import MixtureFlow
+from toy_models.posteriors.measurements import Measured
+from toy_models.problems.zoo import build
 
 SIDE, STEPS, MORE_STEPS, ITERATIONS = 8, 16, 64, 8
 OPERATORS = ("box_inpainting", "super_resolution_2", "gaussian_deblurring")
@@ -104,7 +105,7 @@ def cell(options: Options, operator: str, noise: float, name: str) -> Cell:
     sizes = {"members": 4, "exact": 16, "held_out": 4} if options.quick else {"members": 8, "exact": 64, "held_out": 12}
     return Cell(
         measure="toy_models.experiments.outcome:measure",
-        factory="toy_models.zoo:build",
+        factory="toy_models.problems.zoo:build",
         problem="digits",
         path="condot",
         times=(),
@@ -158,7 +159,7 @@ class Split:
 
     def distances(self, found: Sample) -> Tensor:
         """Return for each sample the mean energy distance over all measurements."""
-        return judgement.energy_distance(self.sets(found.x), self.exact).mean().expand(len(found.x))
+        return sample_distances.energy_distance(self.sets(found.x), self.exact).mean().expand(len(found.x))
 
 
 def measure(cell: Cell) -> pd.DataFrame:
@@ -227,9 +228,9 @@ def compared(table: pd.DataFrame, places: Sequence[str]) -> tuple[pd.DataFrame, 
     values = table.pivot_table(index=[*places, "metric", "measurement"], columns="estimator", values="value")
     for key, rows in table.groupby(keys, sort=False):
         row = dict(zip(keys, key, strict=True)) | rows.iloc[0][spent].to_dict()
-        summary.append(row | asdict(judgement.interval(rows["value"].to_numpy())))
+        summary.append(row | asdict(intervals.interval(rows["value"].to_numpy())))
         greedy = values.loc[(*key[: len(places)], key[-1]), BASELINE].to_numpy()
-        paired.append(row | asdict(judgement.paired_interval(rows["value"].to_numpy(), greedy)))
+        paired.append(row | asdict(intervals.paired_interval(rows["value"].to_numpy(), greedy)))
     return pd.DataFrame(summary), pd.DataFrame(paired)
 
 

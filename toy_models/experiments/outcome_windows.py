@@ -16,17 +16,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import judgement
-from analysis.experiment import Cell, Options
+from analysis import intervals
+from analysis.experiment import Cell
 from analysis.gradients import ESTIMATORS
 from analysis.guidance import SAMPLERS, Sample
 from analysis.guidance.likelihood import Score
+from analysis.operators import OPERATORS
 from analysis.paths import PATHS
+from analysis.settings import Options
 from toy_models.experiments import outcome
 from toy_models.experiments.outcome import LIKELIHOOD, NOISE, OTHER_NOISES, STEPS, Split
-from toy_models.mixture import MixtureFlow
-from toy_models.operators import OPERATORS
-from toy_models.zoo import build
+from toy_models.mixtures.gaussian import MixtureFlow
+from toy_models.problems.zoo import build
 
 WINDOWS = ((0.0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1.0))
 KINDS = ("without", "greedy", "only")
@@ -92,4 +93,4 @@ def _rows(flow: MixtureFlow, tuning: Split, reported: Split, scales: Sequence[fl
             row = {"start": start, "end": end, "kind": kind, "scale": scale, "failed_samples": int(found.failed.sum())}
             judged = reported.measured.judge(reported.sets(found.x), reported.exact)
             for metric in outcome.METRICS:
-                yield row | {"metric": metric} | asdict(judgement.interval(judged[metric]))
+                yield row | {"metric": metric} | asdict(intervals.interval(judged[metric]))

@@ -14,17 +14,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import judgement
-from analysis.experiment import Cell, Options, Setting
+from analysis import sample_distances
+from analysis.experiment import Cell
 from analysis.guidance import SAMPLERS, Sample
-from analysis.guidance.choose import choose
+from analysis.guidance.tuning import choose
 from analysis.losses import HalfSquaredResidual
+from analysis.operators import InverseProblem, inverse_problem
 from analysis.paths import PATHS
-from toy_models import mnist
+from analysis.settings import Options, Setting
 from toy_models.experiments.outcome import METHODS, NOISE
-from toy_models.low_rank import LowRankMixtureFlow
-from toy_models.low_rank_posterior import LowRankLikelihood
-from toy_models.operators import InverseProblem, inverse_problem
+from toy_models.mixtures.low_rank import LowRankMixtureFlow
+from toy_models.posteriors.low_rank import LowRankLikelihood
+from toy_models.problems import mnist
 
 OPERATORS = ("super_resolution_4", "random_inpainting", "compressed_sensing")
 SHOWN = ("unguided", "likelihood:greedy", "dps:greedy", "likelihood:midpoint")
@@ -37,7 +38,7 @@ def cells(options: Options) -> list[Cell]:
     found = [
         Cell(
             measure="toy_models.experiments.posterior_gallery:measure",
-            factory="toy_models.mnist:flow",
+            factory="toy_models.problems.mnist:flow",
             problem=f"mnist, {operator}",
             path="condot",
             times=(),
@@ -81,7 +82,7 @@ class Seen:
     def distances(self, found: Sample) -> Tensor:
         """Return for each sample the mean energy distance to the exact posteriors."""
         sets = found.x.unflatten(0, (-1, MEMBERS))
-        return judgement.energy_distance(sets, self.exact).mean().expand(len(found.x))
+        return sample_distances.energy_distance(sets, self.exact).mean().expand(len(found.x))
 
 
 def measure(cell: Cell) -> pd.DataFrame:
@@ -111,7 +112,7 @@ def guided(flow: LowRankMixtureFlow, name: str, tuning: Seen, shown: Seen, seed:
 def _rows(cell: Cell, operator: str, shown: Seen, name: str, x: Tensor) -> Iterator[dict[str, Any]]:
     residuals = shown.problem.operator(x) - shown.measurements
     for i, image in enumerate(x):
-        misfit = float(judgement.misfit(residuals[i : i + 1], shown.problem.noise))
+        misfit = float(sample_distances.misfit(residuals[i : i + 1], shown.problem.noise))
         row = {"problem": "mnist", "path": cell.path, "operator": operator, "noise": shown.problem.noise}
         row |= {"image": name, "member": i, "misfit": misfit}
         yield from (row | {"pixel": j, "value": value} for j, value in enumerate(image.tolist()))

@@ -24,17 +24,18 @@ import torch
 from torch import Tensor
 
 from analysis import results
-from analysis.experiment import Cell, Options, Setting
+from analysis.experiment import Cell
+from analysis.operators import OPERATORS, inverse_problem
 from analysis.paths import PATHS, AffinePath
-from toy_models import fitted, mnist
+from analysis.settings import Options, Setting
 from toy_models.experiments import outcome
 from toy_models.experiments.claims import escape
 from toy_models.experiments.outcome import BASELINE, METRICS, NOISE, STEPS, Method, Split
-from toy_models.guided import Measured
-from toy_models.low_rank import LowRankMixtureFlow
-from toy_models.mixture import MixtureFlow
-from toy_models.operators import OPERATORS, inverse_problem
-from toy_models.zoo import build
+from toy_models.mixtures.gaussian import MixtureFlow
+from toy_models.mixtures.low_rank import LowRankMixtureFlow
+from toy_models.posteriors.measurements import Measured
+from toy_models.problems import digits, mnist
+from toy_models.problems.zoo import build
 
 PLACES = ("problem", "path", "operator", "noise")
 PATH, OTHER_PATH = "condot", "cosine"
@@ -83,7 +84,7 @@ class Dataset:
 
     def images(self) -> Tensor:
         """Return the held-out images (n, d)."""
-        return mnist.held_out()[0] if self.side == mnist.SIDE else torch.from_numpy(fitted.held_out()[0])
+        return mnist.held_out()[0] if self.side == mnist.SIDE else torch.from_numpy(digits.held_out()[0])
 
 
 # Two samples of an MNIST measurement are the least that an energy distance takes; it is unbiased for any number.
@@ -115,7 +116,7 @@ def _cell(options: Options, problem: str, operator: str, name: str, path: str = 
     return replace(
         shared,
         measure="toy_models.experiments.posterior_table:measure",
-        factory="toy_models.mnist:flow" if problem == "mnist" else shared.factory,
+        factory="toy_models.problems.mnist:flow" if problem == "mnist" else shared.factory,
         problem=problem,
         path=path,
         samples=6 if options.quick else shared.samples,

@@ -8,7 +8,8 @@ import pandas as pd
 import torch
 
 from analysis.errors import relative_error, summary
-from analysis.experiment import DTYPES, Cell, Options, Setting, draw, estimate, resolve
+from analysis.experiment import Cell, draw, estimate
+from analysis.settings import DTYPES, Options, Setting, resolve
 from toy_models.experiments.common import error_cell
 
 SETTINGS = (

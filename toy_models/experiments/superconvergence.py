@@ -22,13 +22,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis.experiment import Cell, Options, Setting, Subject
+from analysis.experiment import Cell
 from analysis.losses import Linear, Loss
 from analysis.paths import AffinePath, CondOT
+from analysis.settings import Options, Setting
 from analysis.solvers import SOLVERS
-from analysis.tableaux import TABLEAUX
-from toy_models import zoo
+from analysis.solvers.tableaux import TABLEAUX
+from analysis.subject import Subject
 from toy_models.experiments.common import error_cell, slopes
+from toy_models.problems import zoo
 
 SHOWN = ("euler", "midpoint", "heun", "rk4", "ddim", "midpoint_zeta", "heun_zeta", "rk4_zeta")
 SHOWN_PATHS = ("condot", "cosine", "vp_linear")

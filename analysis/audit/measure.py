@@ -1,0 +1,218 @@
+"""Audit a user's flow: how wrong greedy guidance is at each time, and the smallest lookahead that is good enough.
+
+``python reproduce.py audit package.module:factory`` calls ``run``. The truth is a converged fine solve whose own
+convergence is shown: two adaptive solves at two tolerances (``analysis.reference``), and beside them a fixed-step RK4
+solve whose steps are doubled until the gradient stops changing. A network in less than float64 is compared with a
+float64 copy of itself; where there can be no copy, with fine solves in its own dtype (column ``truth_dtype``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from analysis import checks, errors, provenance, reference, results, solvers
+from analysis.audit.report import best_lookahead, words
+from analysis.audit.subject import Audit, Audited, AuditError, load, probe
+from analysis.bounds.leading_term import leading_term
+from analysis.experiment import Cell
+from analysis.flow import Flow
+from analysis.gradients import greedy, lookahead_surface
+from analysis.losses import Loss, value_and_gradient
+from analysis.paths import expand
+from analysis.runner import Workers
+from analysis.runner import run as run_cells
+from analysis.solvers.checkpointing import differentiate
+
+__all__ = ["AuditError", "Audited", "measure", "run"]
+TIMES, QUICK_TIMES = tuple(i / 10 for i in range(1, 10)), (0.2, 0.5, 0.8)
+SAMPLES, QUICK_SAMPLES = 32, 8
+STEPS, QUICK_STEPS = (1, 2, 4, 8, 16), (1, 2, 4)
+FRACTIONS = (0.25, 0.5, 0.75, 1.0)  # of the way from t to 1
+SOLVERS = ("ddim", "midpoint")
+# The truth must be known this much better than the error that is asked for, and its tolerance be finer still: where a
+# flow contracts, the backward solve loses digits (two or three of them on a network of images with constant borders).
+MARGIN, FINER = 10, 10_000
+FEWEST, MOST = 8, 512  # steps of the fixed-step solve
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Ideal gradients (B, *event) in float64, how each was made, and which samples have one: (B,)."""
+
+    gradient: Tensor
+    usable: Tensor
+    tier: str
+    dtype: str
+    bound: Tensor
+    doublings: list[dict[str, Any]]
+
+
+def run(options: argparse.Namespace, record: Mapping[str, Any]) -> list[str]:
+    """Audit ``options.factory``, write the tables, ``record`` inside, and audit.txt; return the lines of the latter.
+
+    The options are those of the command line; times that are finished are found again in ``options.out``. Raises
+    ``AuditError``, whose message says what was wrong, for a subject or options that cannot be audited.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.insert(1, os.getcwd())  # behind this package's own folder, which workers import from too
+    workers = Workers(options.jobs, options.backend, options.scheduler)
+    frame = run_cells(cells(options), options.out / "cells", workers, options.factory)
+    parts = {kind: part.dropna(axis=1, how="all") for kind, part in frame.groupby("estimator", sort=False)}
+    tables = {"audit": parts["greedy"], "audit_lookahead": parts["lookahead"], "audit_fine": parts["fine_solve"]}
+    tables["audit_best"] = best_lookahead(tables["audit"], tables["audit_lookahead"])
+    for name, table in tables.items():
+        results.write_table(table, options.out / "tables" / f"{name}.parquet", {**record, "factory": options.factory})
+    lines = words(tables)
+    results.write_whole(options.out / "audit.txt", lambda file: file.write("".join(f"{s}\n" for s in lines).encode()))
+    return lines
+
+
+def cells(options: argparse.Namespace) -> list[Cell]:
+    """Return one cell per time, after checking the options and the subject at all of them."""
+    times = sorted(set(options.times or (QUICK_TIMES if options.quick else TIMES)))
+    if not all(0 < t < 1 for t in times):
+        raise AuditError(f"argument --times: must lie in (0, 1), got {times}")
+    if not 0 < options.error < 1:
+        raise AuditError(f"argument --error: must lie in (0, 1), got {options.error}")
+    samples = (QUICK_SAMPLES if options.quick else SAMPLES) if options.samples is None else options.samples
+    try:
+        checks.count("argument --samples:", samples)
+    except ValueError as error:
+        raise AuditError(str(error)) from error
+    audit, again = (load(options.factory, options.device) for _ in range(2))
+    common = {"measure": "analysis.audit.measure:measure", "factory": options.factory, "problem": options.factory}
+    common |= {"path": type(audit.flow.path).__name__, "samples": samples, "device": options.device}
+    seeded = Cell(**common, times=(), seed=options.seed).generator
+    extra = (("steps", QUICK_STEPS if options.quick else STEPS), ("wanted", options.error))
+    found = [(("fingerprint", probe(audit, again, t, samples, seeded)), *extra) for t in times]
+    return [Cell(**common, times=(t,), seed=options.seed, extra=marked) for t, marked in zip(times, found, strict=True)]
+
+
+def measure(cell: Cell) -> pd.DataFrame:
+    """Measure one time of an audit: rows of greedy, of the lookahead and of the fine solve's convergence."""
+    try:
+        return pd.DataFrame(list(_rows(cell, load(cell.factory, cell.device))))
+    except (ValueError, RuntimeError) as error:
+        prefix = f"{cell.factory} at t = {cell.times[0]:g}: "
+        raise AuditError(prefix + str(error).removeprefix(prefix)) from error
+
+
+def _rows(cell: Cell, audit: Audit) -> Iterator[dict[str, Any]]:
+    extra, (t,) = dict(cell.extra), cell.times
+    x, loss = audit.draw(t, cell.samples, cell.generator())
+    truth = _truth(audit, loss, x, t, extra["wanted"] / MARGIN)
+    bounds = truth.bound[truth.usable]
+    common: dict[str, Any] = {"problem": cell.problem, "truth": truth.tier, "truth_dtype": truth.dtype}
+    common |= {"path": cell.path, "t": t, "zeta": float(audit.flow.path.zeta(t)), "dtype": str(x.dtype)[6:]}
+    common |= {"device": provenance.device_name(cell.device), "seed": cell.seed, "wanted": extra["wanted"]}
+    common |= {"reference_bound": float(bounds.max()), "status": "ok"}
+    for row in (*_greedy(audit, loss, x, t, truth), *_lookahead(audit, loss, x, t, truth, extra["steps"])):
+        yield common | row
+    for row in truth.doublings:
+        yield common | {"estimator": "fine_solve", "solver": "rk4"} | row
+
+
+def _greedy(audit: Audit, loss: Loss, x: Tensor, t: float, truth: Truth) -> Iterator[dict[str, Any]]:
+    """Yield greedy's error, cosine and length, and what the leading term says of them without a truth."""
+    gradient = greedy(audit.flow, loss, x, t).gradient.double().cpu()
+    row = {"estimator": "greedy", "evaluations": 1.0}
+    for name, metric in errors.METRICS.items():
+        yield row | {"metric": name} | errors.summary(metric(gradient, truth.gradient))
+    try:
+        estimate = leading_term(audit.flow, loss, x, t).double().cpu()
+    except ValueError as error:  # greedy itself can be differentiated, its derivative cannot
+        yield row | {"metric": "leading_term", "status": str(error), "samples": len(x), "failed": len(x)}
+        return
+    yield row | {"metric": "leading_term"} | errors.summary(errors.relative(estimate, gradient))
+    wrong = errors.relative_error(estimate, truth.gradient - gradient)
+    yield row | {"metric": "leading_term_error"} | errors.summary(wrong)
+
+
+def _lookahead(
+    audit: Audit, loss: Loss, x: Tensor, t: float, truth: Truth, steps: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """Yield the error of every lookahead, by solver, number of steps and horizon."""
+    horizons = [1.0 if f == 1 else t + f * (1 - t) for f in FRACTIONS]
+    for solver in SOLVERS:
+        surface = lookahead_surface(audit.flow, loss, x, t, steps, horizons, solver=solver).gradient.double().cpu()
+        for i, n in enumerate(steps):
+            for j, s in enumerate(horizons):
+                row = {"estimator": "lookahead", "solver": solver, "steps": n, "horizon": s, "fraction": FRACTIONS[j]}
+                evaluations = n * solvers.SOLVERS[solver].evaluations + (s < 1)
+                error = errors.relative_error(surface[i, j], truth.gradient)
+                yield row | {"metric": "relative_error", "evaluations": float(evaluations)} | errors.summary(error)
+
+
+def _truth(audit: Audit, loss: Loss, x: Tensor, t: float, limit: float) -> Truth:
+    """Return the ideal gradients; NaN where their error may exceed ``limit``. Refuses where most may."""
+    flow, x = _widest(audit, loss, x, t)
+    fine, rows, settled = _doubled(flow, loss, x, t, limit)
+    steps = rows[-1]["steps"]
+    if not (hasattr(flow, "exact_endpoint_vjp") or hasattr(flow, "log_prob")):  # then nothing else vouches for it
+        _require(settled, limit, f"the last doubling, to {steps} RK4 steps, moves it by {rows[-1]['value']:.2g}")
+    least = max(reference.LEAST_TOLERANCE, 100 * torch.finfo(x.dtype).eps)
+    try:
+        found = reference.ideal_gradient(flow, loss, x, t, tolerance=max(limit / FINER, least), max_error=math.inf)
+    except reference.CertificationError as error:
+        raise AuditError(f"the fine solve does not converge: {error}") from error
+    usable, apart = found.error_bound <= limit, errors.relative_error(fine, found.gradient)
+    if found.tier == "converged":
+        usable &= settled & (apart <= 2 * limit)
+    bound, distance = float(found.error_bound.median()), float(apart.median())
+    _require(usable, limit, f"the adaptive solve is good to {bound:.2g}, and {distance:.2g} from {steps} RK4 steps")
+    rows.append({"metric": "distance_to_reference", "steps": steps} | errors.summary(apart[usable].cpu()))
+    gradient = torch.where(expand(usable, x) > 0, found.gradient, math.nan).double().cpu()
+    return Truth(gradient, usable.cpu(), found.tier, str(x.dtype)[6:], found.error_bound.double().cpu(), rows)
+
+
+def _require(usable: Tensor, limit: float, why: str) -> None:
+    if 2 * int(usable.sum()) < len(usable):
+        raise AuditError(
+            f"the fine solve does not converge: in {int((~usable).sum())} of {len(usable)} states the gradient is not "
+            f"known to {limit:.2g} (medians: {why}); the flow may be stiff or not continuous"
+        )
+
+
+def _widest(audit: Audit, loss: Loss, x: Tensor, t: float) -> tuple[Flow, Tensor]:
+    """Return the float64 copy of the flow and states, or both as they are where the copy or the loss do not run."""
+    try:
+        audit.truth.velocity(x.double(), t)
+        value_and_gradient(loss, x.double())
+    except (ValueError, RuntimeError, TypeError):
+        return audit.flow, x
+    return audit.truth, x.double()
+
+
+def _doubled(flow: Flow, loss: Loss, x: Tensor, t: float, limit: float) -> tuple[Tensor, list[dict[str, Any]], Tensor]:
+    """Double the steps of an RK4 solve until no sample's gradient moves by ``limit``; return it, rows, who settled."""
+    steps, fine, rows = FEWEST, _fine(flow, loss, x, t, FEWEST), []
+    settled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    while steps < MOST and not bool(settled.all()):
+        steps, coarse = 2 * steps, fine
+        fine = _fine(flow, loss, x, t, steps)
+        change = errors.relative_error(coarse, fine)
+        rows.append({"metric": "change_by_doubling", "steps": steps} | errors.summary(change.cpu()))
+        settled = change <= limit
+    return fine, rows, settled
+
+
+def _fine(flow: Flow, loss: Loss, x: Tensor, t: float, steps: int) -> Tensor:
+    """Return the end-to-end gradient of an RK4 solve in the time and scale in which every path is regular."""
+    canonical, path, time = flow.with_path(reference.CANONICAL), flow.path, torch.tensor([t, 1.0], dtype=torch.float64)
+    begin, end = torch.hypot(path.alpha(time), path.sigma(time)).to(x)
+    start, stop = reference.CANONICAL.time_from_zeta(path.zeta(time))
+    grid = solvers.uniform_grid(start, stop, steps)
+    endpoint, pull = differentiate(canonical, x / begin, "rk4", grid, "checkpoint")
+    if not bool(torch.isfinite(endpoint).all()):
+        return torch.full_like(x, math.nan)
+    return pull(value_and_gradient(loss, end * endpoint)[1]) * end / begin

@@ -1,0 +1,114 @@
+r"""Gradients in a control signal: :math:`\dot x = u(x, s) + z(s)` on [t, 1].
+
+To first order a control changes the loss of the endpoint by :math:`\int_t^1 \langle a_x(s), \delta z(s)\rangle\, ds`,
+with :math:`a_x` the adjoint of the state: :math:`a_x(s)` is the functional derivative at s, and
+:math:`\int_t^1 a_x(s)\, ds` the gradient in a constant control (T5 of arXiv 2502.08006). ``control_gradients`` returns
+the gradients in controls that are constant on equal intervals; ``analysis.gradients.control_adjoint`` says how.
+
+As an estimator, ``control_average`` is the gradient in a constant control at z = 0 over the length of [t, 1]: the mean
+of the ideal gradients at all states still to come. It is the direction that lowers the loss fastest when all of the
+remaining solve is pushed equally, and not only x at t; so it differs from the ideal gradient at t however many steps
+are taken, by as much as the adjoint changes on the way.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from analysis import checks
+from analysis.cost import Cost, MeteredFlow, measured
+from analysis.flow import Flow
+from analysis.gradients._adjoint import VARIANTS, time_grid
+from analysis.gradients.control_adjoint import along_stretches, discrete_adjoint
+from analysis.gradients.registry import register
+from analysis.losses import Loss, value_and_gradient
+from analysis.paths import expand
+
+
+@dataclass(frozen=True)
+class ControlEstimate:
+    """The gradient of the loss of a controlled solve's endpoint.
+
+    Attributes
+    ----------
+    gradient : (n, B, *event), in each of n controls
+    endpoint : (B, *event), where the controlled solve ends
+    value : (B,), the loss there
+    cost : what it took
+    """
+
+    gradient: Tensor
+    endpoint: Tensor
+    value: Tensor
+    cost: Cost
+
+
+def control_gradients(
+    flow: Flow,
+    loss: Loss,
+    x: Tensor,
+    t: Tensor | float,
+    controls: Tensor,
+    *,
+    steps: int,
+    solver: str = "euler",
+    tolerance: float = 0.0,
+) -> ControlEstimate:
+    """Differentiate the loss of the endpoint in controls that are constant on n equal intervals of [t, 1].
+
+    The gradient divided by an interval's length, (1 - t)/n, tends to the adjoint of the state there.
+
+    Parameters
+    ----------
+    x, t : states (B, *event) and times, a float or (B,)
+    controls : (n, B, *event), what each interval adds to the velocity, in units of x per unit of time
+    steps : solver steps per interval
+    solver : a Runge-Kutta method in t: euler, midpoint, heun or rk4
+    tolerance : 0 for the exact gradient of the discrete map; more saves Jacobian products on stretches that are
+        straight to it, and evaluates the flow a second time where one is left: the cost counts both
+
+    Raises
+    ------
+    ValueError : for controls that are not finite or not n of the shape and dtype of x; steps below 1; a solver that is
+        not in t; a tolerance below 0 or not finite; and x, t and losses that no estimator takes
+    """
+    x, t = flow.checked(x, t)
+    check_controls(controls, x)
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"tolerance must be at least 0 and finite, got {tolerance}")
+    grid, cost = time_grid(t, len(controls) * checks.count("steps", steps), solver), Cost()
+    with measured(cost, x.device):
+        arguments = MeteredFlow(flow, len(x), cost), loss, x, grid, controls, solver
+        gradient, endpoint = along_stretches(*arguments, tolerance) if tolerance else discrete_adjoint(*arguments)
+    if not bool(torch.isfinite(gradient).all()):
+        warnings.warn("control_gradients: some gradients are not finite", RuntimeWarning, stacklevel=2)
+    return ControlEstimate(gradient, endpoint, value_and_gradient(loss, endpoint)[0], cost)
+
+
+def check_controls(controls: Tensor, x: Tensor) -> None:
+    """Raise ``ValueError`` unless the controls are finite, (n, B, *event), and of the dtype of x (B, *event)."""
+    checks.state(controls, None, "controls")
+    if not len(controls) or controls.shape[1:] != x.shape or controls.dtype != x.dtype:
+        raise ValueError(
+            f"controls must be n >= 1 tensors like x, {tuple(x.shape)} {x.dtype}; "
+            f"got {tuple(controls.shape)} {controls.dtype}"
+        )
+
+
+@register("control_average", VARIANTS)
+def control_average(
+    flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, solver: str = "euler"
+) -> tuple[Tensor, Tensor]:
+    """Average the adjoint over [t, 1]: the exact gradient of the discrete map in a constant control, over 1 - t.
+
+    At t = 1 nothing is left to be pushed, and the average is the gradient of the loss at x.
+    """
+    grid = time_grid(t, steps, solver)
+    gradients, endpoint = discrete_adjoint(flow, loss, x, grid, torch.zeros_like(x)[None], solver)
+    length = expand(1 - t, x)
+    return torch.where(length > 0, gradients[0] / length, value_and_gradient(loss, endpoint)[1]), endpoint

@@ -1,0 +1,67 @@
+r"""Identity-Jacobian guidance: :math:`\nabla L(\hat x_1)`, with the Jacobian of :math:`\hat x_1` in x left out.
+
+No product with the flow's Jacobian is taken, so the cost is that of prediction alone. The published methods differ in
+the scale that the missing Jacobian gets when their update is written as :math:`x_t \leftarrow x_t - \eta g`:
+
+- ``scale="one"``, :math:`g = \nabla L(\hat x_1)`: FlowChef (Patel et al., arXiv 2412.00100), which moves the state of a
+  CondOT flow by the gradient at the one-step endpoint :math:`x_t + (1 - t) u = \hat x_1` ("gradient skipping").
+- ``scale="alpha"``, :math:`g = \alpha_t \nabla L(\hat x_1)`: MPGD without the projection on an autoencoder's range (He
+  et al., arXiv 2311.16424), which moves the prediction, :math:`\hat x_1 - \eta \nabla L`, and forms the state anew with
+  the same noise, :math:`x_s = \alpha_s \hat x_1 + \sigma_s \hat x_0`: a shift of :math:`-\eta\alpha_s \nabla L`, here
+  with s -> t. MPGD's released code takes eta proportional to 1/alpha_t, which is ``scale="one"`` again.
+
+What is left out: :math:`D\hat x_1 = (\alpha/\sigma^2) \mathrm{Var}[X_1 | X_t]` tends to I/alpha_1 as t -> 1 where the
+data has a density, so both scales are right there on a path with alpha_1 = 1, and nowhere else: at t = 0 on a path with
+alpha_0 = 0 the true Jacobian vanishes and ``scale="one"`` does not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from analysis import checks, solvers
+from analysis.flow import Flow
+from analysis.gradients._lookahead import check_horizon
+from analysis.gradients.registry import register
+from analysis.losses import Loss, value_and_gradient
+from analysis.paths import expand
+
+SCALES = ("one", "alpha")
+VARIANTS: list[dict[str, Any]] = [{}, {"scale": "alpha"}, {"steps": 2}, {"steps": 8}]
+
+
+def endpoint_after(flow: Flow, x: Tensor, t: Tensor, steps: int, solver: str, horizon: Tensor) -> Tensor:
+    """Return the target prediction (B, *event) after ``steps`` solver steps from t to ``horizon``."""
+    if bool((horizon > t).any()):
+        grid = solvers.uniform_grid(t, horizon, checks.count("steps", steps))
+        x = solvers.solve(flow, x, solvers.plan(solver, flow.path, grid))
+    return x if bool((horizon == 1).all()) else flow.predict(x, horizon, flow.path.readout("target", horizon))
+
+
+@register("identity_jacobian", VARIANTS)
+def identity_jacobian(
+    flow: Flow,
+    loss: Loss,
+    x: Tensor,
+    t: Tensor,
+    *,
+    scale: str = "one",
+    steps: int | None = None,
+    solver: str = "euler",
+    horizon: Tensor | float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Return the loss gradient (B, *event) at the target prediction, times 1 or alpha_t; no VJP.
+
+    With ``steps`` the prediction is the one after that many solver steps to ``horizon``, a time in [t, 1] or (B,).
+    ``ValueError`` names an option that is none of those known, or a horizon before t.
+    """
+    checks.known("scale", scale, SCALES)
+    checks.known("solver", solver, solvers.SOLVERS)
+    if steps is None:
+        endpoint = flow.predict(x, t, flow.path.readout("target", t))
+    else:
+        endpoint = endpoint_after(flow, x, t, checks.count("steps", steps), solver, check_horizon(horizon, t, x))
+    gradient = value_and_gradient(loss, endpoint)[1]
+    return gradient if scale == "one" else expand(flow.path.alpha(t), x) * gradient, endpoint

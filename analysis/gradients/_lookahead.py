@@ -1,0 +1,74 @@
+r"""Lookahead: n solver steps from t to a horizon s, then a projection, :math:`L(\hat x_1(\Phi^n_{t,s}(x), s))`.
+
+It interpolates between the two families of arXiv 2502.08006: s = t is the greedy gradient, s = 1 the end-to-end one.
+The gradient is that of the discrete map, by its exact discrete adjoint.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from analysis import checks, solvers
+from analysis.flow import Flow, Pullback
+from analysis.gradients.registry import register
+from analysis.losses import Loss, value_and_gradient
+from analysis.solvers.checkpointing import differentiate
+from analysis.solvers.grids import time_grid
+
+VARIANTS = [
+    {"horizon_fraction": fraction, "steps": steps, "solver": solver}
+    for solver in ("euler", "midpoint", "ddim")
+    for steps in (1, 2, 4, 8)
+    for fraction in (0.5, 0.8)
+]
+
+
+def check_horizon(horizon: Tensor | float, t: Tensor, x: Tensor) -> Tensor:
+    """Return ``horizon`` as a tensor like t, in [t, 1]."""
+    horizon = checks.time(horizon, (x.shape[0],), x.device, "horizon")
+    if bool((horizon < t).any()):
+        raise ValueError(f"horizon must not lie before t; got a horizon of {float(horizon.min()):.6g}")
+    return horizon
+
+
+def project(flow: Flow, x: Tensor, s: Tensor) -> tuple[Tensor, Pullback]:
+    """Return the target prediction at (x, s) and its pullback; at s = 1 the state is the sample itself."""
+    if bool((s == 1).all()):
+        return x, lambda v: v
+    return flow.predict_vjp(x, s, flow.path.readout("target", s))
+
+
+@register("lookahead", VARIANTS)
+def lookahead(
+    flow: Flow,
+    loss: Loss,
+    x: Tensor,
+    t: Tensor,
+    *,
+    steps: int = 1,
+    solver: str = "euler",
+    horizon: Tensor | float | None = None,
+    horizon_fraction: float | None = None,
+    grid: str | Tensor = "t",
+    memory: str | None = None,
+    slots: int = 4,
+) -> tuple[Tensor, Tensor]:
+    """Differentiate the loss of the target prediction after ``steps`` solver steps to ``horizon``.
+
+    The horizon is a time in [t, 1], a float or (B,), or, with ``horizon_fraction`` f in [0, 1], t + f (1 - t).
+    ``grid`` is as ``coordinates.time_grid`` takes it, ``memory`` and ``slots`` as ``memory.differentiate`` does.
+    """
+    if (horizon is None) == (horizon_fraction is None):
+        raise ValueError("horizon or horizon_fraction must be given, and not both")
+    if horizon_fraction is not None:
+        horizon = t + checks.time(horizon_fraction, (), name="horizon_fraction") * (1 - t)
+    assert horizon is not None
+    horizon = check_horizon(horizon, t, x)
+    checks.count("steps", steps)
+    checks.known("solver", solver, solvers.SOLVERS)
+    state, pull_back = x, lambda v: v
+    if bool((horizon > t).any()):
+        times = time_grid(grid, flow.path, t, horizon, steps)
+        state, pull_back = differentiate(flow, x, solver, times, memory, slots)
+    endpoint, pull = project(flow, state, horizon)
+    return pull_back(pull(value_and_gradient(loss, endpoint)[1])), endpoint

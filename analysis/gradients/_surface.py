@@ -1,0 +1,117 @@
+r"""Whole lookahead surfaces: the gradients of every (steps, horizon) cell in one pass.
+
+All cells run as one batch, forward and backward, in the flow's own way to solve many plans if it has one, else step
+count by step count; they are projected together, and the loss is differentiated for all of them at once. Horizons at t
+itself take no steps, so that every step count shares one greedy gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from analysis import checks, solvers
+from analysis.cost import Cost, MeteredFlow, measured
+from analysis.flow import Flow, Pullback
+from analysis.gradients._lookahead import check_horizon
+from analysis.losses import Loss, values_and_gradients
+from analysis.solvers.checkpointing import solve_all_vjp
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Gradients and endpoints (len(steps), len(horizons), B, *event), values (len(steps), len(horizons), B), cost."""
+
+    gradient: Tensor
+    endpoint: Tensor
+    value: Tensor
+    cost: Cost
+
+
+def lookahead_surface(
+    flow: Flow,
+    loss: Loss,
+    x: Tensor,
+    t: Tensor | float,
+    steps: Sequence[int],
+    horizons: Sequence[float],
+    *,
+    solver: str = "euler",
+) -> Surface:
+    """Return ``lookahead`` for every step count and horizon, on grids uniform in t.
+
+    Parameters
+    ----------
+    x, t : states (B, *event) and times, a float or (B,)
+    steps : step counts, at least 1 each
+    horizons : times in [t, 1] that no sample's t exceeds
+
+    Raises ``ValueError`` as ``lookahead`` does. The cost is that of the whole surface, per sample.
+    """
+    x, t = flow.checked(x, t)
+    steps = [checks.count("steps", n) for n in steps]
+    times = torch.stack([check_horizon(s, t, x) for s in horizons]).to(t.device)
+    checks.known("solver", solver, solvers.SOLVERS)
+    cost = Cost()
+    with measured(cost, x.device):
+        metered = MeteredFlow(flow, len(x), cost)
+        ahead = torch.stack([(s > t).any() for s in times])
+        here = _cells(metered, loss, x, t, times[~ahead], [], solver)
+        found = _cells(metered, loss, x, t, times[ahead], steps, solver)
+        gradient, endpoint, value = (
+            _interleave(moved, stayed, ahead) for moved, stayed in zip(found, here, strict=True)
+        )
+    return Surface(gradient, endpoint, value, cost)
+
+
+def _interleave(moved: Tensor, stayed: Tensor, ahead: Tensor) -> Tensor:
+    out = moved.new_empty((len(moved), len(ahead), *moved.shape[2:]))
+    out[:, ahead], out[:, ~ahead] = moved, stayed
+    return out
+
+
+def _cells(
+    flow: Flow, loss: Loss, x: Tensor, t: Tensor, horizons: Tensor, steps: Sequence[int], solver: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return gradients, endpoints and values, each with leading axes (step counts, horizons); no steps count as one."""
+    count, batch = len(horizons), len(x)
+    state = x.expand(max(1, len(steps)), count, *x.shape)
+    if not count:
+        return state, state, state.new_empty(state.shape[:3])
+    pulls: list[Pullback] = []
+    if steps:
+        start, repeat = (t.expand(count), batch) if t.ndim == 0 else (t.expand(batch).repeat(count), 1)
+        grids = [solvers.uniform_grid(start, horizons.repeat_interleave(batch // repeat), n) for n in steps]
+        plans = [solvers.plan(solver, flow.path, grid, repeat) for grid in grids]
+        ends, solve_pull = solve_all_vjp(flow, state.flatten(1, 2), plans)
+        state = ends.view(state.shape)
+        pulls.append(lambda v: solve_pull(v.flatten(1, 2)).view(v.shape))
+    endpoint, pull = _project_all(flow, state, horizons)
+    pulls.append(pull)
+    value, adjoint = values_and_gradients(loss, endpoint.flatten(0, 1))
+    adjoint = adjoint.view(state.shape)
+    for pull in reversed(pulls):
+        adjoint = pull(adjoint)
+    return adjoint, endpoint, value.view(state.shape[:3])
+
+
+def _project_all(flow: Flow, state: Tensor, horizons: Tensor) -> tuple[Tensor, Pullback]:
+    """Project the states whose horizon is short of 1; at 1 the state is the sample itself."""
+    short = horizons < 1
+    if not bool(short.any()):
+        return state, lambda v: v
+    moving = state[:, short]
+    stages = solvers.projection(flow.path, horizons[short].repeat(len(state)), state.shape[2])
+    projected, pull = solve_all_vjp(flow, moving.flatten(0, 2)[None], [stages])
+    endpoint = state.clone()
+    endpoint[:, short] = projected.view(moving.shape)
+
+    def pullback(v: Tensor) -> Tensor:
+        out = v.clone()
+        out[:, short] = pull(v[:, short].flatten(0, 2)[None]).view(moving.shape)
+        return out
+
+    return endpoint, pullback

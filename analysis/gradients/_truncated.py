@@ -1,0 +1,59 @@
+r"""Truncated backpropagation: n solver steps forward, and back through the last k of them only.
+
+With the steps' maps :math:`\Phi = \phi_n \circ \dots \circ \phi_1` from t to 1,
+
+.. math:: g_k = D\phi_{n-k+1}^T \cdots D\phi_n^T\, \nabla L(\Phi(x)) \quad\text{in place of}\quad
+          g = D\phi_1^T \cdots D\phi_n^T\, \nabla L(\Phi(x)),
+
+that is, the Jacobian of the first n - k steps, from t to s = t_{n-k}, replaced by the identity. Source: DRaFT-K (Clark
+et al., arXiv 2309.17400), which cuts the gradient in the network's weights off in this way; here it is the gradient in
+the state. k = n is the end-to-end gradient, and k = 0 would be the identity-Jacobian estimator with n steps.
+
+The scale that this implies. For Gaussian data the exact Jacobian of what is left out is, along an eigen-direction of
+variance :math:`\lambda`,
+
+.. math:: D\Phi_{t,s} = \sqrt{(\alpha_s^2\lambda + \sigma_s^2) / (\alpha_t^2\lambda + \sigma_t^2)},
+
+between sigma_s/sigma_t (thin directions) and alpha_s/alpha_t (wide ones). The identity is therefore right for data of
+unit variance on a variance-preserving path, for wide directions on a variance-exploding one, and in general wrong by
+this factor: on CondOT, early gradients of thin directions come out too large by up to 1/sigma_t.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from analysis import checks, solvers
+from analysis.flow import Flow
+from analysis.gradients._end_to_end import end_to_end
+from analysis.gradients.registry import register
+from analysis.losses import Loss, value_and_gradient
+
+VARIANTS = [{"steps": 16, "keep": keep, "solver": solver} for solver in ("euler", "midpoint") for keep in (1, 4)]
+
+
+def check_keep(keep: int, steps: int) -> int:
+    """Return ``keep``, an integer from 1 to ``steps``."""
+    if checks.count("keep", keep) > checks.count("steps", steps):
+        raise ValueError(f"keep must be at most steps = {steps}, got {keep}")
+    return keep
+
+
+@register("truncated", VARIANTS)
+def truncated(
+    flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, keep: int, solver: str = "euler"
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient (B, *event) through the last ``keep`` of ``steps`` solver steps from t to 1.
+
+    It costs the evaluations of ``steps`` steps and the VJPs of ``keep``. ``ValueError`` names ``keep`` where it is
+    below 1 or above ``steps``. A multistep method forgets its past where the gradient stops.
+    """
+    check_keep(keep, steps)
+    checks.known("solver", solver, solvers.SOLVERS)
+    if keep == steps or not bool((t < 1).any()):
+        return end_to_end.rule(flow, loss, x, t, steps=steps, solver=solver)
+    grid = solvers.uniform_grid(t, t.new_ones(()), steps)
+    cut = steps - keep
+    state = solvers.solve(flow, x, solvers.plan(solver, flow.path, grid[: cut + 1]))
+    endpoint, pull = solvers.solve_vjp(flow, state, solvers.plan(solver, flow.path, grid[cut:]))
+    return pull(value_and_gradient(loss, endpoint)[1]), endpoint

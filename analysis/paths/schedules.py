@@ -1,0 +1,231 @@
+"""The affine probability paths (alpha_t, sigma_t); their coordinates and conversions come from ``analysis.paths``.
+
+A path is one class with its schedules, their derivatives and the inverse of zeta = sigma/alpha, entered in ``PATHS``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import elementwise
+from torch import Tensor
+
+from analysis import checks
+from analysis.paths.affine import PREDICTIONS, AffinePath, Readout, expand
+
+__all__ = [
+    "PATHS",
+    "PREDICTIONS",
+    "AffinePath",
+    "CondOT",
+    "Cosine",
+    "LinearVP",
+    "Polynomial",
+    "Readout",
+    "UserPath",
+    "VarianceExploding",
+    "expand",
+]
+Schedule = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class CondOT(AffinePath):
+    """Conditional optimal transport, (t, 1 - t) (Lipman et al. 2023, arXiv 2210.02747)."""
+
+    def _alpha(self, t: Tensor) -> Tensor:
+        return t
+
+    def _sigma(self, t: Tensor) -> Tensor:
+        return 1 - t
+
+    def _d_alpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def _d_sigma(self, t: Tensor) -> Tensor:
+        return -torch.ones_like(t)
+
+    def _time_from_zeta(self, zeta: Tensor) -> Tensor:
+        return 1 / (1 + zeta)
+
+
+@dataclass(frozen=True)
+class Cosine(AffinePath):
+    """The cosine path (sin(pi t/2), cos(pi t/2)) (Albergo & Vanden-Eijnden 2023, arXiv 2209.15571).
+
+    With alpha^2 + sigma^2 = 1 and bounded derivatives at both ends it is also the canonical parametrisation: every
+    affine path is this one after a change of time and scale.
+    """
+
+    def _alpha(self, t: Tensor) -> Tensor:
+        return torch.sin(math.pi / 2 * t)
+
+    def _sigma(self, t: Tensor) -> Tensor:
+        return torch.sin(math.pi / 2 * (1 - t))  # cos(pi t/2), but exactly zero at t = 1
+
+    def _d_alpha(self, t: Tensor) -> Tensor:
+        return math.pi / 2 * self._sigma(t)
+
+    def _d_sigma(self, t: Tensor) -> Tensor:
+        return -math.pi / 2 * self._alpha(t)
+
+    def _time_from_zeta(self, zeta: Tensor) -> Tensor:
+        return 1 - 2 / math.pi * torch.atan(zeta)
+
+
+@dataclass(frozen=True)
+class LinearVP(AffinePath):
+    """Variance preserving with a linear noise rate (Song et al. 2021, arXiv 2011.13456); sigma' -> -inf at t = 1."""
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.beta_min < self.beta_max:
+            raise ValueError(f"beta_min, beta_max must satisfy 0 < beta_min < beta_max, got {self}")
+
+    def _log_alpha(self, t: Tensor) -> Tensor:
+        v = 1 - t
+        return -v * (v * (self.beta_max - self.beta_min) / 4 + self.beta_min / 2)
+
+    def _alpha(self, t: Tensor) -> Tensor:
+        return self._log_alpha(t).exp()
+
+    def _sigma(self, t: Tensor) -> Tensor:
+        return (-torch.expm1(2 * self._log_alpha(t))).sqrt()
+
+    def _d_alpha(self, t: Tensor) -> Tensor:
+        rate = (1 - t) * (self.beta_max - self.beta_min) / 2 + self.beta_min / 2
+        return rate * self._alpha(t)
+
+    def _d_sigma(self, t: Tensor) -> Tensor:
+        return -self._alpha(t) * self._d_alpha(t) / self._sigma(t)
+
+    def _sigma_d_sigma(self, t: Tensor) -> Tensor:
+        return -self._alpha(t) * self._d_alpha(t)  # alpha^2 + sigma^2 = 1
+
+    def _time_from_zeta(self, zeta: Tensor) -> Tensor:
+        farthest = -self._log_alpha(torch.zeros_like(zeta))
+        c = (torch.log1p(zeta.square()) / 2).minimum(farthest)  # = -log alpha, a quadratic in v = 1 - t
+        b = self.beta_min / 2
+        return 1 - 2 * c / (b + (b * b + (self.beta_max - self.beta_min) * c).sqrt())
+
+
+@dataclass(frozen=True)
+class VarianceExploding(AffinePath):
+    """Variance exploding, (1, sigma_max (1 - t)); the default sigma_max is EDM's (arXiv 2206.00364)."""
+
+    sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_max < math.inf:
+            raise ValueError(f"sigma_max must be positive and finite, got {self.sigma_max}")
+
+    def _alpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def _sigma(self, t: Tensor) -> Tensor:
+        return self.sigma_max * (1 - t)
+
+    def _d_alpha(self, t: Tensor) -> Tensor:
+        return torch.zeros_like(t)
+
+    def _d_sigma(self, t: Tensor) -> Tensor:
+        return torch.full_like(t, -self.sigma_max)
+
+    def _time_from_zeta(self, zeta: Tensor) -> Tensor:
+        return 1 - zeta / self.sigma_max
+
+
+@dataclass(frozen=True)
+class Polynomial(AffinePath):
+    """The polynomial path (t^n, 1 - t^n), n >= 1."""
+
+    degree: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.degree < math.inf:
+            raise ValueError(f"degree must be at least 1 and finite, got {self.degree}")
+
+    def _alpha(self, t: Tensor) -> Tensor:
+        return t**self.degree
+
+    def _sigma(self, t: Tensor) -> Tensor:
+        return 1 - t**self.degree
+
+    def _d_alpha(self, t: Tensor) -> Tensor:
+        return self.degree * t ** (self.degree - 1)
+
+    def _d_sigma(self, t: Tensor) -> Tensor:
+        return -self._d_alpha(t)
+
+    def _time_from_zeta(self, zeta: Tensor) -> Tensor:
+        return (1 + zeta) ** (-1 / self.degree)
+
+
+def derivative(schedule: Schedule) -> Schedule:
+    """Return the derivative of an elementwise schedule, by forward-mode automatic differentiation."""
+    return lambda t: torch.func.jvp(schedule, (t,), (torch.ones_like(t),))[1]
+
+
+@dataclass(frozen=True)
+class UserPath(AffinePath):
+    """Any pair of elementwise torch callables; derivatives that are not given come from automatic differentiation.
+
+    Raises ``ValueError`` unless alpha and sigma are finite and non-negative and zeta decreases strictly on [0, 1].
+    """
+
+    user_alpha: Schedule
+    user_sigma: Schedule
+    user_d_alpha: Schedule | None = None
+    user_d_sigma: Schedule | None = None
+
+    def __post_init__(self) -> None:
+        t = torch.linspace(0, 1, 257, dtype=torch.float64)
+        values = {"user_alpha": self._alpha(t), "user_sigma": self._sigma(t)}
+        for name, value in values.items():
+            if not isinstance(value, Tensor) or value.shape != t.shape:
+                raise ValueError(f"{name} must be elementwise: a tensor of times in, one of the same shape out")
+            if bool((checks.finite(name, value) < 0).any()):
+                raise ValueError(f"{name} must be non-negative on [0, 1]")
+        if not bool((torch.atan2(values["user_sigma"], values["user_alpha"]).diff() < 0).all()):
+            raise ValueError("user_alpha and user_sigma must make sigma/alpha strictly decreasing on [0, 1]")
+
+    def _alpha(self, t: Tensor) -> Tensor:
+        return self.user_alpha(t)
+
+    def _sigma(self, t: Tensor) -> Tensor:
+        return self.user_sigma(t)
+
+    def _d_alpha(self, t: Tensor) -> Tensor:
+        return (self.user_d_alpha or derivative(self.user_alpha))(t)
+
+    def _d_sigma(self, t: Tensor) -> Tensor:
+        return (self.user_d_sigma or derivative(self.user_sigma))(t)
+
+    def _time_from_zeta(self, zeta: Tensor) -> Tensor:
+        def excess(t: np.ndarray, angle: np.ndarray) -> np.ndarray:
+            times = torch.as_tensor(t, dtype=torch.float64)
+            return torch.atan2(self._sigma(times), self._alpha(times)).numpy() - angle
+
+        ends = torch.tensor([1.0, 0.0], dtype=torch.float64)
+        low, high = torch.atan2(self._sigma(ends), self._alpha(ends)).tolist()
+        angle = torch.atan(zeta).cpu()
+        inside = angle.clamp(low, high).numpy()
+        root = elementwise.find_root(excess, (np.zeros_like(inside), np.ones_like(inside)), args=(inside,))
+        t = torch.as_tensor(root.x, dtype=torch.float64).reshape(zeta.shape)
+        # The root is only as good as the slope of zeta; at the ends the answer is known.
+        return torch.where(angle <= low, 1.0, torch.where(angle >= high, 0.0, t)).to(zeta.device)
+
+
+PATHS: dict[str, Callable[[], AffinePath]] = {
+    "condot": CondOT,
+    "cosine": Cosine,
+    "vp_linear": LinearVP,
+    "ve": VarianceExploding,
+    "polynomial": Polynomial,
+}

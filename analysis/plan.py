@@ -1,0 +1,42 @@
+"""A plan: the coefficients of the steps that an explicit method takes, whatever flow they are applied to.
+
+Stage i evaluates a readout of the flow at a linear combination of the step's start and of earlier evaluations, and so
+is the step's end. ``analysis.solvers`` makes plans from methods and applies them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from analysis.paths import Readout
+
+Row = tuple[Tensor | None, ...]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The coefficients of one step, or of n steps along a leading axis; each tensor is (), (B,), (n,) or (n, B).
+
+    ``rows[i]`` combines (x, the ``memory`` evaluations of the step before, f_1, ..., f_i) into the state of stage
+    i + 1; the last row gives the end of the step. ``None`` stands for a zero. Where samples share their times, a
+    coefficient may serve ``repeat`` consecutive ones: B is then their number over ``repeat``.
+    """
+
+    times: tuple[Tensor, ...]
+    readouts: tuple[Readout, ...]
+    rows: tuple[Row, ...]
+    memory: int = 0
+    repeat: int = 1
+
+    def __getitem__(self, i: int) -> Stages:
+        rows = tuple(tuple(None if c is None else self._each(c[i]) for c in row) for row in self.rows)
+        readouts = tuple(Readout(*(self._each(c[i]) for c in readout)) for readout in self.readouts)
+        return Stages(tuple(self._each(t[i]) for t in self.times), readouts, rows, self.memory)
+
+    def _each(self, c: Tensor) -> Tensor:
+        return c.repeat_interleave(self.repeat) if self.repeat > 1 else c
+
+    def __len__(self) -> int:
+        return len(self.times[0])

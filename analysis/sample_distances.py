@@ -1,0 +1,135 @@
+r"""How far a set of samples is from an exact posterior: one number per measurement, and intervals over measurements.
+
+Sets are (n, d) or, a batch of Y measurements at once, (Y, n, d); metrics then return () or (Y,). Two sets are compared
+by
+
+- ``sliced_wasserstein``: :math:`(\mathrm{mean}_\theta W_2^2(\theta^T x, \theta^T y))^{1/2}` over fixed directions
+  (Bonneel et al. 2015, *J. Math. Imaging Vis.* 51), with the exact W_2 of two empirical laws on a line;
+- ``energy_distance``: :math:`2 E|X - Y| - E|X - X'| - E|Y - Y'|` (Székely & Rizzo 2013, *J. Stat. Plan. Inference*
+  143), as a U-statistic: zero in expectation where the laws are equal, so that it may come out negative;
+- ``mean_error`` and ``coverage``, the latter by ranks, which are uniform where the laws are equal, for every n.
+
+The first is biased: two sets of one law have a positive distance that shrinks with n. Its floor is what two independent
+exact sets give, and is to be reported beside it. A measurement with a sample that is not finite has the value NaN,
+which ``interval`` counts as failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from analysis import checks
+
+PROJECTIONS = 128
+
+
+def pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two sets of samples as (Y, n, d) and (Y, m, d), float64, or raise ``ValueError`` naming the bad one."""
+    for name, value in (("x", x), ("y", y)):
+        if not isinstance(value, Tensor) or value.ndim not in (2, 3) or 0 in value.shape:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"{name} must have shape (n, d) or (Y, n, d), none of them 0; got {got}")
+    if x.ndim != y.ndim or x.shape[-1] != y.shape[-1] or x.shape[:-2] != y.shape[:-2]:
+        raise ValueError(f"x and y must agree but for their numbers of samples, got {tuple(x.shape)}, {tuple(y.shape)}")
+    x, y = (v.double().reshape(-1, *v.shape[-2:]) for v in (x, y))
+    return x, y
+
+
+def finite_sets(*sets: Tensor) -> Tensor:
+    """Return (Y,) true where all samples of all sets (Y, n, d) are finite."""
+    return torch.stack([torch.isfinite(s).flatten(1).all(1) for s in sets]).all(0)
+
+
+def _shaped(values: Tensor, kept: Tensor, like: Tensor) -> Tensor:
+    """Return values with NaN in place of what was computed from sets that are not finite, as () for a single pair."""
+    values = torch.where(kept.reshape(-1, *[1] * (values.ndim - 1)), values, torch.nan)
+    return values[0] if like.ndim == 2 else values
+
+
+def directions(dim: int, count: int, seed: int) -> Tensor:
+    """Return (dim, count) unit vectors, uniform on the sphere and the same for every call with one seed."""
+    shape = checks.count("dim", dim), checks.count("projections", count)
+    return torch.nn.functional.normalize(
+        torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)), dim=0
+    )
+
+
+def wasserstein_on_lines(x: Tensor, y: Tensor) -> Tensor:
+    """Return the squared W_2 of the empirical laws along the last axis but one: (..., n, P), (..., m, P) to (..., P).
+
+    The quantile functions are steps of width 1/n and 1/m; their product is summed over the common refinement.
+    """
+    n, m = x.shape[-2], y.shape[-2]
+    levels = torch.cat([torch.arange(n + 1) * m, torch.arange(m + 1) * n]).unique()  # in units of 1/(n m): exact
+    widths = levels.diff().double() / (n * m)
+    starts = levels[:-1]
+    x, y = x.sort(-2).values[..., starts // m, :], y.sort(-2).values[..., starts // n, :]
+    return ((x - y).square() * widths[:, None].to(x)).sum(-2)
+
+
+def sliced_wasserstein(x: Tensor, y: Tensor, *, projections: int = PROJECTIONS, seed: int = 0) -> Tensor:
+    """Return the sliced Wasserstein-2 distance of sets (Y, n, d) and (Y, m, d), (Y,), over fixed random directions."""
+    a, b = pair(x, y)
+    theta = directions(a.shape[-1], projections, seed).to(a.device)
+    kept = finite_sets(a, b)
+    return _shaped(wasserstein_on_lines((a @ theta).nan_to_num(), (b @ theta).nan_to_num()).mean(-1).sqrt(), kept, x)
+
+
+def _within(x: Tensor) -> Tensor:
+    """Return the mean distance of two different members of each set, (Y,)."""
+    n = x.shape[1]
+    return _distances(x, x).sum((1, 2)) / (n * (n - 1))
+
+
+def _distances(x: Tensor, y: Tensor) -> Tensor:
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")  # products would lose near neighbours
+
+
+def energy_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Return the energy distance of sets (Y, n, d) and (Y, m, d), n and m above 1, (Y,); unbiased."""
+    a, b = pair(x, y)
+    if min(a.shape[1], b.shape[1]) < 2:
+        raise ValueError(f"x and y must hold two samples or more, got {a.shape[1]} and {b.shape[1]}")
+    kept = finite_sets(a, b)
+    a, b = a.nan_to_num(0, 0, 0), b.nan_to_num(0, 0, 0)
+    return _shaped(2 * _distances(a, b).mean((1, 2)) - _within(a) - _within(b), kept, x)
+
+
+def mean_error(x: Tensor, mean: Tensor) -> Tensor:
+    """Return |mean of x - mean| / |mean| for sets x (Y, n, d) and exact means (Y, d), (Y,)."""
+    a, b = pair(x, torch.as_tensor(mean).unsqueeze(-2))
+    difference = a.mean(1) - b[:, 0]
+    size = torch.linalg.vector_norm(difference, dim=1) / torch.linalg.vector_norm(b[:, 0], dim=1)
+    return _shaped(size, finite_sets(a, b), x)
+
+
+def coverage(x: Tensor, truths: Tensor, levels: Sequence[float]) -> Tensor:
+    r"""Return how often central credible intervals of x (Y, n, d) hold the truths (Y, m, d), (Y, levels).
+
+    A truth of rank r among n samples, as one coordinate, takes up the levels :math:`[r, r + 1]/(n + 1)`; counted is the
+    share of these inside the central interval, so that for truths of the law of x the expectation is the nominal level
+    for every n. Truths that tie with samples take up the levels of all of these. The mean is over coordinates and m.
+    """
+    a, b = pair(x, truths)
+    if not len(levels) or not all(0 < level < 1 for level in levels):
+        raise ValueError(f"levels must be at least one number, each in (0, 1); got {list(levels)}")
+    ordered = a.nan_to_num().mT.contiguous()  # (Y, d, n)
+    sought = b.nan_to_num().mT.contiguous()
+    sides = [torch.searchsorted(ordered.sort(-1).values, sought, right=right) for right in (False, True)]
+    low, high = sides[0].double() / (a.shape[1] + 1), (sides[1] + 1).double() / (a.shape[1] + 1)
+    shares = []
+    for level in levels:
+        inside = torch.minimum(high, high.new_tensor((1 + level) / 2)) - low.clamp_min((1 - level) / 2)
+        shares.append((inside.clamp_min(0) / (high - low)).mean((1, 2)))
+    return _shaped(torch.stack(shares, -1), finite_sets(a, b), x)
+
+
+def misfit(residuals: Tensor, noise: float) -> Tensor:
+    r"""Return :math:`\chi^2/m`: the mean of :math:`|A x - y|^2 / (m\,\mathrm{noise}^2)`, residuals (Y, n, m), (Y,)."""
+    if not 0 < noise < float("inf"):
+        raise ValueError(f"noise must be positive and finite, got {noise!r}")
+    a, _ = pair(residuals, residuals)
+    return _shaped((a / noise).square().mean((1, 2)), finite_sets(a), residuals)

@@ -1,0 +1,43 @@
+"""What a measurement is asked to do: estimators with options, options of the command line, objects by name."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An estimator's name and its options, as sorted pairs so that it can be hashed and compared."""
+
+    estimator: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, estimator: str, **options: Any) -> Setting:
+        """Make a setting from keyword options."""
+        return cls(estimator, tuple(sorted(options.items())))
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says of every experiment."""
+
+    quick: bool = False
+    seed: int = 0
+    dtype: str = "float64"
+    device: str = "cpu"
+
+
+def resolve(name: str) -> Any:
+    """Return the object that "package.module:attribute" names."""
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{name!r} must name an importable module:attribute ({error})") from error

@@ -1,0 +1,23 @@
+"""ODE methods as tables of coefficients (``methods``), solves with their discrete adjoints (``solve``), and memory."""
+
+from analysis.plan import Stages
+from analysis.solvers.grids import uniform_grid
+from analysis.solvers.methods import SOLVERS, Solver, plan, projection, runge_kutta
+from analysis.solvers.solve import advance, advance_vjp, begin, solve, solve_vjp, step, step_vjp
+
+__all__ = [
+    "SOLVERS",
+    "Solver",
+    "Stages",
+    "advance",
+    "advance_vjp",
+    "begin",
+    "plan",
+    "projection",
+    "runge_kutta",
+    "solve",
+    "solve_vjp",
+    "step",
+    "step_vjp",
+    "uniform_grid",
+]

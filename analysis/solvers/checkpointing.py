@@ -1,0 +1,179 @@
+r"""Four ways to differentiate the same chain of solver steps, which trade memory for evaluations.
+
+With n steps, and s the bytes of a state:
+
+- ``store`` (``solvers.solve_vjp``): every step's pullback is kept; no recomputation, memory n times that of one step.
+- ``checkpoint``: every state is kept and each step recomputed once; memory n s and one step.
+- ``recursive``: at most ``slots`` states are kept, placed by the optimal binomial schedule (Griewank & Walther 2000,
+  Algorithm 799); memory slots * s and one step, recomputation grows as the n-th step needs it.
+- ``reversible``: a different map, which any one-step method yields and which can be inverted algebraically
+  (McCallum & Foster 2024, arXiv 2410.11648), so that no state is kept: with Psi_h(x) the method's increment,
+
+  .. math:: y' = \lambda y + (1 - \lambda) z + \Psi_h(z), \qquad z' = z - \Psi_{-h}(y'),
+
+  started from y = z = x. Its inverse divides by lambda each step: round-off grows like lambda^{-n}.
+
+The first three give the same numbers up to round-off, each step's product being the same. So does what a flow offers
+instead, where it has a faster way for whole solves (``Flow.solve_vjp``): that is the way where none is asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from analysis import checks
+from analysis.flow import Flow, Pullback
+from analysis.plan import Stages
+from analysis.solvers.methods import plan
+from analysis.solvers.solve import Carry, CarryPullback, advance, advance_vjp, begin, solve_vjp, step, step_vjp
+
+COUPLING = 0.99
+
+
+def recursive(flow: Flow, x: Tensor, stages: Stages, slots: int) -> tuple[Tensor, Pullback]:
+    """Return the end state and the pullback, keeping at most ``slots`` states besides the current one."""
+    checks.count("slots", slots)
+    carry = begin(x, stages)
+    splits = _split_points(len(stages), slots)
+    kept: list[tuple[int, Carry]] = []
+    for i in range(len(stages)):
+        if i in splits:
+            kept.append((i, carry))
+        carry = advance(flow, carry, stages[i])
+
+    def pullback(v: Tensor) -> Tensor:
+        if not kept:
+            raise RuntimeError("a pullback that recomputes frees its states as it goes, and can be used once")
+        cotangents, end = begin(v, stages), len(stages)  # the past of the last step has no cotangent
+        for k in reversed(range(len(kept))):
+            start, state = kept.pop()
+            cotangents = _reverse(flow, state, stages, start, end, cotangents, slots - k)
+            end = start
+        return cotangents[0]
+
+    return carry[0], pullback
+
+
+def checkpoint(flow: Flow, x: Tensor, stages: Stages) -> tuple[Tensor, Pullback]:
+    """Return the end state and the pullback, keeping every state and recomputing every step once."""
+    return recursive(flow, x, stages, len(stages))
+
+
+def _split_points(n: int, slots: int) -> set[int]:
+    """Return where the first sweep over n steps keeps a state: the ends of the binomial schedule's left parts."""
+    points, start = {0}, 0
+    for left in range(slots - 1, 0, -1):
+        if n - start <= 1:
+            break
+        start += _advance_by(n - start, left + 1)
+        points.add(start)
+    return points
+
+
+@functools.cache
+def _advance_by(n: int, slots: int) -> int:
+    """Return how many of n steps to take before keeping the next state, with ``slots`` left, this state's included.
+
+    With r the least number for which binom(slots + r, r) >= n, the optimal split leaves at most
+    binom(slots - 1 + r, r) steps on the right.
+    """
+    repeats = 0
+    while math.comb(slots + repeats, repeats) < n:
+        repeats += 1
+    right = min(math.comb(slots - 1 + repeats, repeats), n - 1)
+    return n - right
+
+
+def _reverse(flow: Flow, carry: Carry, stages: Stages, start: int, end: int, cotangents: Carry, slots: int) -> Carry:
+    """Return the cotangents at ``start`` from those at ``end``, with ``carry`` the state at ``start`` in a slot."""
+    while end - start > 1:
+        middle = start + _advance_by(end - start, slots) if slots > 1 else end - 1
+        state = carry
+        for i in range(start, middle):
+            state = advance(flow, state, stages[i])
+        cotangents = _reverse(flow, state, stages, middle, end, cotangents, max(slots - 1, 1))
+        end = middle
+    pull: CarryPullback = advance_vjp(flow, carry, stages[start])[1]
+    return pull(cotangents)
+
+
+def reversible(flow: Flow, x: Tensor, solver: str, grid: Tensor, coupling: float = COUPLING) -> tuple[Tensor, Pullback]:
+    """Return the end state of the reversible form of a one-step solver on a grid, and its pullback.
+
+    Raises ``ValueError`` for a coupling outside (0, 1], for a solver that remembers, and where reversing the solve
+    does not come back to x within 1e-3 relative: the method is then unstable at this step size.
+    """
+    if not 0 < coupling <= 1:
+        raise ValueError(f"coupling must lie in (0, 1], got {coupling}")
+    forth, back = plan(solver, flow.path, grid), plan(solver, flow.path, grid.flip(0))
+    n = len(forth)
+    y = z = x
+    for i in range(n):
+        y = coupling * y + (1 - coupling) * z + step(flow, z, forth[i]) - z
+        z = z - (step(flow, y, back[n - 1 - i]) - y)
+    if not bool(torch.isfinite(y).all() & torch.isfinite(z).all()):
+        raise ValueError(f"solver {solver!r} has no stable reversible form with {n} steps: it overflows")
+
+    def pullback(v: Tensor) -> Tensor:
+        return _reverse_reversible(flow, (y, z), v, forth, back, coupling, x)
+
+    return y, pullback
+
+
+def solve_all_vjp(flow: Flow, x: Tensor, plans: Sequence[Stages]) -> tuple[Tensor, Pullback]:
+    """Return the ends of one method's plans from x (plans, B, *event) and their pullback, the flow's own if it has one.
+
+    It agrees with ``solvers.solve_vjp`` plan by plan up to round-off.
+    """
+    if (found := flow.solve_vjp(x, plans)) is not None:
+        return found
+    ends, pulls = zip(*(solve_vjp(flow, state, stages) for state, stages in zip(x, plans, strict=True)), strict=True)
+    return torch.stack(ends), lambda v: torch.stack([pull(w) for pull, w in zip(pulls, v, strict=True)])
+
+
+WAYS = ("store", "checkpoint", "recursive", "reversible")
+
+
+def differentiate(
+    flow: Flow, x: Tensor, solver: str, grid: Tensor, way: str | None = None, slots: int = 4
+) -> tuple[Tensor, Pullback]:
+    """Return the end of a solve on ``grid`` and its pullback, in one of ``WAYS``; ``slots`` is for ``recursive``.
+
+    ``None`` leaves the way to the flow, as ``solve_all_vjp`` does.
+    """
+    if way is None:
+        ends, pull = solve_all_vjp(flow, x[None], [plan(solver, flow.path, grid)])
+        return ends[0], lambda v: pull(v[None])[0]
+    if checks.known("memory", way, WAYS) == "reversible":
+        return reversible(flow, x, solver, grid)
+    stages = plan(solver, flow.path, grid)
+    if way == "store":
+        return solve_vjp(flow, x, stages)
+    return checkpoint(flow, x, stages) if way == "checkpoint" else recursive(flow, x, stages, slots)
+
+
+def _reverse_reversible(
+    flow: Flow, end: tuple[Tensor, Tensor], v: Tensor, forth: Stages, back: Stages, coupling: float, x: Tensor
+) -> Tensor:
+    (y, z), by, bz = end, v, torch.zeros_like(v)
+    n = len(forth)
+    for i in reversed(range(n)):
+        moved, pull = step_vjp(flow, y, back[n - 1 - i])
+        z = z + (moved - y)
+        by = by + bz - pull(bz)  # z' = z + y' - step(y')
+        moved, pull = step_vjp(flow, z, forth[i])
+        y = (y - (1 - coupling) * z - (moved - z)) / coupling
+        bz = bz - coupling * by + pull(by)  # y' = coupling (y - z) + step(z)
+        by = coupling * by
+    drift = torch.linalg.vector_norm(y - x) / torch.linalg.vector_norm(x)
+    if not bool(drift < 1e-3):
+        raise ValueError(
+            f"the reversible solver came back {float(drift):.1e} away from x in {n} steps: it is unstable here; take "
+            "more steps, a larger coupling, or another way to save memory"
+        )
+    return by + bz

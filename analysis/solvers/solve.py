@@ -1,0 +1,107 @@
+"""One step of a planned method, whole solves, and their exact discrete adjoints.
+
+Reversing the linear combinations of a step and pulling back through each of its evaluations gives the gradient of the
+discrete map.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from analysis.flow import Flow, Pullback
+from analysis.paths import expand
+from analysis.plan import Row, Stages
+
+Carry = tuple[Tensor, ...]  # the state, then the evaluations that a multistep method remembers
+CarryPullback = Callable[[Carry], Carry]
+
+
+def _combine(row: Row, terms: Sequence[Tensor]) -> Tensor:
+    return functools.reduce(torch.add, [expand(c, v) * v for c, v in zip(row, terms, strict=True) if c is not None])
+
+
+def begin(x: Tensor, stages: Stages) -> Carry:
+    """Return the carry before the first step: the state, and a past of zeros, which the first step does not use."""
+    return (x, *[torch.zeros_like(x)] * stages.memory)
+
+
+def advance(flow: Flow, carry: Carry, stages: Stages) -> Carry:
+    """Return the carry after one step."""
+    terms = list(carry)
+    for time, readout, row in zip(stages.times, stages.readouts, stages.rows, strict=False):
+        terms.append(flow.predict(_combine(row, terms), time, readout))
+    return (_combine(stages.rows[-1], terms), *terms[len(terms) - stages.memory :])
+
+
+def advance_vjp(flow: Flow, carry: Carry, stages: Stages) -> tuple[Carry, CarryPullback]:
+    """Return the carry after one step and the pullback of the step map."""
+    terms, pulls = list(carry), []
+    for time, readout, row in zip(stages.times, stages.readouts, stages.rows, strict=False):
+        value, pull = flow.predict_vjp(_combine(row, terms), time, readout)
+        terms.append(value)
+        pulls.append(pull)
+    kept = len(terms) - stages.memory
+
+    def pullback(cotangents: Carry) -> Carry:
+        adjoints: list[Tensor | None] = [_scaled(c, cotangents[0]) for c in stages.rows[-1]]
+        adjoints[kept:] = [_add(a, v) for a, v in zip(adjoints[kept:], cotangents[1:], strict=True)]
+        for i in reversed(range(len(pulls))):
+            if (adjoint := adjoints.pop()) is not None:
+                state = pulls[i](adjoint)
+                adjoints = [_add(a, _scaled(c, state)) for a, c in zip(adjoints, stages.rows[i], strict=True)]
+        return tuple(torch.zeros_like(carry[0]) if a is None else a for a in adjoints)
+
+    return (_combine(stages.rows[-1], terms), *terms[kept:]), pullback
+
+
+def _scaled(coefficient: Tensor | None, v: Tensor) -> Tensor | None:
+    return None if coefficient is None else expand(coefficient, v) * v
+
+
+def _add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a + b
+
+
+def _one_step(stages: Stages) -> Stages:
+    if stages.memory:
+        raise ValueError("solver must be a one-step method here, and this one remembers the step before")
+    return stages
+
+
+def step(flow: Flow, x: Tensor, stages: Stages) -> Tensor:
+    """Return the state after one step of a one-step method from x (B, *event)."""
+    return advance(flow, (x,), _one_step(stages))[0]
+
+
+def step_vjp(flow: Flow, x: Tensor, stages: Stages) -> tuple[Tensor, Pullback]:
+    """Return the state after one step of a one-step method, and the pullback of the step map."""
+    (end,), pull = advance_vjp(flow, (x,), _one_step(stages))
+    return end, lambda v: pull((v,))[0]
+
+
+def solve(flow: Flow, x: Tensor, stages: Stages) -> Tensor:
+    """Return the state after all steps of a plan."""
+    carry = begin(x, stages)
+    for i in range(len(stages)):
+        carry = advance(flow, carry, stages[i])
+    return carry[0]
+
+
+def solve_vjp(flow: Flow, x: Tensor, stages: Stages) -> tuple[Tensor, Pullback]:
+    """Return the state after all steps and the pullback of the discrete map, each step's in turn."""
+    carry, pulls = begin(x, stages), []
+    for i in range(len(stages)):
+        carry, pull = advance_vjp(flow, carry, stages[i])
+        pulls.append(pull)
+
+    def pullback(v: Tensor) -> Tensor:
+        cotangents = begin(v, stages)  # the past of the last step has no cotangent
+        for pull in reversed(pulls):
+            cotangents = pull(cotangents)
+        return cotangents[0]
+
+    return carry[0], pullback

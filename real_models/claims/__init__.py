@@ -1,0 +1,1 @@
+"""The ledger of claims on learned flows."""

@@ -1,0 +1,1 @@
+"""Image restoration with learned flows: problems, methods, and their comparison."""

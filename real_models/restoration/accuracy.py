@@ -1,0 +1,70 @@
+"""How good the gradients of the dial's rungs are where guidance takes them: errors along guided trajectories.
+
+The states are those at which a guided sampler really took its gradients. The truth at each is a fine solve that is held
+against one with half the steps (``analysis.converged``); a state where the two differ by more than ``MAX_BOUND``
+has no reference, and its errors are missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from analysis import converged, errors
+from analysis.flow import Flow, Pullback
+from analysis.gradients import ESTIMATORS
+from analysis.guidance import SAMPLERS
+from analysis.losses import Loss
+from analysis.paths import Readout
+from real_models.restoration.methods import DIAL
+
+TIMES = (0.2, 0.5, 0.8)
+IMAGES, STEPS = 6, 12
+MAX_BOUND = 0.1  # a twentieth and less of the errors that are compared: the finer solve errs by a fifteenth of it
+
+
+class Recorder(Flow):
+    """A flow that keeps the states (B, *event) at which its products are first asked for, by time."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow, self.path = flow, flow.path
+        self.event_shape, self.dtype = flow.event_shape, flow.dtype
+        self.states: dict[float, Tensor] = {}
+
+    def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
+        """Return the flow's readout."""
+        return self.flow.predict(x, t, readout)
+
+    def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
+        """Keep the state, and return the flow's readout and its pullback."""
+        self.states.setdefault(float(t), x.detach())
+        return self.flow.predict_vjp(x, t, readout)
+
+    def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the flow's readout and its directional derivative."""
+        return self.flow.predict_jvp(x, t, readout, tangent)
+
+
+def visited(flow: Flow, loss: Loss, x0: Tensor, times: Sequence[float], **options: Any) -> dict[float, Tensor]:
+    """Return the states, by time, at which guidance with the greedy gradient takes it nearest to each of the times."""
+    recorder = Recorder(flow)
+    SAMPLERS["posterior_guidance"](recorder, loss, x0, **options)
+    taken = torch.tensor(list(recorder.states), dtype=torch.float64)
+    nearest = (taken - torch.tensor(times, dtype=torch.float64)[:, None]).abs().argmin(1)
+    return {t: recorder.states[t] for t in taken[nearest].tolist()}
+
+
+def rows(flow: Flow, loss: Loss, states: dict[float, Tensor], steps: int = STEPS) -> Iterator[dict[str, Any]]:
+    """Yield a row per rung, time and state: the relative error of its gradient, and the bound of its reference."""
+    for t, x in states.items():
+        found = converged.along(flow, loss, x, [t], steps=steps)
+        truth, bound = found.gradient[0], found.error_bound[0]
+        truth = torch.where((bound <= MAX_BOUND)[:, None], truth, torch.nan)
+        for name, setting in DIAL.items():
+            gradient = ESTIMATORS[setting.estimator](flow, loss, x, t, **dict(setting.options)).gradient
+            values = zip(errors.relative_error(gradient, truth).tolist(), bound.tolist(), strict=True)
+            for i, (value, limit) in enumerate(values):
+                yield {"estimator": name, "t": t, "order": i, "value": value, "reference_bound": limit}

@@ -1,0 +1,131 @@
+"""The verb audit: its command line, files, words and figures, and how it resumes."""
+
+import hashlib
+import json
+import re
+import sys
+
+import pytest
+
+import reproduce
+from analysis import results
+from analysis.audit import measure as audit
+from analysis.audit.measure import Audited
+from analysis.audit.report import best_lookahead, words
+from analysis.paths import CondOT
+from analysis.provenance import ROOT
+from figures import audit_lookahead
+from tests.support.audits import Network, options
+from tests.support.problems import randn
+
+
+def learned(device):
+    assert device == "cpu"
+    return Audited(Network(), randn(50, 2), path=CondOT())
+
+
+@pytest.mark.parametrize("arguments", [["audit"], ["run", "m:f"], ["m:f"]])
+def test_a_factory_goes_with_the_verb(arguments, capsys):
+    with pytest.raises(SystemExit):
+        reproduce.parse(arguments)
+    assert "error: argument" in capsys.readouterr().err
+
+
+def test_only_its_own_verb_makes_the_audit(capsys):
+    assert reproduce.parse(["audit", "--quick", "m:f", "--times", "0.5"]).factory == "m:f"
+    assert "audit_error" not in reproduce.selected(reproduce.parse(["check"]))
+    with pytest.raises(SystemExit):
+        reproduce.parse(["run", "--only", "audit_error"])
+    assert "python reproduce.py audit" in capsys.readouterr().err
+
+
+README = (ROOT / "README.md").read_text()
+OWN = re.search(r"<!-- tested as mine.py -->\n```python\n(.*?)```", README, re.DOTALL)[1]
+COMMAND = re.search(r"<!-- tested with mine.py -->\n```bash\npython reproduce.py (.*?)\n```", README)[1].split()
+
+
+def hashes(folder):
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The audit of the README, by its command line, of a module in the current folder."""
+    here = tmp_path_factory.mktemp("own")
+    (here / "mine.py").write_text(OWN)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        patch.setattr(sys, "path", sys.path[:])
+        arguments = [*COMMAND, "--samples", "5", "--quick", "--jobs", "1"]
+        assert reproduce.main([*arguments, "--out", "first"]) == 0
+        yield here, arguments
+
+
+def test_an_audit_writes_tables_figures_and_five_lines(made):
+    out = made[0] / "first"
+    kinds = {f"audit_{name}.{kind}" for name in ("error", "lookahead") for kind in ("pdf", "png", "txt")}
+    assert {p.name for p in (out / "figures").iterdir()} == kinds
+    stems = {"audit", "audit_lookahead", "audit_best", "audit_fine"}
+    assert {p.stem for p in (out / "tables").iterdir()} == stems
+    lines = (out / "audit.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["Greedy's", "Its", "The", "The", "The"]
+    table = results.read_table(out / "tables" / "audit.parquet").set_index(["t", "metric"])
+    for t in (0.2, 0.8):
+        assert f"{table.loc[(t, 'relative_error'), 'value']:.2g} at t = {t}" in lines[0]
+    assert results.read_provenance(out / "tables" / "audit.parquet")["factory"] == "mine:factory"
+    assert "figures/audit_error.pdf" in json.loads((out / "manifest.json").read_text())["files"]
+
+
+def test_an_audit_that_is_interrupted_resumes_to_the_same_bytes(made, monkeypatch):
+    here, arguments = made
+    measure, seen = audit.measure, []
+
+    def interrupted(cell):
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(cell)
+        return measure(cell)
+
+    monkeypatch.setattr(audit, "measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce.main([*arguments, "--out", "second"])
+    (first,) = (here / "second" / "cells").iterdir()
+    stamp = first.stat().st_mtime_ns
+    monkeypatch.setattr(audit, "measure", measure)
+    assert reproduce.main([*arguments, "--out", "second"]) == 0
+    assert first.stat().st_mtime_ns == stamp
+    for room in ("tables", "figures"):
+        assert hashes(here / "second" / room) == hashes(here / "first" / room)
+
+
+def test_a_changed_model_is_measured_anew_and_other_times_are_not(monkeypatch):
+    def keys(**changed):
+        return [cell.key() for cell in audit.cells(options(f"{__name__}:learned", **changed))]
+
+    before = keys()
+    assert keys() == before
+    assert keys(times=[0.4, 0.6, 0.8])[::2] == before
+    monkeypatch.setattr(Network.__init__, "__defaults__", (2, 1.50001))
+    assert not set(keys()) & set(before)
+
+
+def test_errors_that_are_not_reached_are_said_and_drawn(made):
+    tables = {p.stem: results.read_table(p) for p in (made[0] / "first" / "tables").glob("*.parquet")}
+    for name in ("audit", "audit_lookahead"):
+        tables[name] = tables[name].assign(wanted=1e-9)
+    tables["audit_best"] = best_lookahead(tables["audit"], tables["audit_lookahead"])
+    assert not tables["audit_best"]["reached"].any()
+    assert "none tried at t = 0.2 to 0.8" in words(tables)[3]
+    assert "none of 3 times" in audit_lookahead.answer(tables)
+    audit_lookahead.plt.close(audit_lookahead.draw(tables))
+
+
+def test_the_best_lookahead_is_the_cheapest_within_the_error(made):
+    tables = {p.stem: results.read_table(p) for p in (made[0] / "first" / "tables").glob("*.parquet")}
+    for row in tables["audit_best"].itertuples():
+        tried = tables["audit_lookahead"][tables["audit_lookahead"]["t"] == row.t]
+        greedy = tables["audit"].query("metric == 'relative_error' and t == @row.t")["value"].iloc[0]
+        if greedy <= 0.05:
+            assert (row.estimator, row.evaluations) == ("greedy", 1)
+        else:
+            assert row.evaluations == tried[tried["value"] <= 0.05]["evaluations"].min()

@@ -1,0 +1,227 @@
+"""What the audit refuses, and what it says."""
+
+import pytest
+import torch
+
+import reproduce
+from analysis import reference
+from analysis.audit import measure, subject
+from analysis.audit.measure import Audited
+from analysis.paths import CondOT
+from figures import audit_error
+from tests.support.audits import Network, measured, options
+from tests.support.problems import randn
+
+NOT_CALLABLE = 3
+FEW = randn(50, 2)
+
+
+def own():
+    return Audited(Network(), FEW, path=CondOT())
+
+
+def nothing():
+    return None
+
+
+def broken():
+    raise OSError("no such checkpoint")
+
+
+def no_path():
+    return Audited(Network(), FEW)
+
+
+def no_function():
+    return Audited("network", FEW, path=CondOT())
+
+
+def no_states():
+    return Audited(Network(), 3, path=CondOT())
+
+
+def flat_data():
+    return Audited(Network(), randn(50), path=CondOT())
+
+
+def few_states():
+    return Audited(Network().double(), lambda t, n, generator: randn(n - 1, 2), path=CondOT())
+
+
+def of_function(function, **options):
+    return Audited(function, FEW, **{"path": CondOT()} | options)
+
+
+def wrong_shape():
+    return of_function(lambda x, t: x.sum(1))
+
+
+def wrong_dtype():
+    return of_function(lambda x, t: x.float())
+
+
+def wrong_device():
+    return of_function(lambda x, t: x.to("meta"))
+
+
+def no_tensor():
+    return of_function(lambda x, t: [x])
+
+
+def raises():
+    return of_function(lambda x, t: x @ torch.ones(3, 3))
+
+
+def random_model():
+    return of_function(lambda x, t: x + torch.randn_like(x))
+
+
+def unseeded():
+    scale = torch.rand((), dtype=torch.float64)
+    return of_function(lambda x, t: scale * x)
+
+
+def detached():
+    return of_function(lambda x, t: x.detach())
+
+
+def partly_detached():
+    return of_function(lambda x, t: 0.1 * x + x.detach().sin())
+
+
+def rounded():
+    return of_function(lambda x, t: (1e6 * x).round() / 1e6 + 0 * x)
+
+
+def nan_at_a_time():
+    return of_function(lambda x, t: torch.where(t[:, None] == 0.8, torch.nan, x))
+
+
+def bad_loss():
+    return of_function(lambda x, t: x, loss=lambda x: x.sum())
+
+
+def unknown_prediction():
+    return of_function(lambda x, t: x, prediction="speed")
+
+
+REFUSED = {
+    "not_there": "must name an importable module:attribute",
+    "NOT_CALLABLE": "must be callable, got int",
+    "nothing": r"must return analysis.audit.Audited\(...\) or \(flow, states\), got NoneType",
+    "broken": r"broken: OSError: no such checkpoint \(test_audit_refused.py:\d+\)",
+    "no_path": "path must come with a flow that is a function",
+    "no_function": "flow must be a Flow, an nn.Module or a function, got str",
+    "no_states": "states must be a tensor of data or a sampler, got int",
+    "flat_data": r"states must have shape \(B, \*event\), got \(50,\)",
+    "few_states": r"states\(0.4, 5, generator\) must return 5 states, got shape \(4, 2\)",
+    "wrong_shape": r"must return a tensor like x, \(5, 2\) torch.float64 on cpu; got \(5,\)",
+    "wrong_dtype": r"must return a tensor like x.*got \(5, 2\) torch.float32 on cpu",
+    "wrong_device": r"must return a tensor like x.*torch.float64 on meta",
+    "no_tensor": "the model must return a tensor, got list",
+    "raises": r"raises at t = 0.4: RuntimeError: .*\(test_audit_refused.py:\d+\)",
+    "random_model": r"two calls of the factory give other predictions: call .eval\(\)",
+    "unseeded": "two calls of the factory give other predictions",
+    "detached": "function must be differentiable",
+    "partly_detached": "the flow is not differentiable: .* look for a jump, a rounding, .detach",
+    "rounded": "the flow is not differentiable: along one direction autograd gives 0 where finite differences give",
+    "nan_at_a_time": "the model returns NaN or infinity at t = 0.8",
+    "bad_loss": "loss must return one value per sample",
+    "unknown_prediction": "prediction must be one of score, source, target, velocity",
+}
+
+
+@pytest.mark.parametrize("factory", REFUSED)
+def test_what_cannot_be_audited_is_refused_before_anything_is_measured(factory, tmp_path):
+    with pytest.raises(SystemExit, match=REFUSED[factory]) as stopped:
+        reproduce.audit(options(f"{__name__}:{factory}", tmp_path))
+    assert str(stopped.value).startswith("error: ")
+    assert f"{__name__}:{factory}" in str(stopped.value)
+    assert not (tmp_path / "cells").exists()
+
+
+def test_modules_that_cannot_be_imported_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "no_python.py").write_text("def factory(:")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, said in (("nowhere:factory", "No module named 'nowhere'"), ("no_python:factory", "SyntaxError")):
+        with pytest.raises(measure.AuditError, match=said):
+            subject.load(name, "cpu")
+
+
+def nan_between():
+    return of_function(lambda x, t: torch.where((t[:, None] > 0.6) & (t[:, None] < 0.7), torch.nan, x))
+
+
+def stiff():
+    return of_function(lambda x, t: 40 * torch.sin(3e4 * x))
+
+
+def jumps_in_time():
+    """A velocity that an adaptive solve steps across, and a fixed one does not settle on."""
+    return of_function(lambda x, t: x * (1 + 30 * torch.sin(1e5 * t[:, None]).sign()))
+
+
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [
+        ("nan_between", r"at t = 0.4: the model returns NaN or infinity at t = 0.6\d*$"),
+        ("stiff", "at t = 0.4: the fine solve does not converge: in 5 of 5 states"),
+        ("jumps_in_time", "at t = 0.4: the fine solve does not converge"),
+    ],
+)
+def test_what_fails_between_the_times_is_refused_while_measuring(factory, said, monkeypatch):
+    monkeypatch.setattr(measure, "MOST", 64)
+    with pytest.raises(measure.AuditError, match=said):
+        measured(f"{__name__}:{factory}")
+
+
+def test_an_adaptive_solve_that_breaks_down_is_a_fine_solve_that_does_not_converge(monkeypatch):
+    def fail(*_, **__):
+        raise reference.CertificationError("too stiff")
+
+    monkeypatch.setattr(reference, "ideal_gradient", fail)
+    with pytest.raises(measure.AuditError, match="does not converge: too stiff"):
+        measured(f"{__name__}:own")
+
+
+def not_twice():
+    return of_function(lambda x, t: Once.apply(x) * (1 + t[:, None]))
+
+
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.tanh()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, v):
+        return v * (1 - ctx.saved_tensors[0].tanh() ** 2)
+
+
+def test_without_second_derivatives_all_but_the_estimate_is_measured():
+    greedy = measured(f"{__name__}:not_twice").set_index("metric")
+    assert "flow must be differentiable in x and t" in greedy.loc["leading_term", "status"]
+    assert greedy.loc["leading_term", "failed"] == 5
+    assert (greedy.loc["relative_error", "failed"] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"times": [0.0, 0.5]}, r"argument --times: must lie in \(0, 1\)"),
+        ({"error": 1.5}, "argument --error: must lie in"),
+        ({"samples": 0}, "argument --samples: must be an integer of at least 1"),
+    ],
+)
+def test_bad_options_are_refused(changed, said):
+    with pytest.raises(measure.AuditError, match=said):
+        measure.cells(options(f"{__name__}:own", **changed))
+
+
+def test_a_missing_estimate_is_said_and_drawn():
+    table = measured(f"{__name__}:not_twice")
+    parts = {"audit": table[table["estimator"] == "greedy"]}
+    assert "cannot be computed" in audit_error.answer(parts)
+    audit_error.plt.close(audit_error.draw(parts))

@@ -1,0 +1,144 @@
+import pytest
+import torch
+
+from analysis import cost, gradients, solvers
+from analysis.cost import Cost, MeteredFlow, measured
+from analysis.losses import HalfSquaredDistance
+from analysis.solvers import checkpointing
+from analysis.solvers.checkpointing import _advance_by
+from toy_models.problems import zoo
+
+T, ONE = torch.tensor(0.3, dtype=torch.float64), torch.ones((), dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def setting():
+    subject = zoo.subject("overlapping", "condot")
+    generator = torch.Generator().manual_seed(0)
+    x = subject.states(T[None], 7, generator)
+    return subject.flow, x, torch.randn(x.shape, dtype=torch.float64, generator=generator)
+
+
+def spent(flow, x, v, solver, steps, way, **options):
+    """Return the product v^T J and what it cost."""
+    found = Cost()
+    grid = solvers.uniform_grid(T, ONE, steps)
+    with cost.track_memory(), measured(found, x.device):
+        _, pull = checkpointing.differentiate(MeteredFlow(flow, len(x), found), x, solver, grid, way, **options)
+        product = pull(v)
+    return product, found
+
+
+@pytest.mark.parametrize("solver", ["euler", "rk4", "ab2", "ddim", "dpmpp_2m"])
+@pytest.mark.parametrize("steps", [1, 2, 7, 20])
+def test_storing_checkpointing_and_recursion_give_the_same_bits(setting, solver, steps):
+    stored = spent(*setting, solver, steps, "store")[0]
+    assert torch.equal(spent(*setting, solver, steps, "checkpoint")[0], stored)
+    for slots in (1, 3, 50):
+        assert torch.equal(spent(*setting, solver, steps, "recursive", slots=slots)[0], stored)
+
+
+def test_the_price_in_evaluations_is_what_the_schedules_promise(setting):
+    n = 20
+    store, check = (spent(*setting, "euler", n, way)[1] for way in ("store", "checkpoint"))
+    assert (store.evaluations, store.vjps) == (n, n)
+    assert (check.evaluations, check.vjps) == (2 * n, n)
+    one = spent(*setting, "euler", n, "recursive", slots=1)[1]
+    assert one.evaluations == n + n * (n - 1) / 2 + n  # the forward sweep, all restarts from x, and the last step each
+    more = [spent(*setting, "euler", n, "recursive", slots=s)[1].evaluations for s in (1, 2, 3, 5, 20)]
+    assert more == sorted(more, reverse=True)
+    assert more[-1] == 2 * n
+
+
+@pytest.mark.parametrize("slots", [2, 3, 4])
+@pytest.mark.parametrize("n", [5, 10, 15])
+def test_the_split_is_optimal(slots, n):
+    def price(m, s, split):
+        """Return the forward steps needed to reverse m steps with s slots, the first holding the start."""
+        if m == 1:
+            return 0
+        if s == 1:
+            return m * (m - 1) // 2
+        k = split(m, s)
+        return k + price(m - k, s - 1, split) + price(k, s, split)
+
+    best: dict[tuple[int, int], int] = {}
+
+    def optimum(m, s):
+        if m == 1:
+            return 0
+        if s == 1:
+            return m * (m - 1) // 2
+        if (m, s) not in best:
+            best[m, s] = min(k + optimum(m - k, s - 1) + optimum(k, s) for k in range(1, m))
+        return best[m, s]
+
+    assert price(n, slots, _advance_by) == optimum(n, slots)
+
+
+def test_memory_grows_as_theory_says(setting):
+    bytes_of = {
+        way: [spent(*setting, "euler", n, way, slots=3)[1].bytes for n in (16, 32, 64)] for way in checkpointing.WAYS
+    }
+    growth = {way: (b[2] - b[1]) / (b[1] - b[0]) for way, b in bytes_of.items()}
+    state = setting[1].numel() * 8
+    assert growth["store"] == pytest.approx(2, rel=0.05)
+    assert growth["checkpoint"] == pytest.approx(2, rel=0.05)
+    per_step = {way: (b[2] - b[0]) / 48 for way, b in bytes_of.items()}
+    assert per_step["store"] > 10 * state
+    assert state <= per_step["checkpoint"] < 4 * state
+    assert per_step["recursive"] < state  # the coefficients of the plan alone grow
+    assert per_step["reversible"] < state
+
+
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "rk4"])
+def test_the_reversible_gradient_is_that_of_its_own_map(setting, solver):
+    flow, x, v = setting
+    grid = solvers.uniform_grid(T, ONE, 12)
+    found = checkpointing.differentiate(flow, x, solver, grid, "reversible")[1](v)
+    forth, back = solvers.plan(solver, flow.path, grid), solvers.plan(solver, flow.path, grid.flip(0))
+    leaf = x.clone().requires_grad_()
+    y = z = leaf
+    for i in range(12):
+        y = checkpointing.COUPLING * y + (1 - checkpointing.COUPLING) * z + solvers.step(flow, z, forth[i]) - z
+        z = z - (solvers.step(flow, y, back[11 - i]) - y)
+    (expected,) = torch.autograd.grad((y * v).sum(), leaf)
+    assert (found - expected).abs().max() <= 1e-12 * expected.abs().max()
+
+
+def test_the_reversible_solver_has_the_order_of_its_base(setting):
+    flow, x, _ = setting
+    exact = solvers.solve(flow, x, solvers.plan("dopri5", flow.path, solvers.uniform_grid(T, ONE, 128)))
+    errors = []
+    for n in (16, 32):
+        end, _ = checkpointing.differentiate(flow, x, "midpoint", solvers.uniform_grid(T, ONE, n), "reversible")
+        errors.append(float((end - exact).norm()))
+    assert 3.4 < errors[0] / errors[1] < 4.8
+
+
+def test_a_pullback_that_freed_its_states_says_so(setting):
+    flow, x, v = setting
+    _, pull = checkpointing.differentiate(flow, x, "euler", solvers.uniform_grid(T, ONE, 4), "checkpoint")
+    pull(v)
+    with pytest.raises(RuntimeError, match="used once"):
+        pull(v)
+
+
+def test_a_reversible_solve_that_cannot_come_back_is_refused(setting):
+    flow, x, v = setting
+    with pytest.raises(ValueError, match=r"unstable|no stable reversible form"):
+        checkpointing.reversible(flow, x, "euler", solvers.uniform_grid(T, ONE, 400), coupling=0.9)[1](v)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"memory": "nothing"}, "memory must be one of checkpoint, recursive, reversible, store"),
+        ({"memory": "recursive", "slots": 0}, "slots must be an integer of at least 1"),
+        ({"memory": "reversible", "solver": "ab2"}, "one-step method"),
+    ],
+)
+def test_bad_choices_are_refused(setting, options, message):
+    flow, x, _ = setting
+    with pytest.raises(ValueError, match=message):
+        gradients.end_to_end(flow, HalfSquaredDistance(x[0]), x, 0.3, steps=4, **options)

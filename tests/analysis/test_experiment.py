@@ -1,0 +1,162 @@
+import dataclasses
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from analysis import experiment, provenance
+from analysis.experiment import Cell, measure_cell
+from analysis.gradients import ESTIMATORS, register
+from analysis.runner import Workers, run
+from analysis.settings import Options, Setting
+from toy_models.experiments import convergence, cost_accuracy
+from toy_models.experiments.common import error_cell, slopes
+
+SETTINGS = (Setting.of("greedy"), Setting.of("end_to_end", solver="rk4", steps=2))
+
+
+def cell(problem="gaussian", path="condot", settings=SETTINGS, **fields) -> Cell:
+    return error_cell(Options(), problem, path, [0.3, 0.7], 5, settings, **fields)
+
+
+def without_times(frame):
+    return frame.drop(columns="seconds")
+
+
+def test_rows_are_tidy_and_carry_what_identifies_them():
+    table = measure_cell(cell())
+    assert len(table) == 2 * 2 * 3  # settings x times x metrics
+    assert set(table["metric"]) == {"relative_error", "one_minus_cosine", "norm_ratio"}
+    named = {"problem", "truth", "path", "estimator", "solver", "steps", "horizon", "t", "dtype", "device", "seed"}
+    assert named | {"metric", "value", "low", "high", "evaluations", "vjps", "seconds", "bytes"} <= set(table)
+    assert (table["truth"] == "exact").all()
+    rk4 = table[table["solver"] == "rk4"]
+    assert (rk4["evaluations"] == 8).all()
+
+
+def test_values_are_medians_of_the_estimators_own_errors():
+    found = cell()
+    drawn = experiment.draw(found)
+    estimate = experiment.estimate(found, drawn, SETTINGS[0])
+    errors = (estimate.gradient - drawn.reference.gradient).norm(dim=1) / drawn.reference.gradient.norm(dim=1)
+    table = measure_cell(found)
+    mine = table[(table["estimator"] == "greedy") & (table["t"] == 0.7) & (table["metric"] == "relative_error")]
+    assert mine["value"].item() == pytest.approx(float(errors[5:].median()), rel=1e-12)
+
+
+def test_states_at_different_times_share_data_and_noise():
+    drawn = experiment.draw(cell())
+    early, late = drawn.x[:5], drawn.x[5:]  # x_t = t data + (1 - t) noise
+    noise = (0.7 * early - 0.3 * late) / (0.7 * 0.7 - 0.3 * 0.3)
+    data = (early - 0.7 * noise) / 0.3
+    torch.testing.assert_close(late, 0.7 * data + 0.3 * noise)
+    mean, deviation = drawn.subject.truth.mixture.means[0], drawn.subject.truth.mixture.eigenvalues.max().sqrt()
+    assert ((data - mean).abs() < 5 * deviation).all()
+    assert (noise.abs() < 5).all()
+
+
+def test_a_setting_that_cannot_run_is_a_row_with_its_reason():
+    table = measure_cell(cell(settings=[Setting.of("end_to_end", solver="heun_gamma", steps=2)]))
+    assert len(table) == 1
+    assert "infinite" in table["status"].item()
+    assert table["failed"].item() == 5
+
+
+def test_bytes_are_measured_when_asked_and_repeat():
+    first, second = (measure_cell(cell(memory=True)) for _ in range(2))
+    assert (first["bytes"] > 0).all()
+    pd.testing.assert_frame_equal(without_times(first), without_times(second))
+
+
+@pytest.mark.parametrize("problem", ["gaussian", "ring8"])
+def test_float32_loses_digits_and_says_so(problem):
+    setting = [Setting.of("end_to_end", solver="rk4", steps=64)]
+    exact = measure_cell(cell(problem, settings=setting))
+    single = measure_cell(dataclasses.replace(cell(problem, settings=setting), dtype="float32"))
+    error = single[single["metric"] == "relative_error"]
+    assert (error["dtype"] == "float32").all()
+    assert (error["value"] > 1e-8).all()
+    assert (error["value"] < 1e-3).all()
+    assert (exact.loc[exact["metric"] == "relative_error", "value"] < 1e-5).all()
+
+
+def test_the_key_covers_cell_code_and_versions(monkeypatch):
+    base = cell()
+    others = [dataclasses.replace(base, **change) for change in ({"seed": 1}, {"dtype": "float32"}, {"samples": 6})]
+    assert len({base.key(), *(o.key() for o in others)}) == 4
+    before = base.key()
+    monkeypatch.setattr(provenance, "code_hash", lambda: "other")
+    assert base.key() != before
+
+
+def test_a_run_finds_finished_cells_again_and_lets_nothing_depend_on_the_workers(tmp_path):
+    cells = [cell(), cell("ring8")]
+    first = run(cells, tmp_path / "a", Workers(jobs=2))
+    files = sorted((tmp_path / "a").iterdir())
+    stamp = files[0].stat().st_mtime_ns
+    files[1].unlink()  # as if killed before the second cell
+    again = run(cells, tmp_path / "a", Workers(jobs=1))
+    assert files[0].stat().st_mtime_ns == stamp
+    pd.testing.assert_frame_equal(without_times(first), without_times(again))
+
+
+def test_a_dask_cluster_gives_the_same_rows(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    cells = [cell(), cell("ring8")]
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=None, processes=False
+    ) as cluster:
+        there = run(cells, tmp_path / "dask", Workers(backend="dask", scheduler=cluster.scheduler_address))
+    here = run(cells, tmp_path / "here", Workers(jobs=1))
+    pd.testing.assert_frame_equal(without_times(there), without_times(here))
+
+
+def test_wall_times_are_kept_apart():
+    parts = experiment.split_timings(measure_cell(cell()))
+    assert "seconds" not in parts[""]
+    assert len(parts["_timings"]) == 2
+
+
+def test_an_unknown_backend_lists_the_known_ones():
+    with pytest.raises(ValueError, match="dask, loky"):
+        Workers(backend="threads")
+
+
+@pytest.mark.parametrize("name", ["no_such_module:f", "toy_models.problems.zoo:no_such", "toy_models.problems.zoo"])
+def test_a_factory_that_cannot_be_imported_is_named(name):
+    with pytest.raises(ValueError, match=name):
+        experiment.resolve(name)
+
+
+def test_slopes_of_a_table_are_beside_the_declared_orders():
+    small = [c for c in convergence.cells(Options(quick=True)) if c.path == "condot"]
+    orders = convergence.derive(measure_cell(small[0]))["orders"]
+    assert set(orders["solver"]) == {"euler", "midpoint", "heun", "rk4", "ddim"}
+    assert ((orders["slope"] - orders["declared"]).abs() < 0.1).all()
+
+
+def test_a_slope_that_cannot_be_fitted_says_why():
+    table = pd.DataFrame({"metric": "relative_error", "problem": "p", "h": [1.0, 0.5], "value": [1.0, 0.5]})
+    found = slopes(table.assign(reference_bound=1e-12), ["problem"], "h", 5)
+    assert "floor" in found["status"].item()
+
+
+def test_a_new_estimator_is_in_the_sweeps_with_no_other_change():
+    @register("half_greedy", variants=[{}])
+    def half_greedy(flow, loss, x, t):
+        gradient, endpoint = ESTIMATORS["greedy"].rule(flow, loss, x, t)
+        return gradient / 2, endpoint
+
+    try:
+        cells = cost_accuracy.cells(Options(quick=True))
+        assert all(Setting.of("half_greedy") in c.settings for c in cells)
+        table = measure_cell(cell(settings=[Setting.of("half_greedy"), Setting.of("greedy")]))
+        ratio = table[table["metric"] == "norm_ratio"].pivot(index="t", columns="estimator", values="value")
+        assert ratio["half_greedy"].tolist() == pytest.approx((ratio["greedy"] / 2).tolist())
+    finally:
+        ESTIMATORS.pop("half_greedy")
+
+
+def test_cells_are_plain_data():
+    assert json.loads(json.dumps(dataclasses.asdict(cell())))["problem"] == "gaussian"

@@ -1,0 +1,68 @@
+"""The claims on a learned flow: the ledger of a small smooth network, which is not even in zeta."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from analysis.claims import CLAIMS, FAILS, HOLDS, HOLDS_SO, INSTEAD, PRINTED
+from analysis.experiment import measure_cell
+from analysis.settings import Options
+from real_models.claims import orders
+from real_models.claims.exact import MEASURES, WINDOWS
+from real_models.claims.orders import LINEARLY, NOT_EVEN
+from real_models.experiments import real_claims
+
+CHEAP = {"T1a": HOLDS, "T1b": HOLDS_SO, "P2": HOLDS_SO, "T3": HOLDS_SO, "D1": HOLDS, "D2": FAILS, "D7": FAILS}
+
+
+@pytest.fixture(scope="module")
+def cases():
+    cells = {c.problem: replace(c, factory="tests.real_models.experiments.test_real_flow:subject") for c in real_claims.cells(Options())}
+    with pytest.MonkeyPatch.context() as patch:  # this network is smooth on scales where the digits' is not
+        for order in WINDOWS:
+            patch.setitem(WINDOWS, order, 0.016 / 1.6 ** torch.arange(4))
+        patch.setattr(orders, "SMALL", 0.01)
+        patch.setattr(orders, "RESOLVED", 0.2)
+        return pd.concat([measure_cell(cells[id]) for id in (*CHEAP, "D4")], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def ledger(cases):
+    return real_claims.derive(cases)["ledger"].set_index("id")
+
+
+def test_all_claims_but_the_one_about_a_gaussian_are_measured():
+    assert set(CLAIMS) - set(MEASURES) == {"D3"}
+    assert set(MEASURES) <= set(CLAIMS)
+    assert [c.problem for c in real_claims.cells(Options(quick=True))] == list(real_claims.QUICK)
+
+
+def test_verdicts_on_a_network_that_is_not_even_in_zeta(ledger):
+    assert ledger["verdict"][list(CHEAP)].to_dict() == CHEAP
+    assert ledger.loc["D2", "reading"] == LINEARLY
+    assert ledger.loc["T1a", "statement"] == CLAIMS["T1a"].statement
+
+
+def test_readings_that_are_rejected_miss_by_far(cases):
+    for id, reading in (("T1b", "fully implicit"), ("T1b", "explicit"), ("P2", "x_1 = Phi")):
+        rows = cases[(cases["id"] == id) & cases["reading"].str.contains(reading)]
+        assert len(rows)
+        assert (rows["value"] > 0.01).all()
+
+
+def test_without_evenness_the_leading_term_and_midpoint_lose_an_order(cases):
+    slopes = cases[cases["id"].isin(["D2", "D4"]) & (cases["rule"] != "at most")]
+    leading = slopes[(slopes["id"] == "D2") & (slopes["kind"] == PRINTED)]
+    midpoint = slopes[(slopes["reading"] == NOT_EVEN) & slopes["case"].str.startswith("midpoint")]
+    assert leading["value"].item() == pytest.approx(1, abs=0.15)
+    assert midpoint["value"].to_list() == pytest.approx([3, 3], abs=0.15)
+    assert (midpoint["kind"] == INSTEAD).all()
+
+
+def test_cases_repeat(cases):
+    cell = replace(real_claims.cells(Options(quick=True))[0], factory="tests.real_models.experiments.test_real_flow:subject")
+    first, second = (measure_cell(cell) for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+    assert set(cases["id"]) == {*CHEAP, "D4"}

@@ -1,0 +1,162 @@
+"""Ideal gradients along trajectories, and the learned flow's experiment and figure on a small network."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from analysis import losses, reference
+from analysis.converged import along
+from analysis.errors import relative_error
+from analysis.experiment import measure_cell
+from analysis.flow import PredictionFlow, from_velocity
+from analysis.paths import CondOT, LinearVP
+from analysis.settings import DTYPES, Options
+from analysis.subject import Subject
+from figures import real_flow as figure
+from real_models.experiments import real_flow
+from tests.support.problems import f64, randn
+from toy_models.problems.zoo import build
+
+D, TIMES = 6, (0.2, 0.5, 0.9)
+
+
+class Small(nn.Module):
+    """A smooth network of flat states whose time matters."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        shapes = (D + 1, 9), (9, D)
+        self.a, self.b = (nn.Parameter(torch.randn(n, m, generator=generator) / n**0.5) for n, m in shapes)
+
+    def forward(self, x, t):
+        return torch.tanh(torch.cat([x, t[:, None]], 1) @ self.a) @ self.b
+
+
+def subject(problem, path, dtype, device):
+    """A stand-in for ``real_models.images.subject`` that needs no weights."""
+    pair = (Small().to(d).requires_grad_(False) for d in (DTYPES[dtype], torch.float64))
+    learned, truth = (PredictionFlow(network, CondOT()) for network in pair)
+
+    def states(t, n, generator):
+        parts = torch.randn(2, n, D, dtype=torch.float64, generator=generator)
+        return (t[:, None, None] * parts[0] + (1 - t[:, None, None]) * parts[1]).flatten(0, 1)
+
+    def loss(repeats, n, generator):
+        target = torch.randn(n, D, dtype=torch.float64, generator=generator)
+        return losses.HalfSquaredDistance(target.repeat(repeats, 1))
+
+    return Subject(learned, truth, states, loss)
+
+
+def small(quick=False, **fields):
+    (cell,) = real_flow.cells(Options(quick=quick))
+    return dataclasses.replace(cell, factory="tests.real_models.experiments.test_real_flow:subject", **fields)
+
+
+@pytest.mark.parametrize("path", [CondOT(), LinearVP()])
+def test_gradients_along_a_trajectory_are_the_ideal_ones_within_their_bound(path):
+    flow, x = build("product256", path), randn(3, 8)
+    loss = losses.HalfSquaredDistance(randn(3, 8, seed=1))
+    found = along(flow, loss, x, TIMES, steps=48)
+    assert found.gradient.shape == found.states.shape == (3, 3, 8)
+    torch.testing.assert_close(found.states[0], x)
+    for i, t in enumerate(TIMES):
+        truth = reference.ideal_gradient(flow, loss, found.states[i], t)
+        assert (relative_error(found.gradient[i], truth.gradient) <= found.error_bound[i] + truth.error_bound).all()
+        torch.testing.assert_close(found.endpoint, truth.endpoint, rtol=1e-4, atol=1e-4)
+    assert 0 < found.error_bound.max() < 1e-3
+
+
+def test_the_bound_falls_at_the_order_of_the_solve():
+    flow, x = from_velocity(Small().double(), CondOT()), randn(3, D)
+    bounds = [along(flow, losses.Linear(torch.ones(D)), x, (0.1,), steps=n).error_bound for n in (16, 32)]
+    assert (bounds[0] / bounds[1] > 2**3.5).all()
+
+
+@pytest.mark.parametrize(
+    ("times", "steps", "message"),
+    [((0.5, 0.2), 8, "times must increase"), ((0.5, 1.0), 8, "times must increase"), ((0.5,), 1, "at least 2")],
+)
+def test_bad_times_and_steps_are_refused(times, steps, message):
+    flow = from_velocity(Small().double(), CondOT())
+    with pytest.raises(ValueError, match=message):
+        along(flow, losses.Linear(torch.ones(D)), randn(2, D), times, steps=steps)
+
+
+@pytest.fixture(scope="module")
+def table():
+    return measure_cell(small())
+
+
+@pytest.fixture(scope="module")
+def tables(table):
+    rows = {"problem": "overlapping", "path": "condot", "metric": "relative_error", "solver": "euler"}
+    analytic = {"greedy_error": "zeta", "convergence": "steps"}
+    found = {n: pd.DataFrame([rows | {column: i, "value": 0.1 / i} for i in (1, 2)]) for n, column in analytic.items()}
+    found["real_claims_ledger"] = pd.DataFrame([{"id": "T1a", "verdict": "holds"}])
+    return found | {"real_flow": table, "real_flow_fits": real_flow.derive(table)["fits"]}
+
+
+def test_rows_say_which_truth_they_are_held_to_and_how_good_it_is(table):
+    assert set(table["truth"]) == {"converged"}
+    assert set(table["truth_dtype"]) == {"float64"}
+    assert set(table[table["estimator"] == "greedy"]["dtype"]) == {"float64"}
+    assert set(table[table["estimator"] != "greedy"]["dtype"]) == {"float32"}
+    assert table["reference_bound"].between(0, 1e-5, inclusive="neither").all()
+    assert (table["status"] == "ok").all()
+    assert (table["failed"] == 0).all()
+
+
+def test_slopes_on_a_smooth_network_are_those_of_theory(tables):
+    fits = tables["real_flow_fits"].set_index("name").drop("rk4")  # whose errors here are soon those of float32
+    assert (fits["status"] == "ok").all()
+    assert fits.loc["greedy", "slope"] == pytest.approx(2, abs=0.2)
+    assert fits.loc["euler", "slope"] == pytest.approx(1, abs=0.2)
+    assert fits.loc["midpoint", "slope"] == pytest.approx(2, abs=0.3)
+
+
+def test_the_leading_term_explains_greedys_error_late_and_not_early(table):
+    left = table[table["metric"] == "leading_term_error"].set_index("zeta")["value"]
+    assert left[left.index < 0.1].max() < 0.1 < left[left.index > 3].max()
+
+
+def test_greedy_is_the_estimator_of_the_registry_at_the_same_states(table):
+    cell = small()
+    at, drawn = real_flow.draw(cell)[2]
+    flow = PredictionFlow(Small().double(), CondOT())
+    exact = reference.ideal_gradient(flow, drawn.loss, drawn.x, at.times[0]).gradient
+    x = drawn.x.detach().requires_grad_()
+    endpoint = x + (1 - at.times[0]) * flow.velocity(x, at.times[0])
+    (greedy,) = torch.autograd.grad(drawn.loss(endpoint).sum(), x)
+    row = table[(table["t"] == at.times[0]) & (table["metric"] == "relative_error")].iloc[0]
+    assert row["value"] == pytest.approx(float(relative_error(greedy, exact).quantile(f64(0.5))), rel=1e-3)
+
+
+def test_a_fit_below_the_truths_error_is_refused_and_says_so(table):
+    blurred = table.assign(reference_bound=1.0)
+    assert real_flow.derive(blurred)["fits"]["status"].str.contains("must exceed the floor").all()
+
+
+def test_cells_repeat_and_the_quick_one_says_what_its_truth_is():
+    first, second = (measure_cell(small(quick=True)) for _ in range(2))
+    pd.testing.assert_frame_equal(first.drop(columns="seconds"), second.drop(columns="seconds"))
+    assert set(first["truth_dtype"]) == {"float32"}
+
+
+def test_the_figure_draws_and_says_numbers(tables):
+    answer = figure.answer(tables)
+    assert any(letter.isdigit() for letter in answer)
+    assert "nan" not in answer
+    figure.plt.close(figure.draw(tables))
+
+
+def test_the_figure_draws_the_quick_table_whose_fits_fail(tables):
+    quick = measure_cell(small(quick=True))
+    fits = real_flow.derive(quick)["fits"]
+    answer = figure.answer(tables | {"real_flow": quick, "real_flow_fits": fits})
+    assert "nan" not in answer
+    figure.plt.close(figure.draw(tables | {"real_flow": quick, "real_flow_fits": fits}))

@@ -1,0 +1,33 @@
+"""What the tests of the audit share."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from analysis.audit import measure
+
+
+class Network(torch.nn.Module):
+    def __init__(self, dim=2, scale=1.5):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.first, self.last = torch.nn.Linear(dim + 1, 16), torch.nn.Linear(16, dim)
+        for p in self.parameters():
+            p.data = scale / p.shape[-1] ** 0.5 * torch.randn(p.shape, generator=generator)
+
+    def forward(self, x, t):
+        return self.last(torch.tanh(self.first(torch.cat([x, t[:, None]], 1))))
+
+
+def options(factory, out=Path(), **changed):
+    """The command line's options for "module:factory"."""
+    given = {"factory": factory, "out": out, "times": [0.4, 0.8], "samples": 5, "quick": True, "only": None}
+    given |= {"error": 0.05, "seed": 0, "device": "cpu", "dtype": "float64"}
+    given |= {"jobs": 1, "backend": "loky", "scheduler": None}
+    return argparse.Namespace(**given | changed)
+
+
+def measured(factory, **changed):
+    """The rows of the first time."""
+    return measure.measure(measure.cells(options(factory, **changed))[0])

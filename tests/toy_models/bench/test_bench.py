@@ -1,0 +1,121 @@
+import pytest
+import torch
+
+import reproduce
+from analysis import gradients, results
+from analysis.runner import Workers
+from analysis.runner import run as run_cells
+from analysis.settings import Options
+from figures import bench as figure
+from toy_models.bench import measure
+
+SIZE = (3, 2, 2)
+EXACT = ("ours", "ours_cells", "torchdiffeq", "diffrax", "diffrax_stored")
+# Optimise-then-discretise solves another equation backwards: with four steps its gradient is off by its own size.
+OPTIMISE_FIRST = {"torchdiffeq_adjoint": 10.0, "diffrax_backsolve": 10.0}
+
+
+def tiny(**options):
+    return measure.cells(Options(quick=True, **options), [SIZE], 4)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    for peer in measure.PEERS:
+        pytest.importorskip(peer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "STEPS", (1, 4))  # every step count is a compilation
+        return run_cells(tiny(), tmp_path_factory.mktemp("cells"), Workers(jobs=1))
+
+
+def rows(table, contender):
+    return table[(table["contender"] == contender) & (table["workload"] != "estimators")]
+
+
+def test_every_contender_of_the_discrete_gradient_agrees(table):
+    assert set(table["contender"]) == {*EXACT, *OPTIMISE_FIRST, "floor", *gradients.ESTIMATORS}
+    for contender in EXACT:
+        assert rows(table, contender)["agreement"].max() < 1e-10, contender
+
+
+def test_backsolve_contenders_differ_within_bounds(table):
+    for contender, limit in OPTIMISE_FIRST.items():
+        assert rows(table, contender)["agreement"].between(1e-6, limit).all(), contender
+
+
+def test_rows_carry_ratio_agreement_and_floor(table):
+    timed = table[table["status"] == "ok"]
+    assert (timed["ratio_min"] <= timed["ratio"]).all()
+    assert (timed["ratio"] <= timed["ratio_max"]).all()
+    assert (timed["repetitions"] >= 3).all()
+    assert (rows(table, "diffrax")["compile_seconds"] > 0).all()
+    floor = rows(table, "floor")
+    assert (floor["seconds"] * floor["rate"]).tolist() == pytest.approx(floor["operations"].tolist())
+    assert (floor["steps_max"] == 4).all()
+
+
+def test_the_figure_draws_and_answers(table):
+    assert "the fastest peer" in figure.answer({"bench": table})
+    drawn = figure.draw({"bench": table})
+    assert len(drawn.axes) == 3
+    figure.plt.close(drawn)
+
+
+def test_the_work_counts_what_the_surface_evaluates(monkeypatch):
+    monkeypatch.setattr(measure, "require", dict)
+    job = measure.work(tiny()[0])
+    args = (job.flow, job.loss, job.x, measure.T, job.steps, job.horizons)
+    cost = gradients.lookahead_surface(*args, solver=job.solver).cost
+    assert cost.evaluations == cost.vjps == job.pairs
+    assert job.operations == job.pairs * 8 * 3 * 2 * 2 * 2
+
+
+def test_a_new_estimator_is_timed_with_no_other_change(monkeypatch, tmp_path):
+    monkeypatch.setattr(measure, "require", dict)
+    own = gradients.register("own_for_bench")(lambda flow, loss, x, t: (torch.ones_like(x), x))
+    try:
+        (cell,) = [c for c in tiny() if dict(c.extra)["contender"] == own.name]
+        frame = run_cells([cell], tmp_path, Workers(jobs=1))
+    finally:
+        del gradients.ESTIMATORS[own.name]
+    assert frame["status"].tolist() == ["ok"]
+    assert frame["ratio"].gt(0).all()
+
+
+def test_steps_are_cut_for_all_contenders_of_a_large_size(monkeypatch):
+    monkeypatch.setattr(measure, "require", dict)
+    found = {}
+    for cell in measure.cells(Options()):
+        extra = dict(cell.extra)
+        found[cell.problem, extra["workload"], extra["contender"]] = extra["steps_max"]
+    assert found["256x8x8", "surface", "diffrax"] == found["256x8x8", "surface", "ours"] == 64
+    assert found["512x64x10", "surface", "diffrax"] == found["512x64x10", "surface", "floor"] == measure.LARGE_STEPS
+    assert found["512x64x10", "surface", "diffrax_backsolve"] == measure.SLOW_STEPS
+    assert found["512x64x10", "end_to_end", "torchdiffeq"] == 64
+
+
+def test_a_missing_peer_is_named_with_its_install_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(measure, "PEERS", ("torch", "no_such_peer"))
+    with pytest.raises(ImportError, match=r"no_such_peer: pip install -e \"\.\[bench\]\""):
+        measure.require()
+    with pytest.raises(SystemExit, match=r"error: bench needs no_such_peer"):
+        reproduce.main(["bench", "--quick", "--out", str(tmp_path)])
+
+
+def test_only_its_own_verb_makes_the_bench(capsys):
+    assert reproduce.parse(["bench", "--quick"]).verb == "bench"
+    assert "bench" not in reproduce.selected(reproduce.parse([]))
+    assert "bench" not in reproduce.selected(reproduce.parse(["check"]))
+    assert "bench" in reproduce.selected(reproduce.parse(["draw", "--only", "bench"]))
+    assert "bench" in reproduce.selected(reproduce.parse(["list"]))
+    with pytest.raises(SystemExit):
+        reproduce.parse(["run", "--only", "bench"])
+    assert "python reproduce.py bench" in capsys.readouterr().err
+
+
+def test_the_verb_writes_table_and_figure(monkeypatch, tmp_path, table):
+    monkeypatch.setattr(measure, "run", lambda options, store: table)
+    assert reproduce.main(["bench", "--quick", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "figures" / "bench.pdf").exists()
+    made = results.read_provenance(tmp_path / "tables" / "bench.parquet")
+    assert set(made["peers"]) == set(measure.PEERS)

@@ -1,0 +1,175 @@
+"""Errors of guidance gradients beside what they draw: the measurement, its statistics and its figure, in small."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from analysis.errors import relative_error
+from analysis.experiment import measure_cell
+from analysis.gradients import end_to_end
+from analysis.guidance import SAMPLERS
+from analysis.operators import OPERATORS, InverseProblem, from_matrix
+from analysis.paths import CondOT
+from analysis.settings import Options
+from figures import dial as figure
+from tests.support.problems import EPS, f64, randn, random_mixture
+from toy_models import MixtureFlow
+from toy_models.experiments import dial, outcome
+from toy_models.posteriors.dense import likelihood_score
+from toy_models.posteriors.measurements import Measured
+
+A = f64([[1.0, 0.5, 0.0], [0.0, -0.3, 1.0]])
+NOISE = 0.3
+
+
+def split(components, count=4, members=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    flow = MixtureFlow(random_mixture(components, 3), CondOT())
+    measured = Measured.draw(flow, InverseProblem(from_matrix(A), NOISE), count, generator)
+    exact, independent = measured.sample(5, generator), measured.sample(members, generator)
+    return outcome.Split(measured, exact, independent, randn(count * members, 3), members, 0)
+
+
+def guided(components, scales=(0.1, 1.0)):
+    found = split(components)
+    return dial.Guided(found.measured.flow, split(components, count=3, seed=1), found, scales)
+
+
+def test_the_scaled_error_is_the_least_over_scales_that_are_not_negative():
+    g, truth = randn(7, 3), randn(7, 3, seed=1)
+    scales = torch.linspace(0, 20, 200_001, dtype=torch.float64)[:, None]
+    for a, b, found in zip(g, truth, dial.scaled_error(g, truth), strict=True):
+        least = torch.linalg.vector_norm(scales * a - b, dim=1).min() / torch.linalg.vector_norm(b)
+        assert float(found) == pytest.approx(float(least), abs=1e-6)
+    same = dial.scaled_error(torch.cat([3 * truth, -truth]), truth.repeat(2, 1))
+    assert same[:7].max() < 4 * EPS**0.5
+    assert torch.equal(same[7:], torch.ones(7, dtype=torch.float64))
+    assert dial.scaled_error(g * math.nan, truth).isnan().all()
+
+
+def test_gradients_are_taken_at_exact_states_measurement_after_measurement():
+    case, times = guided(3), (0.2, 0.7)
+    reported, flow = case.reported, case.flow
+    found = dial.gradients_at(case, ("greedy", "midpoint_4"), times, 1e-9)
+    assert set(found) == {"greedy", "midpoint_4", "ideal", "score"}
+    noise = reported.x0.unflatten(0, (4, 2))[:, 0]
+    for j, t in enumerate(times):
+        x = t * reported.independent[:, 0] + (1 - t) * noise
+        ideal = end_to_end(flow, reported.measured.loss(1), x, t, steps=32, solver="rk4").gradient
+        assert relative_error(found["ideal"][j::2], ideal).max() < 1e-4
+        for i, y in enumerate(reported.measured.measurements):
+            score = likelihood_score(flow, A, y, reported.measured.problem.noise_covariance, x[i : i + 1], t)
+            torch.testing.assert_close(-found["score"][2 * i + j], score[0])
+
+
+def test_all_rungs_are_compared_with_both_truths():
+    found = {"greedy": randn(5, 3), "ideal": 2 * randn(5, 3, seed=1), "score": randn(5, 3, seed=1)}
+    values = {(row["rung"], row["quantity"]): row["value"] for row in dial.compared(found)}
+    quantities = [f"{truth}_{what}" for truth in dial.TRUTHS for what in ("error", "length")]
+    assert set(values) == {(rung, quantity) for rung in ("greedy", "ideal") for quantity in quantities}
+    assert values["ideal", "score_error"].max() < 4 * EPS**0.5
+    torch.testing.assert_close(values["ideal", "score_length"], torch.full((5,), 2, dtype=torch.float64))
+    assert values["greedy", "score_error"].min() > 0.01
+
+
+@pytest.mark.parametrize("scale", [1.0, None])
+def test_where_a_gradient_is_the_score_its_samples_are_the_oracle_s(scale):
+    case, window = guided(1), (1 / outcome.STEPS, 1.0)
+    found = case.solved(case.reported, "tmpd", window, scale)  # exact for one Gaussian
+    measured = case.reported.measured
+    options = {"score": measured.score(2), "steps": outcome.STEPS}
+    oracle = SAMPLERS["oracle_ode"](case.flow, measured.loss(2), case.reported.x0, **options)
+    torch.testing.assert_close(found.x, oracle.x)
+    greedy = case.solved(case.reported, "greedy", window, scale)
+    assert (greedy.x - oracle.x).norm() > 0.01 * oracle.x.norm()
+
+
+def test_a_rung_stands_in_with_the_score_s_length_and_not_at_time_zero():
+    case, x = guided(3), randn(8, 3)
+    exact = case.reported.measured.score(2)
+    for t in f64([1 / outcome.STEPS, 0.5]):
+        lengths = [torch.linalg.vector_norm(v, dim=1) for v in (_stand_in(case, None)(x, t), exact(x, t))]
+        torch.testing.assert_close(*lengths)
+    assert not _stand_in(case, 1.0)(x, f64(0.0)).any()
+    torch.testing.assert_close(_stand_in(case, 3.0)(x, f64(0.5)), 3 * _stand_in(case, 1.0)(x, f64(0.5)))
+
+
+def _stand_in(case, scale):
+    return dial.stand_in(case.flow, case.reported, "midpoint", scale)
+
+
+def test_the_scale_is_the_best_one_of_those_given():
+    case = guided(1, scales=(0.01, 1.0, 30.0))
+    assert case.tuned("tmpd", dial.WHOLE) == 1.0
+    outcomes = {row["quantity"]: row for row in case.outcomes("tmpd", dial.WHOLE)}
+    assert outcomes["tuned"]["scale"] == 1.0
+    assert outcomes["matched"]["scale"] is None
+    assert outcomes["tuned"]["value"].shape == (4,)
+
+
+def test_the_correlation_is_spearman_s_of_the_means_and_its_interval_narrows():
+    error, drawn = np.arange(6.0) + randn(40, 6).numpy(), np.arange(6.0) ** 2 + 9 * randn(40, 6, seed=1).numpy()
+    values = dial.resampled(error, drawn, 0)
+    assert values[0] == pytest.approx(stats.spearmanr(error.mean(0), drawn.mean(0)).statistic)
+    fewer = dial.resampled(error[:5], drawn[:5], 0)
+    assert values[1:].std() < fewer[1:].std()
+    assert not dial.resampled(error, np.ones((40, 6)), 0).any()
+
+
+def rows(quantity, values, operator="a", end=1.0):
+    """A table of one quantity from values {rung: (Y,)}."""
+    place = {"operator": operator, "noise": 0.2, "start": 0.0, "end": end, "failed_samples": 0, "scale": math.nan}
+    parts = [place | {"rung": r, "measurement": i, "value": v} for r, vs in values.items() for i, v in enumerate(vs)]
+    return pd.DataFrame(parts).assign(quantity=quantity)
+
+
+def test_rungs_that_err_more_and_draw_worse_correlate_and_lost_measurements_are_left_out():
+    lost = {"greedy": [3.0, 3.1, math.nan], "midpoint": [2.0, 2.1, 9.0], "end_to_end": [1.0, 1.1, 2.0]}
+    kept = {rung: [10 * v[0], 10 * v[1], 5.0] for rung, v in lost.items()}
+    table = pd.concat([rows("score_error", lost, end=0.5), rows("tuned", kept), rows("tuned", kept, operator="b")])
+    table = pd.concat([table, rows("score_error", kept, operator="b", end=0.5), rows("ideal_error", kept, end=0.5)])
+    found = dial.derive(table)
+    ranks = found["correlation"].query("end == 1 and truth == 'score'").set_index("operator")["value"]
+    assert ranks["a"] == ranks["b"] == ranks["all"] == 1
+    means = found["summary"].query("end == 1").set_index(["quantity", "operator", "rung"])
+    assert means.loc[("score_error", "a", "greedy"), ["mean", "failed"]].tolist() == [pytest.approx(3.05), 1]
+    assert means.loc[("tuned", "all", "midpoint"), "mean"] == pytest.approx(np.mean(kept["midpoint"]))
+    assert means.loc[("tuned", "a", "midpoint"), "over_greedy_mean"] == pytest.approx(-20 / 3)
+
+
+def test_the_full_experiment_has_all_operators_and_the_rungs_that_outcome_reports():
+    cells = dial.cells(Options())
+    assert sorted(dict(cell.extra)["operator"] for cell in cells) == sorted(OPERATORS)
+    assert all(set(outcome.RUNGS) < set(dict(cell.extra)["rungs"]) for cell in cells)
+    assert {dict(c.extra)["operator"] for c in cells if dict(c.extra)["replaced"]} == set(outcome.OPERATORS)
+    assert set(figure.RUNGS) == set(outcome.RUNGS)
+    json.dumps([cell.extra for cell in cells])
+
+
+@pytest.fixture(scope="module")
+def tables():
+    table = pd.concat([measure_cell(cell) for cell in dial.cells(Options(quick=True))], ignore_index=True)
+    found = {f"dial_{name}": part for name, part in dial.derive(table).items()}
+    greedy = {"estimator": "likelihood:greedy", "family": "likelihood", "metric": "energy_distance", "mean": 0.4}
+    summary = pd.DataFrame([greedy | {"operator": "box_inpainting", "noise": 0.2}])
+    return {"dial": table, "outcome": summary, "outcome_summary": summary} | found
+
+
+def test_the_gradients_near_the_ideal_one_are_far_from_the_score(tables):
+    means = tables["dial_summary"].query("operator == 'all' and start == 0 and end < 1").set_index(["rung", "quantity"])
+    ideal, score = (means["mean"].xs(f"{truth}_error", level="quantity") for truth in dial.TRUTHS)
+    assert ideal["midpoint"] < ideal["greedy"]
+    assert score["greedy"] < score["midpoint"]
+    assert score["ideal"] > 0.5
+
+
+def test_the_figure_draws_and_says_numbers(tables):
+    answer = figure.answer(tables)
+    assert any(letter.isdigit() for letter in answer)
+    assert "nan" not in answer
+    figure.plt.close(figure.draw(tables))

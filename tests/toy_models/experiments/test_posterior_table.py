@@ -1,0 +1,220 @@
+"""The posteriors of many measurements under a low-rank mixture, and the table on real held-out images in small."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+import torch
+
+from analysis.experiment import measure_cell, split_timings
+from analysis.operators import OPERATORS, InverseProblem, from_matrix
+from analysis.paths import CondOT, Cosine
+from analysis.settings import Options, Setting
+from figures import posterior_table as figure
+from tests.support.low_rank import random_low_rank
+from tests.support.problems import distance, f64, randn
+from toy_models import MixtureFlow
+from toy_models.experiments import outcome, outcome_windows, posterior_table
+from toy_models.mixtures.low_rank import LowRankMixtureFlow
+from toy_models.posteriors import condition
+from toy_models.posteriors.measurements import INTERVALS, Measured
+from toy_models.problems import digits
+
+MIXTURE = random_low_rank(3, 5, 2)
+A = randn(2, 5, seed=4)
+PROBLEM = InverseProblem(from_matrix(A), 0.4)
+
+
+def measured(path, images=4, dense=False):
+    flow = MixtureFlow(MIXTURE.dense(), path) if dense else LowRankMixtureFlow(MIXTURE, path)
+    generator = torch.Generator().manual_seed(0)
+    clean = MIXTURE.sample(images, generator)
+    return Measured.of(flow, PROBLEM, clean, generator)
+
+
+def test_low_rank_posteriors_are_those_of_the_measurements_one_by_one():
+    found, x = measured(CondOT()), randn(4, 7, 5)
+    for i, y in enumerate(found.measurements):
+        one = condition(MIXTURE, A, y, PROBLEM.noise_covariance)
+        torch.testing.assert_close(found.mean[i], one.mean)
+        torch.testing.assert_close(found.log_prob(x)[i], one.log_prob(x[i]))
+
+
+@pytest.mark.parametrize("path", [CondOT(), Cosine()])
+def test_low_rank_and_dense_posteriors_agree(path):
+    low_rank, dense = measured(path), measured(path, dense=True)
+    x = randn(4, 3, 5)
+    torch.testing.assert_close(low_rank.mean, dense.mean)
+    torch.testing.assert_close(low_rank.log_prob(x), dense.log_prob(x))
+    for t in (0.2, 0.7):
+        place = x.flatten(0, 1), f64(t)
+        torch.testing.assert_close(low_rank.score(3)(*place), dense.score(3)(*place))
+    torch.testing.assert_close(low_rank.loss(3)(x.flatten(0, 1)), dense.loss(3)(x.flatten(0, 1)))
+
+
+def test_low_rank_samples_have_the_moments_of_each_posterior():
+    found, n = measured(CondOT(), images=3), 40_000
+    x = found.sample(n, torch.Generator().manual_seed(1))
+    assert x.shape == (3, n, 5)
+    exact = measured(CondOT(), images=3, dense=True).sample(n, torch.Generator().manual_seed(2))
+    for samples, others, mean in zip(x, exact, found.mean, strict=True):
+        assert ((samples.mean(0) - mean).abs() < 4.5 * (samples.var(0) / n).sqrt()).all()
+        assert distance(samples.T.cov(), others.T.cov()) < 0.05
+
+
+def test_exact_low_rank_samples_are_judged_as_good():
+    found, generator = measured(CondOT(), images=200), torch.Generator().manual_seed(1)
+    judged = found.judge(found.sample(9, generator), found.sample(40, generator))
+    energy = judged["energy_distance"]
+    assert abs(float(energy.mean())) < 4 * float(energy.std()) / 200**0.5
+    assert float(judged["misfit"].mean()) == pytest.approx(1, abs=0.2)
+    assert abs(float(judged["log_density"].mean())) < 0.2
+    for level in INTERVALS:
+        assert float(judged[f"coverage_{level:g}"].mean()) == pytest.approx(level, abs=0.02)
+
+
+@pytest.fixture(scope="module")
+def table():
+    return pd.concat([measure_cell(cell) for cell in posterior_table.cells(Options(quick=True))], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def tables(table):
+    main = split_timings(table)[""]
+    found = {f"posterior_table_{name}": part for name, part in posterior_table.derive(main).items()}
+    return {"posterior_table": main} | found
+
+
+def test_the_full_table_has_every_method_on_every_operator_and_100_images():
+    cells = posterior_table.cells(Options())
+    main = [cell for cell in cells if cell.path == posterior_table.PATH]
+    expected = {(d, o, m) for d, data in posterior_table.DATASETS.items() for o in OPERATORS for m in data.methods}
+    assert {(c.problem, dict(c.extra)["operator"], c.settings[0].estimator) for c in main} == expected
+    assert len(main) == len(expected)
+    assert min(cell.samples for cell in cells) >= 100
+    assert {c.settings[0].estimator for c in cells if c not in main} == set(posterior_table.CHEAP)
+    tuned = [m for data in posterior_table.DATASETS.values() for m in data.methods.values() if m.tuned]
+    assert {len(method.candidates) for method in tuned} == {6}
+
+
+def test_all_operators_are_in_the_table_of_noise_levels_and_times():
+    cells = outcome_windows.cells(Options())
+    places = {(dict(cell.extra)["operator"], dict(cell.extra)["noise"]) for cell in cells}
+    assert len(places) == len(cells) == 3 * len(OPERATORS)
+
+
+def test_tuning_and_report_see_different_real_images_the_same_for_every_operator(monkeypatch):
+    seen = []
+    monkeypatch.setattr(outcome, "judged", lambda cell, method, *splits: seen.append(splits))
+    for cell in posterior_table.cells(Options(quick=True)):
+        if cell.problem == "digits":
+            posterior_table.measure(cell)
+    real = torch.from_numpy(digits.held_out()[0])
+    tuning, reported = ({s[i].measured.clean.numpy().tobytes() for s in seen} for i in (0, 1))
+    assert len(tuning) == len(reported) == 1
+    indices = []
+    for split in seen[0]:
+        same = (split.measured.clean[:, None] == real).all(-1)
+        assert (same.sum(1) == 1).all()
+        indices += same.nonzero()[:, 1].tolist()
+    assert len(set(indices)) == len(indices) == 2 + 6
+
+
+def test_rows_are_per_measurement_and_the_oracle_beats_greedy_which_beats_no_guidance(table, tables):
+    cells = posterior_table.cells(Options(quick=True))
+    assert len(table) == len(cells) * 6 * (len(outcome.METRICS) + len(INTERVALS))
+    assert (table["status"] == "ok").all()
+    rows = tables["posterior_table_summary"].query("metric == 'energy_distance' and problem == 'digits'")
+    means = rows.groupby("estimator")["mean"].mean()
+    assert means["oracle_ode"] < means[outcome.BASELINE] < means["unguided"]
+    paired = tables["posterior_table_paired"].query("metric == 'energy_distance'").set_index("estimator")
+    assert (paired.loc[outcome.BASELINE, ["mean", "low", "high"]] == 0).all(axis=None)
+    assert (paired.loc["unguided", "mean"] > 0).all()
+
+
+def first_cell(name, path="condot"):
+    cell = posterior_table.cells(Options(quick=True))[0]
+    return dataclasses.replace(cell, path=path, settings=(Setting.of(name),))
+
+
+@pytest.fixture(scope="module")
+def dear():
+    names = ("likelihood:adaptive", "likelihood:end_to_end", "d_flow", "flowgrad", "oc_flow")
+    return {name: measure_cell(first_cell(name)) for name in names}
+
+
+def test_every_dear_method_runs_reports_its_cost_and_draws_samples_of_its_own(dear):
+    for found in dear.values():
+        assert set(found["status"]) == {"ok"}
+        assert found["vjps"].iloc[0] > 8
+        assert found["value"].notna().all()
+    assert len({found["value"].sum() for found in dear.values()}) == len(dear)
+
+
+def test_another_path_is_another_solve_to_the_same_posterior(table):
+    found = measure_cell(first_cell("oracle_ode", "cosine")).query("metric == 'energy_distance'")["value"]
+    rows = table.query("metric == 'energy_distance' and estimator == 'oracle_ode' and operator == 'box_inpainting'")
+    assert not (found.to_numpy() == rows["value"].to_numpy()).all()
+    assert abs(found.mean()) < 0.5 > abs(rows["value"].mean())
+
+
+def test_the_printed_table_has_a_column_per_operator_and_costs(tables):
+    paper = tables["posterior_table_paper"]
+    rows = paper.query("metric == 'energy_distance' and problem == 'digits'").set_index("estimator")
+    assert "[" in rows.loc[outcome.BASELINE, "box_inpainting"]
+    assert rows.loc[outcome.BASELINE, ["evaluations", "vjps"]].tolist() == [8, 4]
+    assert len(paper) == len(outcome.METRICS) * (5 + 3)
+    assert {"box_inpainting", "super_resolution_2", "super_resolution_4", "bytes"} <= set(paper.columns)
+
+
+def test_latex_has_a_block_per_data_set_and_one_best_entry_per_operator(tables, tmp_path):
+    posterior_table.write({"summary": tables["posterior_table_summary"]}, tmp_path)
+    text = (tmp_path / "tables" / "posterior_table.tex").read_text()
+    assert text.count("{") == text.count("}")
+    assert text.count(r"\emph{") == 2
+    assert text.count(r"\textbf{") == 3  # two operators of the digits, one of MNIST
+    body = [line for line in text.splitlines() if line.startswith(("oracle", "likelihood", "exact", "unguided", "dps"))]
+    assert len(body) == 5 + 3
+    assert {line.count("&") for line in body} == {2 + 3}
+    assert "_" not in text
+
+
+@pytest.fixture
+def failed(tables):
+    summary = tables["posterior_table_summary"].copy()
+    lost = summary["estimator"] == "dps:greedy"
+    summary.loc[lost, ["mean", "low", "high"]] = float("nan")
+    return tables | {"posterior_table_summary": summary}
+
+
+def test_a_method_that_failed_everywhere_is_printed_so_and_not_drawn(failed):
+    text = posterior_table.latex(failed["posterior_table_summary"])
+    assert next(line for line in text.splitlines() if line.startswith("dps:greedy")).count("failed") == 2
+    assert "dps:greedy could not run" in figure.answer(failed)
+    drawn = figure.draw(failed)
+    assert "greedy, DPS steps" not in [text.get_text() for text in drawn.legends[0].get_texts()]
+    figure.plt.close(drawn)
+
+
+def test_the_figure_has_a_panel_per_data_set_and_says_numbers(tables):
+    drawn, said = figure.draw(tables), figure.answer(tables)
+    assert [ax.get_title() for ax in drawn.axes] == ["8×8 digits", "MNIST, 28×28"]
+    assert "greedy with likelihood steps leaves" in said
+    assert "nan" not in said
+    figure.plt.close(drawn)
+
+
+def test_distances_are_drawn_over_the_unguided_mean(tables):
+    rows = figure.relative(figure.main_path(tables["posterior_table_summary"]))
+    assert rows.loc[rows["estimator"] == "unguided", "mean"].tolist() == [1, 1, 1]
+    assert set(rows["path"]) == {posterior_table.PATH}
+
+
+def test_order_along_two_paths_is_counted_pair_by_pair():
+    rows = [
+        {"problem": "digits", "path": path, "operator": "a", "noise": 0.2, "estimator": name, "family": "x"}
+        | {"metric": "energy_distance", "mean": mean, "low": mean, "high": mean}
+        for path, means in (("condot", (4, 1, 2, 3)), ("cosine", (4, 1, 3, 2)))
+        for name, mean in zip(("unguided", figure.GREEDY, "d_flow", "flowgrad"), means, strict=True)
+    ]
+    assert "2 of 3 pairs" in figure._other_path(pd.DataFrame(rows))

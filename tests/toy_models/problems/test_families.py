@@ -1,0 +1,48 @@
+"""Families of drawn problems: one draw per name, none of those that rules were set on where they are judged."""
+
+import math
+
+import pytest
+import torch
+
+from analysis.paths import CondOT
+from analysis.settings import Options
+from toy_models.experiments import adaptive
+from toy_models.problems import families, zoo
+from toy_models.problems.families import FAMILIES
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_name_is_a_draw(family):
+    subject = families.subject(f"{family}_1", "vp_linear")
+    times = torch.tensor([0.2, 0.7], dtype=torch.float64)
+    x = subject.states(times, 3, torch.Generator().manual_seed(0))
+    dim = zoo.distribution(subject.truth).means.shape[1]
+    assert x.shape == (6, dim)
+    assert torch.isfinite(subject.flow.velocity(x, times.repeat_interleave(3))).all()
+    again, other = (zoo.distribution(families.build(f"{family}_{seed}", CondOT())) for seed in (1, 2))
+    assert torch.equal(again.means, zoo.distribution(subject.truth).means)
+    assert again.means.shape != other.means.shape or not torch.equal(again.means, other.means)
+    assert math.isclose(float(again.weights.sum()), 1, rel_tol=1e-12)
+
+
+def test_the_rule_is_judged_on_draws_that_it_was_not_set_on():
+    cells = adaptive.cells(Options())
+    judged = {cell.problem for cell in cells}
+    assert len(judged) == len(FAMILIES) * len(adaptive.SEEDS)
+    assert not judged & {f"{family}_{seed}" for family in FAMILIES for seed in families.RULE_SEEDS}
+    assert not judged & set(zoo.PROBLEMS)
+    assert {cell.factory for cell in cells} == {"toy_models.problems.families:subject"}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("grid", "problem must be a family and a seed, as in grid_0, got 'grid'"),
+        ("grid_x", "problem must be a family and a seed"),
+        ("gird_0", "the family of problem"),
+    ],
+)
+def test_other_names_are_refused(name, message):
+    with pytest.raises(ValueError, match=message):
+        families.build(name, CondOT())

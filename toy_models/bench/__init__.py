@@ -1,0 +1,1 @@
+"""Times of this package beside other libraries."""

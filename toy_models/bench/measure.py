@@ -1,0 +1,215 @@
+"""The bench: lookahead gradients by this package, torchdiffeq and diffrax on one mixture, times beside agreement.
+
+Three workloads. ``surface``: 63 cells of (steps, horizon), Euler; ``end_to_end``: one gradient, RK4; ``estimators``:
+every registered estimator in the first variant that it declares, against greedy. The torch peers differentiate a plain
+torch function of the mixture's velocity by autograd, the jax peers the same formulas in jax.numpy. Every contender's
+repetitions alternate with ours, so that a ratio compares neighbours in time and each cell stands, and resumes, alone.
+The floor is the workload's matrix products alone: the operations they count, over the rate at which torch runs
+products of these shapes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from analysis import gradients, solvers
+from analysis.experiment import Cell
+from analysis.provenance import device_name
+from analysis.runner import Workers
+from analysis.runner import run as run_cells
+from analysis.settings import Options, Setting
+from toy_models.bench.contenders import (
+    CONTENDERS,
+    LARGE,
+    LARGE_STEPS,
+    PEERS,
+    SINGLE_STEPS,
+    SIZES,
+    SLOW,
+    SLOW_STEPS,
+    STEPS,
+    THREADS,
+    THREE_EIGHTHS,
+    Runner,
+    T,
+    Work,
+    work,
+)
+
+__all__ = ["LARGE_STEPS", "PEERS", "SIZES", "SLOW_STEPS", "T", "cells", "measure", "require", "run", "work"]
+NOTES = {
+    "ours": "ours against itself: the noise of a ratio",
+    "torchdiffeq_adjoint": "optimise-then-discretise: another gradient, so that it differs",
+    "diffrax_backsolve": "optimise-then-discretise: another gradient, so that it differs",
+    "diffrax_stored": "recursive checkpointing with as many checkpoints as steps",
+    "floor": "matrix products alone, at the rate measured here",
+}
+
+
+def matrix_products(job: Work) -> tuple[Runner, float]:
+    """Return the products of some pairs, in the faster of two batch shapes, and how many such runs the work counts."""
+    k, d = job.flow.basis.means.shape
+    into = job.flow.basis.into.contiguous()
+    ahead = max(1, sum(s > T for s in job.horizons))
+    runs: list[tuple[float, Runner, float]] = []
+    for blocks in {1, ahead}:
+        x = job.x.repeat(blocks, 1)
+        wide, narrow = x.new_empty(len(x), k * d), torch.empty_like(x)
+        times = min(200, max(1, int(2e8 / (8 * len(x) * d * k * d))))  # enough to be timed well
+
+        def run(x: Tensor = x, wide: Tensor = wide, narrow: Tensor = narrow, times: int = times) -> list[Any]:
+            for _ in range(2 * times):
+                torch.mm(x, into, out=wide)
+                torch.mm(wide, into.T, out=narrow)
+            return []
+
+        scale = job.pairs / (times * blocks)
+        run()
+        runs.append((timed(run, job) * scale, run, scale))
+    return min(runs, key=lambda found: found[0])[1:]
+
+
+def timed(run: Runner, job: Work) -> float:
+    """Return the seconds of one run, to the end of the device's work."""
+    cuda = job.x.device.type == "cuda"
+    if cuda:
+        torch.cuda.synchronize(job.x.device)
+    start = time.perf_counter()
+    run()
+    if cuda:
+        torch.cuda.synchronize(job.x.device)
+    return time.perf_counter() - start
+
+
+def agreement(found: Sequence[Any], expected: Sequence[Tensor]) -> float:
+    """Return the largest difference between gradients of a cell, relative to the largest entry of ours."""
+    pairs = zip(found, expected, strict=True)
+    here = [(f.cpu() if isinstance(f, Tensor) else torch.from_numpy(np.array(f)), e.cpu()) for f, e in pairs]
+    return max(float((f - e).abs().max() / e.abs().max()) for f, e in here)
+
+
+def expected_gradients(job: Work, contender: str, baseline: Runner) -> list[Tensor]:
+    """Return our gradients; torchdiffeq's "rk4" is the 3/8 rule, and is compared with ours by that rule."""
+    if job.solver != "rk4" or not contender.startswith("torchdiffeq"):
+        return baseline()
+    grid = torch.linspace(T, 1.0, job.steps[0] + 1, dtype=torch.float64, device=job.x.device)
+    stages = solvers.runge_kutta(THREE_EIGHTHS, "t").coefficients(job.flow.path, grid)
+    end, pull = solvers.solve_vjp(job.flow, job.x, stages)
+    return [pull(end - job.loss.target)]
+
+
+def estimator(job: Work, setting: Setting) -> Runner:
+    """Return the run of a registered estimator."""
+    call, options = gradients.ESTIMATORS[setting.estimator], dict(setting.options)
+    return lambda: [call(job.flow, job.loss, job.x, T, **options).gradient]
+
+
+def measure(cell: Cell) -> pd.DataFrame:
+    """Time a contender against ours in turn; return one row."""
+    extra = dict(cell.extra)
+    torch.set_num_threads(extra["threads"])
+    os.environ.setdefault("NPROC", str(extra["threads"]))  # what jax reads when it starts
+    job, name, kind = work(cell), extra["contender"], extra["workload"]
+    baseline = estimator(job, Setting.of("greedy")) if kind == "estimators" else CONTENDERS[kind]["ours"](job)
+    batch, d, k = map(int, cell.problem.split("x"))
+    row: dict[str, Any] = {"workload": kind, "contender": name, "problem": cell.problem, "B": batch, "d": d, "K": k}
+    row |= {"path": cell.path, "solver": job.solver, "t": T, "steps_max": extra["steps_max"]}
+    row |= {"cells": len(job.steps) * len(job.horizons), "status": "ok", "note": NOTES.get(name, "")}
+    row |= {"dtype": cell.dtype, "device": device_name(cell.device), "threads": extra["threads"], "seed": cell.seed}
+    if kind == "estimators":
+        options = dict(cell.settings[0].options)
+        row |= {
+            "solver": options.get("solver", ""),
+            "steps_max": options.get("steps", 0),
+            "note": ", ".join(f"{key}={value}" for key, value in options.items()),
+        }
+    try:
+        row |= _times(job, name, kind, cell, baseline, extra["repetitions"])
+    except (ValueError, TypeError) as error:
+        if kind != "estimators":
+            raise
+        row |= {"status": str(error)}  # such as one that needs another loss
+    return pd.DataFrame([row])
+
+
+def _runner(job: Work, name: str, kind: str, cell: Cell) -> Runner:
+    return estimator(job, cell.settings[0]) if kind == "estimators" else CONTENDERS[kind][name](job)
+
+
+def _times(job: Work, name: str, kind: str, cell: Cell, baseline: Runner, least: int) -> dict[str, Any]:
+    row: dict[str, Any] = {"agreement": math.nan, "compile_seconds": math.nan, "rate": math.nan}
+    run, scale = matrix_products(job) if name == "floor" else (_runner(job, name, kind, cell), 1.0)
+    start = time.perf_counter()
+    found = run()
+    first = time.perf_counter() - start
+    start = time.perf_counter()
+    if name != "floor" and kind != "estimators":
+        row["agreement"] = agreement(found, expected_gradients(job, name, baseline))
+    else:
+        baseline()
+    once = time.perf_counter() - start
+    if once < 0.1:
+        once += timed(run, job)  # the first run may have compiled
+    count = least if once > 0.1 else min(10 * least, max(least, int(1 / once)))
+    ours, theirs = zip(*((timed(baseline, job), scale * timed(run, job)) for _ in range(count)), strict=True)
+    for label, values in (("seconds", theirs), ("ours_seconds", ours)):
+        row |= {label: statistics.median(values), f"{label}_min": min(values), f"{label}_max": max(values)}
+    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+    row |= {"ratio": statistics.median(ratios), "ratio_min": min(ratios), "ratio_max": max(ratios)}
+    row |= {"repetitions": count, "operations": job.operations if kind != "estimators" else math.nan}
+    if name.startswith("diffrax"):
+        row["compile_seconds"] = first - row["seconds"]
+    if name == "floor":
+        row["rate"] = job.operations / row["seconds"]
+    return row
+
+
+def require() -> dict[str, str]:
+    """Return the peers' versions; raises ``ImportError`` naming the install line if one is missing."""
+    if missing := [name for name in PEERS if importlib.util.find_spec(name) is None]:
+        raise ImportError(f'bench needs {", ".join(missing)}: pip install -e ".[bench]"')
+    return {name: metadata.version(name) for name in PEERS}
+
+
+def cells(options: Options, sizes: Sequence[tuple[int, int, int]] = SIZES, steps: int = STEPS[-1]) -> list[Cell]:
+    """Return one cell per size, workload and contender; quick is the first size, steps to 8 and 3 repetitions."""
+    if options.quick:
+        sizes, steps = sizes[:1], min(steps, 8)
+    found = []
+    shared = {"threads": THREADS, "repetitions": 3 if options.quick else 5, **require()}
+    for size in sizes:
+        contenders: list[tuple[str, str, tuple[Setting, ...]]] = [
+            (kind, name, ()) for kind in CONTENDERS for name in (*CONTENDERS[kind], "floor")
+        ]
+        for name, registered in gradients.ESTIMATORS.items():
+            first = next(iter(registered.variants), {})
+            contenders.append(("estimators", name, (Setting.of(name, **first),)))
+        for kind, name, settings in contenders:
+            top = min(SINGLE_STEPS, steps) if kind == "end_to_end" else steps
+            if math.prod(size) >= LARGE and (kind == "surface" or name in SLOW):
+                top = min(top, SLOW_STEPS if name in SLOW else LARGE_STEPS)
+            extra = shared | {"workload": kind, "contender": name, "steps_max": top}
+            cell = Cell(
+                "toy_models.bench.measure:measure", "", "x".join(map(str, size)), "condot", (T,), size[0], settings
+            )
+            fields = {"seed": options.seed, "dtype": options.dtype, "device": options.device}
+            found.append(Cell(**{**vars(cell), **fields, "extra": tuple(sorted(extra.items()))}))
+    return found
+
+
+def run(options: Options, store: Path) -> pd.DataFrame:
+    """Measure what ``store`` does not hold yet, one cell at a time, and return the table."""
+    return run_cells(cells(options), store, Workers(jobs=1), "bench")

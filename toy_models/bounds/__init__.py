@@ -1,0 +1,1 @@
+"""Error bounds of mixtures, for many states at once."""

@@ -1,0 +1,1 @@
+"""Gaussian mixtures and the flows that they induce, in closed form."""

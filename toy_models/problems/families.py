@@ -1,0 +1,174 @@
+"""Families of mixtures with drawn parameters, on which rules are set and, with other draws, judged.
+
+"grid_0" is the draw with seed 0 of the family "grid", and so on: each family has as many problems as there are seeds.
+``RULE_SEEDS`` are those on which adaptive lookahead was set (and random mixtures like "scattered" and "smooth").
+Nothing was set on others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+
+from analysis import checks
+from analysis.paths import AffinePath
+from analysis.settings import DTYPES
+from analysis.subject import Subject
+from toy_models.mixtures.exact import ProductMixtureFlow, RadialMixtureFlow
+from toy_models.mixtures.gaussian import GaussianMixture, MixtureFlow
+from toy_models.problems import digits, zoo
+from toy_models.problems.random_mixtures import random_mixture
+
+Drawn = MixtureFlow | ProductMixtureFlow | RadialMixtureFlow
+Family = Callable[[AffinePath, Generator], Drawn]
+FAMILIES: dict[str, Family] = {}
+RULE_SEEDS = range(100, 106)
+
+
+def family(builder: Family) -> Family:
+    """Add a family under its function's name."""
+    FAMILIES[builder.__name__] = builder
+    return builder
+
+
+def build(name: str, path: AffinePath) -> Drawn:
+    """Return the flow "family_seed" along a path; raises ``ValueError`` for another name."""
+    kind, _, seed = name.rpartition("_")
+    if not seed.isdecimal():
+        raise ValueError(f"problem must be a family and a seed, as in grid_0, got {name!r}")
+    builder = FAMILIES[checks.known("the family of problem", kind, FAMILIES)]
+    return builder(path, torch.Generator().manual_seed(int(seed)))
+
+
+def subject(problem: str, path: str, dtype: str = "float64", device: str = "cpu") -> Subject:
+    """Return the named problem along the named path, to be measured as those of the zoo are."""
+    truth = build(problem, zoo.ZOO_PATHS[checks.known("path", path, zoo.ZOO_PATHS)]())
+    return Subject.of(truth.to(DTYPES[dtype], device), truth, zoo.distribution(truth).sample)
+
+
+def _uniform(generator: Generator, low: float, high: float) -> float:
+    return low + (high - low) * float(torch.rand((), dtype=torch.float64, generator=generator))
+
+
+def _between(generator: Generator, low: float, high: float) -> float:
+    """Draw log-uniformly."""
+    return math.exp(_uniform(generator, math.log(low), math.log(high)))
+
+
+def _count(generator: Generator, low: int, high: int) -> int:
+    return int(torch.randint(low, high + 1, (), generator=generator))
+
+
+def _normal(generator: Generator, *shape: int) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=generator)
+
+
+def _equal(path: AffinePath, means: Tensor, covariances: Tensor) -> MixtureFlow:
+    weights = means.new_full((len(means),), 1 / len(means))
+    return MixtureFlow(GaussianMixture(weights, means - means.mean(0), covariances), path)
+
+
+def _isotropic(means: Tensor, variances: Tensor | float) -> Tensor:
+    eye = torch.eye(means.shape[1], dtype=means.dtype)
+    return torch.as_tensor(variances, dtype=means.dtype).expand(len(means))[:, None, None] * eye
+
+
+@family
+def scattered(path: AffinePath, generator: Generator) -> Drawn:
+    """Draw a mixture as the audit of the bounds does, d = 1 to 40, 2 to 16 modes: condition numbers up to 1e4."""
+    mixture = random_mixture(_count(generator, 1, 40), _count(generator, 2, 16), generator)
+    return MixtureFlow(mixture, path)
+
+
+@family
+def smooth(path: AffinePath, generator: Generator) -> Drawn:
+    """Draw 1 to 8 modes that overlap, d = 2 to 24: unit scale, condition 2 to 30."""
+    count, dim = _count(generator, 1, 8), _count(generator, 2, 24)
+    means = _between(generator, 0.3, 1) * _normal(generator, count, dim)
+    return _equal(path, means, zoo.random_covariances(count, dim, _between(generator, 2, 30), 1.0, generator))
+
+
+@family
+def grid(path: AffinePath, generator: Generator) -> Drawn:
+    """Draw 3x3 to 5x5 modes, d = 2, 0.5 to 3 apart, each as wide as 5 to 30 % of that."""
+    side, spacing = _count(generator, 3, 5), _between(generator, 0.5, 3)
+    ticks = spacing * torch.arange(side, dtype=torch.float64)
+    means = torch.cartesian_prod(ticks, ticks)
+    return _equal(path, means, _isotropic(means, (spacing * _between(generator, 0.05, 0.3)) ** 2))
+
+
+@family
+def spiral(path: AffinePath, generator: Generator) -> Drawn:
+    """Draw 8 to 20 modes along a spiral, d = 2, 2 to 8 times longer along it than across."""
+    angle = torch.linspace(1, _uniform(generator, 4, 10), _count(generator, 8, 20), dtype=torch.float64)
+    point = torch.polar(angle, angle)
+    means = torch.view_as_real(point) * _between(generator, 0.1, 0.4)
+    along = torch.view_as_real((1 + 1j * angle) * torch.polar(torch.ones_like(angle), angle))
+    along = along / along.norm(dim=1, keepdim=True)
+    across = torch.stack([-along[:, 1], along[:, 0]], 1)
+    long, thin = (v[:, :, None] * v[:, None, :] for v in (along, across))
+    width = _between(generator, 0.1, 0.4)
+    return _equal(path, means, width**2 * (long + thin / _between(generator, 2, 8) ** 2))
+
+
+@family
+def clusters(path: AffinePath, generator: Generator) -> Drawn:
+    """Draw 3 to 6 clusters of 2 to 5 modes each, d = 2 to 10: decisions at two scales."""
+    dim, groups, members = _count(generator, 2, 10), _count(generator, 3, 6), _count(generator, 2, 5)
+    far = _between(generator, 1, 4) * _normal(generator, groups, 1, dim)
+    means = (far + _between(generator, 0.2, 0.8) * _normal(generator, groups, members, dim)).flatten(0, 1)
+    return _equal(path, means, _isotropic(means, _between(generator, 0.1, 0.4) ** 2))
+
+
+@family
+def chain(path: AffinePath, generator: Generator) -> Drawn:
+    """Draw 8 to 24 modes of condition 3 to 100 along a random walk, d = 5 to 24."""
+    count, dim = _count(generator, 8, 24), _count(generator, 5, 24)
+    means = (_between(generator, 0.5, 2) / math.sqrt(dim) * _normal(generator, count, dim)).cumsum(0)
+    shape = _between(generator, 3, 100), _between(generator, 0.05, 0.5)
+    return _equal(path, means, zoo.random_covariances(count, dim, *shape, generator))
+
+
+@family
+def unequal(path: AffinePath, generator: Generator) -> Drawn:
+    """Draw a broad Gaussian and 2 to 6 rare, tight modes inside it, d = 3 to 16."""
+    dim, rare = _count(generator, 3, 16), _count(generator, 2, 6)
+    means = torch.cat([torch.zeros(1, dim, dtype=torch.float64), _normal(generator, rare, dim)])
+    tight = [_between(generator, 0.02, 0.2) for _ in range(rare)]
+    weights = torch.tensor([0.6, *[0.4 / rare] * rare], dtype=torch.float64)
+    variances = torch.tensor([1.0, *tight], dtype=torch.float64)
+    return MixtureFlow(GaussianMixture(weights, means, _isotropic(means, variances)), path)
+
+
+@family
+def product(path: AffinePath, generator: Generator) -> Drawn:
+    """Draw mixtures of two or three modes for each of 3 to 6 axes, multiplied and rotated; exact."""
+    dim, modes, spread = _count(generator, 3, 6), _count(generator, 2, 3), _between(generator, 0.7, 2)
+    factors = []
+    for _ in range(dim):
+        weights = 0.5 + torch.rand(modes, dtype=torch.float64, generator=generator)
+        variances = [_between(generator, 0.02, 0.3) for _ in range(modes)]
+        centres = spread * torch.linspace(-1, 1, modes, dtype=torch.float64)
+        factors.append((weights / weights.sum(), centres, torch.tensor(variances, dtype=torch.float64)))
+    return ProductMixtureFlow(factors, zoo.random_rotation(dim, generator), path)
+
+
+@family
+def shells(path: AffinePath, generator: Generator) -> Drawn:
+    """Draw 2 to 4 concentric isotropic Gaussians of standard deviations 0.2 to 3, d = 3 to 20; exact."""
+    count, dim = _count(generator, 2, 4), _count(generator, 3, 20)
+    variances = torch.tensor([_between(generator, 0.2, 3) ** 2 for _ in range(count)], dtype=torch.float64)
+    return RadialMixtureFlow(torch.full_like(variances, 1 / count), variances, dim, path)
+
+
+@family
+def posterior(path: AffinePath, generator: Generator) -> Drawn:
+    """Draw a measurement of 8 to 32 pixels of the 8x8 digits mixture, with noise 0.1 to 0.5: d = 64, ten modes."""
+    prior = GaussianMixture(*(torch.from_numpy(part) for part in digits.load("digits")))
+    count, noise = _count(generator, 8, 32), _between(generator, 0.1, 0.5)
+    seen = torch.eye(64, dtype=torch.float64)[torch.randperm(64, generator=generator)[:count]]
+    y = seen @ prior.sample(1, generator)[0]
+    return MixtureFlow(prior.condition(seen, y + noise * _normal(generator, count), noise**2 * seen @ seen.T), path)
