@@ -18,7 +18,7 @@ from analysis.flow import Flow, Pullback
 from analysis.paths import AffinePath, Readout
 
 if TYPE_CHECKING:
-    from analysis.plan import Stages
+    from analysis.plan import StepPlan
 
 
 @dataclass
@@ -71,7 +71,7 @@ class MeteredFlow(Flow):
 
         return value, counted
 
-    def solve_vjp(self, x: Tensor, plans: Sequence[Stages]) -> tuple[Tensor, Pullback] | None:
+    def solve_vjp(self, x: Tensor, plans: Sequence[StepPlan]) -> tuple[Tensor, Pullback] | None:
         """Count one evaluation per stage, and one VJP each for every use of the pullback."""
         found = self.flow.solve_vjp(x, plans)
         if found is None:

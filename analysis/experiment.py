@@ -23,7 +23,7 @@ from torch import Tensor
 from analysis import cost, errors, provenance, reference
 from analysis.gradients import ESTIMATORS, Estimate
 from analysis.losses import Loss
-from analysis.settings import DTYPES, Setting, resolve
+from analysis.settings import DTYPES, Variant, resolve
 from analysis.subject import Subject
 
 
@@ -39,7 +39,7 @@ class Cell:
     times : (T,) times in [0, 1)
     samples : states per time
     settings : the estimators to measure
-    memory : whether to measure peak bytes
+    track_memory : whether to measure peak bytes
     """
 
     measure: str
@@ -48,11 +48,11 @@ class Cell:
     path: str
     times: tuple[float, ...]
     samples: int
-    settings: tuple[Setting, ...] = ()
+    settings: tuple[Variant, ...] = ()
     seed: int = 0
     dtype: str = "float64"
     device: str = "cpu"
-    memory: bool = False
+    track_memory: bool = False
     extra: tuple[tuple[str, Any], ...] = ()
 
     def key(self) -> str:
@@ -83,7 +83,7 @@ def draw(cell: Cell) -> Draw:
     generator, times = cell.generator(), torch.tensor(cell.times, dtype=torch.float64)
     x, t = subject.states(times, cell.samples, generator), times.repeat_interleave(cell.samples)
     loss = subject.loss(len(times), cell.samples, generator)
-    truth = reference.ideal_gradient(subject.truth, loss, x, t, max_error=math.inf)
+    truth = reference.ideal_gradient(subject.reference_flow, loss, x, t, max_error=math.inf)
     # A state whose ideal gradient is not known well enough fails, and is counted, instead of failing its whole cell.
     truth.gradient[~(truth.error_bound <= reference.MAX_ERROR)] = math.nan
     common: dict[str, Any] = {"problem": cell.problem, "truth": truth.tier, "path": cell.path}
@@ -91,15 +91,15 @@ def draw(cell: Cell) -> Draw:
     return Draw(subject, x, t, loss, truth, common)
 
 
-def estimate(cell: Cell, drawn: Draw, setting: Setting) -> Estimate:
+def estimate(cell: Cell, drawn: Draw, setting: Variant) -> Estimate:
     """Run one setting on all states of a cell, in the cell's dtype and on its device."""
     x = drawn.x.to(cell.device, DTYPES[cell.dtype])
     t = drawn.t if len(cell.times) > 1 else cell.times[0]  # one time for all costs less than one for each
-    with cost.track_memory() if cell.memory else contextlib.nullcontext():
+    with cost.track_memory() if cell.track_memory else contextlib.nullcontext():
         return ESTIMATORS[setting.estimator](drawn.subject.flow, drawn.loss, x, t, **dict(setting.options))
 
 
-def rows_of(cell: Cell, drawn: Draw, setting: Setting) -> Iterator[dict[str, Any]]:
+def rows_of(cell: Cell, drawn: Draw, setting: Variant) -> Iterator[dict[str, Any]]:
     """Yield the rows of one setting: each time and metric, or one row that says why it cannot run."""
     options = dict(setting.options)
     named = {"estimator": setting.estimator, "solver": options.pop("solver", None), "steps": options.pop("steps", None)}
@@ -119,7 +119,7 @@ def rows_of(cell: Cell, drawn: Draw, setting: Setting) -> Iterator[dict[str, Any
         floor = (
             float(bounds[bounds <= reference.MAX_ERROR].max()) if (bounds <= reference.MAX_ERROR).any() else math.nan
         )
-        at = {"t": t, "zeta": float(drawn.subject.truth.path.zeta(t)), "reference_bound": floor}
+        at = {"t": t, "zeta": float(drawn.subject.reference_flow.path.zeta(t)), "reference_bound": floor}
         for metric, values in per_sample.items():
             summary = errors.summary(values[part])
             status = "ok" if not summary["failed"] else "some samples are not finite or have no reference"

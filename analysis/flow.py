@@ -20,7 +20,7 @@ from analysis import checks
 from analysis.paths import AffinePath, Readout, expand
 
 if TYPE_CHECKING:
-    from analysis.plan import Stages
+    from analysis.plan import StepPlan
 
 Pullback = Callable[[Tensor], Tensor]
 Prediction = Callable[[Tensor, Tensor], Tensor]
@@ -54,7 +54,7 @@ class Flow(ABC):
     def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
         """Return the readout and J ``tangent``, as ``torch.func.jvp`` does."""
 
-    def solve_vjp(self, x: Tensor, plans: Sequence[Stages]) -> tuple[Tensor, Pullback] | None:
+    def solve_vjp(self, x: Tensor, plans: Sequence[StepPlan]) -> tuple[Tensor, Pullback] | None:
         """Return the ends of one method's plans from x (plans, B, *event) and the pullback of this discrete map.
 
         A flow that knows a faster way than one evaluation after another says so here; ``None`` means that it does not
@@ -189,7 +189,7 @@ def at_equal_zeta(
     radius = [torch.hypot(p.alpha(s), p.sigma(s)) for p, s in ((old, before), (new, t))]
     scale = radius[0] / radius[1]
     # The weight of the score is that of the source prediction times sigma, which is another one there.
-    return expand(scale, x), before, readout._replace(score=scale * readout.score)
+    return expand(scale, x), before, readout._replace(minus_score=scale * readout.minus_score)
 
 
 class Reparametrized(Flow):

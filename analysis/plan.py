@@ -16,10 +16,10 @@ Row = tuple[Tensor | None, ...]
 
 
 @dataclass(frozen=True)
-class Stages:
+class StepPlan:
     """The coefficients of one step, or of n steps along a leading axis; each tensor is (), (B,), (n,) or (n, B).
 
-    ``rows[i]`` combines (x, the ``memory`` evaluations of the step before, f_1, ..., f_i) into the state of stage
+    ``rows[i]`` combines (x, the ``history`` evaluations of the step before, f_1, ..., f_i) into the state of stage
     i + 1; the last row gives the end of the step. ``None`` stands for a zero. Where samples share their times, a
     coefficient may serve ``repeat`` consecutive ones: B is then their number over ``repeat``.
     """
@@ -27,13 +27,13 @@ class Stages:
     times: tuple[Tensor, ...]
     readouts: tuple[Readout, ...]
     rows: tuple[Row, ...]
-    memory: int = 0
+    history: int = 0
     repeat: int = 1
 
-    def __getitem__(self, i: int) -> Stages:
+    def __getitem__(self, i: int) -> StepPlan:
         rows = tuple(tuple(None if c is None else self._each(c[i]) for c in row) for row in self.rows)
         readouts = tuple(Readout(*(self._each(c[i]) for c in readout)) for readout in self.readouts)
-        return Stages(tuple(self._each(t[i]) for t in self.times), readouts, rows, self.memory)
+        return StepPlan(tuple(self._each(t[i]) for t in self.times), readouts, rows, self.history)
 
     def _each(self, c: Tensor) -> Tensor:
         return c.repeat_interleave(self.repeat) if self.repeat > 1 else c

@@ -12,14 +12,14 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.
 
 
 @dataclass(frozen=True)
-class Setting:
+class Variant:
     """An estimator's name and its options, as sorted pairs so that it can be hashed and compared."""
 
     estimator: str
     options: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
-    def of(cls, estimator: str, **options: Any) -> Setting:
+    def of(cls, estimator: str, **options: Any) -> Variant:
         """Make a setting from keyword options."""
         return cls(estimator, tuple(sorted(options.items())))
 

@@ -22,19 +22,21 @@ class Subject:
     """
 
     flow: Flow
-    truth: Flow
+    reference_flow: Flow
     states: Callable[[Tensor, int, torch.Generator], Tensor]
     loss: Callable[[int, int, torch.Generator], Loss]
 
     @classmethod
-    def of(cls, flow: Flow, truth: Flow, sample: Callable[[int, torch.Generator], Tensor]) -> Subject:
+    def of(cls, flow: Flow, reference_flow: Flow, sample: Callable[[int, torch.Generator], Tensor]) -> Subject:
         """Make one of data: ``sample(n, generator)`` draws (n, d), float64; the loss is to another sample of it."""
 
         def states(times: Tensor, n: int, generator: torch.Generator) -> Tensor:
             clean = sample(n, generator)
-            return truth.path.states(times, clean, torch.randn(clean.shape, dtype=clean.dtype, generator=generator))
+            return reference_flow.path.states(
+                times, clean, torch.randn(clean.shape, dtype=clean.dtype, generator=generator)
+            )
 
         def loss(repeats: int, n: int, generator: torch.Generator) -> Loss:
             return HalfSquaredDistance(sample(n, generator).repeat(repeats, 1))
 
-        return cls(flow, truth, states, loss)
+        return cls(flow, reference_flow, states, loss)

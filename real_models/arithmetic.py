@@ -1,4 +1,4 @@
-"""Switches of how a network computes: channels-last memory, TF32, bfloat16 and ``torch.compile``, one object for all.
+"""Arithmetic of how a network computes: channels-last memory, TF32, bfloat16 and ``torch.compile``, one object for all.
 
 Two of them change the network, two what surrounds it. Channels-last reorders the weights, and convolutions follow their
 weights; compilation wraps the network. bfloat16 is autocast around every call and not a cast of the weights: matrix
@@ -53,7 +53,7 @@ class Network(nn.Module):
 
 
 @dataclass(frozen=True)
-class Switches:
+class Arithmetic:
     """What is switched on; nothing, unless asked for.
 
     Attributes

@@ -186,11 +186,11 @@ def _require(usable: Tensor, limit: float, why: str) -> None:
 def _widest(audit: Audit, loss: Loss, x: Tensor, t: float) -> tuple[Flow, Tensor]:
     """Return the float64 copy of the flow and states, or both as they are where the copy or the loss do not run."""
     try:
-        audit.truth.velocity(x.double(), t)
+        audit.reference_flow.velocity(x.double(), t)
         value_and_gradient(loss, x.double())
     except (ValueError, RuntimeError, TypeError):
         return audit.flow, x
-    return audit.truth, x.double()
+    return audit.reference_flow, x.double()
 
 
 def _doubled(flow: Flow, loss: Loss, x: Tensor, t: float, limit: float) -> tuple[Tensor, list[dict[str, Any]], Tensor]:

@@ -67,7 +67,7 @@ class Audit:
 
     name: str
     flow: Flow
-    truth: Flow
+    reference_flow: Flow
     made: Audited
     device: str
 

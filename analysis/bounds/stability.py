@@ -93,6 +93,6 @@ def lipschitz(schedule: AffinePath, z: Tensor, eigenvalues: Tensor) -> Tensor:
     """Return the largest |Du| in x, (B,), over the nodes z (...,) > 0 of one flow; eigenvalues (..., B, 2)."""
     t = schedule.time_from_zeta(z)
     alpha, sigma, readout = schedule.alpha(t), schedule.sigma(t), schedule.readout("velocity", t)
-    on_identity, on_source = readout.target / alpha, readout.score / (alpha * sigma) - readout.target * z / alpha
+    on_identity, on_source = readout.target / alpha, readout.minus_score / (alpha * sigma) - readout.target * z / alpha
     values = on_identity[..., None, None] + on_source[..., None, None] * eigenvalues
     return values.abs().amax(-1).flatten(0, -2).amax(0)

@@ -59,7 +59,7 @@ from analysis.paths import Cosine, expand
 
 VARIANTS = [{"tolerance": tolerance} for tolerance in (0.3, 0.1, 0.03, 0.01)]
 RUNGS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 22, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 128, 192, 256)
-CLOCK, SOLVER = Cosine(), "ralston"
+CANONICAL, SOLVER = Cosine(), "ralston"
 LATE = 0.75  # cosine time from which rung 0 is tried: zeta is at most 0.41
 LARGEST_LEADING_TERM = 0.1  # larger ones are not believed, however wide the tolerance
 FIRST, LEAST_STEPS = 2.8, 2  # c_0; one step has no bend
@@ -156,7 +156,7 @@ def _slope(loss: Loss, count: int, who: Tensor, part: Tensor) -> Tensor:
 def _rung_zero(flow: Flow, loss: Loss, x: Tensor, t: Tensor, found: Choices) -> None:
     """Fill in greedy corrected by its leading term, with that term's share, for the samples that are late enough."""
     path, one = flow.path, t.new_ones(())
-    who = (CLOCK.time_from_zeta(path.zeta(t)) >= LATE).nonzero()[:, 0]
+    who = (CANONICAL.time_from_zeta(path.zeta(t)) >= LATE).nonzero()[:, 0]
     if not len(who):
         return
     y, s = x[who], t[who]
@@ -191,10 +191,10 @@ class Start:
 
 def _start(flow: Flow, x: Tensor, t: Tensor, most: int) -> Start:
     path, one = flow.path, t.new_ones(())
-    time, end = (CLOCK.time_from_zeta(path.zeta(s)) for s in (t, one))
+    time, end = (CANONICAL.time_from_zeta(path.zeta(s)) for s in (t, one))
     scale, end_scale = (expand(torch.hypot(path.alpha(s), path.sigma(s)), x) for s in (t, one))
     mesh = Mesh.equal(len(x), most, time)
-    return Start(flow.with_path(CLOCK), x / scale, time, end, scale, end_scale, mesh)
+    return Start(flow.with_path(CANONICAL), x / scale, time, end, scale, end_scale, mesh)
 
 
 class Bends(NamedTuple):
@@ -229,7 +229,7 @@ def _groups(steps: Tensor, most: int) -> Iterator[tuple[int, Tensor]]:
 
 def _adjoints(start: Start, loss: Loss, who: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
     """Return the adjoints at the nodes (n + 1, C, *event) of C samples ``who``, and the endpoints."""
-    stages = solvers.plan(SOLVER, CLOCK, torch.lerp(start.time[who], start.end, nodes))  # exact at both ends
+    stages = solvers.plan(SOLVER, CANONICAL, torch.lerp(start.time[who], start.end, nodes))  # exact at both ends
     state, pulls = start.state[who], list[Pullback]()
     for i in range(len(stages)):
         state, pull = solvers.step_vjp(start.flow, state, stages[i])

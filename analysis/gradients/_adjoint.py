@@ -80,7 +80,7 @@ def time_grid(t: Tensor, steps: int, solver: str) -> Tensor:
     return solvers.uniform_grid(t, torch.ones_like(t), checks.count("steps", steps))
 
 
-def walk(flow: Flow, x: Tensor, stages: solvers.Stages) -> Iterator[tuple[list[Visit], Tensor]]:
+def walk(flow: Flow, x: Tensor, stages: solvers.StepPlan) -> Iterator[tuple[list[Visit], Tensor]]:
     """Yield what each step of a plan visits, stage by stage, and the state that it ends in."""
     for i in range(len(stages)):
         visits: list[Visit] = []
@@ -93,7 +93,7 @@ def walk(flow: Flow, x: Tensor, stages: solvers.Stages) -> Iterator[tuple[list[V
         yield visits, x
 
 
-def adjoint_step(flow: Flow, a: Tensor, stages: solvers.Stages, state_at: Callable[[Tensor], Tensor]) -> Tensor:
+def adjoint_step(flow: Flow, a: Tensor, stages: solvers.StepPlan, state_at: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the adjoint after one step backward, with the Jacobian of each stage at ``state_at(time)``."""
 
     def rate(a: Tensor, s: Tensor, readout: Readout) -> Tensor:

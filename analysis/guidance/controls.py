@@ -20,7 +20,7 @@ from analysis.flow import Flow
 from analysis.gradients._adjoint import time_grid
 from analysis.gradients.control_adjoint import Controlled, along_stretches, discrete_adjoint, pair
 from analysis.guidance.optimisers import optimiser as make
-from analysis.guidance.registry import Watch, register
+from analysis.guidance.registry import DivergenceMonitor, register
 from analysis.losses import Loss
 
 
@@ -38,7 +38,7 @@ def optimise_controls(
     flow: Flow,
     loss: Loss,
     x0: Tensor,
-    watch: Watch,
+    monitor: DivergenceMonitor,
     *,
     iterations: int,
     learning_rate: float,
@@ -71,6 +71,6 @@ def optimise_controls(
         arguments = flow, loss, x0, grid, z, solver
         g = (along_stretches(*arguments, tolerance) if tolerance else discrete_adjoint(*arguments))[0]
         moved = update(rows, (cells * g + weight * z).movedim(1, 0))
-        rows = watch.keep(moved, rows, i)
+        rows = monitor.accept(moved, rows, i)
         z = rows.movedim(0, 1)
-    return watch.last(controlled_end(flow, x0, grid, z, solver), x0, iterations)
+    return monitor.accept_final(controlled_end(flow, x0, grid, z, solver), x0, iterations)

@@ -37,7 +37,7 @@ def informed_time(path: AffinePath, t: Tensor, dtype: torch.dtype) -> Tensor:
 
 def scale_of(path: AffinePath, t: Tensor, readout: Readout) -> Tensor:
     """Return lambda = a sigma^2/alpha - c of a readout at times t with alpha > 0, of the shape of t."""
-    return readout.target * path.sigma(t) ** 2 / path.alpha(t) - readout.score
+    return readout.target * path.sigma(t) ** 2 / path.alpha(t) - readout.minus_score
 
 
 def ddim_scale(path: AffinePath, t: Tensor, s: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class GuidedFlow(Flow):
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
         """Return the readout of the flow plus lambda h."""
         s = informed_time(self.path, t, x.dtype)
-        scale = scale_of(self.path, s, readout._replace(score=readout.source * self.path.sigma(s)))
+        scale = scale_of(self.path, s, readout._replace(minus_score=readout.source * self.path.sigma(s)))
         scale = torch.where(s == t, scale_of(self.path, s, readout), scale)
         return self.flow.predict(x, t, readout) + expand(scale, x) * checked_score(self.score_of_y, x, s)
 

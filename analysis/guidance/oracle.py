@@ -25,7 +25,7 @@ from torch import Tensor
 from analysis import checks, solvers
 from analysis.flow import Flow
 from analysis.guidance.likelihood import GuidedFlow, Score
-from analysis.guidance.registry import Watch, register
+from analysis.guidance.registry import DivergenceMonitor, register
 from analysis.losses import Loss
 from analysis.solvers.grids import time_grid
 
@@ -41,7 +41,7 @@ def oracle_ode(
     flow: Flow,
     loss: Loss,
     x0: Tensor,
-    watch: Watch,
+    monitor: DivergenceMonitor,
     *,
     score: Score,
     steps: int,
@@ -56,7 +56,7 @@ def oracle_ode(
     guided, x = GuidedFlow(flow, score), x0
     stages = solvers.plan(solver, flow.path, whole_grid(flow, steps, grid))
     for i in range(steps):
-        x = watch.keep(solvers.step(guided, x, stages[i]), x, i)
+        x = monitor.accept(solvers.step(guided, x, stages[i]), x, i)
     return x
 
 
@@ -65,7 +65,7 @@ def oracle_sde(
     flow: Flow,
     loss: Loss,
     x0: Tensor,
-    watch: Watch,
+    monitor: DivergenceMonitor,
     *,
     score: Score,
     steps: int,
@@ -90,5 +90,5 @@ def oracle_sde(
         kept = (path.sigma(s) ** 2 - noise**2).clamp_min(0).sqrt()
         z = torch.randn(x.shape, dtype=torch.float64, generator=generator).to(x)
         moved = guided.predict(x, t, path.combination(path.alpha(s), kept, t)) + noise.to(x) * z
-        x = watch.keep(moved, x, i)
+        x = monitor.accept(moved, x, i)
     return x

@@ -19,11 +19,11 @@ from analysis.flow import Flow
 from analysis.guidance.ladder import rule_of
 from analysis.guidance.likelihood import informed_time
 from analysis.guidance.oracle import whole_grid
-from analysis.guidance.registry import Watch, register
+from analysis.guidance.registry import DivergenceMonitor, register
 from analysis.guidance.step_sizes import RULES, Move
 from analysis.losses import Loss, value_and_gradient
 from analysis.paths import expand
-from analysis.settings import Setting
+from analysis.settings import Variant
 
 WHEN = ("before", "with")
 
@@ -33,12 +33,12 @@ def posterior_guidance(
     flow: Flow,
     loss: Loss,
     x0: Tensor,
-    watch: Watch,
+    monitor: DivergenceMonitor,
     *,
     steps: int,
     scale: float,
     rule: str = "likelihood",
-    lookahead: str | Setting = "greedy",
+    lookahead: str | Variant = "greedy",
     inner: int = 1,
     when: str = "before",
     solver: str = "ddim",
@@ -50,7 +50,7 @@ def posterior_guidance(
     ----------
     steps, solver, grid : the solve: a one-step method, and times as ``coordinates.time_grid`` takes them
     scale, rule : the step size, at least 0, and what it means: a name in ``step_sizes.RULES``; 0 is the unguided solve
-    lookahead : the dial: a rung of ``ladder.LADDER``, a registered estimator, or a ``Setting`` with its options
+    lookahead : the dial: a rung of ``ladder.LADDER``, a registered estimator, or a ``Variant`` with its options
     inner : updates per step; more than one only ``when="before"``
     when : "before" each step, or "with" it: the gradient is then that at the step's start
 
@@ -75,10 +75,10 @@ def posterior_guidance(
     for i in range(steps):
         change = moved(x, i) if scale else 0 * x
         if when == "with":
-            x = watch.keep(solvers.step(flow, x, stages[i]) + change, x, i)
+            x = monitor.accept(solvers.step(flow, x, stages[i]) + change, x, i)
             continue
-        y = watch.keep(x + change, x, i)
+        y = monitor.accept(x + change, x, i)
         for _ in range(1, inner if scale else 1):
-            y = watch.keep(y + moved(y, i), y, i)
-        x = watch.keep(solvers.step(flow, y, stages[i]), y, i)
+            y = monitor.accept(y + moved(y, i), y, i)
+        x = monitor.accept(solvers.step(flow, y, stages[i]), y, i)
     return x

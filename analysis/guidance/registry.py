@@ -1,7 +1,7 @@
 """The registry of guided samplers, what each of them returns, and what happens to a sample that diverges.
 
-A sampler's author writes ``(flow, loss, x0, watch, **options) -> x`` and decorates it with ``register``; checks of the
-arguments, the count of the cost and the value of the loss are added here, once.
+A sampler's author writes ``(flow, loss, x0, monitor, **options) -> x`` and decorates it with ``register``; checks of
+the arguments, the count of the cost and the value of the loss are added here, once.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Sample:
         return self.failed_at >= 0
 
 
-class Watch:
+class DivergenceMonitor:
     """Freezes each sample at its last state that is finite and no longer than a multiple of where it started.
 
     The multiple is of the norm of x0, or of sqrt(d) where that is more. Samples are judged one by one.
@@ -62,7 +62,7 @@ class Watch:
         """Return (B,) true where x is not finite or too long."""
         return ~(torch.linalg.vector_norm(x.detach().flatten(1), dim=1) <= self.bound)
 
-    def sheltered(self, loss: Loss) -> Loss:
+    def guard_loss(self, loss: Loss) -> Loss:
         """Return the loss with points out of bounds moved to the origin, and their samples noted as diverged.
 
         A loss overflows there, which must not stop the other samples.
@@ -76,15 +76,15 @@ class Watch:
         safe.__wrapped__ = loss  # type: ignore[attr-defined]  # estimators that need its operator look inside
         return safe
 
-    def keep(self, new: Tensor, old: Tensor, step: int) -> Tensor:
+    def accept(self, new: Tensor, old: Tensor, step: int) -> Tensor:
         """Return ``new`` for samples that are within bounds and always were, and ``old`` for the others."""
         bad = (self.far(new) | self._far) & (self.failed_at < 0)
         self.failed_at = torch.where(bad, step, self.failed_at)
         return torch.where(expand(self.failed_at < 0, new).bool(), new, old)
 
-    def last(self, new: Tensor, old: Tensor, step: int) -> Tensor:
+    def accept_final(self, new: Tensor, old: Tensor, step: int) -> Tensor:
         """Return ``new``, also from an iterate that was frozen before, and ``old`` where it is out of bounds."""
-        self.keep(new, old, step)
+        self.accept(new, old, step)
         return torch.where(expand(self.far(new), new).bool(), old, new)
 
 
@@ -111,11 +111,11 @@ class Sampler:
         x0, _ = flow.checked(x0, 0.0)
         if not 1 <= divergence < math.inf:
             raise ValueError(f"divergence must be at least 1 and finite, got {divergence!r}")
-        cost, watch = Cost(), Watch(x0, divergence)
-        sheltered = watch.sheltered(loss)
+        cost, monitor = Cost(), DivergenceMonitor(x0, divergence)
+        guarded = monitor.guard_loss(loss)
         with measured(cost, x0.device):
-            x = self.rule(MeteredFlow(flow, len(x0), cost), sheltered, x0, watch, **options)
-        return Sample(x, value_and_gradient(sheltered, x)[0], cost, watch.failed_at)
+            x = self.rule(MeteredFlow(flow, len(x0), cost), guarded, x0, monitor, **options)
+        return Sample(x, value_and_gradient(guarded, x)[0], cost, monitor.failed_at)
 
 
 SAMPLERS: dict[str, Sampler] = {}

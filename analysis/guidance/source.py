@@ -13,9 +13,9 @@ from analysis import checks, solvers
 from analysis.flow import Flow
 from analysis.guidance.ladder import rule_of
 from analysis.guidance.optimisers import optimiser as make
-from analysis.guidance.registry import Watch, register
+from analysis.guidance.registry import DivergenceMonitor, register
 from analysis.losses import Loss
-from analysis.settings import Setting
+from analysis.settings import Variant
 from analysis.solvers.grids import time_grid
 
 
@@ -24,12 +24,12 @@ def optimise_source(
     flow: Flow,
     loss: Loss,
     x0: Tensor,
-    watch: Watch,
+    monitor: DivergenceMonitor,
     *,
     iterations: int,
     learning_rate: float,
     optimiser: str = "lbfgs",
-    gradient: str | Setting = "end_to_end",
+    gradient: str | Variant = "end_to_end",
     t: float = 0.0,
     steps: int = 32,
     solver: str = "ddim",
@@ -41,7 +41,7 @@ def optimise_source(
     ----------
     iterations, optimiser, learning_rate : how it is optimised: "sgd" and "adam" are those of ``torch.optim``, "lbfgs"
         is ``optimisers.BatchedLBFGS``; the samples of a batch do not influence each other
-    gradient : a rung of ``ladder.LADDER``, a registered estimator, or a ``Setting``
+    gradient : a rung of ``ladder.LADDER``, a registered estimator, or a ``Variant``
     t : where x0 (B, *event) lives and gradients are taken, in [0, 1); greedy's is 0 where alpha is
     steps, solver, grid : the final solve
     """
@@ -55,5 +55,5 @@ def optimise_source(
     stages, update, x = solvers.plan(solver, flow.path, times), make(optimiser, x0, learning_rate), x0
     for i in range(iterations):
         found = rule(flow, loss, x, start, **options)[0]
-        x = watch.keep(update(x, found), x, i)
-    return watch.last(solvers.solve(flow, x, stages), x, iterations)
+        x = monitor.accept(update(x, found), x, i)
+    return monitor.accept_final(solvers.solve(flow, x, stages), x, iterations)

@@ -35,7 +35,7 @@ class Readout(NamedTuple):
 
     target: Tensor
     source: Tensor
-    score: Tensor
+    minus_score: Tensor
 
 
 class AffinePath:
@@ -107,17 +107,17 @@ class AffinePath:
         """Return the readout target * x1hat + source * x0hat at time t, for finite coefficients."""
         return Readout(target, source, source * self._sigma(t))
 
-    def convert(self, value: Tensor, x: Tensor, t: Tensor | float, source: str, to: str) -> Tensor:
+    def convert(self, value: Tensor, x: Tensor, t: Tensor | float, given: str, wanted: str) -> Tensor:
         """Convert a prediction ``value`` (B, *event) at state ``x`` and time ``t`` between two named predictions.
 
         Raises ``ValueError`` where ``value`` does not determine the wanted prediction, such as the velocity from
         the target at t = 1, which is 0/0.
         """
         t = checks.time(t, x.shape[:1], x.device)
-        have, want = self.readout(source, t), self.readout(to, t)
-        if source == to:
+        have, want = self.readout(given, t), self.readout(wanted, t)
+        if given == wanted:
             return value
-        if source == "score":  # the score is infinite at sigma = 0, the source prediction is not
+        if given == "score":  # the score is infinite at sigma = 0, the source prediction is not
             value, have = -expand(self._sigma(t), x) * value, self.readout("source", t)
         on_value, on_x = self.change_readout(t, have, want)
         return expand(on_value, x) * value + expand(on_x, x) * x

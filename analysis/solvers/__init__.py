@@ -1,6 +1,6 @@
 """ODE methods as tables of coefficients (``methods``), solves with their discrete adjoints (``solve``), and memory."""
 
-from analysis.plan import Stages
+from analysis.plan import StepPlan
 from analysis.solvers.grids import uniform_grid
 from analysis.solvers.methods import SOLVERS, Solver, plan, projection, runge_kutta
 from analysis.solvers.solve import advance, advance_vjp, begin, solve, solve_vjp, step, step_vjp
@@ -8,7 +8,7 @@ from analysis.solvers.solve import advance, advance_vjp, begin, solve, solve_vjp
 __all__ = [
     "SOLVERS",
     "Solver",
-    "Stages",
+    "StepPlan",
     "advance",
     "advance_vjp",
     "begin",

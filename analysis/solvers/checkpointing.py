@@ -28,14 +28,14 @@ from torch import Tensor
 
 from analysis import checks
 from analysis.flow import Flow, Pullback
-from analysis.plan import Stages
+from analysis.plan import StepPlan
 from analysis.solvers.methods import plan
 from analysis.solvers.solve import Carry, CarryPullback, advance, advance_vjp, begin, solve_vjp, step, step_vjp
 
 COUPLING = 0.99
 
 
-def recursive(flow: Flow, x: Tensor, stages: Stages, slots: int) -> tuple[Tensor, Pullback]:
+def recursive(flow: Flow, x: Tensor, stages: StepPlan, slots: int) -> tuple[Tensor, Pullback]:
     """Return the end state and the pullback, keeping at most ``slots`` states besides the current one."""
     checks.count("slots", slots)
     carry = begin(x, stages)
@@ -59,7 +59,7 @@ def recursive(flow: Flow, x: Tensor, stages: Stages, slots: int) -> tuple[Tensor
     return carry[0], pullback
 
 
-def checkpoint(flow: Flow, x: Tensor, stages: Stages) -> tuple[Tensor, Pullback]:
+def checkpoint(flow: Flow, x: Tensor, stages: StepPlan) -> tuple[Tensor, Pullback]:
     """Return the end state and the pullback, keeping every state and recomputing every step once."""
     return recursive(flow, x, stages, len(stages))
 
@@ -89,7 +89,7 @@ def _advance_by(n: int, slots: int) -> int:
     return n - right
 
 
-def _reverse(flow: Flow, carry: Carry, stages: Stages, start: int, end: int, cotangents: Carry, slots: int) -> Carry:
+def _reverse(flow: Flow, carry: Carry, stages: StepPlan, start: int, end: int, cotangents: Carry, slots: int) -> Carry:
     """Return the cotangents at ``start`` from those at ``end``, with ``carry`` the state at ``start`` in a slot."""
     while end - start > 1:
         middle = start + _advance_by(end - start, slots) if slots > 1 else end - 1
@@ -125,7 +125,7 @@ def reversible(flow: Flow, x: Tensor, solver: str, grid: Tensor, coupling: float
     return y, pullback
 
 
-def solve_all_vjp(flow: Flow, x: Tensor, plans: Sequence[Stages]) -> tuple[Tensor, Pullback]:
+def solve_all_vjp(flow: Flow, x: Tensor, plans: Sequence[StepPlan]) -> tuple[Tensor, Pullback]:
     """Return the ends of one method's plans from x (plans, B, *event) and their pullback, the flow's own if it has one.
 
     It agrees with ``solvers.solve_vjp`` plan by plan up to round-off.
@@ -136,20 +136,20 @@ def solve_all_vjp(flow: Flow, x: Tensor, plans: Sequence[Stages]) -> tuple[Tenso
     return torch.stack(ends), lambda v: torch.stack([pull(w) for pull, w in zip(pulls, v, strict=True)])
 
 
-WAYS = ("store", "checkpoint", "recursive", "reversible")
+STRATEGIES = ("store", "checkpoint", "recursive", "reversible")
 
 
 def differentiate(
     flow: Flow, x: Tensor, solver: str, grid: Tensor, way: str | None = None, slots: int = 4
 ) -> tuple[Tensor, Pullback]:
-    """Return the end of a solve on ``grid`` and its pullback, in one of ``WAYS``; ``slots`` is for ``recursive``.
+    """Return the end of a solve on ``grid`` and its pullback, in one of ``STRATEGIES``; ``slots`` is for ``recursive``.
 
     ``None`` leaves the way to the flow, as ``solve_all_vjp`` does.
     """
     if way is None:
         ends, pull = solve_all_vjp(flow, x[None], [plan(solver, flow.path, grid)])
         return ends[0], lambda v: pull(v[None])[0]
-    if checks.known("memory", way, WAYS) == "reversible":
+    if checks.known("memory", way, STRATEGIES) == "reversible":
         return reversible(flow, x, solver, grid)
     stages = plan(solver, flow.path, grid)
     if way == "store":
@@ -158,7 +158,7 @@ def differentiate(
 
 
 def _reverse_reversible(
-    flow: Flow, end: tuple[Tensor, Tensor], v: Tensor, forth: Stages, back: Stages, coupling: float, x: Tensor
+    flow: Flow, end: tuple[Tensor, Tensor], v: Tensor, forth: StepPlan, back: StepPlan, coupling: float, x: Tensor
 ) -> Tensor:
     (y, z), by, bz = end, v, torch.zeros_like(v)
     n = len(forth)

@@ -23,25 +23,25 @@ from torch import Tensor
 
 from analysis import checks
 from analysis.paths import AffinePath
-from analysis.plan import Stages
+from analysis.plan import StepPlan
 from analysis.solvers.coordinates import COORDINATES
 from analysis.solvers.tableaux import TABLEAUX, Tableau
 
 
 @dataclass(frozen=True)
 class Solver:
-    """A method: its declared order, evaluations per step, and ``coefficients(path, grid (n + 1, ...)) -> Stages``."""
+    """A method: its declared order, evaluations per step, and ``coefficients(path, grid (n + 1, ...)) -> StepPlan``."""
 
     order: int
     evaluations: int
-    coefficients: Callable[[AffinePath, Tensor], Stages]
+    coefficients: Callable[[AffinePath, Tensor], StepPlan]
 
 
 def runge_kutta(tableau: Tableau, coordinate: str) -> Solver:
     """Make the solver that applies a tableau in a coordinate."""
     c = COORDINATES[coordinate]
 
-    def coefficients(path: AffinePath, grid: Tensor) -> Stages:
+    def coefficients(path: AffinePath, grid: Tensor) -> StepPlan:
         start, end = grid[:-1], grid[1:]
         origin = c.value(path, start)
         h = c.value(path, end) - origin
@@ -53,34 +53,34 @@ def runge_kutta(tableau: Tableau, coordinate: str) -> Solver:
             (scale / scales[0], *(None if a == 0 else a * h * scale for a in row))
             for row, scale in zip((*tableau.a, tableau.b), scales, strict=True)
         ]
-        return Stages(tuple(times), tuple(c.readout(path, t) for t in times), tuple(rows))
+        return StepPlan(tuple(times), tuple(c.readout(path, t) for t in times), tuple(rows))
 
     return Solver(tableau.order, len(tableau.b), coefficients)
 
 
-def _ddim(path: AffinePath, grid: Tensor) -> Stages:
+def _ddim(path: AffinePath, grid: Tensor) -> StepPlan:
     one = torch.ones_like(grid[:-1])
     readout = path.combination(path.alpha(grid[1:]), path.sigma(grid[1:]), grid[:-1])
-    return Stages((grid[:-1],), (readout,), ((one,), (None, one)))
+    return StepPlan((grid[:-1],), (readout,), ((one,), (None, one)))
 
 
-def _adams_bashforth_2(path: AffinePath, grid: Tensor) -> Stages:
+def _adams_bashforth_2(path: AffinePath, grid: Tensor) -> StepPlan:
     start, h, one = grid[:-1], grid.diff(dim=0), torch.ones_like(grid[:-1])
     ratio = torch.zeros_like(h)  # the first step has no past, and is Euler's
     ratio[1:] = torch.where(h[1:] == 0, 0.0, h[1:] / h[:-1])  # a sample whose horizon is its t takes no steps
-    return Stages(
+    return StepPlan(
         (start,), (path.readout("velocity", start),), ((one, None), (one, -h * ratio / 2, h * (1 + ratio / 2))), 1
     )
 
 
-def _dpm_solver_pp_2m(path: AffinePath, grid: Tensor) -> Stages:
+def _dpm_solver_pp_2m(path: AffinePath, grid: Tensor) -> StepPlan:
     start, end, one = grid[:-1], grid[1:], torch.ones_like(grid[:-1])
     h = path.log_snr(end) - path.log_snr(start)
     ratio = torch.zeros_like(h)  # h / (2 h_before); first order at the first step, and at the end where h is infinite
     ratio[1:] = torch.where(torch.isfinite(h[1:]) & (h[1:] != 0), h[1:] / (2 * h[:-1]), 0.0)
     shrink = path.sigma(end) / path.sigma(start)
     gain = path.alpha(end) - shrink * path.alpha(start)
-    return Stages(
+    return StepPlan(
         (start,), (path.readout("target", start),), ((one, None), (shrink, -gain * ratio, gain * (1 + ratio))), 1
     )
 
@@ -98,7 +98,7 @@ SOLVERS |= {
 }
 
 
-def plan(solver: str, path: AffinePath, grid: Tensor, repeat: int = 1) -> Stages:
+def plan(solver: str, path: AffinePath, grid: Tensor, repeat: int = 1) -> StepPlan:
     """Return the stages of all steps on a grid of times (n + 1,) or (n + 1, B), of ``repeat`` samples each.
 
     Raises ``ValueError`` for an unknown solver (the message lists the known ones), and where a coefficient is infinite:
@@ -106,7 +106,7 @@ def plan(solver: str, path: AffinePath, grid: Tensor, repeat: int = 1) -> Stages
     """
     stages = SOLVERS[checks.known("solver", solver, SOLVERS)].coefficients(path, grid)
     used = [c for row in stages.rows for c in row if c is not None]
-    used += [c for readout in stages.readouts for c in (readout.target, readout.score)]
+    used += [c for readout in stages.readouts for c in (readout.target, readout.minus_score)]
     bad = functools.reduce(torch.logical_or, [~torch.isfinite(c) for c in used])
     if bool(bad.any()):
         raise ValueError(
@@ -116,8 +116,8 @@ def plan(solver: str, path: AffinePath, grid: Tensor, repeat: int = 1) -> Stages
     return replace(stages, repeat=repeat)
 
 
-def projection(path: AffinePath, time: Tensor, repeat: int = 1) -> Stages:
+def projection(path: AffinePath, time: Tensor, repeat: int = 1) -> StepPlan:
     """Return the plan of one step that ends at the target prediction at ``time``, () or (B,)."""
     time = time[None]
     one = torch.ones_like(time)
-    return Stages((time,), (path.readout("target", time),), ((one,), (None, one)), repeat=repeat)
+    return StepPlan((time,), (path.readout("target", time),), ((one,), (None, one)), repeat=repeat)

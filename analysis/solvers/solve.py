@@ -14,7 +14,7 @@ from torch import Tensor
 
 from analysis.flow import Flow, Pullback
 from analysis.paths import expand
-from analysis.plan import Row, Stages
+from analysis.plan import Row, StepPlan
 
 Carry = tuple[Tensor, ...]  # the state, then the evaluations that a multistep method remembers
 CarryPullback = Callable[[Carry], Carry]
@@ -24,27 +24,27 @@ def _combine(row: Row, terms: Sequence[Tensor]) -> Tensor:
     return functools.reduce(torch.add, [expand(c, v) * v for c, v in zip(row, terms, strict=True) if c is not None])
 
 
-def begin(x: Tensor, stages: Stages) -> Carry:
+def begin(x: Tensor, stages: StepPlan) -> Carry:
     """Return the carry before the first step: the state, and a past of zeros, which the first step does not use."""
-    return (x, *[torch.zeros_like(x)] * stages.memory)
+    return (x, *[torch.zeros_like(x)] * stages.history)
 
 
-def advance(flow: Flow, carry: Carry, stages: Stages) -> Carry:
+def advance(flow: Flow, carry: Carry, stages: StepPlan) -> Carry:
     """Return the carry after one step."""
     terms = list(carry)
     for time, readout, row in zip(stages.times, stages.readouts, stages.rows, strict=False):
         terms.append(flow.predict(_combine(row, terms), time, readout))
-    return (_combine(stages.rows[-1], terms), *terms[len(terms) - stages.memory :])
+    return (_combine(stages.rows[-1], terms), *terms[len(terms) - stages.history :])
 
 
-def advance_vjp(flow: Flow, carry: Carry, stages: Stages) -> tuple[Carry, CarryPullback]:
+def advance_vjp(flow: Flow, carry: Carry, stages: StepPlan) -> tuple[Carry, CarryPullback]:
     """Return the carry after one step and the pullback of the step map."""
     terms, pulls = list(carry), []
     for time, readout, row in zip(stages.times, stages.readouts, stages.rows, strict=False):
         value, pull = flow.predict_vjp(_combine(row, terms), time, readout)
         terms.append(value)
         pulls.append(pull)
-    kept = len(terms) - stages.memory
+    kept = len(terms) - stages.history
 
     def pullback(cotangents: Carry) -> Carry:
         adjoints: list[Tensor | None] = [_scaled(c, cotangents[0]) for c in stages.rows[-1]]
@@ -66,24 +66,24 @@ def _add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return b if a is None else a if b is None else a + b
 
 
-def _one_step(stages: Stages) -> Stages:
-    if stages.memory:
+def _one_step(stages: StepPlan) -> StepPlan:
+    if stages.history:
         raise ValueError("solver must be a one-step method here, and this one remembers the step before")
     return stages
 
 
-def step(flow: Flow, x: Tensor, stages: Stages) -> Tensor:
+def step(flow: Flow, x: Tensor, stages: StepPlan) -> Tensor:
     """Return the state after one step of a one-step method from x (B, *event)."""
     return advance(flow, (x,), _one_step(stages))[0]
 
 
-def step_vjp(flow: Flow, x: Tensor, stages: Stages) -> tuple[Tensor, Pullback]:
+def step_vjp(flow: Flow, x: Tensor, stages: StepPlan) -> tuple[Tensor, Pullback]:
     """Return the state after one step of a one-step method, and the pullback of the step map."""
     (end,), pull = advance_vjp(flow, (x,), _one_step(stages))
     return end, lambda v: pull((v,))[0]
 
 
-def solve(flow: Flow, x: Tensor, stages: Stages) -> Tensor:
+def solve(flow: Flow, x: Tensor, stages: StepPlan) -> Tensor:
     """Return the state after all steps of a plan."""
     carry = begin(x, stages)
     for i in range(len(stages)):
@@ -91,7 +91,7 @@ def solve(flow: Flow, x: Tensor, stages: Stages) -> Tensor:
     return carry[0]
 
 
-def solve_vjp(flow: Flow, x: Tensor, stages: Stages) -> tuple[Tensor, Pullback]:
+def solve_vjp(flow: Flow, x: Tensor, stages: StepPlan) -> tuple[Tensor, Pullback]:
     """Return the state after all steps and the pullback of the discrete map, each step's in turn."""
     carry, pulls = begin(x, stages), []
     for i in range(len(stages)):

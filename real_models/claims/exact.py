@@ -72,7 +72,7 @@ class Learned:
         noise = torch.randn(clean.shape, dtype=torch.float64, generator=generator)
         loss = subject.loss(len(times), n, generator)
         assert isinstance(loss, HalfSquaredDistance)
-        flow = subject.truth if path == "condot" else subject.truth.with_path(schedule)
+        flow = subject.reference_flow if path == "condot" else subject.reference_flow.with_path(schedule)
         return Draw(flow, loss, schedule.states(times, clean, noise), times.repeat_interleave(n))
 
 

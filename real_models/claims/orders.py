@@ -19,7 +19,7 @@ from analysis.experiment import Cell, rows_of
 from analysis.experiment import Draw as Drawn
 from analysis.losses import Linear
 from analysis.reference import Reference
-from analysis.settings import DTYPES, Setting, resolve
+from analysis.settings import DTYPES, Variant, resolve
 from analysis.solvers import SOLVERS
 from real_models.claims.exact import RESOLVED, SMALL, WINDOWS, Learned, ideal, on_network, truth_of
 from toy_models.claims import backsolve, common, controls, exact_statements, greedy_error, horizons, orders
@@ -172,7 +172,7 @@ def _orders(kind: str, reading: str, drawn: Draw) -> Iterator[Case]:
 def two_terms(learned: Learned, quick: bool, seed: int) -> Iterator[Case]:
     """Fit the two terms to the lookahead's errors over steps and horizons, in the network's float32."""
     grid = product(("euler", "midpoint"), (1, 2, 4, 8, 16), (0.25, 0.5, 0.75, 0.875, 0.95, 1.0))
-    settings = [Setting.of("lookahead", solver=s, steps=n, horizon_fraction=f, memory="checkpoint") for s, n, f in grid]
+    settings = [Variant.of("lookahead", solver=s, steps=n, horizon_fraction=f, memory="checkpoint") for s, n, f in grid]
     drawn = learned.draw("condot", [T], 4, seed)
     truth = truth_of(drawn, drawn.t[:1], FINE)
     subject = resolve(learned.factory)(learned.problem, "condot", "float32", "cpu")

@@ -34,31 +34,31 @@ from analysis.losses import Loss
 from analysis.provenance import device_name
 from analysis.runner import Workers
 from analysis.runner import run as run_cells
-from analysis.settings import DTYPES, Options, Setting, resolve
-from analysis.solvers.checkpointing import WAYS
+from analysis.settings import DTYPES, Options, Variant, resolve
+from analysis.solvers.checkpointing import STRATEGIES
 from analysis.subject import Subject
-from real_models.arithmetic import Switches
+from real_models.arithmetic import Arithmetic
 
 FACTORY, PROBLEM = "real_models.images:subject", "mnist_unet"
 BATCHES = tuple(2**k for k in range(10))
 T, STEPS, REPETITIONS, PRECISION_SAMPLES = 0.3, 16, 5, 8
 ARITHMETICS = {
-    "float32": Switches(),
-    "tf32": Switches(tf32=True),
-    "bfloat16": Switches(bfloat16=True),
-    "channels_last": Switches(channels_last=True),
-    "compile": Switches(compile="inductor"),
-    "all": Switches(channels_last=True, tf32=True, bfloat16=True, compile="inductor"),
+    "float32": Arithmetic(),
+    "tf32": Arithmetic(tf32=True),
+    "bfloat16": Arithmetic(bfloat16=True),
+    "channels_last": Arithmetic(channels_last=True),
+    "compile": Arithmetic(compile="inductor"),
+    "all": Arithmetic(channels_last=True, tf32=True, bfloat16=True, compile="inductor"),
 }
 
 
-def settings(steps: int) -> list[Setting]:
+def settings(steps: int) -> list[Variant]:
     """Return greedy, lookahead with a quarter of the steps, and end-to-end in every way to save memory."""
     few = max(1, steps // 4)
-    found = [Setting.of("greedy"), Setting.of("lookahead", solver="midpoint", steps=few, horizon_fraction=0.8)]
-    for way in WAYS:
+    found = [Variant.of("greedy"), Variant.of("lookahead", solver="midpoint", steps=few, horizon_fraction=0.8)]
+    for way in STRATEGIES:
         slots = {"slots": few} if way == "recursive" else {}
-        found.append(Setting.of("end_to_end", solver="midpoint", steps=steps, memory=way, **slots))
+        found.append(Variant.of("end_to_end", solver="midpoint", steps=steps, memory=way, **slots))
     return found
 
 
@@ -133,12 +133,12 @@ def _named(cell: Cell) -> dict[str, Any]:
     return named | {"device": device_name(cell.device), "threads": torch.get_num_threads(), "seed": cell.seed}
 
 
-def _switches(cell: Cell) -> Switches:
+def _switches(cell: Cell) -> Arithmetic:
     return ARITHMETICS[dict(cell.extra)["arithmetic"]]
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(factory: str, problem: str, path: str, dtype: str, device: str, switches: Switches) -> Subject:
+def _loaded(factory: str, problem: str, path: str, dtype: str, device: str, switches: Arithmetic) -> Subject:
     """Return the subject with its network switched; kept, so that cells in turn share one compiled network."""
     torch.compiler.reset()
     subject = resolve(factory)(problem, path, dtype, device)
@@ -182,7 +182,7 @@ def _truth(cell: Cell) -> Tensor:
     """Return the float64 gradient, on the CPU, of a cell without its arithmetic."""
     subject, setting = resolve(cell.factory)(cell.problem, cell.path, cell.dtype, "cpu"), cell.settings[0]
     x, loss = _drawn(cell, subject)
-    return ESTIMATORS[setting.estimator](subject.truth, loss, x.double(), T, **dict(setting.options)).gradient
+    return ESTIMATORS[setting.estimator](subject.reference_flow, loss, x.double(), T, **dict(setting.options)).gradient
 
 
 def _error(cell: Cell) -> dict[str, Any]:

@@ -33,9 +33,9 @@ from analysis.experiment import Cell
 from analysis.flow import Flow
 from analysis.guidance import SAMPLERS
 from analysis.guidance.tuning import choose
-from analysis.settings import DTYPES, Options, Setting
+from analysis.settings import DTYPES, Options, Variant
 from real_models import images
-from real_models.arithmetic import Switches
+from real_models.arithmetic import Arithmetic
 from real_models.restoration import accuracy, comparison
 from real_models.restoration.methods import BUDGET, DIVERGENCE, EQUAL_STEPS, METHODS, Restorer, adaptive_steps, counts
 from real_models.restoration.problems import NAMES, image_problem
@@ -67,7 +67,7 @@ def cell(options: Options, operator: str, name: str) -> Cell:
         path="condot",
         times=accuracy.TIMES,
         samples=2 if options.quick else REPORTED,
-        settings=(Setting.of(name),),
+        settings=(Variant.of(name),),
         seed=options.seed,
         dtype="float32",
         device=options.device,
@@ -104,7 +104,7 @@ def _text(operator: str, chosen: dict[str, Any]) -> str:
 def _restored(cell: Cell, method: Restorer, tuning: Task, reported: Task) -> list[dict[str, Any]]:
     """Return the rows of a method, and with greedy's those of the errors of all rungs."""
     plain, name = images.flow("mnist", DTYPES[cell.dtype], cell.device), cell.settings[0].estimator
-    flow = Switches(channels_last=True, bfloat16=cell.dtype == "float32").flow(plain)
+    flow = Arithmetic(channels_last=True, bfloat16=cell.dtype == "float32").flow(plain)
     options, tuned = _settled(cell, method, flow, tuning)
     found = SAMPLERS[method.sampler](flow, reported.loss, reported.x0.to(cell.device), **options)
     row: dict[str, Any] = {"options": _text(reported.problem.name, tuned), "seconds": found.cost.seconds}

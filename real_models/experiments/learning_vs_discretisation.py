@@ -30,15 +30,15 @@ from analysis.flow import Flow, PredictionFlow
 from analysis.losses import HalfSquaredDistance, Loss
 from analysis.paths import PATHS
 from analysis.reference import Reference, ideal_gradient
-from analysis.settings import Options, Setting, resolve
+from analysis.settings import Options, Variant, resolve
 from analysis.subject import Subject
-from real_models.arithmetic import Switches
+from real_models.arithmetic import Arithmetic
 
 FACTORY, PROBLEM, ANALYTIC = "real_models.images:subject", "mixture_unet", "toy_models.problems.mnist:flow"
 TIMES, QUICK_TIMES = (0.2, 0.4, 0.6, 0.8), (0.9,)
 MOST, QUICK_MOST = {"euler": 32, "midpoint": 16}, {"euler": 2}  # steps; one Euler step on CondOT is greedy
 KEYS = ["t", "estimator", "solver", "steps"]
-GREEDY = Setting.of("greedy")
+GREEDY = Variant.of("greedy")
 
 
 def cells(options: Options) -> list[Cell]:
@@ -60,11 +60,11 @@ def cells(options: Options) -> list[Cell]:
     return [replace(cell, times=(t,)) for t in (QUICK_TIMES if quick else TIMES)]
 
 
-def _settings(most: Mapping[str, int]) -> Iterator[Setting]:
+def _settings(most: Mapping[str, int]) -> Iterator[Variant]:
     yield GREEDY
     for solver, last in most.items():
         for k in range(int(solver == "euler"), last.bit_length()):
-            yield Setting.of("end_to_end", solver=solver, steps=2**k, memory="checkpoint")
+            yield Variant.of("end_to_end", solver=solver, steps=2**k, memory="checkpoint")
 
 
 def autocast(flow: Flow) -> PredictionFlow:
@@ -76,7 +76,7 @@ def autocast(flow: Flow) -> PredictionFlow:
         raise ValueError(
             f"flow must be a PredictionFlow, whose network can be run in bfloat16; got {type(flow).__name__}"
         )
-    return Switches(bfloat16=True).flow(flow)
+    return Arithmetic(bfloat16=True).flow(flow)
 
 
 def measure(cell: Cell) -> pd.DataFrame:
@@ -85,7 +85,7 @@ def measure(cell: Cell) -> pd.DataFrame:
     analytic, extra = resolve(dict(cell.extra)["analytic"])(PATHS[cell.path]()), dict(cell.extra)
     x, loss = _states(analytic, cell)
     truth = _truth(analytic, loss, x, cell)
-    found = along(subject.truth, loss, x, cell.times, steps=extra["steps"])
+    found = along(subject.reference_flow, loss, x, cell.times, steps=extra["steps"])
     converged, bound = found.gradient[0], found.error_bound[0]
     t = torch.full((len(x),), cell.times[0], dtype=torch.float64)
     row: dict[str, Any] = {"problem": cell.problem, "truth": truth.tier, "path": cell.path, "t": cell.times[0]}

@@ -23,7 +23,7 @@ from analysis.experiment import Cell, Draw, estimate, rows_of
 from analysis.orders import fit_order
 from analysis.paths import CondOT
 from analysis.reference import Reference
-from analysis.settings import DTYPES, Options, Setting, resolve
+from analysis.settings import DTYPES, Options, Variant, resolve
 from analysis.solvers import SOLVERS
 from toy_models.experiments.common import errors_only
 
@@ -35,7 +35,7 @@ POINTS = 4  # of a fit
 # A fit uses errors above this multiple of the reference's bound, which overstates about fifteen times, and of eps.
 CLEAR, ROUND_OFFS = 2.0, 64.0
 PRACTICAL = (0.01, 0.3)  # zetas at which a guided sampler ends its way
-GREEDY = Setting.of("greedy")
+GREEDY = Variant.of("greedy")
 
 
 def cells(options: Options) -> list[Cell]:
@@ -59,15 +59,15 @@ def cells(options: Options) -> list[Cell]:
     return [cell]
 
 
-def _solves(quick: bool) -> list[Setting]:
+def _solves(quick: bool) -> list[Variant]:
     """Return end-to-end gradients over steps and solvers, and lookahead over steps and horizons."""
     most = {"euler": 4, "midpoint": 2, "rk4": 1} if quick else {"euler": 32, "midpoint": 16, "rk4": 8}
     kept = {"memory": "checkpoint"}  # the graphs of one step fit into memory, those of all do not
     ends = [(solver, 2**k) for solver, last in most.items() for k in range(last.bit_length())]
     steps, fractions = ((1, 2), (0.5,)) if quick else ((1, 2, 4, 8), (0.25, 0.5, 0.75, 0.9))
     grid = product(("euler",) if quick else ("euler", "midpoint"), steps, fractions)
-    ahead = [Setting.of("lookahead", solver=s, steps=n, horizon_fraction=f, **kept) for s, n, f in grid]
-    return [*(Setting.of("end_to_end", solver=solver, steps=n, **kept) for solver, n in ends), *ahead]
+    ahead = [Variant.of("lookahead", solver=s, steps=n, horizon_fraction=f, **kept) for s, n, f in grid]
+    return [*(Variant.of("end_to_end", solver=solver, steps=n, **kept) for solver, n in ends), *ahead]
 
 
 def draw(cell: Cell) -> list[tuple[Cell, Draw]]:
@@ -75,7 +75,7 @@ def draw(cell: Cell) -> list[tuple[Cell, Draw]]:
     subject = resolve(cell.factory)(cell.problem, cell.path, cell.dtype, cell.device)
     extra, generator = dict(cell.extra), cell.generator()
     twin = extra["truth_dtype"] == "float64"
-    truth, device = (subject.truth, "cpu") if twin else (subject.flow, cell.device)
+    truth, device = (subject.reference_flow, "cpu") if twin else (subject.flow, cell.device)
     x = subject.states(torch.tensor(cell.times[:1], dtype=torch.float64), cell.samples, generator)
     loss = subject.loss(1, cell.samples, generator)
     x = x.to(device, DTYPES[extra["truth_dtype"]])
@@ -116,7 +116,12 @@ def _leading(cell: Cell, drawn: Draw) -> Iterator[dict[str, Any]]:
     gradient, truth = estimate(cell, drawn, GREEDY).gradient.double().cpu(), drawn.reference.gradient
     x, t = drawn.x.to(cell.device, DTYPES[cell.dtype]), cell.times[0]
     term = leading_term(drawn.subject.flow, drawn.loss, x, t).double().cpu()
-    row = drawn.rows | {"estimator": "greedy", "t": t, "zeta": float(drawn.subject.truth.path.zeta(t)), "status": "ok"}
+    row = drawn.rows | {
+        "estimator": "greedy",
+        "t": t,
+        "zeta": float(drawn.subject.reference_flow.path.zeta(t)),
+        "status": "ok",
+    }
     yield row | {"metric": "leading_term"} | errors.summary(errors.relative(term, truth))
     yield row | {"metric": "leading_term_error"} | errors.summary(errors.relative_error(term, truth - gradient))
 

@@ -28,7 +28,7 @@ from analysis.flow import Flow, from_velocity
 from analysis.guidance import SAMPLERS
 from analysis.losses import HalfSquaredResidual, Loss
 from analysis.paths import CondOT
-from analysis.settings import Setting
+from analysis.settings import Variant
 from toy_models.experiments.outcome import Method
 
 BUDGET = 96
@@ -41,12 +41,12 @@ SOURCE = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 CONTROLS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # times the variance of the noise, as the loss is in units of its inverse
 PIGDM_VARIANCE = 0.3  # of a pixel of the digits, on average over pixels
 DIAL = {
-    "greedy": Setting.of("greedy"),
-    "two_step_euler": Setting.of("end_to_end", steps=2, solver="euler"),
-    "midpoint": Setting.of("end_to_end", steps=1, solver="midpoint"),
-    "lookahead": Setting.of("end_to_end", steps=LOOKAHEAD, solver="euler"),
-    "adaptive": Setting.of("adaptive", tolerance=0.3, max_steps=4),
-    "dto": Setting.of("end_to_end", steps=SOLVE, solver="euler"),
+    "greedy": Variant.of("greedy"),
+    "two_step_euler": Variant.of("end_to_end", steps=2, solver="euler"),
+    "midpoint": Variant.of("end_to_end", steps=1, solver="midpoint"),
+    "lookahead": Variant.of("end_to_end", steps=LOOKAHEAD, solver="euler"),
+    "adaptive": Variant.of("adaptive", tolerance=0.3, max_steps=4),
+    "dto": Variant.of("end_to_end", steps=SOLVE, solver="euler"),
 }
 
 
@@ -57,15 +57,15 @@ class Restorer(Method):
     counted: str = "steps"
 
 
-def _guided(setting: Setting, family: str, when: str = "before", **fixed: Any) -> Restorer:
+def _guided(setting: Variant, family: str, when: str = "before", **fixed: Any) -> Restorer:
     fixed = {"rule": "dps", "lookahead": setting, "when": when} | fixed
     return Restorer("posterior_guidance", family, fixed, "scale", RESIDUAL, 1)
 
 
 def _methods() -> dict[str, Restorer]:
     """Return all methods by name."""
-    end = Setting.of("end_to_end", steps=SOLVE, solver="euler")
-    pigdm = {"rule": "likelihood", "lookahead": Setting.of("pigdm", data_variance=PIGDM_VARIANCE)}
+    end = Variant.of("end_to_end", steps=SOLVE, solver="euler")
+    pigdm = {"rule": "likelihood", "lookahead": Variant.of("pigdm", data_variance=PIGDM_VARIANCE)}
     source = {"gradient": end, "steps": SOLVE, "optimiser": "adam"}
     controls = {"intervals": SOLVE, "steps": 1}
     found = {"unguided": Restorer("posterior_guidance", "unguided", {"scale": 0.0})}

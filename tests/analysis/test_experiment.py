@@ -9,11 +9,11 @@ from analysis import experiment, provenance
 from analysis.experiment import Cell, measure_cell
 from analysis.gradients import ESTIMATORS, register
 from analysis.runner import Workers, run
-from analysis.settings import Options, Setting
+from analysis.settings import Options, Variant
 from toy_models.experiments import convergence, cost_accuracy
 from toy_models.experiments.common import error_cell, slopes
 
-SETTINGS = (Setting.of("greedy"), Setting.of("end_to_end", solver="rk4", steps=2))
+SETTINGS = (Variant.of("greedy"), Variant.of("end_to_end", solver="rk4", steps=2))
 
 
 def cell(problem="gaussian", path="condot", settings=SETTINGS, **fields) -> Cell:
@@ -51,27 +51,30 @@ def test_states_at_different_times_share_data_and_noise():
     noise = (0.7 * early - 0.3 * late) / (0.7 * 0.7 - 0.3 * 0.3)
     data = (early - 0.7 * noise) / 0.3
     torch.testing.assert_close(late, 0.7 * data + 0.3 * noise)
-    mean, deviation = drawn.subject.truth.mixture.means[0], drawn.subject.truth.mixture.eigenvalues.max().sqrt()
+    mean, deviation = (
+        drawn.subject.reference_flow.mixture.means[0],
+        drawn.subject.reference_flow.mixture.eigenvalues.max().sqrt(),
+    )
     assert ((data - mean).abs() < 5 * deviation).all()
     assert (noise.abs() < 5).all()
 
 
 def test_a_setting_that_cannot_run_is_a_row_with_its_reason():
-    table = measure_cell(cell(settings=[Setting.of("end_to_end", solver="heun_gamma", steps=2)]))
+    table = measure_cell(cell(settings=[Variant.of("end_to_end", solver="heun_gamma", steps=2)]))
     assert len(table) == 1
     assert "infinite" in table["status"].item()
     assert table["failed"].item() == 5
 
 
 def test_bytes_are_measured_when_asked_and_repeat():
-    first, second = (measure_cell(cell(memory=True)) for _ in range(2))
+    first, second = (measure_cell(cell(track_memory=True)) for _ in range(2))
     assert (first["bytes"] > 0).all()
     pd.testing.assert_frame_equal(without_times(first), without_times(second))
 
 
 @pytest.mark.parametrize("problem", ["gaussian", "ring8"])
 def test_float32_loses_digits_and_says_so(problem):
-    setting = [Setting.of("end_to_end", solver="rk4", steps=64)]
+    setting = [Variant.of("end_to_end", solver="rk4", steps=64)]
     exact = measure_cell(cell(problem, settings=setting))
     single = measure_cell(dataclasses.replace(cell(problem, settings=setting), dtype="float32"))
     error = single[single["metric"] == "relative_error"]
@@ -150,8 +153,8 @@ def test_a_new_estimator_is_in_the_sweeps_with_no_other_change():
 
     try:
         cells = cost_accuracy.cells(Options(quick=True))
-        assert all(Setting.of("half_greedy") in c.settings for c in cells)
-        table = measure_cell(cell(settings=[Setting.of("half_greedy"), Setting.of("greedy")]))
+        assert all(Variant.of("half_greedy") in c.settings for c in cells)
+        table = measure_cell(cell(settings=[Variant.of("half_greedy"), Variant.of("greedy")]))
         ratio = table[table["metric"] == "norm_ratio"].pivot(index="t", columns="estimator", values="value")
         assert ratio["half_greedy"].tolist() == pytest.approx((ratio["greedy"] / 2).tolist())
     finally:

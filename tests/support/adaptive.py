@@ -29,4 +29,4 @@ def drawn(problem, path, n=8):
     generator, times = torch.Generator().manual_seed(11), torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
     x, t = subject.states(times, n, generator), times.repeat_interleave(n)
     loss = subject.loss(9, n, generator)
-    return subject.flow, loss, x, t, ideal_gradient(subject.truth, loss, x, t, max_error=math.inf).gradient
+    return subject.flow, loss, x, t, ideal_gradient(subject.reference_flow, loss, x, t, max_error=math.inf).gradient

@@ -30,7 +30,7 @@ from analysis.experiment import Cell
 from analysis.provenance import device_name
 from analysis.runner import Workers
 from analysis.runner import run as run_cells
-from analysis.settings import Options, Setting
+from analysis.settings import Options, Variant
 from toy_models.bench.contenders import (
     CONTENDERS,
     LARGE,
@@ -111,7 +111,7 @@ def expected_gradients(job: Work, contender: str, baseline: Runner) -> list[Tens
     return [pull(end - job.loss.target)]
 
 
-def estimator(job: Work, setting: Setting) -> Runner:
+def estimator(job: Work, setting: Variant) -> Runner:
     """Return the run of a registered estimator."""
     call, options = gradients.ESTIMATORS[setting.estimator], dict(setting.options)
     return lambda: [call(job.flow, job.loss, job.x, T, **options).gradient]
@@ -123,7 +123,7 @@ def measure(cell: Cell) -> pd.DataFrame:
     torch.set_num_threads(extra["threads"])
     os.environ.setdefault("NPROC", str(extra["threads"]))  # what jax reads when it starts
     job, name, kind = work(cell), extra["contender"], extra["workload"]
-    baseline = estimator(job, Setting.of("greedy")) if kind == "estimators" else CONTENDERS[kind]["ours"](job)
+    baseline = estimator(job, Variant.of("greedy")) if kind == "estimators" else CONTENDERS[kind]["ours"](job)
     batch, d, k = map(int, cell.problem.split("x"))
     row: dict[str, Any] = {"workload": kind, "contender": name, "problem": cell.problem, "B": batch, "d": d, "K": k}
     row |= {"path": cell.path, "solver": job.solver, "t": T, "steps_max": extra["steps_max"]}
@@ -191,12 +191,12 @@ def cells(options: Options, sizes: Sequence[tuple[int, int, int]] = SIZES, steps
     found = []
     shared = {"threads": THREADS, "repetitions": 3 if options.quick else 5, **require()}
     for size in sizes:
-        contenders: list[tuple[str, str, tuple[Setting, ...]]] = [
+        contenders: list[tuple[str, str, tuple[Variant, ...]]] = [
             (kind, name, ()) for kind in CONTENDERS for name in (*CONTENDERS[kind], "floor")
         ]
         for name, registered in gradients.ESTIMATORS.items():
             first = next(iter(registered.variants), {})
-            contenders.append(("estimators", name, (Setting.of(name, **first),)))
+            contenders.append(("estimators", name, (Variant.of(name, **first),)))
         for kind, name, settings in contenders:
             top = min(SINGLE_STEPS, steps) if kind == "end_to_end" else steps
             if math.prod(size) >= LARGE and (kind == "surface" or name in SLOW):

@@ -12,7 +12,7 @@ import torch
 
 from analysis.claims import PRINTED, READING, Case, claim
 from analysis.experiment import Cell, measure_cell
-from analysis.settings import Options, Setting
+from analysis.settings import Options, Variant
 from toy_models.claims.common import certain
 from toy_models.claims.orders import derived
 from toy_models.experiments import best_horizon, greedy_shrinks
@@ -63,7 +63,7 @@ def lookahead_cells(quick: bool, seed: int) -> list[Cell]:
     steps = [2**k for k in range(5 if quick else 7)]
     fractions = [f for f in best_horizon.horizons(quick=True) if f > 0]
     settings = [
-        Setting.of("lookahead", solver=solver, steps=n, horizon_fraction=f)
+        Variant.of("lookahead", solver=solver, steps=n, horizon_fraction=f)
         for solver, n, f in product(("euler", "midpoint"), steps, fractions)
     ]
     problems, paths = (["product256"], ["condot"]) if quick else (["product256", "overlapping"], ["condot", "cosine"])

@@ -20,7 +20,7 @@ from analysis.cost import Cost
 from analysis.errors import relative_error
 from analysis.experiment import Cell, Draw, draw
 from analysis.gradients import end_to_end, greedy
-from analysis.gradients._adaptive import CLOCK, RUNGS, SOLVER, choices
+from analysis.gradients._adaptive import CANONICAL, RUNGS, SOLVER, choices
 from analysis.losses import Loss
 from analysis.paths import expand
 from analysis.settings import Options
@@ -97,8 +97,8 @@ def in_cosine_time(drawn: Draw, x: Tensor, steps: int, solver: str) -> Any:
     def loss(y: Tensor, loss: Loss = drawn.loss) -> Tensor:
         return loss(y * end.to(y))
 
-    time = CLOCK.time_from_zeta(flow.path.zeta(drawn.t))
-    found = end_to_end(flow.with_path(CLOCK), loss, x / scale, time, steps=steps, solver=solver)
+    time = CANONICAL.time_from_zeta(flow.path.zeta(drawn.t))
+    found = end_to_end(flow.with_path(CANONICAL), loss, x / scale, time, steps=steps, solver=solver)
     return replace(found, gradient=found.gradient / scale)
 
 

@@ -8,18 +8,18 @@ import pandas as pd
 
 from analysis.errors import relative_error, summary
 from analysis.experiment import Cell, draw, estimate
-from analysis.settings import Options, Setting
+from analysis.settings import Options, Variant
 from toy_models.experiments.common import error_cell
 
-WAYS = ("end_to_end", "adjoint_backsolve", "adjoint_cached", "adjoint_interpolated", "adjoint_deis")
+STRATEGIES = ("end_to_end", "adjoint_backsolve", "adjoint_cached", "adjoint_interpolated", "adjoint_deis")
 
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem."""
     steps = [2**k for k in range(1, 6 if options.quick else 8)]
-    settings = [Setting.of(w, solver=s, steps=n) for s in ("euler", "rk4") for w in WAYS[:4] for n in steps]
-    settings += [Setting.of("end_to_end", solver="ddim", steps=n) for n in steps]
-    settings += [Setting.of("adjoint_deis", steps=n, order=order) for order in (1, 2) for n in steps]
+    settings = [Variant.of(w, solver=s, steps=n) for s in ("euler", "rk4") for w in STRATEGIES[:4] for n in steps]
+    settings += [Variant.of("end_to_end", solver="ddim", steps=n) for n in steps]
+    settings += [Variant.of("adjoint_deis", steps=n, order=order) for order in (1, 2) for n in steps]
     problems = ("overlapping",) if options.quick else ("overlapping", "anisotropic", "digits")
     found = [error_cell(options, p, "condot", [0.2], 8 if options.quick else 24, settings) for p in problems]
     return [replace(cell, measure="toy_models.experiments.adjoints:measure") for cell in found]
@@ -37,7 +37,7 @@ def measure(cell: Cell) -> pd.DataFrame:
         options = dict(setting.options)
         order = options.get("order")
         solver = options.get("solver", "ddim")
-        base = Setting.of("end_to_end", solver=solver, steps=options["steps"])
+        base = Variant.of("end_to_end", solver=solver, steps=options["steps"])
         truths = {"ideal": drawn.reference.gradient} | ({"discrete": found[base]} if order != 2 else {})
         named = {"estimator": setting.estimator, "solver": options.get("solver"), "order": order}
         for against, truth in truths.items():

@@ -13,7 +13,7 @@ import torch
 from analysis.bounds.two_term import FORMS, TwoTerm, fit_two_term
 from analysis.errors import summary
 from analysis.experiment import Cell, Draw, draw, estimate
-from analysis.settings import Options, Setting
+from analysis.settings import Options, Variant
 from analysis.solvers import SOLVERS
 from toy_models.experiments import lookahead_surface
 from toy_models.experiments.common import error_cell, errors_only
@@ -58,10 +58,10 @@ def cosine_rows(cell: Cell, drawn: Draw) -> Iterator[dict[str, Any]]:
 
     The projection's error is that of a fine solve to a late horizon, the solver's that of a coarse solve to 1.
     """
-    fine = Setting.of("lookahead", solver="rk4", steps=FITTED_STEPS, horizon_fraction=LATE)
+    fine = Variant.of("lookahead", solver="rk4", steps=FITTED_STEPS, horizon_fraction=LATE)
     ahead = estimate(cell, drawn, fine).gradient - drawn.reference.gradient
     for solver in lookahead_surface.SOLVERS:
-        coarse = Setting.of("end_to_end", solver=solver, steps=FITTED_STEPS)
+        coarse = Variant.of("end_to_end", solver=solver, steps=FITTED_STEPS)
         behind = estimate(cell, drawn, coarse).gradient - drawn.reference.gradient
         cosine = torch.nn.functional.cosine_similarity(ahead.flatten(1), behind.flatten(1))
         named = {"estimator": "lookahead", "solver": solver, "steps": FITTED_STEPS, "horizon": LATE}

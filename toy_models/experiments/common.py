@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.experiment import Cell
 from analysis.orders import fit_order
-from analysis.settings import Options, Setting
+from analysis.settings import Options, Variant
 
 # Errors below this multiple of the reference's own bound (itself rarely attained) are not used in fits.
 ABOVE_REFERENCE = 100.0
@@ -21,7 +21,7 @@ def error_cell(
     path: str,
     times: Sequence[float],
     samples: int,
-    settings: Sequence[Setting],
+    settings: Sequence[Variant],
     **fields: Any,
 ) -> Cell:
     """Return the cell that measures settings on a zoo problem against its ideal gradient."""
@@ -40,7 +40,7 @@ def error_cell(
     )
 
 
-def label(setting: Setting) -> str:
+def label(setting: Variant) -> str:
     """Return the name a figure gives a setting."""
     steps = dict(setting.options).get("steps")
     if steps is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.experiment import Cell
-from analysis.settings import Options, Setting
+from analysis.settings import Options, Variant
 from analysis.solvers import SOLVERS
 from toy_models.experiments.common import error_cell, slopes
 from toy_models.problems.zoo import ZOO_PATHS
@@ -16,7 +16,7 @@ SHOWN = ("euler", "midpoint", "heun", "rk4", "ddim")
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem and path, all solvers and step counts in it."""
     steps = [2**k for k in range(7 if options.quick else 11)]
-    settings = [Setting.of("end_to_end", solver=solver, steps=n) for solver in SHOWN for n in steps]
+    settings = [Variant.of("end_to_end", solver=solver, steps=n) for solver in SHOWN for n in steps]
     problems = ("overlapping",) if options.quick else ("overlapping", "product256")
     paths = ("condot", "cosine") if options.quick else tuple(ZOO_PATHS)
     samples = 16 if options.quick else 64

@@ -37,7 +37,7 @@ from analysis.guidance.ladder import rule_of
 from analysis.guidance.likelihood import Score
 from analysis.operators import OPERATORS
 from analysis.paths import PATHS
-from analysis.settings import Options, Setting
+from analysis.settings import Options, Variant
 from toy_models.experiments import outcome
 from toy_models.experiments.outcome import NOISE, RUNGS, STEPS, Split
 from toy_models.experiments.outcome_windows import WINDOWS, none, windowed
@@ -45,7 +45,7 @@ from toy_models.mixtures.gaussian import MixtureFlow
 from toy_models.problems.zoo import build
 
 WHOLE = (0.0, 1.0)
-ASIDE = {name: Setting.of(name) for name in ("pigdm", "tmpd")}
+ASIDE = {name: Variant.of(name) for name in ("pigdm", "tmpd")}
 ESTIMATED = RUNGS | ASIDE
 TRUTHS, KINDS = ("ideal", "score"), ("tuned", "matched")
 SCALES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from analysis.experiment import Cell
-from analysis.settings import Options, Setting
+from analysis.settings import Options, Variant
 from toy_models.experiments.common import error_cell
 
 SETTINGS = (
-    Setting.of("greedy"),
-    Setting.of("lookahead", solver="midpoint", steps=1, horizon_fraction=0.5),
-    Setting.of("lookahead", solver="midpoint", steps=4, horizon_fraction=0.9),
-    Setting.of("end_to_end", solver="midpoint", steps=4),
-    Setting.of("end_to_end", solver="midpoint", steps=16),
+    Variant.of("greedy"),
+    Variant.of("lookahead", solver="midpoint", steps=1, horizon_fraction=0.5),
+    Variant.of("lookahead", solver="midpoint", steps=4, horizon_fraction=0.9),
+    Variant.of("end_to_end", solver="midpoint", steps=4),
+    Variant.of("end_to_end", solver="midpoint", steps=16),
 )
 
 

@@ -15,7 +15,7 @@ from analysis.experiment import Cell, Draw, draw, rows_of
 from analysis.gradients import ESTIMATORS
 from analysis.losses import HalfSquaredDistance
 from analysis.reference import Reference
-from analysis.settings import Options, Setting
+from analysis.settings import Options, Variant
 from toy_models.experiments.common import error_cell
 from toy_models.posteriors.dense import likelihood_score
 from toy_models.problems.zoo import PROBLEMS
@@ -23,10 +23,10 @@ from toy_models.problems.zoo import PROBLEMS
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem with all estimators in it."""
-    settings = [Setting.of(name, **variant) for name, found in ESTIMATORS.items() for variant in found.variants]
+    settings = [Variant.of(name, **variant) for name, found in ESTIMATORS.items() for variant in found.variants]
     problems = ("overlapping",) if options.quick else tuple(PROBLEMS)
     samples = 8 if options.quick else 32
-    found = [error_cell(options, p, "condot", [0.2], samples, settings, memory=True) for p in problems]
+    found = [error_cell(options, p, "condot", [0.2], samples, settings, track_memory=True) for p in problems]
     return [replace(cell, measure="toy_models.experiments.estimators:measure") for cell in found]
 
 
@@ -47,9 +47,9 @@ def likelihood_truth(drawn: Draw) -> Draw:
     """Return the same states with minus the likelihood score as their reference."""
     assert isinstance(drawn.loss, HalfSquaredDistance)
     eye = torch.eye(drawn.x.shape[1], dtype=torch.float64)
-    score = likelihood_score(drawn.subject.truth, eye, drawn.loss.target, eye, drawn.x, drawn.t)
+    score = likelihood_score(drawn.subject.reference_flow, eye, drawn.loss.target, eye, drawn.x, drawn.t)
     # The score is a difference of two, each good to round-off over alpha.
-    bound = 1e-14 / drawn.subject.truth.path.alpha(drawn.t)
+    bound = 1e-14 / drawn.subject.reference_flow.path.alpha(drawn.t)
     reference = Reference(-score, drawn.x, "exact", bound)
     return replace(drawn, reference=reference, rows=drawn.rows | {"truth": "exact"})
 

@@ -12,15 +12,15 @@ from analysis import reference
 from analysis.experiment import Cell
 from analysis.gradients import ESTIMATORS
 from analysis.losses import HalfSquaredDistance
-from analysis.settings import Options, Setting, resolve
+from analysis.settings import Options, Variant, resolve
 from toy_models.experiments.common import error_cell, label
 
 TARGET = (0.0, 3.0)  # one of the eight modes
 HALF_WIDTH = 4.2
 SETTINGS = (
-    Setting.of("greedy"),
-    Setting.of("lookahead", solver="midpoint", steps=1, horizon_fraction=0.5),
-    Setting.of("lookahead", solver="midpoint", steps=4, horizon_fraction=0.9),
+    Variant.of("greedy"),
+    Variant.of("lookahead", solver="midpoint", steps=1, horizon_fraction=0.5),
+    Variant.of("lookahead", solver="midpoint", steps=4, horizon_fraction=0.9),
 )
 
 
@@ -39,7 +39,7 @@ def grid(half_width: float, points: int) -> Tensor:
 
 def measure(cell: Cell) -> pd.DataFrame:
     """Return rows (kind, t, x0, x1, v0, v1): v0 of kind "density" is p_t, "target" is a place, the rest gradients."""
-    flow = resolve(cell.factory)(cell.problem, cell.path).truth
+    flow = resolve(cell.factory)(cell.problem, cell.path).reference_flow
     loss = HalfSquaredDistance(torch.tensor(TARGET, dtype=torch.float64))
     aim = loss.target[None]
     frames = [_frame(cell, "target", t, aim, torch.zeros_like(aim)) for t in cell.times]

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from analysis.experiment import Cell
-from analysis.settings import Options, Setting
+from analysis.settings import Options, Variant
 from toy_models.experiments.common import error_cell, slopes
 from toy_models.problems.zoo import PROBLEMS, ZOO_PATHS
 
@@ -24,7 +24,7 @@ def cells(options: Options) -> list[Cell]:
             path,
             ZOO_PATHS[path]().time_from_zeta(zeta).tolist(),
             samples=12 if options.quick else 24,
-            settings=[Setting.of("greedy")],
+            settings=[Variant.of("greedy")],
         )
         for problem in problems
         for path in paths

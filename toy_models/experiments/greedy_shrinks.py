@@ -58,14 +58,14 @@ def measure(cell: Cell) -> pd.DataFrame:
     times = torch.tensor(cell.times, dtype=torch.float64)
     x, t = subject.states(times, cell.samples, cell.generator()), times.repeat_interleave(cell.samples)
     chosen = torch.linspace(0, x.shape[1] - 1, min(dict(cell.extra)["directions"], x.shape[1])).round().long()
-    posterior, vectors = torch.linalg.eigh(subject.truth.posterior_covariance(x, t))
+    posterior, vectors = torch.linalg.eigh(subject.reference_flow.posterior_covariance(x, t))
     rows = vectors[:, :, chosen].mT.flatten(0, 1)  # (states * directions, d)
     x, t = x.repeat_interleave(len(chosen), 0), t.repeat_interleave(len(chosen))
     columns = {
         "t": t,
-        "zeta": subject.truth.path.zeta(t),
+        "zeta": subject.reference_flow.path.zeta(t),
         "direction": chosen.repeat(len(posterior)),
-        "variance": _variances(subject.truth, chosen).repeat(len(posterior)),
+        "variance": _variances(subject.reference_flow, chosen).repeat(len(posterior)),
         "posterior": posterior[:, chosen].flatten(),
     }
     named = {"problem": cell.problem, "path": cell.path, "seed": cell.seed, "dtype": cell.dtype}
@@ -75,7 +75,7 @@ def measure(cell: Cell) -> pd.DataFrame:
 def _derivatives(subject: Subject, x: Tensor, t: Tensor, rows: Tensor) -> dict[str, Any]:
     """Return greedy's and the ideal derivative of the sample along ``rows`` (B, d), in that same direction."""
     loss = Linear(rows)
-    truth = reference.ideal_gradient(subject.truth, loss, x, t, max_error=torch.inf)
+    truth = reference.ideal_gradient(subject.reference_flow, loss, x, t, max_error=torch.inf)
     ideal = torch.where(truth.error_bound <= reference.MAX_ERROR, (truth.gradient * rows).sum(1), torch.nan)
     greedy = ESTIMATORS["greedy"](subject.flow, loss, x.to(subject.flow.dtype), t).gradient.double().cpu()
     return {

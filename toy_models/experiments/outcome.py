@@ -23,7 +23,7 @@ from analysis.guidance import SAMPLERS, Sample, ladder
 from analysis.guidance.tuning import choose
 from analysis.operators import inverse_problem
 from analysis.paths import PATHS
-from analysis.settings import DTYPES, Options, Setting
+from analysis.settings import DTYPES, Options, Variant
 from toy_models.mixtures.gaussian import MixtureFlow
 from toy_models.posteriors.measurements import Measured
 from toy_models.problems.zoo import build
@@ -110,7 +110,7 @@ def cell(options: Options, operator: str, noise: float, name: str) -> Cell:
         path="condot",
         times=(),
         samples=8 if options.quick else 100,
-        settings=(Setting.of(name),),
+        settings=(Variant.of(name),),
         seed=options.seed,
         dtype=options.dtype,
         device=options.device,

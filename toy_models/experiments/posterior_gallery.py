@@ -21,7 +21,7 @@ from analysis.guidance.tuning import choose
 from analysis.losses import HalfSquaredResidual
 from analysis.operators import InverseProblem, inverse_problem
 from analysis.paths import PATHS
-from analysis.settings import Options, Setting
+from analysis.settings import Options, Variant
 from toy_models.experiments.outcome import METHODS, NOISE
 from toy_models.mixtures.low_rank import LowRankMixtureFlow
 from toy_models.posteriors.low_rank import LowRankLikelihood
@@ -43,7 +43,7 @@ def cells(options: Options) -> list[Cell]:
             path="condot",
             times=(),
             samples=MEMBERS,
-            settings=tuple(Setting.of(name) for name in names),
+            settings=tuple(Variant.of(name) for name in names),
             seed=options.seed,
             extra=(("operator", operator),),
         )

@@ -27,7 +27,7 @@ from analysis import results
 from analysis.experiment import Cell
 from analysis.operators import OPERATORS, inverse_problem
 from analysis.paths import PATHS, AffinePath
-from analysis.settings import Options, Setting
+from analysis.settings import Options, Variant
 from toy_models.experiments import outcome
 from toy_models.experiments.claims import escape
 from toy_models.experiments.outcome import BASELINE, METRICS, NOISE, STEPS, Method, Split
@@ -51,13 +51,13 @@ def _with(name: str, **options: object) -> Method:
 
 def _methods(solve: int) -> dict[str, Method]:
     """Return the methods by name, in the order of the table; ``solve`` is the steps of differentiated solves."""
-    end = Setting.of("end_to_end", steps=solve, solver="euler")
-    adaptive = Setting.of("adaptive", tolerance=0.1, max_steps=solve // 2)
+    end = Variant.of("end_to_end", steps=solve, solver="euler")
+    adaptive = Variant.of("adaptive", tolerance=0.1, max_steps=solve // 2)
     controls = {"intervals": 8, "steps": solve // 8}
     return {name: outcome.METHODS[name] for name in CHEAP} | {
         "likelihood:adaptive": _with(BASELINE, lookahead=adaptive),
         "likelihood:end_to_end": _with(BASELINE, lookahead=end),
-        "likelihood:pigdm": _with(BASELINE, lookahead=Setting.of("pigdm")),
+        "likelihood:pigdm": _with(BASELINE, lookahead=Variant.of("pigdm")),
         "d_flow": _with("d_flow", gradient=end),
         "flowgrad": _with("flowgrad", **controls),
         "oc_flow": replace(_with("flowgrad", weight=1.0, **controls), family="oc_flow"),

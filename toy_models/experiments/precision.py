@@ -9,18 +9,18 @@ import torch
 
 from analysis.errors import relative_error, summary
 from analysis.experiment import Cell, draw, estimate
-from analysis.settings import DTYPES, Options, Setting, resolve
+from analysis.settings import DTYPES, Options, Variant, resolve
 from toy_models.experiments.common import error_cell
 
 SETTINGS = (
-    Setting.of("greedy"),
-    Setting.of("lookahead", solver="midpoint", steps=4, horizon_fraction=0.8),
-    Setting.of("end_to_end", solver="euler", steps=16),
-    Setting.of("end_to_end", solver="rk4", steps=16),
-    Setting.of("end_to_end", solver="rk4", steps=128),
-    Setting.of("adjoint_backsolve", solver="euler", steps=16),
-    Setting.of("adjoint_backsolve", solver="rk4", steps=16),
-    Setting.of("adjoint_cached", solver="euler", steps=16),
+    Variant.of("greedy"),
+    Variant.of("lookahead", solver="midpoint", steps=4, horizon_fraction=0.8),
+    Variant.of("end_to_end", solver="euler", steps=16),
+    Variant.of("end_to_end", solver="rk4", steps=16),
+    Variant.of("end_to_end", solver="rk4", steps=128),
+    Variant.of("adjoint_backsolve", solver="euler", steps=16),
+    Variant.of("adjoint_backsolve", solver="rk4", steps=16),
+    Variant.of("adjoint_cached", solver="euler", steps=16),
 )
 DISCRETE = {"adjoint_backsolve": "end_to_end", "adjoint_cached": "end_to_end"}
 
@@ -54,13 +54,13 @@ def measure(cell: Cell) -> pd.DataFrame:
     return pd.DataFrame([drawn.rows | row for row in rows])
 
 
-def _parts(s: Setting, double: dict[Setting, torch.Tensor], ideal: torch.Tensor) -> list[dict[str, object]]:
-    base = Setting(DISCRETE.get(s.estimator, s.estimator), s.options)
+def _parts(s: Variant, double: dict[Variant, torch.Tensor], ideal: torch.Tensor) -> list[dict[str, object]]:
+    base = Variant(DISCRETE.get(s.estimator, s.estimator), s.options)
     rows = [_row(s, "total, float64", double[s], ideal), _row(s, "discretisation", double[base], ideal)]
     return rows + ([_row(s, "adjoint inconsistency", double[s], double[base])] if base != s else [])
 
 
-def _row(s: Setting, part: str, gradient: torch.Tensor, truth: torch.Tensor) -> dict[str, object]:
+def _row(s: Variant, part: str, gradient: torch.Tensor, truth: torch.Tensor) -> dict[str, object]:
     options = dict(s.options)
     named = {"estimator": s.estimator, "solver": options.get("solver"), "steps": options.get("steps"), "part": part}
     return named | {"metric": "relative_error"} | summary(relative_error(gradient, truth))

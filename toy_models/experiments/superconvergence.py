@@ -25,7 +25,7 @@ from torch import Tensor
 from analysis.experiment import Cell
 from analysis.losses import Linear, Loss
 from analysis.paths import AffinePath, CondOT
-from analysis.settings import Options, Setting
+from analysis.settings import Options, Variant
 from analysis.solvers import SOLVERS
 from analysis.solvers.tableaux import TABLEAUX
 from analysis.subject import Subject
@@ -44,7 +44,7 @@ def subject(problem: str, path: str, dtype: str = "float64", device: str = "cpu"
     All times start from the same x/alpha, a sample of the data: the orders are those of one curve of errors.
     """
     base = zoo.subject(problem, path, dtype, device)
-    data, schedule = zoo.distribution(base.truth), base.truth.path
+    data, schedule = zoo.distribution(base.reference_flow), base.reference_flow.path
 
     def states(times: Tensor, n: int, generator: torch.Generator) -> Tensor:
         return (schedule.alpha(times)[:, None, None] * data.sample(n, generator)).flatten(0, 1)
@@ -60,7 +60,7 @@ def cells(options: Options) -> list[Cell]:
     """Return one cell per problem and path, all solvers in it, with times at equal zeta."""
     zeta = torch.from_numpy(np.geomspace(1e-3, 1, 16 if options.quick else 25))
     problems = ("product256",) if options.quick else ("product256", "overlapping")
-    settings = [Setting.of("end_to_end", solver=solver, steps=1) for solver in SHOWN]
+    settings = [Variant.of("end_to_end", solver=solver, steps=1) for solver in SHOWN]
     samples = 8 if options.quick else 32
     found = [
         error_cell(options, problem, path, zoo.ZOO_PATHS[path]().time_from_zeta(zeta).tolist(), samples, settings)

@@ -187,7 +187,7 @@ class ProductMixtureFlow(ExactMap, Flow):
     def _axes(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Tensor]:
         """Return the readout and its derivative along each axis of z, (..., d)."""
         log_joint, q, variance = self._joint(x, t)
-        a, c, alpha = map(self._coefficient, (readout.target, readout.score, self.path.alpha(t)))
+        a, c, alpha = map(self._coefficient, (readout.target, readout.minus_score, self.path.alpha(t)))
         r, gain = log_joint.softmax(-1), a * alpha * self._variances + c
         v = a * self._means + gain * q
         value = (r * v).sum(-1, keepdim=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from analysis.paths import AffinePath, Readout
-from analysis.plan import Stages
+from analysis.plan import StepPlan
 from toy_models.mixtures.eigenbasis import Eigenbasis
 
 Row = list[tuple[int, Tensor | None]]  # a linear combination: which term, and its coefficient, or None for one
@@ -25,7 +25,7 @@ def fold(x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Tensor, Tensor
 
     What depends on time alone is then computed once per block. Anything else comes back as it is.
     """
-    parts = (t, readout.target, readout.score)
+    parts = (t, readout.target, readout.minus_score)
     if t.ndim != 1 or x.ndim != 2 or t.shape[0] != x.shape[0]:
         return x, *parts
     key = torch.stack([c.expand(t.shape) for c in parts])
@@ -44,7 +44,7 @@ class Step:
     rows: Sequence[Row]
 
 
-def _coefficient(stages: Stages, row: int, term: int) -> Tensor:
+def _coefficient(stages: StepPlan, row: int, term: int) -> Tensor:
     c = stages.rows[row][term]
     return torch.zeros_like(stages.times[0]) if c is None else c
 
@@ -52,7 +52,7 @@ def _coefficient(stages: Stages, row: int, term: int) -> Tensor:
 class Schedule:
     """What no state changes: coefficients and diagonal factors, (steps, stages, cells, ...); cells longest first."""
 
-    def __init__(self, mixture: Eigenbasis, path: AffinePath, plans: Sequence[Stages], cells: int) -> None:
+    def __init__(self, mixture: Eigenbasis, path: AffinePath, plans: Sequence[StepPlan], cells: int) -> None:
         def merged(coefficients: Iterable[Tensor]) -> Tensor:
             """Return (steps, all cells, 1, 1), with zeros beyond a cell's last step."""
             padded = pad_sequence([c.reshape(len(c), -1).expand(-1, cells) for c in coefficients])

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from analysis.flow import Pullback
 from analysis.paths import AffinePath
-from analysis.plan import Stages
+from analysis.plan import StepPlan
 from toy_models.mixtures.eigenbasis import Eigenbasis
 from toy_models.mixtures.fused_matrices import Row, Schedule, Step
 
@@ -155,7 +155,7 @@ class _Part:
 
 
 def solve_vjp(
-    mixture: Eigenbasis, path: AffinePath, x: Tensor, plans: Sequence[Stages]
+    mixture: Eigenbasis, path: AffinePath, x: Tensor, plans: Sequence[StepPlan]
 ) -> tuple[Tensor, Pullback] | None:
     """Return the ends of plans from x (plans, B, d) and their pullback; ``None`` where the generic loop is better.
 
@@ -165,7 +165,7 @@ def solve_vjp(
     cells = stages.times[0].shape[1:].numel()
     samples, total = x.shape[1] // cells, cells * len(plans)
     work = sum(map(len, plans)) * len(stages.times) * x.shape[1] * k * d
-    if stages.memory or stages.rows[-1][-1] is None or samples < d or work < LEAST or x.requires_grad:
+    if stages.history or stages.rows[-1][-1] is None or samples < d or work < LEAST or x.requires_grad:
         return None
     batch, entries = CPU_BATCH if x.device.type == "cpu" else BATCH, k * (d + 1) * samples
     count = max(1, batch // entries)

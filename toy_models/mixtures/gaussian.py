@@ -29,7 +29,7 @@ from analysis import checks
 from analysis.flow import Flow, Pullback
 from analysis.operators import LinearOperator
 from analysis.paths import AffinePath, CondOT, Readout
-from analysis.plan import Stages
+from analysis.plan import StepPlan
 from toy_models.mixtures import fused_solve
 from toy_models.mixtures.conditioning import Components, measured, update
 from toy_models.mixtures.eigenbasis import Eigenbasis
@@ -180,7 +180,7 @@ class MixtureFlow(Flow):
 
         return value.reshape(shape), pull
 
-    def solve_vjp(self, x: Tensor, plans: Sequence[Stages]) -> tuple[Tensor, Pullback] | None:
+    def solve_vjp(self, x: Tensor, plans: Sequence[StepPlan]) -> tuple[Tensor, Pullback] | None:
         """Return whole solves and their pullback, as ``toy_models.mixtures.fused_solve`` says."""
         return fused_solve.solve_vjp(self.basis, self.path, x, plans)
 

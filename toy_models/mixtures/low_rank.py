@@ -168,7 +168,7 @@ class LowRankMixtureFlow(Flow):
             t, *parts = (c.expand(x.shape[:-1]).reshape(-1) for c in (t, *readout))
             flat, t, a, c = fold(flat, t, Readout(*parts))
         else:
-            a, c = readout.target, readout.score
+            a, c = readout.target, readout.minus_score
         times = t.numel()
         t, a, c = (part.reshape(-1, 1, 1) for part in (t, a, c))
         return flat.reshape(times, -1, x.shape[-1]), t, a.to(x), c.to(x)

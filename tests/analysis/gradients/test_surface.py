@@ -6,7 +6,7 @@ from analysis.errors import relative_error
 from analysis.experiment import draw, estimate, measure_cell
 from analysis.flow import from_velocity
 from analysis.losses import HalfSquaredDistance
-from analysis.settings import Options, Setting
+from analysis.settings import Options, Variant
 from toy_models.experiments import lookahead_surface as surface_experiment
 from toy_models.problems import zoo
 
@@ -79,7 +79,7 @@ def test_the_sweep_of_the_main_job_is_made_of_the_same_cells():
     row = table[(table["solver"] == "midpoint") & (table["steps"] == 4) & (table["horizon"] == 0.5)]
     row = row[row["metric"] == "relative_error"]
     drawn = draw(cell)
-    setting = Setting.of("lookahead", solver="midpoint", steps=4, horizon_fraction=0.5)
+    setting = Variant.of("lookahead", solver="midpoint", steps=4, horizon_fraction=0.5)
     found = estimate(cell, drawn, setting)
     errors = relative_error(found.gradient, drawn.reference.gradient)
     assert row["value"].item() == pytest.approx(float(errors.quantile(0.5)), rel=1e-10)

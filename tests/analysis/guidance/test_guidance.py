@@ -11,7 +11,7 @@ from analysis.guidance import LADDER, SAMPLERS, ladder
 from analysis.guidance.ladder import rule_of
 from analysis.guidance.likelihood import GuidedFlow, ddim_scale, informed_time, scale_of
 from analysis.paths import CondOT, Cosine
-from analysis.settings import Setting
+from analysis.settings import Variant
 from tests.support.guidance import GAUSSIAN, LOSS, MIXTURE, PATHS, X0, A, R, Y, noise, score_of
 from tests.support.problems import distance, every_path, f64, randn
 from toy_models import GaussianFlow, MixtureFlow
@@ -162,7 +162,7 @@ def by_hand(flow, x, steps, scale, inner, rule):
 @pytest.mark.parametrize("rule", ["constant", "normalised", "dps", "likelihood"])
 def test_posterior_guidance_is_the_loop_written_by_hand(rule):
     flow = MixtureFlow(MIXTURE, CondOT())
-    setting = Setting.of("lookahead", horizon_fraction=0.5, steps=2, solver="euler")
+    setting = Variant.of("lookahead", horizon_fraction=0.5, steps=2, solver="euler")
     found = SAMPLERS["posterior_guidance"](flow, LOSS, X0, steps=5, scale=0.2, inner=2, rule=rule, lookahead=setting)
     assert distance(found.x, by_hand(flow, X0, 5, 0.2, 2, rule)) <= 1e-10
     # Two updates per step, of two Euler steps and a projection each, and the step itself.
@@ -172,7 +172,7 @@ def test_posterior_guidance_is_the_loop_written_by_hand(rule):
 def test_every_rung_and_estimator_turns_the_dial():
     flow, costs = MixtureFlow(MIXTURE, Cosine()), []
     for rung in [*ladder(8), "adaptive_"]:
-        lookahead = Setting.of("adaptive", tolerance=0.1) if rung == "adaptive_" else rung
+        lookahead = Variant.of("adaptive", tolerance=0.1) if rung == "adaptive_" else rung
         found = SAMPLERS["posterior_guidance"](flow, LOSS, X0, steps=4, scale=0.5, lookahead=lookahead)
         assert not found.failed.any()
         costs.append(found.cost.evaluations)
@@ -187,7 +187,7 @@ def test_every_rung_and_estimator_turns_the_dial():
 @pytest.mark.parametrize("estimator", ["pigdm", "tmpd"])
 def test_estimators_that_look_into_the_loss_guide_too(estimator):
     flow = MixtureFlow(GAUSSIAN, PATHS["condot"])
-    found = SAMPLERS["posterior_guidance"](flow, LOSS, X0, lookahead=Setting.of(estimator), steps=8, scale=1.0)
+    found = SAMPLERS["posterior_guidance"](flow, LOSS, X0, lookahead=Variant.of(estimator), steps=8, scale=1.0)
     without = SAMPLERS["posterior_guidance"](flow, LOSS, X0, steps=8, scale=0.0)
     assert not found.failed.any()
     assert (found.value < without.value).all()

@@ -9,7 +9,7 @@ from analysis import losses
 from analysis.guidance import SAMPLERS, ladder
 from analysis.guidance.tuning import choose
 from analysis.paths import CondOT
-from analysis.settings import Setting
+from analysis.settings import Variant
 from tests.support.problems import f64, randn, random_mixture
 from toy_models import MixtureFlow
 
@@ -60,8 +60,8 @@ BAD = [
     ("optimise_controls", {"tolerance": math.nan}, "tolerance must be at least 0 and finite, got nan"),
     # The dial.
     ("posterior_guidance", {"lookahead": "greedier"}, "lookahead must be one of .*greedy.*; got 'greedier'"),
-    ("posterior_guidance", {"lookahead": Setting.of("greedier")}, "the estimator of lookahead must be one of"),
-    ("posterior_guidance", {"lookahead": Setting.of("adaptive", tolerance=0)}, "tolerance must be positive"),
+    ("posterior_guidance", {"lookahead": Variant.of("greedier")}, "the estimator of lookahead must be one of"),
+    ("posterior_guidance", {"lookahead": Variant.of("adaptive", tolerance=0)}, "tolerance must be positive"),
     ("optimise_source", {"gradient": "shooting"}, "gradient must be one of .*end_to_end.*; got 'shooting'"),
     # Solvers and grids.
     ("posterior_guidance", {"solver": "ode45"}, "solver must be one of .*; got 'ode45'"),

@@ -13,7 +13,7 @@ from analysis.guidance.optimisers import BatchedLBFGS
 from analysis.guidance.tuning import choose
 from analysis.losses import value_and_gradient
 from analysis.paths import CondOT, Cosine
-from analysis.settings import Setting
+from analysis.settings import Variant
 from tests.support.guidance import LOSS, MIXTURE, X0, A, R, Y
 from tests.support.problems import distance, f64, randn
 from toy_models import MixtureFlow
@@ -24,7 +24,7 @@ from toy_models.posteriors.dense import likelihood_score
 def test_source_optimisation_is_the_loop_written_by_hand_and_lowers_the_loss(name):
     flow, n = MixtureFlow(MIXTURE, CondOT()), 4
     options = {"iterations": 9, "learning_rate": 0.5 if name == "lbfgs" else 0.1, "optimiser": name, "steps": n}
-    setting = Setting.of("end_to_end", steps=n, solver="ddim")
+    setting = Variant.of("end_to_end", steps=n, solver="ddim")
     found = SAMPLERS["optimise_source"](flow, LOSS, X0, gradient=setting, **options)
     stages = solvers.plan("ddim", flow.path, solvers.uniform_grid(f64(0.0), f64(1.0), n))
     make = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "lbfgs": torch.optim.LBFGS}[name]
@@ -119,7 +119,7 @@ def test_a_dearer_control_moves_less_and_straight_stretches_save_products():
 
 CALLS = {
     "posterior_guidance": {"steps": 4, "scale": 0.5, "lookahead": "midpoint", "inner": 2},
-    "adaptive": {"steps": 3, "scale": 0.5, "lookahead": Setting.of("adaptive", tolerance=0.1)},
+    "adaptive": {"steps": 3, "scale": 0.5, "lookahead": Variant.of("adaptive", tolerance=0.1)},
     "optimise_source": {"iterations": 4, "learning_rate": 0.5, "steps": 4},
     "adam": {"iterations": 4, "learning_rate": 0.1, "optimiser": "adam", "steps": 4},
     "optimise_controls": {"iterations": 4, "learning_rate": 0.1, "optimiser": "lbfgs", "tolerance": 0.01},
@@ -220,7 +220,7 @@ def test_settings_are_chosen_by_the_same_budget_on_a_split_of_their_own():
 
 def test_a_sampler_can_be_added():
     @register("still")
-    def still(flow, loss, x0, watch):
+    def still(flow, loss, x0, monitor):
         """Return the noise."""
         return x0 + 0 * value_and_gradient(loss, x0)[1]
 

@@ -78,7 +78,8 @@ def test_the_split_is_optimal(slots, n):
 
 def test_memory_grows_as_theory_says(setting):
     bytes_of = {
-        way: [spent(*setting, "euler", n, way, slots=3)[1].bytes for n in (16, 32, 64)] for way in checkpointing.WAYS
+        way: [spent(*setting, "euler", n, way, slots=3)[1].bytes for n in (16, 32, 64)]
+        for way in checkpointing.STRATEGIES
     }
     growth = {way: (b[2] - b[1]) / (b[1] - b[0]) for way, b in bytes_of.items()}
     state = setting[1].numel() * 8

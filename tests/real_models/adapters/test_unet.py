@@ -79,7 +79,7 @@ def as_flow_matching(network):
     return adapters.diffusers.flow(lambda x, n: (-network(x, 1 - n / 1000),), scheduler, **EVENT)
 
 
-WAYS = {"azula": as_azula, "edm": as_edm, "ddpm": as_ddpm, "flow_matching": as_flow_matching}
+STRATEGIES = {"azula": as_azula, "edm": as_edm, "ddpm": as_ddpm, "flow_matching": as_flow_matching}
 
 
 def times():
@@ -93,9 +93,9 @@ def states(n):
     return torch.randn(n, SIDE**2, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", STRATEGIES)
 def test_one_network_has_one_velocity_however_it_is_wrapped(way, network, module):
-    flow, t = WAYS[way](network), times()
+    flow, t = STRATEGIES[way](network), times()
     x = states(len(t))
     assert flow.path == module.path == CondOT()
     assert flow.event_shape == module.event_shape == (SIDE**2,)
@@ -107,7 +107,7 @@ def test_one_network_has_one_velocity_however_it_is_wrapped(way, network, module
 
 @pytest.mark.parametrize("way", ["azula", "edm", "flow_matching"])
 def test_its_guidance_gradients_are_the_same_however_it_is_wrapped(way, network, module):
-    flow, x, t = WAYS[way](network), states(2), f64([0.4, 0.6])
+    flow, x, t = STRATEGIES[way](network), states(2), f64([0.4, 0.6])
     loss = losses.HalfSquaredDistance(torch.zeros(SIDE**2))
     for name, options in (("greedy", {}), ("end_to_end", {"steps": 2, "solver": "ddim"})):
         one, other = (gradients.ESTIMATORS[name](f, loss, x, t, **options) for f in (flow, module))

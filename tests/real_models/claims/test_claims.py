@@ -15,11 +15,12 @@ from real_models.claims.orders import LINEARLY, NOT_EVEN
 from real_models.experiments import real_claims
 
 CHEAP = {"T1a": HOLDS, "T1b": HOLDS_SO, "P2": HOLDS_SO, "T3": HOLDS_SO, "D1": HOLDS, "D2": FAILS, "D7": FAILS}
+FACTORY = "tests.real_models.experiments.test_real_flow:subject"
 
 
 @pytest.fixture(scope="module")
 def cases():
-    cells = {c.problem: replace(c, factory="tests.real_models.experiments.test_real_flow:subject") for c in real_claims.cells(Options())}
+    cells = {c.problem: replace(c, factory=FACTORY) for c in real_claims.cells(Options())}
     with pytest.MonkeyPatch.context() as patch:  # this network is smooth on scales where the digits' is not
         for order in WINDOWS:
             patch.setitem(WINDOWS, order, 0.016 / 1.6 ** torch.arange(4))
@@ -62,7 +63,7 @@ def test_without_evenness_the_leading_term_and_midpoint_lose_an_order(cases):
 
 
 def test_cases_repeat(cases):
-    cell = replace(real_claims.cells(Options(quick=True))[0], factory="tests.real_models.experiments.test_real_flow:subject")
+    cell = replace(real_claims.cells(Options(quick=True))[0], factory=FACTORY)
     first, second = (measure_cell(cell) for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
     assert set(cases["id"]) == {*CHEAP, "D4"}

@@ -1,4 +1,4 @@
-"""Switches, cost on a device, and the table that ``reproduce.py gpu`` makes."""
+"""Arithmetic, cost on a device, and the table that ``reproduce.py gpu`` makes."""
 
 import contextlib
 import copy
@@ -15,7 +15,7 @@ from analysis.runner import Workers
 from analysis.runner import run as run_cells
 from analysis.settings import Options
 from figures import gpu_cost as figure
-from real_models.arithmetic import Switches
+from real_models.arithmetic import Arithmetic
 from real_models.experiments import gpu_cost
 from tests.support.networks import SIDE, Network, subject
 from tests.support.problems import randn
@@ -34,11 +34,11 @@ LOSS = losses.HalfSquaredDistance(torch.zeros(SIDE**2, dtype=torch.float64))
 
 
 def test_switches_change_the_arithmetic_and_no_more():
-    plain = gradient(Switches())
+    plain = gradient(Arithmetic())
     assert plain.dtype == torch.float32
-    assert (gradient(Switches(channels_last=True)) - plain).norm() < 64 * EPS32 * plain.norm()
-    assert (gradient(Switches(compile="aot_eager"), memory="checkpoint") - plain).norm() < 64 * EPS32 * plain.norm()
-    low = gradient(Switches(bfloat16=True))
+    assert (gradient(Arithmetic(channels_last=True)) - plain).norm() < 64 * EPS32 * plain.norm()
+    assert (gradient(Arithmetic(compile="aot_eager"), memory="checkpoint") - plain).norm() < 64 * EPS32 * plain.norm()
+    low = gradient(Arithmetic(bfloat16=True))
     assert low.dtype == torch.float32
     assert 64 * EPS32 * plain.norm() < (low - plain).norm() < 0.05 * plain.norm()
 
@@ -46,13 +46,13 @@ def test_switches_change_the_arithmetic_and_no_more():
 def test_switches_leave_the_network_as_it_was():
     network = Network()
     before = copy.deepcopy(network.state_dict())
-    changed = Switches(channels_last=True, bfloat16=True).applied(network)
+    changed = Arithmetic(channels_last=True, bfloat16=True).applied(network)
     assert changed.module.first.weight.is_contiguous(memory_format=torch.channels_last)
     assert not network.first.weight.is_contiguous(memory_format=torch.channels_last)
     assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
     given = from_velocity(network, paths.CondOT())
     given.event_shape, given.dtype = (SIDE**2,), torch.float32
-    switched = Switches(channels_last=True).flow(given)
+    switched = Arithmetic(channels_last=True).flow(given)
     assert (switched.event_shape, switched.dtype, given.function) == ((SIDE**2,), torch.float32, network)
 
 
@@ -63,7 +63,7 @@ def flags():
 @pytest.mark.parametrize("tf32", [True, False])
 def test_flags_of_the_process_are_put_back(tf32):
     before = flags()
-    with contextlib.suppress(KeyError), Switches(tf32=tf32).active():
+    with contextlib.suppress(KeyError), Arithmetic(tf32=tf32).active():
         assert flags() == (tf32, tf32)
         raise KeyError
     assert flags() == before
@@ -72,10 +72,10 @@ def test_flags_of_the_process_are_put_back(tf32):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Switches(compile="fast"), "compile must be one of aot_eager, eager, inductor"),
-        (lambda: Switches(tf32=1), "tf32 must be True or False"),
-        (lambda: Switches(bfloat16=True).applied(Network().double()), "module must have float32 weights"),
-        (lambda: Switches().flow(PredictionFlow(torch.sin, paths.CondOT())), r"flow must hold an nn\.Module"),
+        (lambda: Arithmetic(compile="fast"), "compile must be one of aot_eager, eager, inductor"),
+        (lambda: Arithmetic(tf32=1), "tf32 must be True or False"),
+        (lambda: Arithmetic(bfloat16=True).applied(Network().double()), "module must have float32 weights"),
+        (lambda: Arithmetic().flow(PredictionFlow(torch.sin, paths.CondOT())), r"flow must hold an nn\.Module"),
     ],
 )
 def test_bad_choices_are_named(call, message):
@@ -235,9 +235,9 @@ cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA de
 
 @cuda
 def test_a_gpu_gives_the_gradients_of_the_cpu():
-    plain = gradient(Switches())
-    assert (gradient(Switches(), "cuda") - plain).norm() < 256 * EPS32 * plain.norm()
-    assert (gradient(Switches(tf32=True), "cuda") - plain).norm() < 0.02 * plain.norm()
+    plain = gradient(Arithmetic())
+    assert (gradient(Arithmetic(), "cuda") - plain).norm() < 256 * EPS32 * plain.norm()
+    assert (gradient(Arithmetic(tf32=True), "cuda") - plain).norm() < 0.02 * plain.norm()
 
 
 @cuda

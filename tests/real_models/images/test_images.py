@@ -124,7 +124,7 @@ def test_subject_draws_states_of_held_out_images():
     held_out = data.held_out()[0].double()
     assert all((held_out == image).all(1).any() for image in x[3:])  # at t = 1 the state is the image
     assert subject.flow.dtype == torch.float32
-    assert subject.truth.dtype == torch.float64
+    assert subject.reference_flow.dtype == torch.float64
     assert subject.loss(2, 3, torch.Generator().manual_seed(0))(x).shape == (6,)
 
 

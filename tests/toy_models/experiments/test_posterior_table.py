@@ -9,7 +9,7 @@ import torch
 from analysis.experiment import measure_cell, split_timings
 from analysis.operators import OPERATORS, InverseProblem, from_matrix
 from analysis.paths import CondOT, Cosine
-from analysis.settings import Options, Setting
+from analysis.settings import Options, Variant
 from figures import posterior_table as figure
 from tests.support.low_rank import random_low_rank
 from tests.support.problems import distance, f64, randn
@@ -134,7 +134,7 @@ def test_rows_are_per_measurement_and_the_oracle_beats_greedy_which_beats_no_gui
 
 def first_cell(name, path="condot"):
     cell = posterior_table.cells(Options(quick=True))[0]
-    return dataclasses.replace(cell, path=path, settings=(Setting.of(name),))
+    return dataclasses.replace(cell, path=path, settings=(Variant.of(name),))
 
 
 @pytest.fixture(scope="module")

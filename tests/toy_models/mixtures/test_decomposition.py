@@ -47,8 +47,8 @@ def subject(problem, path, dtype, device):
 
 
 def small(error=0.1, **fields):
-    cell = dataclasses.replace(experiment.cells(Options())[1], factory="tests.toy_models.mixtures.test_decomposition:subject", problem=str(error))
-    extra = dict(cell.extra) | {"analytic": "tests.toy_models.mixtures.test_decomposition:analytic", "steps": 96}
+    cell = dataclasses.replace(experiment.cells(Options())[1], factory=f"{__name__}:subject", problem=str(error))
+    extra = dict(cell.extra) | {"analytic": f"{__name__}:analytic", "steps": 96}
     return dataclasses.replace(cell, samples=6, extra=tuple(extra.items()), **fields)
 
 
@@ -76,7 +76,7 @@ def test_truth_is_certified_and_every_part_is_there_for_every_setting_and_state(
 def test_learning_is_the_distance_of_two_ideal_gradients(table):
     cell, flow = small(), analytic(CondOT())
     x, loss = experiment._states(flow, cell)
-    learned = subject(cell.problem, "", "float64", "cpu").truth
+    learned = subject(cell.problem, "", "float64", "cpu").reference_flow
     truth, other = (ideal_gradient(f, loss, x, cell.times[0]).gradient for f in (flow, learned))
     np.testing.assert_allclose(part(table, "learning", estimator="greedy"), relative(other - truth, truth), rtol=1e-3)
     at_greedy = [greedy(f, loss, x, cell.times[0]).gradient for f in (learned, flow)]

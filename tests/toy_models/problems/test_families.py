@@ -17,11 +17,11 @@ def test_a_name_is_a_draw(family):
     subject = families.subject(f"{family}_1", "vp_linear")
     times = torch.tensor([0.2, 0.7], dtype=torch.float64)
     x = subject.states(times, 3, torch.Generator().manual_seed(0))
-    dim = zoo.distribution(subject.truth).means.shape[1]
+    dim = zoo.distribution(subject.reference_flow).means.shape[1]
     assert x.shape == (6, dim)
     assert torch.isfinite(subject.flow.velocity(x, times.repeat_interleave(3))).all()
     again, other = (zoo.distribution(families.build(f"{family}_{seed}", CondOT())) for seed in (1, 2))
-    assert torch.equal(again.means, zoo.distribution(subject.truth).means)
+    assert torch.equal(again.means, zoo.distribution(subject.reference_flow).means)
     assert again.means.shape != other.means.shape or not torch.equal(again.means, other.means)
     assert math.isclose(float(again.weights.sum()), 1, rel_tol=1e-12)
 

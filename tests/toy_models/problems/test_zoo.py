@@ -18,7 +18,7 @@ def test_a_problem_is_the_same_each_time_and_its_states_have_its_dimension(name)
     times = torch.tensor([0.2, 0.9], dtype=torch.float64)
     draws = [s.states(times, 5, torch.Generator().manual_seed(1)) for s in (first, second)]
     assert torch.equal(*draws)
-    assert draws[0].shape == (10, *first.truth.event_shape)
+    assert draws[0].shape == (10, *first.reference_flow.event_shape)
     assert torch.isfinite(first.flow.velocity(draws[0], times.repeat_interleave(5))).all()
 
 
