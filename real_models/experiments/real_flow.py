@@ -25,7 +25,7 @@ from analysis.paths import CondOT
 from analysis.reference import Reference
 from analysis.settings import DTYPES, Options, Variant, resolve
 from analysis.solvers import SOLVERS
-from toy_models.experiments.common import errors_only
+from analysis.tables import errors_only
 
 FACTORY, PROBLEM = "real_models.images:subject", "mnist_unet"
 SOLVED = 4  # zeta of the states whose gradients are also taken through many steps: t = 0.2

@@ -7,7 +7,8 @@ import pandas as pd
 from analysis.experiment import Cell
 from analysis.gradients import ESTIMATORS
 from analysis.settings import Options, Variant
-from toy_models.experiments.common import error_cell, errors_only
+from analysis.tables import errors_only
+from toy_models.experiments.common import error_cell
 
 
 def cells(options: Options) -> list[Cell]:

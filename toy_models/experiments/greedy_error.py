@@ -8,7 +8,8 @@ import torch
 
 from analysis.experiment import Cell
 from analysis.settings import Options, Variant
-from toy_models.experiments.common import error_cell, slopes
+from analysis.tables import slopes
+from toy_models.experiments.common import error_cell
 from toy_models.problems.zoo import PROBLEMS, ZOO_PATHS
 
 

@@ -13,7 +13,8 @@ from analysis.errors import METRICS, summary
 from analysis.experiment import Cell, Draw, draw
 from analysis.gradients import lookahead_surface
 from analysis.settings import Options
-from toy_models.experiments.common import error_cell, errors_only
+from analysis.tables import errors_only
+from toy_models.experiments.common import error_cell
 
 SOLVERS = ("euler", "midpoint")
 

@@ -29,7 +29,8 @@ from analysis.settings import Options, Variant
 from analysis.solvers import SOLVERS
 from analysis.solvers.tableaux import TABLEAUX
 from analysis.subject import Subject
-from toy_models.experiments.common import error_cell, slopes
+from analysis.tables import slopes
+from toy_models.experiments.common import error_cell
 from toy_models.problems import zoo
 
 SHOWN = ("euler", "midpoint", "heun", "rk4", "ddim", "midpoint_zeta", "heun_zeta", "rk4_zeta")
