@@ -140,8 +140,8 @@ def joined(parts: list[Estimate]) -> Estimate:
 def total(costs: list[Cost], samples: list[int]) -> Cost:
     """Return the cost of parts with these numbers of samples, one after the other."""
     pairs = list(zip(costs, samples, strict=True))
-    evaluations, vjps, jvps = (
-        sum(getattr(cost, name) * n for cost, n in pairs) / sum(samples) for name in ("evaluations", "vjps", "jvps")
+    evaluations, vjps = (
+        sum(getattr(cost, name) * n for cost, n in pairs) / sum(samples) for name in ("evaluations", "vjps")
     )
     known = [cost.bytes for cost in costs if cost.bytes is not None]
-    return Cost(evaluations, vjps, jvps, sum(cost.seconds for cost in costs), max(known) if known else None)
+    return Cost(evaluations, vjps, sum(cost.seconds for cost in costs), max(known) if known else None)

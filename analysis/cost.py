@@ -27,7 +27,7 @@ class Cost:
 
     Attributes
     ----------
-    evaluations, vjps, jvps : evaluations of the flow and products with its Jacobian, per sample
+    evaluations, vjps : evaluations of the flow and vector-Jacobian products, per sample
     seconds : wall time, on CUDA the time between two events of the device
     bytes : peak bytes of tensors allocated, inputs not counted; on CUDA what its allocator counts, elsewhere ``None``
         unless measured inside ``track_memory``
@@ -35,7 +35,6 @@ class Cost:
 
     evaluations: float = 0.0
     vjps: float = 0.0
-    jvps: float = 0.0
     seconds: float = 0.0
     bytes: int | None = None
 
@@ -86,12 +85,6 @@ class MeteredFlow(Flow):
 
         return end, counted
 
-    def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Count one evaluation and one JVP."""
-        self.cost.evaluations += self._share(x)
-        self.cost.jvps += self._share(x)
-        return self.flow.predict_jvp(x, t, readout, tangent)
-
 
 class _AllocationTracker(TorchDispatchMode):
     """Follow the life of every storage that an operation returns; deterministic, unlike the allocator's counters."""
@@ -140,6 +133,14 @@ def measured(cost: Cost, device: torch.device) -> Iterator[None]:
     """
     with _on_cuda(cost, device) if device.type == "cuda" else _on_host(cost):
         yield
+
+
+@contextmanager
+def metered(flow: Flow, x: Tensor) -> Iterator[tuple[MeteredFlow, Cost]]:
+    """Yield the flow, counting its work per sample of x (B, *event), and the cost, complete after the block."""
+    cost = Cost()
+    with measured(cost, x.device):
+        yield MeteredFlow(flow, len(x), cost), cost
 
 
 @contextmanager

@@ -110,7 +110,6 @@ def rows_of(cell: Cell, drawn: Draw, setting: Variant) -> Iterator[dict[str, Any
     except ValueError as error:
         yield row | {"status": str(error), "samples": cell.samples, "failed": cell.samples}
         return
-    spent = {key: value for key, value in asdict(found.cost).items() if key != "jvps"}
     gradient = found.gradient.double().cpu()
     per_sample = {name: metric(gradient, drawn.reference.gradient) for name, metric in errors.METRICS.items()}
     for i, t in enumerate(cell.times):
@@ -123,7 +122,7 @@ def rows_of(cell: Cell, drawn: Draw, setting: Variant) -> Iterator[dict[str, Any
         for metric, values in per_sample.items():
             summary = errors.summary(values[part])
             status = "ok" if not summary["failed"] else "some samples are not finite or have no reference"
-            yield row | spent | at | {"status": status, "metric": metric} | summary
+            yield row | asdict(found.cost) | at | {"status": status, "metric": metric} | summary
 
 
 def measure_errors(cell: Cell) -> pd.DataFrame:

@@ -29,8 +29,9 @@ Prediction = Callable[[Tensor, Tensor], Tensor]
 class Flow(ABC):
     """A probability-flow model of X_1 along an affine path.
 
-    Subclasses implement ``predict``, ``predict_vjp`` and ``predict_jvp``. Their arguments are trusted: x (B, *event)
-    finite, t () or (B,) in [0, 1], readout coefficients of the shape of t. The named predictions below check theirs.
+    Subclasses implement ``predict`` and, where they are differentiated, ``predict_vjp``. Their arguments are trusted:
+    x (B, *event) finite, t () or (B,) in [0, 1], readout coefficients of the shape of t. The named predictions below
+    check theirs.
 
     Attributes
     ----------
@@ -46,13 +47,12 @@ class Flow(ABC):
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
         """Return a x1hat + b x0hat, (B, *event)."""
 
-    @abstractmethod
     def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
-        """Return the readout and the map v -> J^T v of its Jacobian in x, as ``torch.func.vjp`` does."""
+        """Return the readout and the map v -> J^T v of its Jacobian in x, as ``torch.func.vjp`` does.
 
-    @abstractmethod
-    def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the readout and J ``tangent``, as ``torch.func.jvp`` does."""
+        Raises ``TypeError`` where a flow does not define it.
+        """
+        raise TypeError(f"{type(self).__name__} can be solved but not differentiated: it defines no predict_vjp")
 
     def solve_vjp(self, x: Tensor, plans: Sequence[StepPlan]) -> tuple[Tensor, Pullback] | None:
         """Return the ends of one method's plans from x (plans, B, *event) and the pullback of this discrete map.
@@ -158,11 +158,6 @@ class PredictionFlow(Flow):
             value = self._readout(x, t, readout)
         return value.detach(), lambda v: torch.autograd.grad(value, x, v, retain_graph=True)[0]
 
-    def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the readout and its directional derivative, by forward-mode differentiation."""
-        value, out = torch.func.jvp(lambda y: self._readout(y, t, readout), (x.detach(),), (tangent,))[:2]
-        return value, out
-
 
 def from_velocity(function: Prediction, path: AffinePath) -> PredictionFlow:
     """Make a flow from a velocity network u(x, t)."""
@@ -215,8 +210,3 @@ class Reparametrized(Flow):
         scale, old, readout = self._old(x, t, readout)
         value, pull = self.flow.predict_vjp(scale * x, old, readout)
         return value, lambda v: scale * pull(v)
-
-    def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the readout and its directional derivative, by the chain rule."""
-        scale, old, readout = self._old(x, t, readout)
-        return self.flow.predict_jvp(scale * x, old, readout, scale * tangent)

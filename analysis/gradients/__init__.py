@@ -9,7 +9,7 @@ import pkgutil
 from analysis.gradients._end_to_end import end_to_end
 from analysis.gradients._greedy import greedy
 from analysis.gradients._lookahead import lookahead
-from analysis.gradients._surface import Surface, lookahead_surface
+from analysis.gradients._surface import lookahead_surface
 from analysis.gradients.registry import ESTIMATORS, Estimate, register
 
 for _module in pkgutil.iter_modules(__path__):
@@ -17,4 +17,4 @@ for _module in pkgutil.iter_modules(__path__):
 
 globals().update(ESTIMATORS)  # an estimator hides the module of its own name
 
-__all__ = ["ESTIMATORS", "Estimate", "Surface", "end_to_end", "greedy", "lookahead", "lookahead_surface", "register"]
+__all__ = ["ESTIMATORS", "Estimate", "end_to_end", "greedy", "lookahead", "lookahead_surface", "register"]

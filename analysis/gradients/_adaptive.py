@@ -49,7 +49,7 @@ import torch
 from torch import Tensor
 
 from analysis import checks, solvers
-from analysis.cost import Cost, MeteredFlow, measured
+from analysis.cost import Cost, metered
 from analysis.errors import relative
 from analysis.flow import Flow, Pullback
 from analysis.gradients.mesh import Mesh, bends_of, curvature
@@ -109,9 +109,8 @@ def choices(flow: Flow, loss: Loss, x: Tensor, t: Tensor | float, *, tolerance: 
     unless it is an integer of at least 1.
     """
     x, t = flow.checked(x, t)
-    cost = Cost()
-    with measured(cost, x.device):
-        found = climb(MeteredFlow(flow, len(x), cost), loss, x, t, tolerance, max_steps)
+    with metered(flow, x) as (counted, cost):
+        found = climb(counted, loss, x, t, tolerance, max_steps)
     return replace(found, cost=cost)
 
 

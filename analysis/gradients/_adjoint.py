@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from analysis import checks, solvers
-from analysis.flow import Flow, Pullback
+from analysis.flow import Flow
 from analysis.gradients.registry import register
 from analysis.losses import Loss, value_and_gradient
 from analysis.paths import Readout, expand
@@ -61,14 +61,6 @@ class Rate(Flow):
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
         """Return the rate of change at (x, t); ``readout`` is the flow's velocity there."""
         return self.rate(x, t, readout)
-
-    def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
-        """Raise ``TypeError``: a rate is integrated, and nothing is pulled back through it."""
-        raise TypeError("a Rate can be integrated, but not differentiated")
-
-    def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Raise ``TypeError``, as ``predict_vjp`` does."""
-        raise TypeError("a Rate can be integrated, but not differentiated")
 
 
 def time_grid(t: Tensor, steps: int, solver: str) -> Tensor:

@@ -15,37 +15,18 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from analysis import checks
-from analysis.cost import Cost, MeteredFlow, measured
+from analysis.cost import metered
 from analysis.flow import Flow
 from analysis.gradients._adjoint import VARIANTS, time_grid
 from analysis.gradients.control_adjoint import along_stretches, discrete_adjoint
-from analysis.gradients.registry import register
+from analysis.gradients.registry import Estimate, register
 from analysis.losses import Loss, value_and_gradient
 from analysis.paths import expand
-
-
-@dataclass(frozen=True)
-class ControlEstimate:
-    """The gradient of the loss of a controlled solve's endpoint.
-
-    Attributes
-    ----------
-    gradient : (n, B, *event), in each of n controls
-    endpoint : (B, *event), where the controlled solve ends
-    value : (B,), the loss there
-    cost : what it took
-    """
-
-    gradient: Tensor
-    endpoint: Tensor
-    value: Tensor
-    cost: Cost
 
 
 def control_gradients(
@@ -58,10 +39,10 @@ def control_gradients(
     steps: int,
     solver: str = "euler",
     tolerance: float = 0.0,
-) -> ControlEstimate:
+) -> Estimate:
     """Differentiate the loss of the endpoint in controls that are constant on n equal intervals of [t, 1].
 
-    The gradient divided by an interval's length, (1 - t)/n, tends to the adjoint of the state there.
+    The gradient, (n, B, *event), divided by an interval's length, (1 - t)/n, tends to the adjoint of the state there.
 
     Parameters
     ----------
@@ -81,13 +62,13 @@ def control_gradients(
     check_controls(controls, x)
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"tolerance must be at least 0 and finite, got {tolerance}")
-    grid, cost = time_grid(t, len(controls) * checks.count("steps", steps), solver), Cost()
-    with measured(cost, x.device):
-        arguments = MeteredFlow(flow, len(x), cost), loss, x, grid, controls, solver
+    grid = time_grid(t, len(controls) * checks.count("steps", steps), solver)
+    with metered(flow, x) as (counted, cost):
+        arguments = counted, loss, x, grid, controls, solver
         gradient, endpoint = along_stretches(*arguments, tolerance) if tolerance else discrete_adjoint(*arguments)
     if not bool(torch.isfinite(gradient).all()):
         warnings.warn("control_gradients: some gradients are not finite", RuntimeWarning, stacklevel=2)
-    return ControlEstimate(gradient, endpoint, value_and_gradient(loss, endpoint)[0], cost)
+    return Estimate(gradient, endpoint, value_and_gradient(loss, endpoint)[0], cost)
 
 
 def check_controls(controls: Tensor, x: Tensor) -> None:

@@ -8,27 +8,17 @@ itself take no steps, so that every step count shares one greedy gradient.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from analysis import checks, solvers
-from analysis.cost import Cost, MeteredFlow, measured
+from analysis.cost import metered
 from analysis.flow import Flow, Pullback
 from analysis.gradients._lookahead import check_horizon
+from analysis.gradients.registry import Estimate
 from analysis.losses import Loss, values_and_gradients
 from analysis.solvers.checkpointing import solve_all_vjp
-
-
-@dataclass(frozen=True)
-class Surface:
-    """Gradients and endpoints (len(steps), len(horizons), B, *event), values (len(steps), len(horizons), B), cost."""
-
-    gradient: Tensor
-    endpoint: Tensor
-    value: Tensor
-    cost: Cost
 
 
 def lookahead_surface(
@@ -40,8 +30,10 @@ def lookahead_surface(
     horizons: Sequence[float],
     *,
     solver: str = "euler",
-) -> Surface:
+) -> Estimate:
     """Return ``lookahead`` for every step count and horizon, on grids uniform in t.
+
+    The gradients and endpoints are (len(steps), len(horizons), B, *event), the values (len(steps), len(horizons), B).
 
     Parameters
     ----------
@@ -55,16 +47,14 @@ def lookahead_surface(
     steps = [checks.count("steps", n) for n in steps]
     times = torch.stack([check_horizon(s, t, x) for s in horizons]).to(t.device)
     checks.known("solver", solver, solvers.SOLVERS)
-    cost = Cost()
-    with measured(cost, x.device):
-        metered = MeteredFlow(flow, len(x), cost)
+    with metered(flow, x) as (counted, cost):
         ahead = torch.stack([(s > t).any() for s in times])
-        here = _cells(metered, loss, x, t, times[~ahead], [], solver)
-        found = _cells(metered, loss, x, t, times[ahead], steps, solver)
+        here = _cells(counted, loss, x, t, times[~ahead], [], solver)
+        found = _cells(counted, loss, x, t, times[ahead], steps, solver)
         gradient, endpoint, value = (
             _interleave(moved, stayed, ahead) for moved, stayed in zip(found, here, strict=True)
         )
-    return Surface(gradient, endpoint, value, cost)
+    return Estimate(gradient, endpoint, value, cost)
 
 
 def _interleave(moved: Tensor, stayed: Tensor, ahead: Tensor) -> Tensor:

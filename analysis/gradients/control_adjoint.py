@@ -48,11 +48,6 @@ class Controlled(Flow):
         velocity, pull = self.flow.predict_vjp(x[:, 0], t, readout)
         return pair(velocity + x[:, 1]), lambda v: pair(pull(v[:, 0]), v[:, 0])
 
-    def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (u + z, 0) and its derivative (Du dx + dz, 0)."""
-        velocity, out = self.flow.predict_jvp(x[:, 0], t, readout, tangent[:, 0])
-        return pair(velocity + x[:, 1]), pair(out + tangent[:, 1])
-
 
 def discrete_adjoint(
     flow: Flow, loss: Loss, x: Tensor, grid: Tensor, controls: Tensor, solver: str

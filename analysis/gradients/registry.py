@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analysis.cost import Cost, MeteredFlow, measured
+from analysis.cost import Cost, metered
 from analysis.flow import Flow
 from analysis.losses import Loss, value_and_gradient
 
@@ -24,14 +24,17 @@ GradientRule = Callable[..., tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A guidance gradient.
+    """One guidance gradient per sample, or a stack of them.
+
+    An estimator returns the shapes below as they are. ``control_gradients`` returns a gradient in each of n controls,
+    (n, B, *event); ``lookahead_surface`` puts (steps, horizons) before all shapes.
 
     Attributes
     ----------
     gradient : (B, *event), the gradient in x of the loss of what x is predicted to become
     endpoint : (B, *event), that prediction
     value : (B,), the loss there
-    cost : what it took
+    cost : what the whole batch took, per sample where it counts work
     """
 
     gradient: Tensor
@@ -41,8 +44,9 @@ class Estimate:
 
     @property
     def failed(self) -> Tensor:
-        """(B,) true where the gradient holds NaN or infinity."""
-        return ~torch.isfinite(self.gradient).flatten(1).all(1)
+        """(B,), or of the leading axes of ``gradient``: true where a gradient holds NaN or infinity."""
+        event_axes = self.endpoint.ndim - self.value.ndim
+        return ~torch.isfinite(self.gradient).flatten(-event_axes).all(-1)
 
 
 @dataclass(eq=False)
@@ -62,9 +66,8 @@ class Estimator:
     def __call__(self, flow: Flow, loss: Loss, x: Tensor, t: Tensor | float, **options: Any) -> Estimate:
         """Return the estimate at states x (B, *event) and times t (float or (B,))."""
         x, t = flow.checked(x, t)
-        cost = Cost()
-        with measured(cost, x.device):
-            gradient, endpoint = self.rule(MeteredFlow(flow, len(x), cost), loss, x, t, **options)
+        with metered(flow, x) as (counted, cost):
+            gradient, endpoint = self.rule(counted, loss, x, t, **options)
         estimate = Estimate(gradient, endpoint, value_and_gradient(loss, endpoint)[0], cost)
         if bool(estimate.failed.any()):
             n = int(estimate.failed.sum())

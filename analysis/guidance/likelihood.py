@@ -24,7 +24,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from analysis.flow import Flow, Pullback
+from analysis.flow import Flow
 from analysis.paths import AffinePath, Readout, expand
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -71,11 +71,3 @@ class GuidedFlow(Flow):
         scale = scale_of(self.path, s, readout._replace(minus_score=readout.source * self.path.sigma(s)))
         scale = torch.where(s == t, scale_of(self.path, s, readout), scale)
         return self.flow.predict(x, t, readout) + expand(scale, x) * checked_score(self.score_of_y, x, s)
-
-    def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
-        """Raise ``TypeError``: a score has no pullback here."""
-        raise TypeError("a GuidedFlow can be solved, but not differentiated")
-
-    def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Raise ``TypeError``, as ``predict_vjp`` does."""
-        raise TypeError("a GuidedFlow can be solved, but not differentiated")

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analysis.cost import Cost, MeteredFlow, measured
+from analysis.cost import Cost, metered
 from analysis.flow import Flow
 from analysis.losses import Loss, value_and_gradient
 from analysis.paths import expand
@@ -111,10 +111,10 @@ class Sampler:
         x0, _ = flow.checked(x0, 0.0)
         if not 1 <= divergence < math.inf:
             raise ValueError(f"divergence must be at least 1 and finite, got {divergence!r}")
-        cost, monitor = Cost(), DivergenceMonitor(x0, divergence)
+        monitor = DivergenceMonitor(x0, divergence)
         guarded = monitor.guard_loss(loss)
-        with measured(cost, x0.device):
-            x = self.rule(MeteredFlow(flow, len(x0), cost), guarded, x0, monitor, **options)
+        with metered(flow, x0) as (counted, cost):
+            x = self.rule(counted, guarded, x0, monitor, **options)
         return Sample(x, value_and_gradient(guarded, x)[0], cost, monitor.failed_at)
 
 

@@ -43,10 +43,6 @@ class Recorder(Flow):
         self.states.setdefault(float(t), x.detach())
         return self.flow.predict_vjp(x, t, readout)
 
-    def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the flow's readout and its directional derivative."""
-        return self.flow.predict_jvp(x, t, readout, tangent)
-
 
 def visited(flow: Flow, loss: Loss, x0: Tensor, times: Sequence[float], **options: Any) -> dict[float, Tensor]:
     """Return the states, by time, at which guidance with the greedy gradient takes it nearest to each of the times."""

@@ -53,7 +53,7 @@ def same_gradients(flow, plain, x, t, tolerance):
 
 def products(flow, x, t, readout, v):
     value, pull = flow.predict_vjp(x, t, readout)
-    tangent = flow.predict_jvp(x, t, readout, v)[1].detach()
+    tangent = torch.func.jvp(lambda y: flow.predict(y, t, readout), (x,), (v,))[1].detach()
     return value, pull(v), tangent, flow.predict(x, t, readout)
 
 

@@ -202,10 +202,9 @@ def _drawn(cell: Cell, method: Method, tuning: Split, reported: Split) -> tuple[
         found = SAMPLERS[method.sampler](
             flow, reported.measured.loss(reported.members), reported.start(cell), **options
         )
-    spent = {key: value for key, value in asdict(found.cost).items() if key != "jvps"}
     failed = int(found.failed.sum())
     status = f"{failed} samples diverged, and are judged where they stopped" if failed else "ok"
-    return reported.sets(found.x), spent | {"chosen": chosen, "status": status, "failed_samples": failed}
+    return reported.sets(found.x), asdict(found.cost) | {"chosen": chosen, "status": status, "failed_samples": failed}
 
 
 def _values(split: Split, x: Tensor) -> Iterator[dict[str, Any]]:

@@ -131,11 +131,6 @@ class ProductMixtureFlow(ExactMap, Flow):
         value, slope = self._axes(x, t, readout)
         return value @ self.rotation.T, lambda v: (v @ self.rotation * slope) @ self.rotation.T
 
-    def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the readout and J tangent; J is symmetric."""
-        value, pull = self.predict_vjp(x, t, readout)
-        return value, pull(tangent)
-
     def divergence(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
         """Return the trace of the readout's Jacobian, (...)."""
         return self._axes(x, t, readout)[1].sum(-1)

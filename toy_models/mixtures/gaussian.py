@@ -184,11 +184,6 @@ class MixtureFlow(Flow):
         """Return whole solves and their pullback, as ``toy_models.mixtures.fused_solve`` says."""
         return fused_solve.solve_vjp(self.basis, self.path, x, plans)
 
-    def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the readout and J tangent; J is symmetric."""
-        value, pull = self.predict_vjp(x, t, readout)
-        return value, pull(tangent)
-
     def log_prob(self, x: Tensor, t: Tensor | float) -> Tensor:
         """Return log p_t(x), (B,), in nats."""
         x, t = self.checked(x, t)

@@ -132,11 +132,6 @@ class LowRankMixtureFlow(Flow):
 
         return value.reshape(shape), pull
 
-    def predict_jvp(self, x: Tensor, t: Tensor, readout: Readout, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the readout and J tangent; J is symmetric."""
-        value, pull = self.predict_vjp(x, t, readout)
-        return value, pull(tangent)
-
     def log_prob(self, x: Tensor, t: Tensor | float) -> Tensor:
         """Return log p_t(x), (B,), in nats."""
         x, t = self.checked(x, t)

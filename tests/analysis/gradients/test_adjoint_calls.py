@@ -128,7 +128,5 @@ def test_a_rate_is_not_differentiated():
     flow, x = problem(CondOT())
     rate = Rate(flow, lambda x, t, readout: x)
     readout = flow.path.readout("velocity", f64(0.3))
-    with pytest.raises(TypeError, match="integrated, but not differentiated"):
+    with pytest.raises(TypeError, match="Rate can be solved but not differentiated"):
         rate.predict_vjp(x, f64(0.3), readout)
-    with pytest.raises(TypeError, match="integrated, but not differentiated"):
-        rate.predict_jvp(x, f64(0.3), readout, x)

@@ -28,7 +28,7 @@ def linear(x, t):
 
 def test_greedy_costs_one_evaluation_and_one_product(flow):
     found = gradients.greedy(flow, LOSS, X, 0.4).cost
-    assert (found.evaluations, found.vjps, found.jvps) == (1, 1, 0)
+    assert (found.evaluations, found.vjps) == (1, 1)
     assert found.seconds > 0
     assert found.bytes is None
 
@@ -36,7 +36,7 @@ def test_greedy_costs_one_evaluation_and_one_product(flow):
 @pytest.mark.parametrize("solver", STAGES)
 def test_cost_counts_every_stage(flow, solver):
     whole = gradients.end_to_end(flow, LOSS, X, 0.4, steps=5, solver=solver).cost
-    assert (whole.evaluations, whole.vjps, whole.jvps) == (5 * STAGES[solver], 5 * STAGES[solver], 0)
+    assert (whole.evaluations, whole.vjps) == (5 * STAGES[solver], 5 * STAGES[solver])
     ahead = gradients.lookahead(flow, LOSS, X, 0.4, steps=3, horizon=0.8, solver=solver).cost
     assert (ahead.evaluations, ahead.vjps) == (3 * STAGES[solver] + 1, 3 * STAGES[solver] + 1)
 

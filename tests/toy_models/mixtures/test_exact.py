@@ -146,7 +146,6 @@ def test_product_is_the_flow_of_its_own_mixture(name):
         general_value, general_pull = general.predict_vjp(x, t, readout)
         assert distance(value, general_value) <= 500 * EPS
         torch.testing.assert_close(pull(v), general_pull(v), rtol=0, atol=1000 * EPS)
-        torch.testing.assert_close(flow.predict_jvp(x, t, readout, v)[1], pull(v), rtol=0, atol=0)
         torch.testing.assert_close(
             flow.divergence(x, t, readout), general.divergence(x, t, readout), rtol=0, atol=2000 * EPS
         )
