@@ -1,0 +1,185 @@
+"""QM9: molecules of up to nine heavy atoms (C, N, O, F), their geometry and six properties (extra ``molecules``).
+
+Data: Ramakrishnan, Dral, Rupp & von Lilienfeld, "Quantum chemistry structures and properties of 134 kilo molecules",
+Scientific Data 1 (2014) 140022, as the package ``qm9pack`` ships it: the 130 831 molecules that passed the consistency
+check of its authors. Geometries and labels are at B3LYP/6-31G(2df,p).
+
+The tables in the package are 225 MB of text. They are read once into arrays of 15 MB, kept in ``cache_folder``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from analysis import results
+
+ELEMENTS = ("H", "C", "N", "O", "F")
+LARGEST = 29  # atoms in a molecule
+PROPERTIES = ("alpha", "gap", "homo", "lumo", "mu", "Cv")
+UNITS = {"alpha": "Bohr^3", "gap": "meV", "homo": "meV", "lumo": "meV", "mu": "D", "Cv": "cal/(mol K)"}
+HARTREE = 27211.386  # meV
+PARTS = ("qm9_part1.csv", "qm9_part2.csv", "qm9_part3.csv")
+COLUMNS = {
+    "alpha": "Polarizability_bohr3",
+    "gap": "HOMO_LUMO_gap_au",
+    "homo": "HOMO_au",
+    "lumo": "LUMO_au",
+    "mu": "Dipole_debye",
+    "Cv": "Heatcapacity_Cv_cal_mol_K",
+}
+TRAINING, HALF, TEST, SEED = 100_000, 50_000, 13_083, 0
+INSTALL = 'QM9 is read from the package qm9pack: pip install -e ".[molecules]"'
+
+
+@dataclass(frozen=True)
+class Molecules:
+    """M molecules of A atoms together, one after another.
+
+    Attributes
+    ----------
+    atoms : indices into ``ELEMENTS``, uint8 (A,)
+    coordinates : thousandths of an Angstrom, int16 (A, 3)
+    properties : in the order of ``PROPERTIES`` and in ``UNITS``, float32 (M, 6)
+    sizes : the number of atoms of each molecule, (M,)
+    """
+
+    atoms: np.ndarray
+    coordinates: np.ndarray
+    properties: np.ndarray
+    sizes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """The index of the first atom of each molecule, (M,)."""
+        return np.concatenate([[0], np.cumsum(self.sizes, dtype=np.int64)[:-1]])
+
+    @cached_property
+    def by_size(self) -> dict[int, np.ndarray]:
+        """The indices of the molecules of each number of atoms that occurs."""
+        return {int(n): np.flatnonzero(self.sizes == n) for n in np.unique(self.sizes)}
+
+    def of_size(self, n: int) -> np.ndarray:
+        """Return the indices of the molecules of n atoms; raises ``ValueError`` where there is none."""
+        if n not in self.by_size:
+            raise ValueError(f"n must be a number of atoms that occurs, one of {sorted(self.by_size)}, got {n}")
+        return self.by_size[n]
+
+    def stacked(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return atoms (B, N) and centred coordinates (B, N, 3) in Angstrom of molecules of one size.
+
+        Raises ``ValueError`` where the molecules have different numbers of atoms.
+        """
+        sizes = np.unique(self.sizes[indices])
+        if len(sizes) != 1:
+            raise ValueError(f"indices must name molecules of one number of atoms, got {sizes.tolist()}")
+        rows = self.starts[indices][:, None] + np.arange(sizes[0])
+        x = torch.from_numpy(self.coordinates[rows].astype(np.float32) / 1000)
+        return torch.from_numpy(self.atoms[rows].astype(np.int64)), x - x.mean(1, keepdim=True)
+
+    def select(self, indices: np.ndarray) -> Molecules:
+        """Return some of the molecules, in the order of ``indices``."""
+        sizes = self.sizes[indices]
+        first = np.repeat(self.starts[indices] - np.concatenate([[0], np.cumsum(sizes)[:-1]]), sizes)
+        rows = first + np.arange(sizes.sum())
+        return Molecules(self.atoms[rows], self.coordinates[rows], self.properties[indices], sizes)
+
+    def labels(self, indices: np.ndarray, name: str) -> Tensor:
+        """Return one property of some molecules, (B,); raises ``ValueError`` for an unknown one."""
+        return torch.from_numpy(self.properties[indices, property_index(name)])
+
+
+def property_index(name: str) -> int:
+    """Return where a property stands in ``PROPERTIES``; raises ``ValueError`` for an unknown one."""
+    if name not in PROPERTIES:
+        raise ValueError(f"property must be one of {', '.join(PROPERTIES)}, got {name!r}")
+    return PROPERTIES.index(name)
+
+
+def cache_folder() -> Path:
+    """Return where arrays and the states of trainings are kept; ``GUIDANCE_GRADIENTS_CACHE`` names another folder."""
+    return Path(os.environ.get("GUIDANCE_GRADIENTS_CACHE") or Path.home() / ".cache" / "guidance-gradients")
+
+
+def collect(molecules: Iterable[tuple[list[str], np.ndarray, np.ndarray]]) -> Molecules:
+    """Return molecules from their elements, coordinates (N, 3) in Angstrom and six properties.
+
+    Raises ``ValueError`` for an element outside ``ELEMENTS``, or more than 29 atoms.
+    """
+    elements, coordinates, properties = zip(*molecules, strict=True)
+    sizes = np.array([len(found) for found in elements])
+    if sizes.max() > LARGEST:
+        raise ValueError(f"molecules must have at most {LARGEST} atoms, got one of {sizes.max()}")
+    index = {name: i for i, name in enumerate(ELEMENTS)}
+    named = [name for found in elements for name in found]
+    if unknown := sorted(set(named) - set(index)):
+        raise ValueError(f"elements must be among {', '.join(ELEMENTS)}, got {', '.join(unknown)}")
+    thousandths = np.rint(1000 * np.concatenate(coordinates)).astype(np.int16)
+    atoms = np.array([index[name] for name in named], np.uint8)
+    return Molecules(atoms, thousandths, np.array(properties, np.float32), sizes)
+
+
+def _numbers(text: str) -> np.ndarray:
+    """Read nested lists of numbers as Mathematica writes them: ``1.2*^-6`` is 1.2e-6, and ``0.`` is no JSON."""
+    plain = text.replace("*^", "e").translate(str.maketrans("", "", "[] "))
+    return np.array(plain.split(","), dtype=np.float64)
+
+
+def _rows(path: Path) -> Iterable[tuple[list[str], np.ndarray, np.ndarray]]:
+    """Yield elements, coordinates and properties of each line of one of the package's tables."""
+    frame = pd.read_csv(path, usecols=["Elements", "XYZ_Ang", *COLUMNS.values()])
+    scale = np.array([HARTREE if UNITS[name] == "meV" else 1.0 for name in PROPERTIES])
+    values = frame[list(COLUMNS.values())].to_numpy(np.float64) * scale
+    for elements, coordinates, row in zip(frame["Elements"], frame["XYZ_Ang"], values, strict=True):
+        yield elements.translate(str.maketrans("", "", "[]' ")).split(","), _numbers(coordinates).reshape(-1, 3), row
+
+
+def _package() -> Path:
+    """Return the folder of the package's tables; it is not imported, as its import needs old setuptools."""
+    found = importlib.util.find_spec("qm9pack")
+    if found is None or found.origin is None:
+        raise ImportError(INSTALL)
+    return Path(found.origin).parent / "data"
+
+
+@lru_cache(maxsize=1)
+def load() -> Molecules:
+    """Return all of QM9, from the cache or else from the package.
+
+    Raises ``ImportError`` with the line that installs the package, where neither is there.
+    """
+    path = cache_folder() / "molecules" / "qm9.npz"
+    if not path.exists():
+        folder = _package()
+        found = collect(row for part in PARTS for row in _rows(folder / part))
+        results.write_whole(path, lambda file: np.savez_compressed(file, **vars(found)))
+    with np.load(path) as arrays:
+        return Molecules(**{name: arrays[name] for name in Molecules.__dataclass_fields__})
+
+
+@lru_cache(maxsize=1)
+def splits() -> dict[str, np.ndarray]:
+    """Return the indices of each part: "evaluator" and "flow" (halves of the training part), "validation", "test".
+
+    Sizes as in EDM (Hoogeboom et al. 2022, arXiv 2203.17003): 100 000 to train, a tenth to test.
+    """
+    order = np.random.default_rng(SEED).permutation(len(load()))
+    cuts = [HALF, TRAINING, TRAINING + TEST]
+    return dict(zip(("evaluator", "flow", "test", "validation"), np.split(order, cuts), strict=True))
+
+
+def part(name: str) -> Molecules:
+    """Return the molecules of one of ``splits``."""
+    return load().select(splits()[name])
