@@ -38,6 +38,7 @@ COLUMNS = {
     "Cv": "Heatcapacity_Cv_cal_mol_K",
 }
 TRAINING, HALF, TEST, SEED = 100_000, 50_000, 13_083, 0
+FIELDS = ("atoms", "coordinates", "properties", "sizes")
 INSTALL = 'QM9 is read from the package qm9pack: pip install -e ".[molecules]"'
 
 
@@ -164,9 +165,11 @@ def load() -> Molecules:
     if not path.exists():
         folder = _package()
         found = collect(row for part in PARTS for row in _rows(folder / part))
-        results.write_whole(path, lambda file: np.savez_compressed(file, **vars(found)))
-    with np.load(path) as arrays:
-        return Molecules(**{name: arrays[name] for name in Molecules.__dataclass_fields__})
+        results.write_whole(
+            path, lambda file: np.savez_compressed(file, **{name: getattr(found, name) for name in FIELDS})
+        )
+    with np.load(path) as kept:
+        return Molecules(**{name: kept[name] for name in FIELDS})
 
 
 @lru_cache(maxsize=1)

@@ -55,7 +55,7 @@ def settled(plan: Plan, store: Path) -> Plan:
 class Trainer(training.Trainer):
     """Training within a budget of seconds, of which a ``share`` is kept for the fall of the rate."""
 
-    plan: Plan  # type: ignore[assignment]
+    plan: Plan
 
     def spend(self, seconds: float, share: float = 0.3, every: float = 120.0) -> nn.Module:
         """Train for so long, keeping the state and saying how it goes ``every`` seconds; return the average.

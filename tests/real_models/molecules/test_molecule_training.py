@@ -1,0 +1,68 @@
+"""Training the flow of molecules: the budget, the fall of the rate, and going on bit for bit."""
+
+import pytest
+import torch
+from molecule_helpers import molecules
+
+from real_models.molecules.network import Velocity
+from real_models.molecules.train import ENDLESS, Batches, Plan, Trainer, held_out_loss, residuals, settled, times
+
+SMALL = {"width": 16, "channels": 8, "layers": 2, "heads": 4, "blocks": 2, "pairs": 8, "forces": 2, "context": 8}
+PLAN = Plan(steps=30, learning_rate=0.01, warmup=3, bfloat16=True)
+BATCHES = Batches(molecules())
+
+
+def loss(network, generator):
+    return residuals(network, BATCHES.draw(4, generator), generator).mean()
+
+
+def trainer(store, plan=PLAN):
+    torch.manual_seed(0)
+    return Trainer(Velocity(**SMALL), loss, plan, store)
+
+
+def test_the_rate_is_constant_and_then_falls_to_zero():
+    plan = Plan(steps=100, learning_rate=1.0, warmup=10, turn=60)
+    assert [plan.rate(step) for step in (0, 9, 59)] == pytest.approx([0.1, 1, 1])
+    assert plan.rate(70) == pytest.approx(0.5)
+    assert plan.rate(100) == 0
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
+    straight = trainer(tmp_path / "a.safetensors")
+    straight.spend(1e6)
+    first = trainer(tmp_path / "b.safetensors")
+    for _ in range(11):
+        first.step()
+    first.keep()
+    again = trainer(tmp_path / "b.safetensors")
+    again.spend(1e6)
+    pairs = zip(straight.average.parameters(), again.average.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_the_fall_begins_when_its_share_of_the_budget_is_left_and_is_kept(tmp_path, capsys):
+    plan = Plan(ENDLESS, learning_rate=0.01, warmup=3)
+    run = trainer(tmp_path / "state.safetensors", plan)
+    run.spend(1.0, share=0.5)
+    assert run.done == run.plan.steps == 2 * run.plan.turn
+    assert settled(plan, run.store) == run.plan
+    assert "of 1 s, loss" in capsys.readouterr().out
+
+
+def test_times_are_spread_with_density_one_half_plus_t():
+    t = times(1000, torch.Generator().manual_seed(0))
+    assert t.mean() == pytest.approx(1 / 4 + 1 / 3, abs=1e-3)
+    assert ((t >= 0) & (t <= 1)).all()
+
+
+def test_held_out_loss_is_near_its_value_for_an_untrained_network():
+    torch.manual_seed(0)
+    found = held_out_loss(Velocity(**SMALL), molecules())
+    assert found.shape == (40,)
+    assert found.isfinite().all()
+
+
+def test_a_budget_that_is_not_positive_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="seconds must be positive"):
+        trainer(tmp_path / "state.safetensors").spend(0)
