@@ -187,6 +187,11 @@ class Velocity(nn.Module):
         for module in (*self.moves, self.types):
             nn.init.normal_(module.weight, std=1e-2)
 
+    def matrices(self) -> list[nn.Parameter]:
+        """Return the weights inside the layers that act on features of atoms: what Muon is for."""
+        named = self.layers.named_parameters()
+        return [part for name, part in named if part.ndim == 2 and "modulate" not in name]
+
     def _context(self, t: Tensor, atoms: int) -> Tensor:
         """Return features (B, context) of times (B,) and the number of atoms."""
         angle = math.pi * t[:, None] * torch.arange(1, WAVES + 1, device=t.device, dtype=t.dtype)

@@ -25,6 +25,7 @@ from analysis import checks, judgement
 from real_models import checkpoint, training
 from real_models.molecules import WEIGHTS, data
 from real_models.molecules.network import Velocity, event, project, scaling
+from real_models.molecules.optimiser import muon
 
 TYPE_SHARE = 0.5  # weight of the types' loss beside the coordinates'
 DRAWS = 4  # times and noises per held-out molecule
@@ -56,6 +57,20 @@ class Trainer(training.Trainer):
     """Training within a budget of seconds, of which a ``share`` is kept for the fall of the rate."""
 
     plan: Plan
+    module: Velocity
+
+    def __init__(self, module: Velocity, loss: training.Loss, plan: Plan, store: Path) -> None:
+        super().__init__(module, loss, plan, store)
+        if not store.exists():
+            self._choose()
+
+    def _choose(self) -> None:
+        plan = self.plan
+        self.optimiser = muon(self.module.matrices(), self.module, plan.learning_rate, plan.weight_decay)  # type: ignore[assignment]
+
+    def _resume(self) -> None:
+        self._choose()
+        super()._resume()
 
     def spend(self, seconds: float, share: float = 0.3, every: float = 120.0) -> nn.Module:
         """Train for so long, keeping the state and saying how it goes ``every`` seconds; return the average.
@@ -142,7 +157,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--fall", type=float, default=0.3, help="share of the budget in which the rate falls to zero")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--float32", action="store_true", help="compute the loss in float32, not bfloat16 (autocast)")
     parser.add_argument("--compile", action="store_true", help="compile the network (minutes, then twice as fast)")
