@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from analysis import checks, judgement
+from analysis import checks, intervals
 from real_models import checkpoint, training
 from real_models.molecules import WEIGHTS, data
 from real_models.molecules.network import Velocity, event, project, scaling
@@ -146,7 +146,7 @@ def record(trainer: training.Trainer, batch: int, held_out: int) -> dict[str, An
     loss = held_out_loss(trainer.average, unseen.select(np.arange(min(held_out, len(unseen)))))
     found = trainer.record() | {"data": "QM9", "split": {name: len(rows) for name, rows in data.splits().items()}}
     found |= {"batch": batch, "steps_done": trainer.done, "threads": torch.get_num_threads(), "draws": DRAWS}
-    return found | {"held_out": held_out, "held_out_loss": asdict(judgement.interval(loss.double().numpy()))}
+    return found | {"held_out": held_out, "held_out_loss": asdict(intervals.interval(loss.double().numpy()))}
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from molecule_helpers import molecules
 
 from real_models.molecules import data
+from tests.support.molecules import molecules
 
 HEADER = "Index,Elements,XYZ_Ang," + ",".join(data.COLUMNS.values())
 PLACE = "[[0.,0.,1.2*^-6],[0.9577,0.,0.],[-0.24,0.9271,-3.*^-4]]"

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from molecule_helpers import molecules
 
 from real_models.molecules.network import Velocity
 from real_models.molecules.train import ENDLESS, Batches, Plan, Trainer, held_out_loss, residuals, settled, times
+from tests.support.molecules import molecules
 
 SMALL = {"width": 16, "channels": 8, "layers": 2, "heads": 4, "blocks": 2, "pairs": 8, "forces": 2, "context": 8}
 PLAN = Plan(steps=30, learning_rate=0.01, warmup=3, bfloat16=True)
