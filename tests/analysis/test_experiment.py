@@ -10,8 +10,8 @@ from analysis.experiment import Cell, measure_cell
 from analysis.gradients import ESTIMATORS, register
 from analysis.runner import Workers, run
 from analysis.settings import Options, Variant
+from toy_models.cells import error_cell
 from toy_models.experiments import convergence, cost_accuracy
-from toy_models.experiments.common import error_cell
 
 SETTINGS = (Variant.of("greedy"), Variant.of("end_to_end", solver="rk4", steps=2))
 

@@ -13,10 +13,10 @@ import torch
 from analysis.claims import PRINTED, READING, Case, claim
 from analysis.experiment import Cell, measure_cell
 from analysis.settings import Options, Variant
+from toy_models.cells import error_cell
 from toy_models.claims.common import certain
 from toy_models.claims.orders import derived
 from toy_models.experiments import best_horizon, greedy_shrinks
-from toy_models.experiments.common import error_cell
 from toy_models.problems import zoo
 
 LATE = 1e-3  # 1 - t, where the first-order term of D3's limit is left

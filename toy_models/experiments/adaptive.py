@@ -24,7 +24,7 @@ from analysis.gradients._adaptive import CANONICAL, RUNGS, SOLVER, choices
 from analysis.losses import Loss
 from analysis.paths import expand
 from analysis.settings import Options
-from toy_models.experiments.common import error_cell
+from toy_models.cells import error_cell
 from toy_models.problems.families import FAMILIES
 
 TIMES = tuple(round(0.1 * k, 1) for k in range(1, 10))

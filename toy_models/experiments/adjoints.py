@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.errors import relative_error, summary
 from analysis.experiment import Cell, draw, estimate
 from analysis.settings import Options, Variant
-from toy_models.experiments.common import error_cell
+from toy_models.cells import error_cell
 
 STRATEGIES = ("end_to_end", "adjoint_backsolve", "adjoint_cached", "adjoint_interpolated", "adjoint_deis")
 

@@ -16,8 +16,8 @@ from analysis.experiment import Cell, Draw, draw, estimate
 from analysis.settings import Options, Variant
 from analysis.solvers import SOLVERS
 from analysis.tables import errors_only
+from toy_models.cells import error_cell
 from toy_models.experiments import lookahead_surface
-from toy_models.experiments.common import error_cell
 from toy_models.problems.zoo import ZOO_PATHS
 
 KEYS = ["problem", "path", "solver"]

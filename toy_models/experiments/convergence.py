@@ -8,7 +8,7 @@ from analysis.experiment import Cell
 from analysis.settings import Options, Variant
 from analysis.solvers import SOLVERS
 from analysis.tables import slopes
-from toy_models.experiments.common import error_cell
+from toy_models.cells import error_cell
 from toy_models.problems.zoo import ZOO_PATHS
 
 SHOWN = ("euler", "midpoint", "heun", "rk4", "ddim")

@@ -8,7 +8,7 @@ from analysis.experiment import Cell
 from analysis.gradients import ESTIMATORS
 from analysis.settings import Options, Variant
 from analysis.tables import errors_only
-from toy_models.experiments.common import error_cell
+from toy_models.cells import error_cell
 
 
 def cells(options: Options) -> list[Cell]:

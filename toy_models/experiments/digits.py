@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analysis.experiment import Cell
 from analysis.settings import Options, Variant
-from toy_models.experiments.common import error_cell
+from toy_models.cells import error_cell
 
 SETTINGS = (
     Variant.of("greedy"),

@@ -11,7 +11,8 @@ from analysis.errors import relative_error
 from analysis.experiment import Cell, draw, estimate
 from analysis.losses import HalfSquaredDistance
 from analysis.settings import Options
-from toy_models.experiments.common import error_cell, label
+from toy_models.cells import error_cell
+from toy_models.experiments.common import label
 from toy_models.experiments.digits import SETTINGS
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)

@@ -16,7 +16,7 @@ from analysis.gradients import ESTIMATORS
 from analysis.losses import HalfSquaredDistance
 from analysis.reference import Reference
 from analysis.settings import Options, Variant
-from toy_models.experiments.common import error_cell
+from toy_models.cells import error_cell
 from toy_models.posteriors.dense import likelihood_score
 from toy_models.problems.zoo import PROBLEMS
 

@@ -13,7 +13,8 @@ from analysis.experiment import Cell
 from analysis.gradients import ESTIMATORS
 from analysis.losses import HalfSquaredDistance
 from analysis.settings import Options, Variant, resolve
-from toy_models.experiments.common import error_cell, label
+from toy_models.cells import error_cell
+from toy_models.experiments.common import label
 
 TARGET = (0.0, 3.0)  # one of the eight modes
 HALF_WIDTH = 4.2

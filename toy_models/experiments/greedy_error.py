@@ -9,7 +9,7 @@ import torch
 from analysis.experiment import Cell
 from analysis.settings import Options, Variant
 from analysis.tables import slopes
-from toy_models.experiments.common import error_cell
+from toy_models.cells import error_cell
 from toy_models.problems.zoo import PROBLEMS, ZOO_PATHS
 
 

@@ -26,7 +26,7 @@ from analysis.gradients import ESTIMATORS
 from analysis.losses import Linear
 from analysis.settings import Options, resolve
 from analysis.subject import Subject
-from toy_models.experiments.common import error_cell
+from toy_models.cells import error_cell
 from toy_models.mixtures.exact import GaussianFlow
 from toy_models.problems import zoo
 

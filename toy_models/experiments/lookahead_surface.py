@@ -14,7 +14,7 @@ from analysis.experiment import Cell, Draw, draw
 from analysis.gradients import lookahead_surface
 from analysis.settings import Options
 from analysis.tables import errors_only
-from toy_models.experiments.common import error_cell
+from toy_models.cells import error_cell
 
 SOLVERS = ("euler", "midpoint")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from analysis.experiment import Cell
 from analysis.settings import Options, Variant
 from analysis.solvers.checkpointing import STRATEGIES
-from toy_models.experiments.common import error_cell
+from toy_models.cells import error_cell
 
 
 def cells(options: Options) -> list[Cell]:

@@ -10,7 +10,7 @@ import torch
 from analysis.errors import relative_error, summary
 from analysis.experiment import Cell, draw, estimate
 from analysis.settings import DTYPES, Options, Variant, resolve
-from toy_models.experiments.common import error_cell
+from toy_models.cells import error_cell
 
 SETTINGS = (
     Variant.of("greedy"),

@@ -30,7 +30,7 @@ from analysis.solvers import SOLVERS
 from analysis.solvers.tableaux import TABLEAUX
 from analysis.subject import Subject
 from analysis.tables import slopes
-from toy_models.experiments.common import error_cell
+from toy_models.cells import error_cell
 from toy_models.problems import zoo
 
 SHOWN = ("euler", "midpoint", "heun", "rk4", "ddim", "midpoint_zeta", "heun_zeta", "rk4_zeta")
