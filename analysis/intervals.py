@@ -1,7 +1,8 @@
-"""Means over measurements with bootstrap confidence intervals."""
+"""Bootstrap confidence intervals: of means over measurements, and of any statistic of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 RESAMPLES = 999
+LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -24,35 +26,94 @@ class Interval:
 
 
 def interval(
-    values: Tensor | np.ndarray, *, level: float = 0.95, seed: int = 0, resamples: int = RESAMPLES
+    values: Tensor | np.ndarray, *, level: float = LEVEL, seed: int = 0, resamples: int = RESAMPLES
 ) -> Interval:
     """Return the mean of (Y,) values, one per measurement, and its BCa bootstrap interval over measurements.
 
     Values that are not finite are counted as failed; mean and interval are of the others, and NaN where there is none.
-    One value, or equal ones, have an interval of no width.
+    One value, or equal ones, have an interval of no width. BCa: Efron (1987), *J. Am. Stat. Assoc.* 82.
+
+    Raises
+    ------
+    ValueError
+        For values of another shape and a level outside (0, 1).
     """
-    found = np.asarray(values, dtype=float)
-    if found.ndim != 1 or not found.size:
-        raise ValueError(f"values must have shape (Y,) with Y above 0, got {found.shape}")
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie in (0, 1), got {level!r}")
-    kept = found[np.isfinite(found)]
-    counts = {"failed": found.size - kept.size, "measurements": found.size}
-    if not kept.size or np.ptp(kept) <= np.finfo(float).eps * np.abs(kept).max():
-        middle = float(kept.mean()) if kept.size else float("nan")
+    array = np.asarray(values, dtype=float)
+    if array.ndim != 1 or not array.size:
+        raise ValueError(f"values must have shape (Y,) with Y above 0, got {array.shape}")
+    finite = array[np.isfinite(array)]
+    counts = {"failed": array.size - finite.size, "measurements": array.size}
+    if not finite.size or np.ptp(finite) <= np.finfo(float).eps * np.abs(finite).max():
+        _checked(level)
+        middle = float(finite.mean()) if finite.size else float("nan")
         return Interval(middle, middle, middle, **counts)
-    options = {"confidence_level": level, "n_resamples": resamples, "vectorized": True}
-    ends = stats.bootstrap((kept,), np.mean, rng=np.random.default_rng(seed), **options).confidence_interval
-    return Interval(float(kept.mean()), float(ends.low), float(ends.high), **counts)
+    low, high = _bootstrap(np.mean, (finite,), "BCa", level, seed, resamples)
+    return Interval(float(finite.mean()), float(low), float(high), **counts)
 
 
 def paired_interval(values: Tensor | np.ndarray, others: Tensor | np.ndarray, **options: Any) -> Interval:
     """Return ``interval`` of the differences values - others, (Y,) each, of the same measurements.
 
-    A measurement on which either failed is counted as failed.
+    A measurement on which either failed is counted as failed. Raises ``ValueError`` for shapes that differ.
     """
     a, b = (np.asarray(v, dtype=float) for v in (values, others))
     if a.shape != b.shape:
         raise ValueError(f"values and others must be of the same measurements, got shapes {a.shape} and {b.shape}")
     usable = np.isfinite(a) & np.isfinite(b)
     return interval(np.where(usable, np.where(usable, a, 0) - np.where(usable, b, 0), np.nan), **options)
+
+
+def bootstrap(
+    statistic: Callable[..., np.ndarray],
+    *samples: np.ndarray,
+    level: float = LEVEL,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a statistic of samples and the ends of its bootstrap interval, by percentiles, each (K,).
+
+    Parameters
+    ----------
+    statistic : maps R resamples of each sample, (R, n_i, ...), to (R, K)
+    samples : (n_i, ...) each, whose rows are resampled, each sample by itself: what is paired belongs into one sample
+    level, seed, resamples : of the interval
+
+    Raises
+    ------
+    ValueError
+        For a sample without rows and a level outside (0, 1).
+    """
+    if not samples or not all(len(sample) for sample in samples):
+        raise ValueError(f"samples must have at least one row each, got {[np.shape(s) for s in samples]}")
+
+    def of_rows(*rows: np.ndarray, axis: int) -> np.ndarray:
+        return statistic(*(sample[index] for sample, index in zip(samples, rows, strict=True))).T
+
+    # SciPy takes two rows or more: one row counts twice, which moves no mean and no quantile.
+    rows = tuple(np.arange(len(sample)) if len(sample) > 1 else np.zeros(2, dtype=int) for sample in samples)
+    low, high = _bootstrap(of_rows, rows, "percentile", level, seed, resamples)
+    return statistic(*(sample[None] for sample in samples))[0], low, high
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return Spearman's rank correlation of a and b, (..., n) each, over the last axis; 0 where one is constant."""
+    ranks = [stats.rankdata(values, axis=-1) for values in (a, b)]
+    x, y = (r - r.mean(-1, keepdims=True) for r in ranks)
+    size = np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
+    return np.divide((x * y).sum(-1), size, out=np.zeros_like(size), where=size > 0)
+
+
+def _checked(level: float) -> float:
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie in (0, 1), got {level!r}")
+    return level
+
+
+def _bootstrap(
+    statistic: Callable[..., Any], data: tuple[np.ndarray, ...], method: str, level: float, seed: int, resamples: int
+) -> tuple[Any, Any]:
+    """Return the ends of an interval of a vectorised statistic, by SciPy."""
+    options: dict[str, Any] = {"confidence_level": _checked(level), "n_resamples": resamples, "vectorized": True}
+    options |= {"method": method, "axis": -1, "rng": np.random.default_rng(seed)}
+    ends = stats.bootstrap(data, statistic, **options).confidence_interval
+    return ends.low, ends.high

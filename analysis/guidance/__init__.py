@@ -6,12 +6,28 @@ Every module of this package is imported, so that a new file is a new family wit
 import importlib
 import pkgutil
 
-from analysis.guidance.ladder import LADDER, ladder
+from analysis.guidance.controls import optimise_controls
+from analysis.guidance.dial import LADDER, ladder
+from analysis.guidance.oracle import oracle_ode, oracle_sde
+from analysis.guidance.posterior import posterior_guidance
 from analysis.guidance.registry import SAMPLERS, Sample, register
+from analysis.guidance.source import optimise_source
+from analysis.guidance.tuning import Method, choose
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-globals().update(SAMPLERS)  # a sampler hides the module of its own name
-
-__all__ = ["LADDER", "SAMPLERS", "Sample", "ladder", "register"]
+__all__ = [
+    "LADDER",
+    "SAMPLERS",
+    "Method",
+    "Sample",
+    "choose",
+    "ladder",
+    "optimise_controls",
+    "optimise_source",
+    "oracle_ode",
+    "oracle_sde",
+    "posterior_guidance",
+    "register",
+]

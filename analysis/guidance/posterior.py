@@ -3,8 +3,8 @@ r"""Posterior guidance: a solve of the flow whose states are moved down the guid
 .. math:: x \leftarrow x - \eta_i\, g(x, t_i) \quad\text{k times, then}\quad x \leftarrow \phi_{t_i, t_{i+1}}(x),
 
 or, with ``when="with"``, :math:`x \leftarrow \phi_{t_i, t_{i+1}}(x) - \eta_i g(x, t_i)`. With the greedy gradient and
-the rule "dps" it is DPS (arXiv 2209.14687) as a deterministic sampler; any rung of ``analysis.guidance.ladder`` and any
-registered estimator gives g. As steps grow, "likelihood" turns both into
+the rule "dps" it is DPS (arXiv 2209.14687) as a deterministic sampler; g is that of any estimator
+in ``analysis.gradients``, or of the dial (``analysis.guidance.dial``). As steps grow, "likelihood" turns both into
 :math:`\dot x = u - \text{scale}\,\lambda_t\, g` (``analysis.guidance.likelihood``).
 """
 
@@ -16,14 +16,13 @@ from torch import Tensor
 
 from analysis import checks, solvers
 from analysis.flow import Flow
-from analysis.guidance.ladder import rule_of
+from analysis.guidance.dial import Choice, rule_of
 from analysis.guidance.likelihood import informed_time
 from analysis.guidance.oracle import whole_grid
 from analysis.guidance.registry import DivergenceMonitor, register
 from analysis.guidance.step_sizes import RULES, Move
 from analysis.losses import Loss, value_and_gradient
 from analysis.paths import expand
-from analysis.settings import Variant
 
 WHEN = ("before", "with")
 
@@ -38,7 +37,7 @@ def posterior_guidance(
     steps: int,
     scale: float,
     rule: str = "likelihood",
-    lookahead: str | Variant = "greedy",
+    lookahead: Choice = "greedy",
     inner: int = 1,
     when: str = "before",
     solver: str = "ddim",
@@ -50,7 +49,8 @@ def posterior_guidance(
     ----------
     steps, solver, grid : the solve: a one-step method, and times as ``coordinates.time_grid`` takes them
     scale, rule : the step size, at least 0, and what it means: a name in ``step_sizes.RULES``; 0 is the unguided solve
-    lookahead : the dial: a rung of ``ladder.LADDER``, a registered estimator, or a ``Variant`` with its options
+    lookahead : the estimator of g: a name in ``LADDER`` or ``ESTIMATORS``, or (name, options), as in
+        ``("adaptive", {"tolerance": 0.1})``
     inner : updates per step; more than one only ``when="before"``
     when : "before" each step, or "with" it: the gradient is then that at the step's start
 

@@ -7,6 +7,7 @@ the arguments, the count of the cost and the value of the loss are added here, o
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -93,21 +94,34 @@ SamplerRule = Callable[..., Tensor]
 
 @dataclass(eq=False)
 class Sampler:
-    """A registered sampler: call it with (flow, loss, x0, **options)."""
+    """A registered sampler: call it with (flow, loss, x0, **options); its signature is that of the call."""
 
     name: str
     rule: SamplerRule
 
     def __post_init__(self) -> None:
         functools.update_wrapper(self, self.rule)
+        self.__signature__ = _public_signature(self.rule)
 
     def __call__(self, flow: Flow, loss: Loss, x0: Tensor, *, divergence: float = DIVERGENCE, **options: Any) -> Sample:
         """Return guided samples from the noise x0 (B, *event).
 
         A sample diverges where its state, or a point at which its loss is taken, is not finite or longer than
-        ``divergence`` times its x0 (or sqrt(d), where that is more). Raises ``ValueError`` that names x0, divergence or
-        an option that is not as the sampler takes it.
+        ``divergence`` times its x0 (or sqrt(d), where that is more).
+
+        Raises
+        ------
+        TypeError
+            For an option that the sampler does not take, or one that it needs and is not given.
+        ValueError
+            For x0, divergence or an option with a value that is not allowed; the message names it.
         """
+        try:
+            self.__signature__.bind(flow, loss, x0, divergence=divergence, **options)
+        except TypeError as error:
+            raise TypeError(
+                f"{self.name}: {error}; its options are {', '.join(self.__signature__.parameters)}"
+            ) from None
         x0, _ = flow.checked(x0, 0.0)
         if not 1 <= divergence < math.inf:
             raise ValueError(f"divergence must be at least 1 and finite, got {divergence!r}")
@@ -116,6 +130,13 @@ class Sampler:
         with metered(flow, x0) as (counted, cost):
             x = self.rule(counted, guarded, x0, monitor, **options)
         return Sample(x, value_and_gradient(guarded, x)[0], cost, monitor.failed_at)
+
+
+def _public_signature(rule: SamplerRule) -> inspect.Signature:
+    """Return the signature of a sampler's call: the rule's without its monitor, with ``divergence``."""
+    own = [p for name, p in inspect.signature(rule, eval_str=True).parameters.items() if name != "monitor"]
+    bound = inspect.Parameter("divergence", inspect.Parameter.KEYWORD_ONLY, default=DIVERGENCE, annotation=float)
+    return inspect.Signature([*own, bound], return_annotation=Sample)
 
 
 SAMPLERS: dict[str, Sampler] = {}

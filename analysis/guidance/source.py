@@ -11,11 +11,10 @@ from torch import Tensor
 
 from analysis import checks, solvers
 from analysis.flow import Flow
-from analysis.guidance.ladder import rule_of
+from analysis.guidance.dial import Choice, rule_of
 from analysis.guidance.optimisers import optimiser as make
 from analysis.guidance.registry import DivergenceMonitor, register
 from analysis.losses import Loss
-from analysis.settings import Variant
 from analysis.solvers.grids import time_grid
 
 
@@ -29,7 +28,7 @@ def optimise_source(
     iterations: int,
     learning_rate: float,
     optimiser: str = "lbfgs",
-    gradient: str | Variant = "end_to_end",
+    gradient: Choice = "end_to_end",
     t: float = 0.0,
     steps: int = 32,
     solver: str = "ddim",
@@ -41,7 +40,7 @@ def optimise_source(
     ----------
     iterations, optimiser, learning_rate : how it is optimised: "sgd" and "adam" are those of ``torch.optim``, "lbfgs"
         is ``optimisers.BatchedLBFGS``; the samples of a batch do not influence each other
-    gradient : a rung of ``ladder.LADDER``, a registered estimator, or a ``Variant``
+    gradient : the estimator: a name in ``LADDER`` or ``ESTIMATORS``, or (name, options)
     t : where x0 (B, *event) lives and gradients are taken, in [0, 1); greedy's is 0 where alpha is
     steps, solver, grid : the final solve
     """
@@ -54,6 +53,6 @@ def optimise_source(
     times = time_grid(grid, flow.path, start, torch.ones_like(start), checks.count("steps", steps))
     stages, update, x = solvers.plan(solver, flow.path, times), make(optimiser, x0, learning_rate), x0
     for i in range(iterations):
-        found = rule(flow, loss, x, start, **options)[0]
-        x = monitor.accept(update(x, found), x, i)
+        gradient_at_x = rule(flow, loss, x, start, **options)[0]
+        x = monitor.accept(update(x, gradient_at_x), x, i)
     return monitor.accept_final(solvers.solve(flow, x, stages), x, iterations)

@@ -1,8 +1,8 @@
-"""Hyper-parameters by the same budget for every method, on a split that is not the one reported.
+"""Guided samplers with their options, and the choice of a hyper-parameter on a problem that is not the one reported.
 
-Every method gets the same number of settings, drawn without replacement from the grid that its user gives; each is run
-on the same held-out noise and loss, and the one with the least median score is taken. A diverged sample counts as
-infinitely bad, so that a setting under which most diverge cannot win.
+Every method gets the same number of candidates. Each is run on the same noise and loss, and the one with the least
+median score is taken. A diverged sample counts as infinitely bad, so that a candidate under which most diverge cannot
+win.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,6 +20,39 @@ from analysis import checks
 from analysis.flow import Flow
 from analysis.guidance.registry import SAMPLERS, Sample
 from analysis.losses import Loss
+
+SampleScore = Callable[[Sample], Tensor]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A sampler with its options, and at most one hyper-parameter to tune.
+
+    Attributes
+    ----------
+    sampler : a name in ``SAMPLERS``, or "" for none: exact samples
+    family : what methods that differ in their gradient estimator alone have in common, for figures
+    options : those of the sampler
+    tuned, candidates : the option to tune and its values, in units of the noise level to the power ``noise_power``
+    counted : the option that a budget of compute decides, "steps" or "iterations"
+    """
+
+    sampler: str
+    family: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    tuned: str | None = None
+    candidates: tuple[float, ...] = ()
+    noise_power: int = 0
+    counted: str = "steps"
+
+    def space(self, noise: float) -> dict[str, list[float]]:
+        """Return the candidates at a noise level, as ``choose`` takes them; empty where nothing is tuned."""
+        return {self.tuned: [c * noise**self.noise_power for c in self.candidates]} if self.tuned else {}
+
+    def run(self, flow: Flow, loss: Loss, x0: Tensor, **options: Any) -> Sample:
+        """Return samples from noise x0 (B, *event); ``options`` come on top of the method's own."""
+        sampler = checks.known("sampler", self.sampler, SAMPLERS)
+        return SAMPLERS[sampler](flow, loss, x0, **self.options | options)
 
 
 @dataclass(frozen=True)
@@ -32,39 +65,42 @@ class Chosen:
 
 
 def choose(
-    sampler: str,
-    flow: Flow,
-    loss: Loss,
-    x0: Tensor,
+    run: Callable[..., Sample],
     space: Mapping[str, Sequence[Any]],
     *,
-    budget: int,
-    seed: int,
-    score: Callable[[Sample], Tensor] = lambda sample: sample.value,
-    **fixed: Any,
+    score: SampleScore = lambda sample: sample.value,
+    budget: int | None = None,
+    seed: int = 0,
 ) -> Chosen:
-    """Return the best of ``budget`` settings of a sampler on the split (x0, loss).
+    """Return the options under which ``run(**options)`` has the least median score.
 
     Parameters
     ----------
-    space : values to choose from, by option; ``fixed`` are options that every setting has
-    budget : settings to try, at least 1 and at most as many as the space has
-    seed : of the draw
-    score : maps a ``Sample`` to (B,), less is better; the loss by default
+    run : a sampler on the problem to tune on, as a function of the options in ``space`` alone
+    space : values to choose from, by option; all combinations are candidates
+    score : maps a ``Sample`` of B samples to (B,) or (), less is better; the loss by default
+    budget : candidates to try, drawn without replacement; all by default
+    seed : of that draw
 
-    Raises ``ValueError`` for an unknown sampler, a budget out of range, and where every setting diverged.
+    Raises
+    ------
+    ValueError
+        For an empty space, a budget above its size, and where most samples diverge under every candidate.
     """
-    checks.known("sampler", sampler, SAMPLERS)
-    settings = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
-    if checks.count("budget", budget) > len(settings):
-        raise ValueError(f"budget must be at most the {len(settings)} settings of the space, got {budget}")
-    order = torch.randperm(len(settings), generator=torch.Generator().manual_seed(seed))[:budget].tolist()
-    tried = []
-    for options in (settings[i] for i in sorted(order)):
-        found = SAMPLERS[sampler](flow, loss, x0, **fixed, **options)
-        scores = torch.where(found.failed, math.inf, score(found).double()).nan_to_num(nan=math.inf, posinf=math.inf)
-        tried.append((options, float(scores.median())))
+    candidates = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+    if not space or not candidates:
+        raise ValueError(f"space must hold at least one option with at least one value, got {dict(space)!r}")
+    tries = len(candidates) if budget is None else checks.count("budget", budget)
+    if tries > len(candidates):
+        raise ValueError(f"budget must be at most the {len(candidates)} candidates of the space, got {budget}")
+    order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(seed))[:tries].tolist()
+    tried = tuple((candidates[i], _median(run(**candidates[i]), score)) for i in sorted(order))
     best = min(tried, key=lambda pair: pair[1])
     if best[1] == math.inf:
-        raise ValueError(f"space must hold a setting under which {sampler} does not diverge; none of {budget} is one")
-    return Chosen(*best, tuple(tried))
+        raise ValueError(f"space must hold options under which samples do not diverge; none of {tries} tried is such")
+    return Chosen(*best, tried)
+
+
+def _median(sample: Sample, score: SampleScore) -> float:
+    values = torch.where(sample.failed, math.inf, score(sample).double())
+    return float(values.nan_to_num(nan=math.inf, posinf=math.inf).median())

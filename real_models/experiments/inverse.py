@@ -6,15 +6,15 @@ Rows are values per image and metric, so that differences of methods are paired.
 value is missing and whose status names the step. Rows of the first images hold their pixels, two hexadecimal digits
 each.
 
-Two families are there for one question: does the order of the dial's rungs by the error of their gradients predict
-their order by PSNR? "dial" runs each rung under the budget, where a dearer gradient has fewer steps; "equal_steps"
-gives all of them as many as end-to-end can afford, so that the gradient alone differs. Greedy's cell measures the
-errors of all rungs on its own guided trajectories (``real_models.restoration.accuracy``).
+Two families answer one question: does the order of the dial's estimators by the error of their gradients predict
+their order by PSNR? "dial" runs each under the budget, where a more expensive gradient has fewer steps; "equal_steps"
+gives all of them as many as end-to-end can afford, so that only the gradient differs. Greedy's cell measures the errors
+of all of them on its own guided trajectories (``real_models.restoration.accuracy``).
 
 Restoring runs in float32 with convolutions and products in bfloat16, whose gradients differ from float32's by about one
-percent (median): less than any rung's from the truth. Guided trajectories of further rungs are sensitive: a start moved
-by half a percent changes single images by several dB, in float32 as in bfloat16, and means over images by a few tenths,
-as the arithmetic does. The errors of gradients are measured in float32.
+percent (median): less than any estimator's from the ideal one. Trajectories guided by estimators of many steps are
+sensitive: a start moved by half a percent changes single images by several dB, in float32 as in bfloat16, and means
+over images by a few tenths, as the arithmetic does. The errors of gradients are measured in float32.
 """
 
 from __future__ import annotations
@@ -31,22 +31,21 @@ from torch import Tensor
 from analysis import provenance
 from analysis.experiment import Cell
 from analysis.flow import Flow
-from analysis.guidance import SAMPLERS
-from analysis.guidance.tuning import choose
+from analysis.guidance import Method
+from analysis.measurements import MeasuredBatch, chosen_options
 from analysis.settings import DTYPES, Options, Variant
 from real_models import images
 from real_models.arithmetic import Arithmetic
 from real_models.restoration import accuracy, comparison
-from real_models.restoration.methods import BUDGET, DIVERGENCE, EQUAL_STEPS, METHODS, Restorer, adaptive_steps, counts
-from real_models.restoration.problems import NAMES, image_problem
-from real_models.restoration.task import Task
+from real_models.restoration.digits import NAMES, digits_problem, measured_digits, negative_psnr, restoration_metrics
+from real_models.restoration.methods import BUDGET, DIVERGENCE, EQUAL_STEPS, METHODS, adaptive_steps, counts
 
 NOISE, REPORTED, TUNING, SHOWN = 0.05, 32, 4, len(NAMES)
 FULL = {"noise": NOISE, "tuning": TUNING, "budget": BUDGET, "accuracy": accuracy.IMAGES}
 QUICK = {"noise": NOISE, "tuning": 0, "budget": 15, "accuracy": 0}
 QUICK_METHODS = ("unguided", "greedy", "dps")
 METRICS = ("psnr", "ssim", "misfit", "label", "clean_label")
-SEEN = ("clean", "measurement")  # what is shown and judged beside the methods
+REFERENCES = ("clean", "measurement")  # images that are measured beside those of the methods
 ALL = METHODS | EQUAL_STEPS
 derive = comparison.derive
 
@@ -54,8 +53,8 @@ derive = comparison.derive
 def cells(options: Options) -> list[Cell]:
     """Return a cell per operator and method; every method tuned, but for the quick run."""
     if options.quick:
-        return [cell(options, "super_resolution_2", name) for name in (*SEEN, *QUICK_METHODS)]
-    return [cell(options, operator, name) for operator in NAMES for name in (*SEEN, *ALL)]
+        return [cell(options, "super_resolution_2", name) for name in (*REFERENCES, *QUICK_METHODS)]
+    return [cell(options, operator, name) for operator in NAMES for name in (*REFERENCES, *ALL)]
 
 
 def cell(options: Options, operator: str, name: str) -> Cell:
@@ -78,17 +77,18 @@ def cell(options: Options, operator: str, name: str) -> Cell:
 def measure(cell: Cell) -> pd.DataFrame:
     """Tune the cell's method on some images and measure it on others: one row per image and metric."""
     name, extra = cell.settings[0].estimator, dict(cell.extra)
-    task = Task.draw(image_problem(extra["operator"], extra["noise"]), extra["tuning"] + cell.samples, cell.generator())
-    tuning, reported = task.part(slice(extra["tuning"])), task.part(slice(extra["tuning"], None))
+    problem, count = digits_problem(extra["operator"], extra["noise"]), extra["tuning"] + cell.samples
+    batch = measured_digits(problem, count, cell.generator()).start_on(cell.device, DTYPES[cell.dtype])
+    tuning, reported = batch.part(slice(extra["tuning"])), batch.part(slice(extra["tuning"], None))
     row: dict[str, Any] = {"problem": cell.problem, "truth": "clean image", "path": cell.path, "estimator": name}
     row |= {"operator": extra["operator"], "noise": extra["noise"], "budget": extra["budget"], "dtype": cell.dtype}
     row |= {"arithmetic": "float32, bfloat16 inside", "device": provenance.device_name(cell.device), "seed": cell.seed}
     row |= {"solver": None, "horizon": None, "steps": None, "options": _text(extra["operator"], {}), "seconds": 0.0}
     row |= {"evaluations": 0.0, "vjps": 0.0, "t": None, "reference_bound": None}
-    if name in SEEN:
-        x = reported.clean if name == "clean" else task.problem.shown(reported.y)
-        kept = ("misfit", "label") if name == "clean" else METRICS  # it is what the others are compared with
-        return pd.DataFrame([row | one for one in _rows(reported, x, "seen") if one["metric"] in kept])
+    if name in REFERENCES:
+        x = reported.clean if name == "clean" else problem.as_images(reported.measurements)
+        wanted = ("misfit", "label") if name == "clean" else METRICS  # the others compare with the clean image
+        return pd.DataFrame([row | one for one in _rows(reported, x, "seen") if one["metric"] in wanted])
     try:
         rows = _restored(cell, ALL[name], tuning, reported)
     except ValueError as error:
@@ -101,55 +101,53 @@ def _text(operator: str, chosen: dict[str, Any]) -> str:
     return json.dumps({"operator": operator, "chosen": chosen}, sort_keys=True)
 
 
-def _restored(cell: Cell, method: Restorer, tuning: Task, reported: Task) -> list[dict[str, Any]]:
-    """Return the rows of a method, and with greedy's those of the errors of all rungs."""
+def _restored(cell: Cell, method: Method, tuning: MeasuredBatch, reported: MeasuredBatch) -> list[dict[str, Any]]:
+    """Return the rows of a method, and with greedy's those of the errors of all estimators."""
     plain, name = images.flow("mnist", DTYPES[cell.dtype], cell.device), cell.settings[0].estimator
     flow = Arithmetic(channels_last=True, bfloat16=cell.dtype == "float32").flow(plain)
-    options, tuned = _settled(cell, method, flow, tuning)
-    found = SAMPLERS[method.sampler](flow, reported.loss, reported.x0.to(cell.device), **options)
-    row: dict[str, Any] = {"options": _text(reported.problem.name, tuned), "seconds": found.cost.seconds}
-    row |= {"steps": options[method.counted], "evaluations": found.cost.evaluations, "vjps": found.cost.vjps}
-    rows = [row | one for one in _rows(reported, found.x, method.family, found.failed_at)]
+    options, tuned = _options(cell, method, flow, tuning)
+    sample = method.run(flow, reported.loss(), reported.x0, **options)
+    row: dict[str, Any] = {"options": _text(reported.problem.name, tuned), "seconds": sample.cost.seconds}
+    row |= {"steps": (method.options | options)[method.counted]}
+    row |= {"evaluations": sample.cost.evaluations, "vjps": sample.cost.vjps}
+    rows = [row | one for one in _rows(reported, sample.x, method.family, sample.failed_at)]
     if name == "greedy" and (count := dict(cell.extra)["accuracy"]):
         some = reported.part(slice(count))
-        states = accuracy.visited(flow, some.loss, some.x0.to(cell.device), cell.times, **options)
+        states = accuracy.visited(flow, some.loss(), some.x0, cell.times, **method.options | options)
         common = {"family": "dial", "metric": "gradient_error", "status": "ok", "failed_at": -1, "pixels": None}
         common |= {"arithmetic": cell.dtype, "truth": "converged"}
-        rows += [common | one for one in accuracy.rows(plain, some.loss, states)]
+        rows += [common | one for one in accuracy.rows(plain, some.loss(), states)]
     return rows
 
 
-def _settled(cell: Cell, method: Restorer, flow: Flow, tuning: Task) -> tuple[dict[str, Any], dict[str, float]]:
-    """Return a sampler's options, with what the budget allows and what was chosen, and the latter alone."""
-    options, budget = method.fixed | {"divergence": DIVERGENCE}, dict(cell.extra)["budget"]
-    arguments = method, flow, tuning.loss, tuning.x0.to(cell.device), budget
-    affordable = functools.partial(adaptive_steps, *arguments, divergence=DIVERGENCE)
+def _options(cell: Cell, method: Method, flow: Flow, tuning: MeasuredBatch) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return the options beyond the method's own: those that the budget decides with the chosen one, and the latter."""
+    budget, options = dict(cell.extra)["budget"], {"divergence": DIVERGENCE}
     depends = cell.settings[0].estimator == "adaptive"
-    options |= affordable(**_moderate(method.space(tuning.problem.noise))) if depends else counts(method, budget)
-    tuned = _chosen(cell, method, flow, tuning, options)
+
+    def affordable(**tuned: float) -> dict[str, int]:
+        return adaptive_steps(method, flow, tuning.loss(), tuning.x0, budget, divergence=DIVERGENCE, **tuned)
+
+    tuned = _moderate(method, tuning)
+    options |= affordable(**tuned) if depends else counts(method, budget)
+    if len(tuning.clean):  # the quick run has no images to tune on
+        tuned = chosen_options(method, flow, tuning, functools.partial(negative_psnr, tuning), **options)
     return options | tuned | (affordable(**tuned) if depends else {}), tuned
 
 
-def _moderate(space: dict[str, list[float]]) -> dict[str, float]:
-    return {name: values[len(values) // 3] for name, values in space.items()}
+def _moderate(method: Method, tuning: MeasuredBatch) -> dict[str, float]:
+    """Return a candidate from the middle of the range."""
+    return {name: values[len(values) // 3] for name, values in method.space(tuning.problem.noise).items()}
 
 
-def _chosen(cell: Cell, method: Restorer, flow: Flow, tuning: Task, options: dict[str, Any]) -> dict[str, float]:
-    """Return the best candidate on the images to tune on, or a moderate one where there are none."""
-    space = method.space(tuning.problem.noise)
-    if not (space and len(tuning.clean)):
-        return _moderate(space)
-    arguments = method.sampler, flow, tuning.loss, tuning.x0.to(cell.device), space
-    return choose(*arguments, budget=len(method.candidates), seed=cell.seed, score=tuning.score, **options).options
-
-
-def _rows(task: Task, x: Tensor, family: str, failed_at: Tensor | None = None) -> Iterator[dict[str, Any]]:
+def _rows(batch: MeasuredBatch, x: Tensor, family: str, failed_at: Tensor | None = None) -> Iterator[dict[str, Any]]:
     """Yield a row per image and metric; those of the first images' misfits hold their pixels."""
     steps = torch.full((len(x),), -1) if failed_at is None else failed_at.cpu()
     x = torch.where((steps < 0)[:, None].to(x.device), x, torch.nan)
-    for metric, values in task.judge(x).items():
+    assert batch.index is not None
+    for metric, values in restoration_metrics(batch, x).items():
         for i, (value, step) in enumerate(zip(values.tolist(), steps.tolist(), strict=True)):
-            row = {"family": family, "metric": metric, "image": int(task.places[i]), "order": i, "value": value}
+            row = {"family": family, "metric": metric, "image": int(batch.index[i]), "order": i, "value": value}
             row |= {"status": "ok" if step < 0 else f"diverged at step {step}", "failed_at": step}
             yield row | {"pixels": _hexadecimal(x[i]) if metric == "misfit" and i < SHOWN else None}
 

@@ -1,8 +1,8 @@
-"""How good the gradients of the dial's rungs are where guidance takes them: errors along guided trajectories.
+"""Errors of the dial's gradients where guidance takes them, along guided trajectories.
 
-The states are those at which a guided sampler really took its gradients. The truth at each is a fine solve that is held
-against one with half the steps (``analysis.converged``); a state where the two differ by more than ``MAX_BOUND``
-has no reference, and its errors are missing.
+The states are those at which a guided sampler took its gradients. The reference at each is a fine solve, compared with
+one of half the steps (``analysis.converged``); a state where the two differ by more than ``MAX_BOUND`` has no
+reference, and its errors are missing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_BOUND = 0.1  # a twentieth and less of the errors that are compared: the fin
 
 
 class Recorder(Flow):
-    """A flow that keeps the states (B, *event) at which its products are first asked for, by time."""
+    """A flow that records, by time, the states (B, *event) at which a vector-Jacobian product is first requested."""
 
     def __init__(self, flow: Flow) -> None:
         self.flow, self.path = flow, flow.path
@@ -39,7 +39,7 @@ class Recorder(Flow):
         return self.flow.predict(x, t, readout)
 
     def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
-        """Keep the state, and return the flow's readout and its pullback."""
+        """Record the state, and return the flow's readout and its pullback."""
         self.states.setdefault(float(t), x.detach())
         return self.flow.predict_vjp(x, t, readout)
 
@@ -54,10 +54,10 @@ def visited(flow: Flow, loss: Loss, x0: Tensor, times: Sequence[float], **option
 
 
 def rows(flow: Flow, loss: Loss, states: dict[float, Tensor], steps: int = STEPS) -> Iterator[dict[str, Any]]:
-    """Yield a row per rung, time and state: the relative error of its gradient, and the bound of its reference."""
+    """Yield a row per estimator of the dial, time and state: its gradient's relative error, its reference's bound."""
     for t, x in states.items():
-        found = converged.along(flow, loss, x, [t], steps=steps)
-        truth, bound = found.gradient[0], found.error_bound[0]
+        along = converged.along(flow, loss, x, [t], steps=steps)
+        truth, bound = along.gradient[0], along.error_bound[0]
         truth = torch.where((bound <= MAX_BOUND)[:, None], truth, torch.nan)
         for name, setting in DIAL.items():
             gradient = ESTIMATORS[setting.estimator](flow, loss, x, t, **dict(setting.options)).gradient

@@ -1,9 +1,9 @@
-"""What the table of restored digits says: means and paired differences with intervals, and two orders compared.
+"""Statistics of restored digits: means and paired differences with intervals, and two orders compared.
 
-The order of the dial's rungs by the error of their gradients, the median over states and times, is compared with their
-order by mean PSNR: Spearman's correlation of PSNR with accuracy, 1 where the more accurate gradient always restores
-better. Its interval is the percentiles over bootstrap draws of images, the same draw for all rungs; the two kinds of
-images, those restored and those on whose trajectories errors were measured, are drawn separately.
+The order of the dial's estimators by the error of their gradients, the median over states and times, is compared with
+their order by mean PSNR: Spearman's correlation of PSNR with accuracy, 1 where the more accurate gradient always
+restores better. Its interval is the percentiles over bootstrap resamples of images, the same ones for all estimators;
+the two kinds of images, those restored and those on whose trajectories errors were measured, are resampled separately.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from analysis import intervals
 from real_models.restoration.methods import DIAL
 
-FAMILIES = {"dial": "", "equal_steps": "_equal"}  # and what follows a rung in the names of its methods
-RESAMPLES, LEVEL, SEED = 999, 0.95, 0
+FAMILIES = {"dial": "", "equal_steps": "_equal"}  # and the end of the names of their methods
 ACCURACY = "gradient_error"
 SPENT = ["family", "steps", "evaluations", "vjps", "options", "status"]
 
@@ -28,9 +26,9 @@ SPENT = ["family", "steps", "evaluations", "vjps", "options", "status"]
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the tables "summary", "paired", "paper", "dial" and "ranks"."""
     restored = table[table["metric"] != ACCURACY]
-    found = {"summary": summary(restored), "paired": paired(restored)}
-    found["paper"] = paper(found["summary"])
-    return found | {"dial": dial(table), "ranks": ranks(table)}
+    means = summary(restored)
+    tables = {"summary": means, "paired": paired(restored), "paper": printed_table(means)}
+    return tables | {"dial": dial(table), "ranks": ranks(table)}
 
 
 def _groups(restored: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
@@ -49,37 +47,38 @@ def summary(restored: pd.DataFrame) -> pd.DataFrame:
 def paired(restored: pd.DataFrame) -> pd.DataFrame:
     """Return mean differences to greedy, of as many steps for a method of equal steps, with intervals."""
     values = restored.pivot(index=["operator", "metric", "estimator"], columns="order", values="value")
-    found = []
+    differences = []
     for row, _ in _groups(restored):
         greedy = f"greedy{FAMILIES.get(row['family'], '')}"
         pair = (values.loc[(row["operator"], row["metric"], name)] for name in (row["estimator"], greedy))
-        found.append(row | {"against": greedy} | asdict(intervals.paired_interval(*(v.to_numpy(float) for v in pair))))
-    return pd.DataFrame(found)
+        difference = intervals.paired_interval(*(v.to_numpy(float) for v in pair))
+        differences.append(row | {"against": greedy} | asdict(difference))
+    return pd.DataFrame(differences)
 
 
-def paper(found: pd.DataFrame) -> pd.DataFrame:
+def printed_table(means: pd.DataFrame) -> pd.DataFrame:
     """Return methods x operators, a row per metric and method: "mean [low, high]", and failures where any."""
-    ends = zip(found["mean"], found["low"], found["high"], found["failed"], strict=True)
-    shown = [f"{m:.3g} [{a:.3g}, {b:.3g}]" + (f", {n} failed" if n else "") for m, a, b, n in ends]
-    wide = found.assign(shown=shown).pivot(index=["metric", "estimator"], columns="operator", values="shown")
+    ends = zip(means["mean"], means["low"], means["high"], means["failed"], strict=True)
+    texts = [f"{m:.3g} [{a:.3g}, {b:.3g}]" + (f", {n} failed" if n else "") for m, a, b, n in ends]
+    wide = means.assign(text=texts).pivot(index=["metric", "estimator"], columns="operator", values="text")
     return wide.reset_index()
 
 
 def dial(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the median error of each rung's gradient, with quartiles, beside its PSNR, by operator and family."""
+    """Return the median error of each estimator's gradient, with quartiles, and its PSNR, by operator and family."""
     rows = table[table["metric"] == ACCURACY]
     if rows.empty:
         return pd.DataFrame(columns=["operator", "family", "rung", "error", "error_low", "error_high", "psnr"])
     quartiles = rows.groupby(["operator", "estimator"])["value"].quantile([0.25, 0.5, 0.75]).unstack()
     psnr = _matrices(table)
-    found = []
-    for (operator, rung), errors in quartiles.iterrows():
+    medians = []
+    for (operator, name), errors in quartiles.iterrows():
         for family, suffix in FAMILIES.items():
-            values = intervals.interval(psnr[operator, f"{rung}{suffix}"])
-            place = {"operator": operator, "family": family, "rung": rung, "error_low": errors[0.25]}
-            place |= {"error": errors[0.5], "error_high": errors[0.75], "psnr": values.mean}
-            found.append(place | {"psnr_low": values.low, "psnr_high": values.high})
-    return pd.DataFrame(found)
+            values = intervals.interval(psnr[operator, f"{name}{suffix}"])
+            row = {"operator": operator, "family": family, "rung": name, "error_low": errors[0.25]}
+            row |= {"error": errors[0.5], "error_high": errors[0.75], "psnr": values.mean}
+            medians.append(row | {"psnr_low": values.low, "psnr_high": values.high})
+    return pd.DataFrame(medians)
 
 
 def _matrices(table: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
@@ -90,45 +89,33 @@ def _matrices(table: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
 
 
 def _errors(table: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Return the relative errors (rungs, images, times) by operator."""
+    """Return the relative errors (estimators, images, times) by operator."""
     rows = table[table["metric"] == ACCURACY]
-    found = {}
+    by_operator = {}
     for operator, part in rows.groupby("operator", sort=False):
         wide = part.pivot(index=["estimator", "order"], columns="t", values="value")
-        found[str(operator)] = np.stack([wide.loc[rung].to_numpy(float) for rung in DIAL])
-    return found
-
-
-def correlation(errors: np.ndarray, psnr: np.ndarray) -> np.ndarray:
-    """Return Spearman's correlation of accuracy, errors (..., rungs) negated, and psnr (..., rungs), (...)."""
-    ranked = [stats.rankdata(values, axis=-1) for values in (-errors, psnr)]
-    a, b = (rank - rank.mean(-1, keepdims=True) for rank in ranked)
-    return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+        by_operator[str(operator)] = np.stack([wide.loc[name].to_numpy(float) for name in DIAL])
+    return by_operator
 
 
 def ranks(table: pd.DataFrame) -> pd.DataFrame:
     """Return the correlation of accuracy and PSNR, by family, for each operator and, as "all", their mean."""
-    errors, psnr, found = _errors(table), _matrices(table), []
+    errors, psnr, rows = _errors(table), _matrices(table), []
     for family, suffix in FAMILIES.items() if errors else ():
-        restored = np.stack([[psnr[operator, f"{rung}{suffix}"] for rung in DIAL] for operator in errors])
-        plain, drawn = _drawn(np.stack(list(errors.values())), restored)
-        for i, operator in enumerate([*errors, "all"]):
-            value, draws = (v.mean(-1) if operator == "all" else v[..., i] for v in (plain, drawn))
-            ends = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-            row = {"operator": operator, "family": family, "rungs": len(DIAL), "spearman": float(value)}
-            found.append(row | {"low": float(ends[0]), "high": float(ends[1])})
-    return pd.DataFrame(found, columns=["operator", "family", "rungs", "spearman", "low", "high"])
+        restored = [[psnr[operator, f"{name}{suffix}"] for name in DIAL] for operator in errors]
+        # Images first: one that is drawn is drawn for all operators and estimators.
+        samples = np.moveaxis(np.stack(list(errors.values())), 2, 0), np.moveaxis(np.array(restored), 2, 0)
+        ends = intervals.bootstrap(_correlations, *samples)
+        for operator, value, low, high in zip((*errors, "all"), *ends, strict=True):
+            row = {"operator": operator, "family": family, "rungs": len(DIAL), "spearman": value}
+            rows.append(row | {"low": low, "high": high})
+    return pd.DataFrame(rows, columns=["operator", "family", "rungs", "spearman", "low", "high"])
 
 
-def _drawn(errors: np.ndarray, psnr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the correlations (operators,), and those of bootstrap draws of images, (draws, operators).
+def _correlations(errors: np.ndarray, psnr: np.ndarray) -> np.ndarray:
+    """Return the correlations of accuracy and PSNR by operator, and their mean, for R resamples, (R, operators + 1).
 
-    ``errors`` is (operators, rungs, images, times), ``psnr`` (operators, rungs, images); an image that is drawn is
-    drawn for all operators and rungs.
+    ``errors`` is (R, images, operators, estimators, times), ``psnr`` (R, images, operators, estimators).
     """
-    generator = np.random.default_rng(SEED)
-    some, restored = (generator.integers(n, size=(RESAMPLES, n)) for n in (errors.shape[2], psnr.shape[2]))
-    medians = np.nanmedian(errors[:, :, some], axis=(3, 4))  # (operators, rungs, draws)
-    means = psnr[:, :, restored].mean(3)
-    drawn = correlation(np.moveaxis(medians, 1, 2), np.moveaxis(means, 1, 2)).T
-    return correlation(np.nanmedian(errors, axis=(2, 3)), psnr.mean(2)), drawn
+    each = intervals.spearman(-np.nanmedian(errors, axis=(1, 4)), psnr.mean(1))
+    return np.concatenate([each, each.mean(1, keepdims=True)], axis=1)

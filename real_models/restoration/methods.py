@@ -1,22 +1,20 @@
 """Guided samplers as restorers of images: the methods that are compared, each under one budget of compute.
 
-**The budget** is in evaluations of the network plus products with its Jacobian, per sample. A method's work grows by
-the same amount with every step (or iteration), so what one and two steps take on a flow that costs nothing says how
-many fit; of them the most are taken. Adaptive lookahead does what its states ask for: its work is measured on the
-images on which it is tuned, before with a moderate candidate and after with the chosen one, so on others it may be a
-little more or less. Nothing is shared between the gradient of a step and the step itself, for any method, although DPS
-and PiGDM could save one evaluation in three.
+**The budget** is in evaluations of the network plus products with its Jacobian, per sample. The calls of a method grow
+by the same number with every step (or iteration), so those of one and two steps on a trivial flow tell how many steps
+the budget allows. The calls of adaptive lookahead depend on the states: they are measured on the images on which it is
+tuned, first with a moderate candidate and then with the chosen one, so on others they may be a little more or fewer.
+The gradient of a step and the step itself share nothing, although DPS and PiGDM could save one evaluation in three.
 
-**The steps.** The dial's rungs and DPS move by DPS's rule, down the gradient of the residual's norm, which at noise
-this small is far less stiff than that of the likelihood. The dial moves before each step, as the paper does, DPS with
-it. PiGDM, whose gradient holds the spread of what is unknown, follows likelihood steps. Every method has one
+**The steps.** The estimators of the dial and DPS move by DPS's rule, down the gradient of the residual's norm, which at
+noise this small is far less stiff than that of the likelihood. The dial moves before each step, as the paper does, DPS
+with it. PiGDM, whose gradient contains the spread of the unknown image, follows likelihood steps. Every method has one
 hyper-parameter and the same number of candidates for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,11 +23,10 @@ from torch import Tensor
 from analysis import checks
 from analysis.cost import Cost
 from analysis.flow import Flow, from_velocity
-from analysis.guidance import SAMPLERS
+from analysis.guidance import Method
 from analysis.losses import HalfSquaredResidual, Loss
 from analysis.paths import CondOT
 from analysis.settings import Variant
-from toy_models.experiments.outcome import Method
 
 BUDGET = 96
 SOLVE, LOOKAHEAD = 6, 4  # steps of a whole solve that is optimised or differentiated, and of lookahead n
@@ -50,81 +47,76 @@ DIAL = {
 }
 
 
-@dataclass(frozen=True)
-class Restorer(Method):
-    """A method whose option ``counted`` is the most that its budget allows."""
-
-    counted: str = "steps"
+def _posterior_guidance(lookahead: Variant, family: str, when: str = "before", **options: Any) -> Method:
+    options = {"rule": "dps", "lookahead": lookahead, "when": when} | options
+    return Method("posterior_guidance", family, options, "scale", RESIDUAL, 1)
 
 
-def _guided(setting: Variant, family: str, when: str = "before", **fixed: Any) -> Restorer:
-    fixed = {"rule": "dps", "lookahead": setting, "when": when} | fixed
-    return Restorer("posterior_guidance", family, fixed, "scale", RESIDUAL, 1)
-
-
-def _methods() -> dict[str, Restorer]:
+def _methods() -> dict[str, Method]:
     """Return all methods by name."""
     end = Variant.of("end_to_end", steps=SOLVE, solver="euler")
     pigdm = {"rule": "likelihood", "lookahead": Variant.of("pigdm", data_variance=PIGDM_VARIANCE)}
     source = {"gradient": end, "steps": SOLVE, "optimiser": "adam"}
     controls = {"intervals": SOLVE, "steps": 1}
-    found = {"unguided": Restorer("posterior_guidance", "unguided", {"scale": 0.0})}
-    found |= {name: _guided(setting, "dial") for name, setting in DIAL.items()}
-    found |= {
-        "flowgrad": Restorer("optimise_controls", "other", controls, "learning_rate", CONTROLS, 2, "iterations"),
-        "dps": _guided(DIAL["greedy"], "baseline", "with"),
-        "pigdm": Restorer("posterior_guidance", "baseline", pigdm, "scale", LIKELIHOOD),
-        "d_flow": Restorer("optimise_source", "baseline", source, "learning_rate", SOURCE, 0, "iterations"),
+    methods = {"unguided": Method("posterior_guidance", "unguided", {"scale": 0.0})}
+    methods |= {name: _posterior_guidance(setting, "dial") for name, setting in DIAL.items()}
+    methods |= {
+        "flowgrad": Method("optimise_controls", "other", controls, "learning_rate", CONTROLS, 2, "iterations"),
+        "dps": _posterior_guidance(DIAL["greedy"], "baseline", "with"),
+        "pigdm": Method("posterior_guidance", "baseline", pigdm, "scale", LIKELIHOOD),
+        "d_flow": Method("optimise_source", "baseline", source, "learning_rate", SOURCE, 0, "iterations"),
     }
-    return found
+    return methods
 
 
-def work(cost: Cost) -> float:
+def network_calls(cost: Cost) -> float:
     """Return evaluations plus products, per sample."""
     return cost.evaluations + cost.vjps
 
 
-def most(spent: Callable[[int], float], budget: float) -> int:
-    """Return the largest count for which an affine ``spent(count)`` is at most the budget.
+def largest_affordable(cost: Callable[[int], float], budget: float) -> int:
+    """Return the largest n with cost(n) <= budget, for a cost that is affine in n.
 
-    Raises ``ValueError`` where not even one fits.
+    Raises
+    ------
+    ValueError
+        Where cost(1) is above the budget.
     """
-    first, second = spent(1), spent(2)
+    first, second = cost(1), cost(2)
     if first > budget:
         raise ValueError(f"budget must allow one step, which takes {first:g}, got {budget:g}")
     return 1 + int((budget - first) // (second - first))
 
 
-def on_nothing(method: Restorer, count: int) -> float:
-    """Return the work of a method with a count of steps or iterations, whatever the network."""
+def cost_on_trivial_flow(method: Method, count: int) -> float:
+    """Return the network calls of a method with a number of steps or iterations, where they depend on no state."""
     flow = from_velocity(lambda x, t: -x, CondOT())
     x = torch.ones(1, 2, dtype=torch.float64)
     loss = HalfSquaredResidual(torch.eye(2, dtype=torch.float64), 2 * x)
     tuned = {method.tuned: 1e-3} if method.tuned else {}
-    return work(SAMPLERS[method.sampler](flow, loss, x, **method.fixed, **tuned, **{method.counted: count}).cost)
+    return network_calls(method.run(flow, loss, x, **tuned, **{method.counted: count}).cost)
 
 
-def counts(method: Restorer, budget: int) -> dict[str, int]:
-    """Return the option that the budget decides, for a method whose work does not depend on its states.
+def counts(method: Method, budget: int) -> dict[str, int]:
+    """Return the option that the budget decides, for a method whose calls do not depend on its states.
 
-    One that is fixed already stays as it is.
+    One that the method fixes stays as it is, and nothing is returned. Raises ``ValueError`` for a budget that is not a
+    whole number above 0, and for one below a single step.
     """
     checks.count("budget", budget)
-    if method.counted in method.fixed:
+    if method.counted in method.options:
         return {}
-    return {method.counted: most(lambda count: on_nothing(method, count), budget)}
+    return {method.counted: largest_affordable(lambda count: cost_on_trivial_flow(method, count), budget)}
 
 
-def adaptive_steps(
-    method: Restorer, flow: Flow, loss: Loss, x0: Tensor, budget: int, **options: float
-) -> dict[str, int]:
-    """Return the most steps with which a method whose work depends on its states stays in the budget on x0 (B, d)."""
+def adaptive_steps(method: Method, flow: Flow, loss: Loss, x0: Tensor, budget: int, **options: float) -> dict[str, int]:
+    """Return the most steps with which a method whose calls depend on its states stays in the budget on x0 (B, d)."""
 
-    def spent(steps: int) -> float:
-        return work(SAMPLERS[method.sampler](flow, loss, x0, **method.fixed | options, steps=steps).cost)
+    def calls(steps: int) -> float:
+        return network_calls(method.run(flow, loss, x0, **options, steps=steps).cost)
 
-    steps = max(1, int(GUESS * budget // spent(GUESS)))
-    while steps > 1 and spent(steps) > budget:
+    steps = max(1, int(GUESS * budget // calls(GUESS)))
+    while steps > 1 and calls(steps) > budget:
         steps -= 1
     return {"steps": steps}
 
@@ -132,5 +124,7 @@ def adaptive_steps(
 METHODS = _methods()
 """All methods by name; "dto" is end-to-end inside posterior guidance, and "flowgrad" control optimisation."""
 FEWEST = counts(METHODS["dto"], BUDGET)["steps"]
-EQUAL_STEPS = {f"{name}_equal": _guided(setting, "equal_steps", steps=FEWEST) for name, setting in DIAL.items()}
-"""The dial's rungs once more, all with as many steps as end-to-end can afford."""
+EQUAL_STEPS = {
+    f"{name}_equal": _posterior_guidance(setting, "equal_steps", steps=FEWEST) for name, setting in DIAL.items()
+}
+"""The estimators of the dial once more, all with as many steps as end-to-end can afford."""

@@ -1,17 +1,17 @@
-r"""Does an accurate guidance gradient pay, and where: the error of every rung of the dial beside what it draws.
+r"""Does an accurate guidance gradient pay, and where: the error of every estimator of the dial beside its samples.
 
-End-to-end rungs approximate the ideal gradient of the loss at the flow's end. The flow of the posterior needs another
-vector, the exact likelihood score :math:`h = \nabla_x \log p(y | x_t)`. The gradients are therefore measured against
-both, at the middle of each third of time, where the exact posterior sampler comes by:
+End-to-end estimators approximate the ideal gradient of the loss at the flow's end. The flow of the posterior needs
+another vector, the exact likelihood score :math:`h = \nabla_x \log p(y | x_t)`. Gradients are therefore measured
+against both, at the middle of each third of time, at states of the exact posterior sampler:
 :math:`x_t = \alpha X_1 + \sigma X_0` with :math:`X_1 \sim p(x_1 | y)`. As a sampler tunes its step size, the error is
 that at the best scale of each state,
 
 .. math:: \min_{c \ge 0} |c g - g^*| / |g^*| = \sin \angle(g, g^*), \quad\text{and 1 beyond a right angle}.
 
-The outcome is the energy distance to the exact posterior of what the ODE of the posterior draws where the rung stands
-in for the score, at all times or in one third of them with the exact score elsewhere: -g times the best of some scales,
-by measurements that are not reported ("tuned"), or with the length of the exact score ("matched"), so that directions
-alone differ. PiGDM and TMPD, off the dial, aim at the score; "ideal" has errors alone.
+The outcome is the energy distance to the exact posterior of samples of the posterior's ODE in which -g replaces the
+score, at all times or in one third of them with the exact score elsewhere. "tuned" multiplies g by the best of some
+scales, chosen on measurements that are not reported; "matched" gives it the length of the exact score, so that only
+directions differ. PiGDM and TMPD, which are not on the dial, approximate the score; "ideal" has errors alone.
 """
 
 from __future__ import annotations
@@ -19,40 +19,37 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor
-from torch.nn import functional
 
 from analysis import errors, intervals, reference, sample_distances
 from analysis.experiment import Cell
 from analysis.gradients import ESTIMATORS
-from analysis.guidance import SAMPLERS, Sample
-from analysis.guidance.ladder import rule_of
-from analysis.guidance.likelihood import Score
+from analysis.measurements import MeasuredBatch
 from analysis.operators import OPERATORS
 from analysis.paths import PATHS
 from analysis.settings import Options, Variant
 from toy_models.experiments import outcome
-from toy_models.experiments.outcome import NOISE, RUNGS, STEPS, Split
-from toy_models.experiments.outcome_windows import WINDOWS, none, windowed
+from toy_models.experiments.outcome import DIAL, NOISE, STEPS
+from toy_models.experiments.outcome_windows import WINDOWS
 from toy_models.mixtures.gaussian import MixtureFlow
+from toy_models.posteriors.replaced_score import Replacement
 from toy_models.problems.zoo import build
 
 WHOLE = (0.0, 1.0)
 ASIDE = {name: Variant.of(name) for name in ("pigdm", "tmpd")}
-ESTIMATED = RUNGS | ASIDE
+VARIANTS = DIAL | ASIDE
 TRUTHS, KINDS = ("ideal", "score"), ("tuned", "matched")
 SCALES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 MEASUREMENTS = 64
 TOLERANCE = 1e-11  # of the reference: enough for a bound of 1e-6, at half the cost of the default
-FULL = {"rungs": tuple(ESTIMATED), "scales": SCALES, "windows": WINDOWS, "tolerance": TOLERANCE}
-QUICK = {"rungs": ("greedy", "two_step_euler", "midpoint"), "scales": (0.03,), "tolerance": 1e-10}
+FULL = {"estimators": tuple(VARIANTS), "scales": SCALES, "windows": WINDOWS, "tolerance": TOLERANCE}
+QUICK = {"estimators": ("greedy", "two_step_euler", "midpoint"), "scales": (0.03,), "tolerance": 1e-10}
 QUICK |= {"windows": WINDOWS[::2], "replaced": WINDOWS[:1]}
 PLACE = ["operator", "noise", "rung", "start", "end"]
 
@@ -60,64 +57,28 @@ PLACE = ["operator", "noise", "rung", "start", "end"]
 def cells(options: Options) -> list[Cell]:
     """Return a cell per operator; those that ``outcome`` reports have windows of time."""
     others = [name for name in OPERATORS if name not in outcome.OPERATORS]
-    found = []
+    made = []
     for name in outcome.OPERATORS[:1] if options.quick else (*outcome.OPERATORS, *others):
         cell = outcome.cell(options, name, NOISE, "oracle_ode")
         cell = cell if options.quick else replace(cell, samples=MEASUREMENTS)
         extra = QUICK if options.quick else FULL | {"replaced": WINDOWS if name in outcome.OPERATORS else ()}
-        found.append(replace(cell, measure=f"{__name__}:measure", settings=(), extra=(*cell.extra, *extra.items())))
-    return found
+        made.append(replace(cell, measure=f"{__name__}:measure", settings=(), extra=(*cell.extra, *extra.items())))
+    return made
 
 
-@dataclass(frozen=True)
-class Guided:
-    """A flow with the measurements on which scales are chosen and those that are reported."""
-
-    flow: MixtureFlow
-    tuning: Split
-    reported: Split
-    scales: tuple[float, ...]
-
-    def solved(self, split: Split, rung: str, window: tuple[float, float], scale: float | None) -> Sample:
-        """Return the samples of a rung in a window of time, with the exact score elsewhere."""
-        loss, exact = split.measured.loss(split.members), split.measured.score(split.members)
-        score = windowed(stand_in(self.flow, split, rung, scale), exact, window)
-        return SAMPLERS["oracle_ode"](self.flow, loss, split.x0, score=score, steps=STEPS)
-
-    def tuned(self, rung: str, window: tuple[float, float]) -> float:
-        """Return the scale of the least mean energy distance on the tuning split."""
-        if len(self.scales) == 1:
-            return self.scales[0]
-        found = [float(self.tuning.distances(self.solved(self.tuning, rung, window, s))[0]) for s in self.scales]
-        return self.scales[int(np.argmin(np.nan_to_num(found, nan=math.inf)))]
-
-    def outcomes(self, rung: str, window: tuple[float, float]) -> Iterator[dict[str, Any]]:
-        """Yield the energy distances (Y,) of a rung in a window, of each kind."""
-        for kind in KINDS:
-            scale = self.tuned(rung, window) if kind == "tuned" else None
-            found = self.solved(self.reported, rung, window, scale)
-            values = sample_distances.energy_distance(self.reported.sets(found.x), self.reported.exact)
-            failed = int(found.failed.sum())
-            yield {"quantity": kind, "scale": scale, "failed_samples": failed, "value": values}
-
-
-def stand_in(flow: MixtureFlow, split: Split, rung: str, scale: float | None) -> Score:
-    """Return minus the rung's gradient times a scale or, without one, with the length of the exact score.
-
-    It is 0 in the first step: at alpha = 0 the score vanishes, and the gradient of a lookahead does not.
-    """
-    rule, options = rule_of(ESTIMATED[rung])
-    loss, exact = split.measured.loss(split.members), split.measured.score(split.members)
-
-    def score(x: Tensor, t: Tensor) -> Tensor:
-        if float(t) < 0.5 / STEPS:
-            return none(x, t)
-        g = rule(flow, loss, x, t, **options)[0]
-        if scale is not None:
-            return -scale * g
-        return -functional.normalize(g) * torch.linalg.vector_norm(exact(x, t), dim=1, keepdim=True)
-
-    return score
+def outcomes(
+    flow: MixtureFlow,
+    tuning: MeasuredBatch,
+    reported: MeasuredBatch,
+    replacement: Replacement,
+    scales: Sequence[float],
+) -> Iterator[dict[str, Any]]:
+    """Yield the energy distances (Y,) of a replacement, tuned and with the length of the exact score."""
+    for kind, chosen in zip(KINDS, (replacement.tuned(flow, tuning, scales), replacement), strict=True):
+        sample = chosen.samples(flow, reported)
+        values = sample_distances.energy_distance(reported.sets(sample.x), reported.exact.samples)
+        failed = int(sample.failed.sum())
+        yield {"quantity": kind, "scale": chosen.scale, "failed_samples": failed, "value": values}
 
 
 def scaled_error(g: Tensor, truth: Tensor) -> Tensor:
@@ -126,48 +87,58 @@ def scaled_error(g: Tensor, truth: Tensor) -> Tensor:
     return torch.where(gap < 1, (gap * (2 - gap)).clamp_min(0).sqrt(), torch.where(gap.isnan(), gap, 1.0))
 
 
-def gradients_at(guided: Guided, rungs: Sequence[str], times: Sequence[float], tolerance: float) -> dict[str, Tensor]:
-    """Return the gradients (Y * T, d) of rungs, "ideal" and "score", at an exact state of each measurement per time."""
-    flow, split, n = guided.flow, guided.reported, len(times)
-    t = torch.tensor(times, dtype=torch.float64).repeat(len(split.exact))
-    noise = split.x0.unflatten(0, (-1, split.members))
-    x1, x0 = (v[:, 0].repeat_interleave(n, 0) for v in (split.independent, noise))
-    x, loss = flow.path.alpha(t)[:, None] * x1 + flow.path.sigma(t)[:, None] * x0, split.measured.loss(n)
+def gradients_at(
+    flow: MixtureFlow, batch: MeasuredBatch, estimators: Sequence[str], times: Sequence[float], tolerance: float
+) -> dict[str, Tensor]:
+    """Return gradients (Y * T, d) at an exact state of each of Y measurements at T times, measurement by measurement.
+
+    They are those of the estimators, the "ideal" ones, to a tolerance, and minus the exact likelihood score, "score".
+    """
+    n = len(times)
+    t = torch.tensor(times, dtype=torch.float64).repeat(len(batch.clean))
+    noise = batch.x0.unflatten(0, (-1, batch.members))
+    x1, x0 = (v[:, 0].repeat_interleave(n, 0) for v in (batch.exact.independent, noise))
+    x, loss = flow.path.alpha(t)[:, None] * x1 + flow.path.sigma(t)[:, None] * x0, batch.loss(n)
     ideal = reference.ideal_gradient(flow, loss, x, t, tolerance=tolerance, max_error=math.inf)
     ideal.gradient[~(ideal.error_bound <= reference.MAX_ERROR)] = math.nan  # fails, and is counted
-    settings = {rung: ESTIMATED[rung] for rung in rungs}
-    found = {r: ESTIMATORS[s.estimator](flow, loss, x, t, **dict(s.options)).gradient for r, s in settings.items()}
-    return found | {"ideal": ideal.gradient, "score": -split.measured.score(n)(x, t)}
+    variants = {name: VARIANTS[name] for name in estimators}
+    gradients = {
+        name: ESTIMATORS[v.estimator](flow, loss, x, t, **dict(v.options)).gradient for name, v in variants.items()
+    }
+    return gradients | {"ideal": ideal.gradient, "score": -batch.score(flow.path, n)(x, t)}
 
 
-def compared(gradients: dict[str, Tensor]) -> Iterator[dict[str, Any]]:
+def errors_of(gradients: dict[str, Tensor]) -> Iterator[dict[str, Any]]:
     """Yield scaled errors and ratios of lengths (B,) of all gradients but the score, against both truths."""
-    for rung, g in gradients.items():
-        for truth in TRUTHS if rung != "score" else ():
-            yield {"rung": rung, "quantity": f"{truth}_error", "value": scaled_error(g, gradients[truth])}
-            yield {"rung": rung, "quantity": f"{truth}_length", "value": errors.norm_ratio(g, gradients[truth])}
+    for name, g in gradients.items():
+        for truth in TRUTHS if name != "score" else ():
+            yield {"rung": name, "quantity": f"{truth}_error", "value": scaled_error(g, gradients[truth])}
+            yield {"rung": name, "quantity": f"{truth}_length", "value": errors.norm_ratio(g, gradients[truth])}
 
 
 def measure(cell: Cell) -> pd.DataFrame:
-    """Return one row per rung, window of time, quantity and measurement."""
-    flow, extra, generator = build(cell.problem, PATHS[cell.path]()), dict(cell.extra), cell.generator()
+    """Return one row per estimator, window of time, quantity and measurement."""
+    flow, extra = build(cell.problem, PATHS[cell.path]()), dict(cell.extra)
     assert isinstance(flow, MixtureFlow)
-    tuning, reported = (Split.draw(flow, cell, n, generator) for n in (extra["held_out"], cell.samples))
     row = {"problem": cell.problem, "path": cell.path, "operator": extra["operator"], "noise": extra["noise"]}
     row |= {"dtype": "float64", "seed": cell.seed, "scale": math.nan, "failed_samples": 0}
-    found = _found(Guided(flow, tuning, reported, extra["scales"]), extra)
-    return pd.concat([pd.DataFrame(row | part) for part in found]).reset_index(names="measurement")
+    parts = _measured(flow, *outcome.tuning_and_reported(cell, flow), extra)
+    return pd.concat([pd.DataFrame(row | part) for part in parts]).reset_index(names="measurement")
 
 
-def _found(guided: Guided, extra: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _measured(
+    flow: MixtureFlow, tuning: MeasuredBatch, reported: MeasuredBatch, extra: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
     windows, times = extra["windows"], [(start + end) / 2 for start, end in extra["windows"]]
-    for found in compared(gradients_at(guided, extra["rungs"], times, extra["tolerance"])):
-        by_time = found["value"].unflatten(0, (-1, len(windows))).unbind(1)
+    for row in errors_of(gradients_at(flow, reported, extra["estimators"], times, extra["tolerance"])):
+        by_time = row["value"].unflatten(0, (-1, len(windows))).unbind(1)
         for (start, end), values in zip(windows, by_time, strict=True):
-            yield found | {"start": start, "end": end, "value": values}
+            yield row | {"start": start, "end": end, "value": values}
     for start, end in (WHOLE, *extra["replaced"]):
-        for rung in extra["rungs"]:
-            yield from ({"start": start, "end": end, "rung": rung} | row for row in guided.outcomes(rung, (start, end)))
+        for name in extra["estimators"]:
+            replacement = Replacement(VARIANTS[name], (start, end), STEPS)
+            rows = outcomes(flow, tuning, reported, replacement, extra["scales"])
+            yield from ({"start": start, "end": end, "rung": name} | row for row in rows)
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -186,65 +157,62 @@ def over_time(table: pd.DataFrame) -> pd.DataFrame:
 
 def over_operators(table: pd.DataFrame) -> pd.DataFrame:
     """Return means over the operators that have a quantity, as rows of an operator "all"."""
-    found = []
+    parts = []
     for key, rows in table.groupby([*PLACE[1:], "quantity"], sort=False):
         means = rows.pivot(index="measurement", columns="operator", values="value").mean(axis=1, skipna=False)
         place = dict(zip([*PLACE[1:], "quantity"], key, strict=True), operator="all")
         failed = rows.drop_duplicates("operator")["failed_samples"].sum()
-        found.append(means.rename("value").reset_index().assign(**place, failed_samples=failed))
-    return pd.concat(found)
+        parts.append(means.rename("value").reset_index().assign(**place, failed_samples=failed))
+    return pd.concat(parts)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Return means over measurements with intervals, and differences from greedy in pairs ("over_greedy...")."""
     values = table.set_index([*PLACE, "quantity", "measurement"])["value"].sort_index()
-    found = []
+    means = []
     for key, rows in table.groupby([*PLACE, "quantity"], sort=False):
         row = dict(zip([*PLACE, "quantity"], key, strict=True)) | rows.iloc[0][["scale", "failed_samples"]].to_dict()
         row |= asdict(intervals.interval(rows["value"].to_numpy()))
         greedy = values.loc[(*key[:2], "greedy", *key[3:])].to_numpy()
         more = asdict(intervals.paired_interval(values.loc[key].to_numpy(), greedy))
-        found.append(row | {f"over_greedy_{name}": more[name] for name in ("mean", "low", "high")})
-    return pd.DataFrame(found)
+        means.append(row | {f"over_greedy_{name}": more[name] for name in ("mean", "low", "high")})
+    return pd.DataFrame(means)
 
 
 def correlation(table: pd.DataFrame) -> pd.DataFrame:
-    """Return Spearman's correlation over the dial's rungs of each error with each outcome, by window and operator.
+    """Return Spearman's correlation over the dial's estimators of each error with each outcome, by window and operator.
 
     Its interval is from the bootstrap over measurements, errors and outcomes together; operator "all" is the mean.
     """
-    found = []
-    for (start, end), rows in table[table["rung"].isin(RUNGS)].groupby(["start", "end"]):
+    parts = []
+    for (start, end), rows in table[table["rung"].isin(DIAL)].groupby(["start", "end"]):
         for truth, kind in itertools.product(TRUTHS, KINDS):
             place = {"start": start, "end": end, "truth": truth, "kind": kind}
-            found += [place | row for row in _ranked(rows, f"{truth}_error", kind)]
-    return pd.DataFrame(found)
+            parts += [place | row for row in _rank_correlations(rows, f"{truth}_error", kind)]
+    return pd.DataFrame(parts)
 
 
-def _ranked(rows: pd.DataFrame, error: str, kind: str) -> Iterator[dict[str, Any]]:
+def _rank_correlations(rows: pd.DataFrame, error: str, kind: str) -> Iterator[dict[str, Any]]:
     """Yield a row per operator that has the outcome, and one for their mean."""
     pairs = {name: _pair(part, error, kind) for name, part in rows.groupby("operator", sort=False)}
-    kept = {name: pair for name, pair in pairs.items() if min(values.size for values in pair)}
-    drawn = {name: resampled(*pair, seed=i) for i, (name, pair) in enumerate(kept.items())}
-    for name, values in (drawn | {"all": np.mean(list(drawn.values()), axis=0)} if drawn else {}).items():
-        low, high = np.quantile(values[1:], [0.025, 0.975])
-        yield {"operator": name, "value": values[0], "low": low, "high": high}
+    pairs = {name: pair for name, pair in pairs.items() if pair.size}
+    if pairs:
+        ends = intervals.bootstrap(_correlations_of_means, *pairs.values())
+        for name, value, low, high in zip((*pairs, "all"), *ends, strict=True):
+            yield {"operator": name, "value": value, "low": low, "high": high}
 
 
-def _pair(rows: pd.DataFrame, error: str, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return errors and outcomes (Y, rungs) of the measurements on which no rung failed."""
+def _correlations_of_means(*pairs: np.ndarray) -> np.ndarray:
+    """Return the correlations of the means over measurements of pairs (R, Y_i, 2, n), and their mean, (R, K + 1)."""
+    means = [pair.mean(1) for pair in pairs]
+    each = np.stack([intervals.spearman(pair[:, 0], pair[:, 1]) for pair in means], axis=1)
+    return np.concatenate([each, each.mean(1, keepdims=True)], axis=1)
+
+
+def _pair(rows: pd.DataFrame, error: str, kind: str) -> np.ndarray:
+    """Return errors and outcomes (Y, 2, n) of n estimators on the measurements on which none of them failed."""
     rows = rows[rows["quantity"].isin([error, kind])]
     wide = rows.pivot(index="measurement", columns=["quantity", "rung"], values="value").sort_index(axis=1)
-    kept = wide[np.isfinite(wide).all(axis=1)]
-    return tuple(kept.loc[:, kept.columns.get_level_values(0) == name].to_numpy() for name in (error, kind))
-
-
-def resampled(error: np.ndarray, outcome: np.ndarray, seed: int) -> np.ndarray:
-    """Return Spearman's correlation, 0 for ties, of means of (Y, rungs), (1 + resamples,): as measured comes first."""
-    y = len(error)
-    counts = np.random.default_rng(seed).multinomial(y, np.full(y, 1 / y), intervals.RESAMPLES)
-    weights = np.vstack([np.ones(y), counts]) / y
-    ranks = [stats.rankdata(weights @ values, axis=1) for values in (error, outcome)]
-    a, b = (r - r.mean(1, keepdims=True) for r in ranks)
-    size = np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    return np.divide((a * b).sum(1), size, out=np.zeros(len(size)), where=size > 0)
+    usable = wide[np.isfinite(wide).all(axis=1)]
+    parts = [usable.loc[:, usable.columns.get_level_values(0) == name].to_numpy() for name in (error, kind)]
+    return np.stack(parts, axis=1) if all(part.shape[1] for part in parts) else np.empty((0, 2, 0))

@@ -1,33 +1,36 @@
-"""What guided samplers draw, judged against the exact posterior of the fitted digits under linear measurements.
+"""Samples of guided samplers, compared with the exact posterior of the fitted digits under linear measurements.
 
-Clean images are drawn from the mixture fitted to the 8x8 digits, of which the package ships no images. Every method has
-one hyper-parameter and the same number of candidates for it; taken is the one with the least mean energy distance on
-measurements that are not reported. The oracles, which know the exact likelihood score, have none. A cell is one method
-on one operator and noise level; its rows are values per measurement, so that differences of methods are paired.
+Clean images are drawn from the mixture fitted to the 8x8 digits. Every method has one hyper-parameter with the same
+number of candidates; the one with the least mean energy distance on measurements that are not reported is taken. The
+oracles, which know the exact likelihood score, have none. A cell is one method on one operator and noise level; its
+rows are values per measurement, so that differences of methods are paired.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import cost, intervals, provenance, sample_distances
+from analysis import intervals, provenance
 from analysis.experiment import Cell
-from analysis.guidance import SAMPLERS, Sample, ladder
-from analysis.guidance.tuning import choose
+from analysis.flow import Flow
+from analysis.guidance import Method, ladder
+from analysis.measurements import MeasuredBatch, tuned_run
 from analysis.operators import inverse_problem
 from analysis.paths import PATHS
 from analysis.settings import DTYPES, Options, Variant
 from toy_models.mixtures.gaussian import MixtureFlow
-from toy_models.posteriors.measurements import Measured
+from toy_models.mixtures.low_rank import LowRankMixtureFlow
+from toy_models.posteriors.measurements import measured_batch
 from toy_models.problems.zoo import build
 
+AnyMixtureFlow = MixtureFlow | LowRankMixtureFlow
 SIDE, STEPS, MORE_STEPS, ITERATIONS = 8, 16, 64, 8
 OPERATORS = ("box_inpainting", "super_resolution_2", "gaussian_deblurring")
 NOISE, OTHER_NOISES = 0.2, (0.1, 0.4)
@@ -38,40 +41,21 @@ LIKELIHOOD = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 RESIDUAL = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)  # times the noise, as the rule's gradient is in units of 1/noise
 DFLOW = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 FLOWGRAD = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # times the variance of the noise, as the loss is in units of its inverse
-RUNGS = {k: v for k, v in ladder(STEPS).items() if k not in ("euler_8", "midpoint_8")}
+DIAL = {k: v for k, v in ladder(STEPS).items() if k not in ("euler_8", "midpoint_8")}
 
 
-@dataclass(frozen=True)
-class Method:
-    """A sampler with fixed options, and one hyper-parameter: candidates times noise to the given power.
-
-    ``family`` groups methods that differ in their place on the dial alone.
-    """
-
-    sampler: str
-    family: str
-    fixed: dict[str, Any] = field(default_factory=dict)
-    tuned: str | None = None
-    candidates: tuple[float, ...] = ()
-    power: int = 0
-
-    def space(self, noise: float) -> dict[str, list[float]]:
-        """Return the candidates at a noise level, as ``choose`` takes them."""
-        return {self.tuned: [c * noise**self.power for c in self.candidates]} if self.tuned else {}
-
-
-def _guided(rule: str, rung: str, steps: int = STEPS) -> Method:
-    fixed = {"rule": rule, "lookahead": RUNGS[rung], "steps": steps}
+def _posterior_guidance(rule: str, estimator: str, steps: int = STEPS) -> Method:
+    options = {"rule": rule, "lookahead": DIAL[estimator], "steps": steps}
     candidates, power = (LIKELIHOOD, 0) if rule == "likelihood" else (RESIDUAL, 1)
-    return Method("posterior_guidance", rule, fixed, "scale", candidates, power)
+    return Method("posterior_guidance", rule, options, "scale", candidates, power)
 
 
 def _methods() -> dict[str, Method]:
     """Return all methods by name."""
-    end = RUNGS["end_to_end"]
+    end = DIAL["end_to_end"]
     source = {"iterations": ITERATIONS, "gradient": end, "steps": STEPS, "optimiser": "adam"}
     controls = {"iterations": ITERATIONS, "intervals": 8, "steps": STEPS // 8}
-    found = {
+    methods = {
         "exact": Method("", "exact"),
         "unguided": Method("posterior_guidance", "unguided", {"steps": STEPS, "scale": 0.0}),
         "oracle_ode": Method("oracle_ode", "oracle", {"steps": STEPS}),
@@ -81,9 +65,9 @@ def _methods() -> dict[str, Method]:
         "flowgrad": Method("optimise_controls", "flowgrad", controls, "learning_rate", FLOWGRAD, 2),
     }
     for rule in ("likelihood", "dps"):
-        found |= {f"{rule}:{rung}": _guided(rule, rung) for rung in RUNGS}
-        found[f"{rule}:greedy_more"] = _guided(rule, "greedy", MORE_STEPS)
-    return found
+        methods |= {f"{rule}:{estimator}": _posterior_guidance(rule, estimator) for estimator in DIAL}
+        methods[f"{rule}:greedy_more"] = _posterior_guidance(rule, "greedy", MORE_STEPS)
+    return methods
 
 
 METHODS = _methods()
@@ -95,9 +79,9 @@ def cells(options: Options) -> list[Cell]:
     """Return a cell per operator, noise and method; noise levels but one have the cheap methods alone."""
     if options.quick:
         return [cell(options, OPERATORS[0], NOISE, name) for name in QUICK]
-    found = [cell(options, operator, NOISE, name) for operator in OPERATORS for name in METHODS]
+    main = [cell(options, operator, NOISE, name) for operator in OPERATORS for name in METHODS]
     swept = [(operator, noise) for operator in OPERATORS for noise in OTHER_NOISES]
-    return found + [cell(options, *place, name) for place in swept for name in SWEPT]
+    return main + [cell(options, *place, name) for place in swept for name in SWEPT]
 
 
 def cell(options: Options, operator: str, noise: float, name: str) -> Cell:
@@ -118,108 +102,81 @@ def cell(options: Options, operator: str, noise: float, name: str) -> Cell:
     )
 
 
-@dataclass(frozen=True)
-class Split:
-    """Measurements with exact sets to be judged by, exact sets and noise to be guided, and a seed for samplers."""
+def tuning_and_reported(cell: Cell, flow: MixtureFlow) -> tuple[MeasuredBatch, MeasuredBatch]:
+    """Return measurements to tune on and measurements to report, of images drawn from the flow's mixture.
 
-    measured: Measured
-    exact: Tensor
-    independent: Tensor
-    x0: Tensor
-    members: int
-    seed: int
+    All methods of an operator see the same ones, as the cell's generator does not depend on the method.
+    """
+    extra, generator = dict(cell.extra), cell.generator()
+    problem = inverse_problem(extra["operator"], SIDE, extra["noise"])
+    sizes = {"members": extra["members"], "exact": extra["exact"]}
 
-    @classmethod
-    def draw(cls, flow: MixtureFlow, cell: Cell, count: int, generator: torch.Generator) -> Split:
-        """Draw images of the mixture and all that ``of`` draws, so that all methods of an operator see the same."""
-        problem = inverse_problem(dict(cell.extra)["operator"], SIDE, dict(cell.extra)["noise"])
-        return cls.of(Measured.draw(flow, problem, count, generator), cell, generator)
+    def measured(count: int) -> MeasuredBatch:
+        return measured_batch(flow.mixture, problem, flow.mixture.sample(count, generator), generator, **sizes)
 
-    @classmethod
-    def of(cls, measured: Measured, cell: Cell, generator: torch.Generator) -> Split:
-        """Draw what measurements are judged and guided by, in one order."""
-        extra, size = dict(cell.extra), measured.clean.shape
-        n = extra["members"]
-        exact, independent = measured.sample(extra["exact"], generator), measured.sample(n, generator)
-        noise = torch.randn(size[0] * n, size[1], dtype=torch.float64, generator=generator)
-        return cls(measured, exact, independent, noise, n, int(torch.randint(2**31, (1,), generator=generator)))
-
-    def sets(self, x: Tensor) -> Tensor:
-        """Return flat samples as sets (Y, n, d) in float64."""
-        return x.double().cpu().unflatten(0, (-1, self.members))
-
-    def oracle(self, sampler: str) -> dict[str, Any]:
-        """Return the options that only oracles take."""
-        given: dict[str, Any] = {"score": self.measured.score(self.members)} if sampler.startswith("oracle") else {}
-        return given | ({"generator": torch.Generator().manual_seed(self.seed)} if sampler == "oracle_sde" else {})
-
-    def start(self, cell: Cell) -> Tensor:
-        """Return the noise in the cell's dtype and on its device."""
-        return self.x0.to(cell.device, DTYPES[cell.dtype])
-
-    def distances(self, found: Sample) -> Tensor:
-        """Return for each sample the mean energy distance over all measurements."""
-        return sample_distances.energy_distance(self.sets(found.x), self.exact).mean().expand(len(found.x))
+    return measured(extra["held_out"]), measured(cell.samples)
 
 
 def measure(cell: Cell) -> pd.DataFrame:
-    """Tune the cell's method on one split and measure it on the other: one row per measurement and metric."""
-    truth, generator = build(cell.problem, PATHS[cell.path]()), cell.generator()
-    assert isinstance(truth, MixtureFlow)
-    tuning, reported = (Split.draw(truth, cell, n, generator) for n in (dict(cell.extra)["held_out"], cell.samples))
-    return judged(cell, METHODS[cell.settings[0].estimator], tuning, reported)
+    """Tune the cell's method on some measurements and measure it on others: one row per measurement and metric."""
+    flow = build(cell.problem, PATHS[cell.path]())
+    assert isinstance(flow, MixtureFlow)
+    return measure_method(cell, METHODS[cell.settings[0].estimator], flow, *tuning_and_reported(cell, flow))
 
 
-def judged(cell: Cell, method: Method, tuning: Split, reported: Split) -> pd.DataFrame:
+def measure_method(
+    cell: Cell, method: Method, flow: AnyMixtureFlow, tuning: MeasuredBatch, reported: MeasuredBatch
+) -> pd.DataFrame:
     """Return a row per measurement and metric of a cell's method; one that cannot run is NaN, with the reason."""
     name, extra = cell.settings[0].estimator, dict(cell.extra)
     row: dict[str, Any] = {"problem": cell.problem, "truth": "exact", "path": cell.path, "estimator": name}
     row |= {"family": method.family, "operator": extra["operator"], "noise": extra["noise"], "horizon": None}
-    row |= {"solver": None, "steps": method.fixed.get("steps"), "dtype": cell.dtype, "seed": cell.seed}
+    row |= {"solver": None, "steps": method.options.get("steps"), "dtype": cell.dtype, "seed": cell.seed}
     row |= {"device": provenance.device_name(cell.device), "samples": reported.members}
     try:
-        x, found = _drawn(cell, method, tuning, reported)
+        x, outcome = _sample_method(cell, method, flow, tuning, reported)
     except ValueError as error:
-        x, found = torch.full_like(reported.independent, torch.nan), {"status": str(error)}
-    options = {"operator": extra["operator"], "noise": extra["noise"], "chosen": found.pop("chosen", None)}
+        x, outcome = torch.full_like(reported.exact.independent, torch.nan), {"status": str(error)}
+    options = {"operator": extra["operator"], "noise": extra["noise"], "chosen": outcome.pop("chosen", None)}
     row |= {"status": "ok", "options": json.dumps(options), "failed_samples": int((~torch.isfinite(x)).any(-1).sum())}
-    return pd.DataFrame([row | found | values for values in _values(reported, x)])
+    return pd.DataFrame([row | outcome | values for values in _values(reported, x)])
 
 
-def _drawn(cell: Cell, method: Method, tuning: Split, reported: Split) -> tuple[Tensor, dict[str, Any]]:
-    """Return the sets that the tuned method draws, and what it took."""
+def _sample_method(
+    cell: Cell, method: Method, flow: AnyMixtureFlow, tuning: MeasuredBatch, reported: MeasuredBatch
+) -> tuple[Tensor, dict[str, Any]]:
+    """Return the sets of samples (Y, n, d) of the tuned method, with its cost, status and what was chosen."""
     if not method.sampler:
-        return reported.independent, {"evaluations": 0.0, "vjps": 0.0, "seconds": 0.0, "bytes": None}
-    flow = reported.measured.flow.to(DTYPES[cell.dtype], cell.device)
-    space = method.space(tuning.measured.problem.noise)
-    chosen: dict[str, Any] = {}
-    if space:
-        arguments = method.sampler, flow, tuning.measured.loss(tuning.members), tuning.start(cell), space
-        budget = len(method.candidates)
-        chosen = choose(*arguments, budget=budget, seed=cell.seed, score=tuning.distances, **method.fixed).options
-    options = method.fixed | chosen | reported.oracle(method.sampler)
-    with cost.track_memory():
-        found = SAMPLERS[method.sampler](
-            flow, reported.measured.loss(reported.members), reported.start(cell), **options
-        )
-    failed = int(found.failed.sum())
+        return reported.exact.independent, {"evaluations": 0.0, "vjps": 0.0, "seconds": 0.0, "bytes": None}
+    device, dtype = cell.device, DTYPES[cell.dtype]
+    moved, batches = flow.to(dtype, device), [batch.start_on(device, dtype) for batch in (tuning, reported)]
+    run = tuned_run(method, moved, *batches, track_memory=True, **_oracle_options(method, moved, reported))
+    failed = int(run.sample.failed.sum())
     status = f"{failed} samples diverged, and are judged where they stopped" if failed else "ok"
-    return reported.sets(found.x), asdict(found.cost) | {"chosen": chosen, "status": status, "failed_samples": failed}
+    outcome = {"chosen": run.chosen, "status": status, "failed_samples": failed}
+    return reported.sets(run.sample.x), asdict(run.sample.cost) | outcome
 
 
-def _values(split: Split, x: Tensor) -> Iterator[dict[str, Any]]:
-    for metric, values in split.measured.judge(x, split.exact).items():
+def _oracle_options(method: Method, flow: Flow, batch: MeasuredBatch) -> dict[str, Any]:
+    """Return the exact score of a batch, and noise to draw, for the samplers that take them."""
+    options: dict[str, Any] = {"score": batch.score(flow.path)} if method.sampler.startswith("oracle") else {}
+    generator = torch.Generator().manual_seed(batch.seed)
+    return options | ({"generator": generator} if method.sampler == "oracle_sde" else {})
+
+
+def _values(batch: MeasuredBatch, x: Tensor) -> Iterator[dict[str, Any]]:
+    for metric, values in batch.metrics(x).items():
         for i, value in enumerate(values.tolist()):
             yield {"measurement": i, "metric": metric, "value": value}
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return means with intervals, paired differences to greedy with the likelihood's steps, and a table to print."""
-    summary, paired = compared(table, PLACES)
-    return {"summary": summary, "paired": paired, "paper": paper(summary)}
+    summary, paired = summarise(table, PLACES)
+    return {"summary": summary, "paired": paired, "paper": printed_table(summary)}
 
 
-def compared(table: pd.DataFrame, places: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def summarise(table: pd.DataFrame, places: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return by place (columns of the table), method and metric the mean, and that of paired differences to greedy."""
     summary, paired = [], []
     spent = ["steps", "evaluations", "vjps", "bytes", "failed_samples", "samples", "options", "status"]
@@ -233,15 +190,15 @@ def compared(table: pd.DataFrame, places: Sequence[str]) -> tuple[pd.DataFrame, 
     return pd.DataFrame(summary), pd.DataFrame(paired)
 
 
-def paper(summary: pd.DataFrame) -> pd.DataFrame:
+def printed_table(summary: pd.DataFrame) -> pd.DataFrame:
     """Return methods x operators, a row per metric, noise and method: "mean [low, high]", and failures where any."""
     cells = summary[summary["metric"].isin(METRICS)].copy()
     ends = zip(cells["mean"], cells["low"], cells["high"], cells["failed_samples"], strict=True)
-    cells["shown"] = [shown(*end) for end in ends]
+    cells["text"] = [format_interval(*end) for end in ends]
     rows = ["metric", "noise", "estimator", "evaluations", "vjps"]
-    return cells.pivot(index=rows, columns="operator", values="shown").reset_index()
+    return cells.pivot(index=rows, columns="operator", values="text").reset_index()
 
 
-def shown(mean: float, low: float, high: float, diverged: int) -> str:
+def format_interval(mean: float, low: float, high: float, diverged: int) -> str:
     """Return "mean [low, high]", and how many samples diverged where any did."""
     return f"{mean:.3g} [{low:.3g}, {high:.3g}]" + (f", {diverged} diverged" if diverged else "")

@@ -7,26 +7,25 @@ is chosen on measurements that are not reported. All operators are here, at all 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import pandas as pd
-import torch
-from torch import Tensor
 
 from analysis import intervals
 from analysis.experiment import Cell
 from analysis.gradients import ESTIMATORS
-from analysis.guidance import SAMPLERS, Sample
+from analysis.guidance import Sample, choose, oracle_ode
 from analysis.guidance.likelihood import Score
+from analysis.measurements import MeasuredBatch
 from analysis.operators import OPERATORS
 from analysis.paths import PATHS
 from analysis.settings import Options
 from toy_models.experiments import outcome
-from toy_models.experiments.outcome import LIKELIHOOD, NOISE, OTHER_NOISES, STEPS, Split
+from toy_models.experiments.outcome import LIKELIHOOD, NOISE, OTHER_NOISES, STEPS
 from toy_models.mixtures.gaussian import MixtureFlow
+from toy_models.posteriors.replaced_score import Window, no_score, windowed
 from toy_models.problems.zoo import build
 
 WINDOWS = ((0.0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1.0))
@@ -37,60 +36,54 @@ MEASUREMENTS = 40
 def cells(options: Options) -> list[Cell]:
     """Return a cell per operator and noise level."""
     places = [(operator, noise) for operator in OPERATORS for noise in (NOISE, *OTHER_NOISES)]
-    found = []
+    made = []
     for operator, noise in places[:1] if options.quick else places:
         cell = outcome.cell(options, operator, noise, "oracle_ode")
         cell = cell if options.quick else replace(cell, samples=MEASUREMENTS)
         extra = *cell.extra, ("scales", LIKELIHOOD[2:4] if options.quick else LIKELIHOOD)
-        found.append(replace(cell, measure="toy_models.experiments.outcome_windows:measure", extra=extra))
-    return found
+        made.append(replace(cell, measure="toy_models.experiments.outcome_windows:measure", extra=extra))
+    return made
 
 
-def windowed(inside: Score, outside: Score, window: tuple[float, float]) -> Score:
-    """Return the score that is ``inside`` for times in the window, which holds its start, and ``outside`` elsewhere."""
-    return lambda x, t: (inside if window[0] <= float(t) < window[1] else outside)(x, t)
-
-
-def none(x: Tensor, t: Tensor) -> Tensor:
-    """Return no guidance."""
-    return torch.zeros_like(x)
-
-
-def greedy(flow: MixtureFlow, split: Split, scale: float) -> Score:
+def greedy(flow: MixtureFlow, batch: MeasuredBatch, scale: float) -> Score:
     """Return minus greedy's gradient times a scale."""
-    rule, loss = ESTIMATORS["greedy"].rule, split.measured.loss(split.members)
+    rule, loss = ESTIMATORS["greedy"].rule, batch.loss()
     return lambda x, t: -scale * rule(flow, loss, x, t)[0]
 
 
-def solved(flow: MixtureFlow, split: Split, kind: str, window: tuple[float, float], scale: float = 1.0) -> Sample:
-    """Return the samples of one kind of replacement."""
-    exact = split.measured.score(split.members)
-    pairs = {"without": (none, exact), "only": (exact, none), "greedy": (greedy(flow, split, scale), exact)}
-    score = windowed(*pairs[kind], window)
-    return SAMPLERS["oracle_ode"](flow, split.measured.loss(split.members), split.x0, score=score, steps=STEPS)
+def samples(flow: MixtureFlow, batch: MeasuredBatch, kind: str, window: Window, scale: float = 1.0) -> Sample:
+    """Return the samples of the oracle's ODE with one kind of replacement."""
+    exact = batch.score(flow.path)
+    pairs = {"without": (no_score, exact), "only": (exact, no_score), "greedy": (greedy(flow, batch, scale), exact)}
+    return oracle_ode(flow, batch.loss(), batch.x0, score=windowed(*pairs[kind], window), steps=STEPS)
 
 
-def tuned(flow: MixtureFlow, split: Split, window: tuple[float, float], scales: Sequence[float]) -> float:
-    """Return greedy's best scale on a split, by the mean energy distance."""
-    distances = {s: float(split.distances(solved(flow, split, "greedy", window, s))[0]) for s in scales}
-    return min(distances, key=lambda s: distances[s] if math.isfinite(distances[s]) else math.inf)
+def best_scale(flow: MixtureFlow, batch: MeasuredBatch, window: Window, scales: Sequence[float]) -> float:
+    """Return greedy's scale of the least mean energy distance on a batch."""
+
+    def run(scale: float) -> Sample:
+        return samples(flow, batch, "greedy", window, scale)
+
+    return choose(run, {"scale": scales}, score=batch.energy_distance).options["scale"]
 
 
 def measure(cell: Cell) -> pd.DataFrame:
     """Return one row per window, kind and metric: means over measurements with their intervals."""
-    flow, extra, generator = build(cell.problem, PATHS[cell.path]()), dict(cell.extra), cell.generator()
+    flow, extra = build(cell.problem, PATHS[cell.path]()), dict(cell.extra)
     assert isinstance(flow, MixtureFlow)
-    tuning, reported = (Split.draw(flow, cell, n, generator) for n in (extra["held_out"], cell.samples))
     place = {"problem": cell.problem, "path": cell.path, "operator": extra["operator"], "noise": extra["noise"]}
-    return pd.DataFrame([place | row for row in _rows(flow, tuning, reported, extra["scales"])])
+    rows = _rows(flow, *outcome.tuning_and_reported(cell, flow), extra["scales"])
+    return pd.DataFrame([place | row for row in rows])
 
 
-def _rows(flow: MixtureFlow, tuning: Split, reported: Split, scales: Sequence[float]) -> Iterator[dict[str, Any]]:
+def _rows(
+    flow: MixtureFlow, tuning: MeasuredBatch, reported: MeasuredBatch, scales: Sequence[float]
+) -> Iterator[dict[str, Any]]:
     for start, end in WINDOWS:
         for kind in KINDS:
-            scale = tuned(flow, tuning, (start, end), scales) if kind == "greedy" else 1.0
-            found = solved(flow, reported, kind, (start, end), scale)
-            row = {"start": start, "end": end, "kind": kind, "scale": scale, "failed_samples": int(found.failed.sum())}
-            judged = reported.measured.judge(reported.sets(found.x), reported.exact)
+            scale = best_scale(flow, tuning, (start, end), scales) if kind == "greedy" else 1.0
+            sample = samples(flow, reported, kind, (start, end), scale)
+            row = {"start": start, "end": end, "kind": kind, "scale": scale, "failed_samples": int(sample.failed.sum())}
+            metrics = reported.metrics(reported.sets(sample.x))
             for metric in outcome.METRICS:
-                yield row | {"metric": metric} | asdict(intervals.interval(judged[metric]))
+                yield row | {"metric": metric} | asdict(intervals.interval(metrics[metric]))

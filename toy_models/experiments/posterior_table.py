@@ -2,12 +2,12 @@
 
 The images are digits that no mixture was fitted to, and not draws of a mixture. The truth is therefore the posterior
 of the fitted model given their measurements, which is exact, and not what one should believe of the images: samplers
-are judged on how well they sample it. A measurement of a real image may be one that the model holds to be unlikely,
-which those of its own draws are not, so that these numbers need not be those of ``outcome``.
+are judged on how well they sample it. A measurement of a real image may be unlikely under the model, which those of
+its own samples are not, so that these numbers need not be those of ``outcome``.
 
 Methods are tuned as ``outcome`` tunes them, here on other held-out images, and most of them are its own. There are
-three more: adaptive lookahead, whose last rung is as dear as an end-to-end solve; PiGDM with its own r_t, that of data
-of unit variance; and OC-Flow, FlowGrad with a price of 1 on the control. For MNIST, where an evaluation costs most,
+three more: adaptive lookahead, which may cost as much as an end-to-end solve; PiGDM with its own r_t, that of data of
+unit variance; and OC-Flow, FlowGrad with a price of 1 on the control. For MNIST, where an evaluation costs most,
 solves that are differentiated end to end have half as many steps as those that sample. A cell is one method on one
 operator; the cheap methods also run along a second path.
 """
@@ -25,28 +25,28 @@ from torch import Tensor
 
 from analysis import results
 from analysis.experiment import Cell
+from analysis.guidance import Method
 from analysis.operators import OPERATORS, inverse_problem
 from analysis.paths import PATHS, AffinePath
 from analysis.settings import Options, Variant
 from toy_models.experiments import outcome
 from toy_models.experiments.claims import escape
-from toy_models.experiments.outcome import BASELINE, METRICS, NOISE, STEPS, Method, Split
+from toy_models.experiments.outcome import BASELINE, METRICS, NOISE, STEPS, AnyMixtureFlow
 from toy_models.mixtures.gaussian import MixtureFlow
-from toy_models.mixtures.low_rank import LowRankMixtureFlow
-from toy_models.posteriors.measurements import Measured
+from toy_models.posteriors.measurements import measured_batch
 from toy_models.problems import digits, mnist
 from toy_models.problems.zoo import build
 
 PLACES = ("problem", "path", "operator", "noise")
 PATH, OTHER_PATH = "condot", "cosine"
 CHEAP = ("exact", "oracle_ode", "unguided", BASELINE, "dps:greedy", "likelihood:two_step_euler", "likelihood:midpoint")
-PRINTED = "energy_distance"  # in the table that is set with LaTeX; the others are in ``paper``
+PRINTED = "energy_distance"  # in the LaTeX table; the others are in the table "paper"
 
 
 def _with(name: str, **options: object) -> Method:
     """Return a method of ``outcome`` with some of its options replaced."""
     base = outcome.METHODS[name]
-    return replace(base, fixed=base.fixed | options)
+    return replace(base, options=base.options | options)
 
 
 def _methods(solve: int) -> dict[str, Method]:
@@ -74,13 +74,13 @@ class Dataset:
     exact: int
     held_out: int
 
-    def flow(self, path: AffinePath) -> MixtureFlow | LowRankMixtureFlow:
+    def flow(self, path: AffinePath) -> AnyMixtureFlow:
         """Return the fitted mixture's flow along a path."""
         if self.side == mnist.SIDE:
             return mnist.flow(path)
-        found = build("digits", path)
-        assert isinstance(found, MixtureFlow)
-        return found
+        flow = build("digits", path)
+        assert isinstance(flow, MixtureFlow)
+        return flow
 
     def images(self) -> Tensor:
         """Return the held-out images (n, d)."""
@@ -103,9 +103,8 @@ def cells(options: Options) -> list[Cell]:
     """Return a cell per data set, operator and method, and per operator and cheap method along the second path."""
     if options.quick:
         return [_cell(options, d, o, m) for d, (some, methods) in QUICK.items() for o in some for m in methods]
-    found = [_cell(options, d, o, m) for d, data in DATASETS.items() for o in OPERATORS for m in data.methods]
-    others = [_cell(options, "digits", o, m, OTHER_PATH) for o in outcome.OPERATORS for m in CHEAP]
-    return found + others
+    main = [_cell(options, d, o, m) for d, data in DATASETS.items() for o in OPERATORS for m in data.methods]
+    return main + [_cell(options, "digits", o, m, OTHER_PATH) for o in outcome.OPERATORS for m in CHEAP]
 
 
 def _cell(options: Options, problem: str, operator: str, name: str, path: str = PATH) -> Cell:
@@ -133,38 +132,39 @@ def measure(cell: Cell) -> pd.DataFrame:
     images = data.images()
     order = torch.randperm(len(images), generator=generator)[: extra["held_out"] + cell.samples]
     flow, problem = data.flow(PATHS[cell.path]()), inverse_problem(extra["operator"], data.side, extra["noise"])
-    tuning, reported = (
-        Split.of(Measured.of(flow, problem, images[part], generator), cell, generator)
+    sizes = {"members": extra["members"], "exact": extra["exact"]}
+    batches = [
+        measured_batch(flow.mixture, problem, images[part], generator, **sizes)
         for part in order.split([extra["held_out"], cell.samples])
-    )
+    ]
     method = data.methods[cell.settings[0].estimator]
-    return outcome.judged(cell, _shortened(method) if "quick" in extra else method, tuning, reported)
+    return outcome.measure_method(cell, _shortened(method) if "quick" in extra else method, flow, *batches)
 
 
 def _shortened(method: Method) -> Method:
     """Return a method with fewer steps and candidates."""
-    fixed = {k: min(v, QUICK_STEPS) if k in ("steps", "iterations") else v for k, v in method.fixed.items()}
-    return replace(method, fixed=fixed, candidates=method.candidates[2:4])
+    options = {k: min(v, QUICK_STEPS) if k in ("steps", "iterations") else v for k, v in method.options.items()}
+    return replace(method, options=options, candidates=method.candidates[2:4])
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return means with intervals, paired differences to greedy, and the table of methods x operators."""
-    summary, paired = outcome.compared(table, PLACES)
-    return {"summary": summary, "paired": paired, "paper": paper(summary)}
+    summary, paired = outcome.summarise(table, PLACES)
+    return {"summary": summary, "paired": paired, "paper": printed_table(summary)}
 
 
-def paper(summary: pd.DataFrame) -> pd.DataFrame:
+def printed_table(summary: pd.DataFrame) -> pd.DataFrame:
     """Return methods x operators: "mean [low, high]" by metric, data set, path and method.
 
     Evaluations, products and bytes are means over the operators, as those of adaptive lookahead depend on them.
     """
     rows = summary[summary["metric"].isin(METRICS)].copy()
     ends = zip(rows["mean"], rows["low"], rows["high"], rows["failed_samples"], strict=True)
-    rows["shown"] = [outcome.shown(*end) for end in ends]
+    rows["text"] = [outcome.format_interval(*end) for end in ends]
     keys = ["metric", "problem", "path", "noise", "estimator"]
-    found = rows.groupby(keys, sort=False)[["evaluations", "vjps", "bytes"]].mean()
+    spent = rows.groupby(keys, sort=False)[["evaluations", "vjps", "bytes"]].mean()
     operators = list(dict.fromkeys(rows["operator"]))
-    return found.join(rows.pivot(index=keys, columns="operator", values="shown")[operators]).reset_index()
+    return spent.join(rows.pivot(index=keys, columns="operator", values="text")[operators]).reset_index()
 
 
 def write(tables: Mapping[str, pd.DataFrame], out: Path) -> None:
@@ -194,10 +194,10 @@ def _block(rows: pd.DataFrame, operators: list[str]) -> Iterator[str]:
     guided = rows[~rows["family"].isin(["exact", "oracle"]) & rows["mean"].notna()]
     best = set(guided.groupby("operator")["mean"].idxmin())
     for name, some in rows.groupby("estimator", sort=False):
-        found = {row.operator: _entry(row.mean, row.low, row.high, row.Index in best) for row in some.itertuples()}
+        entries = {row.operator: _entry(row.mean, row.low, row.high, row.Index in best) for row in some.itertuples()}
         spent = [f"{some[key].mean():.0f}" for key in ("evaluations", "vjps")]
         label = escape(str(name)).replace(r"\_", " ")
-        yield " & ".join([label, *spent, *(found.get(o, "") for o in operators)]) + r" \\"
+        yield " & ".join([label, *spent, *(entries.get(o, "") for o in operators)]) + r" \\"
 
 
 def _entry(mean: float, low: float, high: float, best: bool) -> str:

@@ -29,7 +29,7 @@ class LowRankPosteriors:
     @classmethod
     def of(cls, mixture: LowRankMixture, problem: InverseProblem, y: Tensor) -> LowRankPosteriors:
         """Return the posteriors given measurements y (Y, m)."""
-        likelihood = LowRankLikelihood(mixture, problem.operator, problem.noise_covariance)
+        likelihood = LowRankLikelihood(mixture, problem.linear, problem.noise_covariance)
         values = likelihood.values(y)
         return cls(likelihood, y, values, likelihood.conditioned(values))
 

@@ -8,7 +8,7 @@ import torch
 
 from analysis import gradients, solvers
 from analysis.guidance import LADDER, SAMPLERS, ladder
-from analysis.guidance.ladder import rule_of
+from analysis.guidance.dial import rule_of
 from analysis.guidance.likelihood import GuidedFlow, ddim_scale, informed_time, scale_of
 from analysis.paths import CondOT, Cosine
 from analysis.settings import Variant
@@ -169,10 +169,9 @@ def test_posterior_guidance_is_the_loop_written_by_hand(rule):
     assert (found.cost.evaluations, found.cost.vjps) == (5 * (2 * 3 + 1), 5 * 2 * 3)
 
 
-def test_every_rung_and_estimator_turns_the_dial():
+def test_every_estimator_guides_and_more_steps_cost_more():
     flow, costs = MixtureFlow(MIXTURE, Cosine()), []
-    for rung in [*ladder(8), "adaptive_"]:
-        lookahead = Variant.of("adaptive", tolerance=0.1) if rung == "adaptive_" else rung
+    for lookahead in [*ladder(8), ("adaptive", {"tolerance": 0.1})]:
         found = SAMPLERS["posterior_guidance"](flow, LOSS, X0, steps=4, scale=0.5, lookahead=lookahead)
         assert not found.failed.any()
         costs.append(found.cost.evaluations)
@@ -182,6 +181,7 @@ def test_every_rung_and_estimator_turns_the_dial():
     names = [dict(s.options).get("steps") for s in ladder(20, "rk4").values()]
     assert names == [None, 2, 1, 4, 4, 8, 8, 16, 16, 20]
     assert rule_of("tmpd")[1] == {}
+    assert rule_of(("adaptive", {"tolerance": 0.1})) == rule_of(Variant.of("adaptive", tolerance=0.1))
 
 
 @pytest.mark.parametrize("estimator", ["pigdm", "tmpd"])

@@ -1,13 +1,13 @@
 """What guided samplers refuse, and that the message names the argument."""
 
+import functools
 import math
 
 import pytest
 import torch
 
 from analysis import losses
-from analysis.guidance import SAMPLERS, ladder
-from analysis.guidance.tuning import choose
+from analysis.guidance import SAMPLERS, Method, choose, ladder
 from analysis.paths import CondOT
 from analysis.settings import Variant
 from tests.support.problems import f64, randn, random_mixture
@@ -62,6 +62,12 @@ BAD = [
     ("posterior_guidance", {"lookahead": "greedier"}, "lookahead must be one of .*greedy.*; got 'greedier'"),
     ("posterior_guidance", {"lookahead": Variant.of("greedier")}, "the estimator of lookahead must be one of"),
     ("posterior_guidance", {"lookahead": Variant.of("adaptive", tolerance=0)}, "tolerance must be positive"),
+    ("posterior_guidance", {"lookahead": 3}, r"lookahead must be a name, a Variant, or \(name, options\), got 3"),
+    ("posterior_guidance", {"lookahead": ("greedier", {})}, "the estimator of lookahead must be one of"),
+    ("posterior_guidance", {"lookahead": "adaptive"}, "lookahead: adaptive .* 'tolerance'; give them as"),
+    ("posterior_guidance", {"lookahead": ("tmpd", {"tol": 0.1})}, "lookahead: tmpd .* 'tol'; give them as"),
+    ("posterior_guidance", {"lookahead": "lookahead"}, "horizon or horizon_fraction must be given"),
+    ("optimise_source", {"gradient": "adaptive"}, "gradient: adaptive .* 'tolerance'; give them as"),
     ("optimise_source", {"gradient": "shooting"}, "gradient must be one of .*end_to_end.*; got 'shooting'"),
     # Solvers and grids.
     ("posterior_guidance", {"solver": "ode45"}, "solver must be one of .*; got 'ode45'"),
@@ -149,12 +155,18 @@ def test_bad_ladders_are_refused(arguments, message):
     ("change", "message"),
     [
         ({"budget": 0}, f"budget {COUNT}, got 0"),
-        ({"budget": 3}, "budget must be at most the 2 settings of the space, got 3"),
-        ({"sampler": "ancestral"}, "sampler must be one of .*; got 'ancestral'"),
-        ({"space": {"scale": [1e6, 2e6]}, "rule": "constant"}, "space must hold a setting .* none of 2 is one"),
+        ({"budget": 3}, "budget must be at most the 2 candidates of the space, got 3"),
+        ({"space": {}}, "space must hold at least one option with at least one value, got {}"),
+        ({"space": {"scale": []}}, "space must hold at least one option"),
+        ({"space": {"scale": [1e6, 2e6]}}, "space must hold options .* none of 2 tried"),
     ],
 )
 def test_bad_choices_of_hyperparameters_are_refused(change, message):
-    arguments = {"sampler": "posterior_guidance", "space": {"scale": [0.1, 0.2]}, "budget": 2, "steps": 30, "seed": 0}
+    run = functools.partial(SAMPLERS["posterior_guidance"], FLOW, LOSS, X0, steps=30, rule="constant")
     with pytest.raises(ValueError, match=message):
-        choose(flow=FLOW, loss=LOSS, x0=X0, **arguments | change)
+        choose(run, **{"space": {"scale": [0.1, 0.2]}, "budget": 2} | change)
+
+
+def test_a_method_of_an_unknown_sampler_is_refused():
+    with pytest.raises(ValueError, match=r"sampler must be one of .*; got 'ancestral'"):
+        Method("ancestral").run(FLOW, LOSS, X0)

@@ -1,5 +1,7 @@
 """Samplers that optimise, against torch.optim and finite differences; and what every sampler must do."""
 
+import functools
+import inspect
 import itertools
 import math
 
@@ -8,9 +10,9 @@ import torch
 
 from analysis import gradients, losses, solvers
 from analysis.flow import from_velocity
-from analysis.guidance import SAMPLERS, register
+from analysis.guidance import SAMPLERS, Method, choose, posterior_guidance, register
 from analysis.guidance.optimisers import BatchedLBFGS
-from analysis.guidance.tuning import choose
+from analysis.guidance.registry import Sample
 from analysis.losses import value_and_gradient
 from analysis.paths import CondOT, Cosine
 from analysis.settings import Variant
@@ -206,16 +208,36 @@ def test_a_score_that_is_not_finite_fails_its_sample():
 
 def test_settings_are_chosen_by_the_same_budget_on_a_split_of_their_own():
     flow, space = MixtureFlow(MIXTURE, CondOT()), {"scale": [0.0, 0.3, 1e4], "rule": ["constant", "normalised"]}
-    found = choose("posterior_guidance", flow, LOSS, X0, space, budget=6, seed=0, steps=8)
+    run = functools.partial(posterior_guidance, flow, LOSS, X0, steps=8)
+    found = choose(run, space, budget=6, seed=0)
     assert len(found.tried) == 6
     assert found.score == min(score for _, score in found.tried)
     assert found.options["scale"] == 0.3
     values = SAMPLERS["posterior_guidance"](flow, LOSS, X0, steps=8, **found.options).value
     assert found.score == float(values.median())
     assert math.inf in [score for _, score in found.tried]
-    fewer = [choose("posterior_guidance", flow, LOSS, X0, space, budget=2, seed=1, steps=8) for _ in range(2)]
+    assert choose(run, space) == found
+    fewer = [choose(run, space, budget=2, seed=1) for _ in range(2)]
     assert fewer[0] == fewer[1]
     assert len(fewer[0].tried) == 2
+
+
+def test_a_method_runs_its_sampler_with_candidates_in_units_of_the_noise():
+    flow = MixtureFlow(MIXTURE, CondOT())
+    method = Method("posterior_guidance", "constant", {"steps": 4, "rule": "constant"}, "scale", (0.1, 0.3), 2)
+    assert method.space(0.5) == {"scale": [pytest.approx(0.025), pytest.approx(0.075)]}
+    assert Method("oracle_ode").space(0.5) == {}
+    expected = posterior_guidance(flow, LOSS, X0, steps=2, rule="constant", scale=0.025)
+    assert torch.equal(method.run(flow, LOSS, X0, steps=2, scale=0.025).x, expected.x)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_signature_shown_is_that_of_the_call(name):
+    signature = inspect.signature(SAMPLERS[name])
+    assert list(signature.parameters)[:3] == ["flow", "loss", "x0"]
+    assert not {"monitor", "watch"} & set(signature.parameters)
+    assert signature.parameters["divergence"].default == 1e6
+    assert signature.return_annotation is Sample
 
 
 def test_a_sampler_can_be_added():

@@ -12,7 +12,7 @@ from figures import inverse_problems, inverse_table
 from real_models.experiments import inverse
 from real_models.restoration import comparison
 from real_models.restoration.accuracy import DIAL, TIMES
-from real_models.restoration.problems import NAMES
+from real_models.restoration.digits import NAMES
 
 QUICK = inverse.cells(Options(quick=True))
 ERRORS = dict(zip(DIAL, (0.6, 0.5, 0.3, 0.2, 0.1, 0.05), strict=True))  # the further rung has the better gradient
@@ -23,7 +23,7 @@ def synthetic(slope, images=6, operators=NAMES[-2:]):
     generator, rows = np.random.default_rng(0), []
     same = {"noise": 0.05, "budget": 96, "steps": 3, "evaluations": 2.0, "vjps": 1.0, "options": "{}"}
     for operator in operators:
-        for name in (*inverse.SEEN, *inverse.ALL):
+        for name in (*inverse.REFERENCES, *inverse.ALL):
             rung = list(DIAL).index(name.removesuffix("_equal")) if name.removesuffix("_equal") in DIAL else 0
             family = inverse.ALL[name].family if name in inverse.ALL else "seen"
             lost = name == "pigdm"
@@ -84,7 +84,7 @@ def test_cells_repeat_and_another_seed_takes_other_images(table):
 
 def test_a_sample_that_diverges_is_a_row_that_names_the_step(monkeypatch):
     greedy = inverse.ALL["greedy"]
-    wild = dataclasses.replace(greedy, fixed=greedy.fixed | {"scale": 1e6}, tuned=None)
+    wild = dataclasses.replace(greedy, options=greedy.options | {"scale": 1e6}, tuned=None)
     monkeypatch.setitem(inverse.ALL, "greedy", wild)
     rows = measure_cell(next(c for c in QUICK if c.settings[0].estimator == "greedy"))
     assert rows["value"].isna().all()
@@ -102,7 +102,7 @@ def test_pigdm_says_why_it_cannot_run_on_a_nonlinear_measurement():
 def test_the_full_run_has_every_method_on_every_operator():
     cells = inverse.cells(Options())
     places = {(dict(c.extra)["operator"], c.settings[0].estimator) for c in cells}
-    assert places == {(o, n) for o in NAMES for n in (*inverse.SEEN, *inverse.ALL)}
+    assert places == {(o, n) for o in NAMES for n in (*inverse.REFERENCES, *inverse.ALL)}
     assert len({c.key() for c in cells}) == len(cells)
 
 

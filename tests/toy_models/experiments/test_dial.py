@@ -1,4 +1,7 @@
-"""Errors of guidance gradients beside what they draw: the measurement, its statistics and its figure, in small."""
+"""Errors of guidance gradients beside their samples: the measurement, its statistics and its figure, in small.
+
+Scaled errors are compared with a search over scales, gradients with a fine solve, correlations with SciPy's.
+"""
 
 import json
 import math
@@ -7,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import stats
 
 from analysis.errors import relative_error
 from analysis.experiment import measure_cell
@@ -21,23 +23,22 @@ from tests.support.problems import EPS, f64, randn, random_mixture
 from toy_models import MixtureFlow
 from toy_models.experiments import dial, outcome
 from toy_models.posteriors.dense import likelihood_score
-from toy_models.posteriors.measurements import Measured
+from toy_models.posteriors.measurements import measured_batch
+from toy_models.posteriors.replaced_score import Replacement
 
 A = f64([[1.0, 0.5, 0.0], [0.0, -0.3, 1.0]])
 NOISE = 0.3
 
 
-def split(components, count=4, members=2, seed=0):
+def batch(components, count=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    flow = MixtureFlow(random_mixture(components, 3), CondOT())
-    measured = Measured.draw(flow, InverseProblem(from_matrix(A), NOISE), count, generator)
-    exact, independent = measured.sample(5, generator), measured.sample(members, generator)
-    return outcome.Split(measured, exact, independent, randn(count * members, 3), members, 0)
+    mixture, problem = random_mixture(components, 3), InverseProblem(from_matrix(A), NOISE)
+    clean = mixture.sample(count, generator)
+    return measured_batch(mixture, problem, clean, generator, members=2, exact=5)
 
 
-def guided(components, scales=(0.1, 1.0)):
-    found = split(components)
-    return dial.Guided(found.measured.flow, split(components, count=3, seed=1), found, scales)
+def flow_of(components):
+    return MixtureFlow(random_mixture(components, 3), CondOT())
 
 
 def test_the_scaled_error_is_the_least_over_scales_that_are_not_negative():
@@ -53,23 +54,22 @@ def test_the_scaled_error_is_the_least_over_scales_that_are_not_negative():
 
 
 def test_gradients_are_taken_at_exact_states_measurement_after_measurement():
-    case, times = guided(3), (0.2, 0.7)
-    reported, flow = case.reported, case.flow
-    found = dial.gradients_at(case, ("greedy", "midpoint_4"), times, 1e-9)
+    reported, flow, times = batch(3), flow_of(3), (0.2, 0.7)
+    found = dial.gradients_at(flow, reported, ("greedy", "midpoint_4"), times, 1e-9)
     assert set(found) == {"greedy", "midpoint_4", "ideal", "score"}
     noise = reported.x0.unflatten(0, (4, 2))[:, 0]
     for j, t in enumerate(times):
-        x = t * reported.independent[:, 0] + (1 - t) * noise
-        ideal = end_to_end(flow, reported.measured.loss(1), x, t, steps=32, solver="rk4").gradient
+        x = t * reported.exact.independent[:, 0] + (1 - t) * noise
+        ideal = end_to_end(flow, reported.loss(1), x, t, steps=32, solver="rk4").gradient
         assert relative_error(found["ideal"][j::2], ideal).max() < 1e-4
-        for i, y in enumerate(reported.measured.measurements):
-            score = likelihood_score(flow, A, y, reported.measured.problem.noise_covariance, x[i : i + 1], t)
+        for i, y in enumerate(reported.measurements):
+            score = likelihood_score(flow, A, y, reported.problem.noise_covariance, x[i : i + 1], t)
             torch.testing.assert_close(-found["score"][2 * i + j], score[0])
 
 
-def test_all_rungs_are_compared_with_both_truths():
+def test_all_estimators_are_compared_with_both_truths():
     found = {"greedy": randn(5, 3), "ideal": 2 * randn(5, 3, seed=1), "score": randn(5, 3, seed=1)}
-    values = {(row["rung"], row["quantity"]): row["value"] for row in dial.compared(found)}
+    values = {(row["rung"], row["quantity"]): row["value"] for row in dial.errors_of(found)}
     quantities = [f"{truth}_{what}" for truth in dial.TRUTHS for what in ("error", "length")]
     assert set(values) == {(rung, quantity) for rung in ("greedy", "ideal") for quantity in quantities}
     assert values["ideal", "score_error"].max() < 4 * EPS**0.5
@@ -79,46 +79,38 @@ def test_all_rungs_are_compared_with_both_truths():
 
 @pytest.mark.parametrize("scale", [1.0, None])
 def test_where_a_gradient_is_the_score_its_samples_are_the_oracle_s(scale):
-    case, window = guided(1), (1 / outcome.STEPS, 1.0)
-    found = case.solved(case.reported, "tmpd", window, scale)  # exact for one Gaussian
-    measured = case.reported.measured
-    options = {"score": measured.score(2), "steps": outcome.STEPS}
-    oracle = SAMPLERS["oracle_ode"](case.flow, measured.loss(2), case.reported.x0, **options)
+    reported, flow, window = batch(1), flow_of(1), (1 / outcome.STEPS, 1.0)
+    found = replacement("tmpd", window, scale).samples(flow, reported)  # exact for one Gaussian
+    options = {"score": reported.score(flow.path), "steps": outcome.STEPS}
+    oracle = SAMPLERS["oracle_ode"](flow, reported.loss(), reported.x0, **options)
     torch.testing.assert_close(found.x, oracle.x)
-    greedy = case.solved(case.reported, "greedy", window, scale)
+    greedy = replacement("greedy", window, scale).samples(flow, reported)
     assert (greedy.x - oracle.x).norm() > 0.01 * oracle.x.norm()
 
 
-def test_a_rung_stands_in_with_the_score_s_length_and_not_at_time_zero():
-    case, x = guided(3), randn(8, 3)
-    exact = case.reported.measured.score(2)
+def test_a_replacement_has_the_score_s_length_and_is_zero_at_time_zero():
+    reported, flow, x = batch(3), flow_of(3), randn(8, 3)
+    exact = reported.score(flow.path)
+    matched, one, three = (replacement("midpoint", dial.WHOLE, s).score(flow, reported) for s in (None, 1.0, 3.0))
     for t in f64([1 / outcome.STEPS, 0.5]):
-        lengths = [torch.linalg.vector_norm(v, dim=1) for v in (_stand_in(case, None)(x, t), exact(x, t))]
-        torch.testing.assert_close(*lengths)
-    assert not _stand_in(case, 1.0)(x, f64(0.0)).any()
-    torch.testing.assert_close(_stand_in(case, 3.0)(x, f64(0.5)), 3 * _stand_in(case, 1.0)(x, f64(0.5)))
+        torch.testing.assert_close(*(torch.linalg.vector_norm(v(x, t), dim=1) for v in (matched, exact)))
+    assert not one(x, f64(0.0)).any()
+    torch.testing.assert_close(three(x, f64(0.5)), 3 * one(x, f64(0.5)))
 
 
-def _stand_in(case, scale):
-    return dial.stand_in(case.flow, case.reported, "midpoint", scale)
+def replacement(name, window, scale=None):
+    return Replacement(dial.VARIANTS[name], window, outcome.STEPS, scale)
 
 
 def test_the_scale_is_the_best_one_of_those_given():
-    case = guided(1, scales=(0.01, 1.0, 30.0))
-    assert case.tuned("tmpd", dial.WHOLE) == 1.0
-    outcomes = {row["quantity"]: row for row in case.outcomes("tmpd", dial.WHOLE)}
+    reported, tuning, flow, scales = batch(1), batch(1, count=3, seed=1), flow_of(1), (0.01, 1.0, 30.0)
+    plain = replacement("tmpd", dial.WHOLE)
+    assert plain.tuned(flow, tuning, scales).scale == 1.0
+    outcomes = {row["quantity"]: row for row in dial.outcomes(flow, tuning, reported, plain, scales)}
     assert outcomes["tuned"]["scale"] == 1.0
     assert outcomes["matched"]["scale"] is None
     assert outcomes["tuned"]["value"].shape == (4,)
-
-
-def test_the_correlation_is_spearman_s_of_the_means_and_its_interval_narrows():
-    error, drawn = np.arange(6.0) + randn(40, 6).numpy(), np.arange(6.0) ** 2 + 9 * randn(40, 6, seed=1).numpy()
-    values = dial.resampled(error, drawn, 0)
-    assert values[0] == pytest.approx(stats.spearmanr(error.mean(0), drawn.mean(0)).statistic)
-    fewer = dial.resampled(error[:5], drawn[:5], 0)
-    assert values[1:].std() < fewer[1:].std()
-    assert not dial.resampled(error, np.ones((40, 6)), 0).any()
+    assert plain.tuned(flow, tuning, (30.0,)).scale == 30.0
 
 
 def rows(quantity, values, operator="a", end=1.0):
@@ -128,7 +120,7 @@ def rows(quantity, values, operator="a", end=1.0):
     return pd.DataFrame(parts).assign(quantity=quantity)
 
 
-def test_rungs_that_err_more_and_draw_worse_correlate_and_lost_measurements_are_left_out():
+def test_estimators_that_err_more_and_sample_worse_correlate_and_failed_measurements_are_left_out():
     lost = {"greedy": [3.0, 3.1, math.nan], "midpoint": [2.0, 2.1, 9.0], "end_to_end": [1.0, 1.1, 2.0]}
     kept = {rung: [10 * v[0], 10 * v[1], 5.0] for rung, v in lost.items()}
     table = pd.concat([rows("score_error", lost, end=0.5), rows("tuned", kept), rows("tuned", kept, operator="b")])
@@ -142,12 +134,12 @@ def test_rungs_that_err_more_and_draw_worse_correlate_and_lost_measurements_are_
     assert means.loc[("tuned", "a", "midpoint"), "over_greedy_mean"] == pytest.approx(-20 / 3)
 
 
-def test_the_full_experiment_has_all_operators_and_the_rungs_that_outcome_reports():
+def test_the_full_experiment_has_all_operators_and_the_estimators_that_outcome_reports():
     cells = dial.cells(Options())
     assert sorted(dict(cell.extra)["operator"] for cell in cells) == sorted(OPERATORS)
-    assert all(set(outcome.RUNGS) < set(dict(cell.extra)["rungs"]) for cell in cells)
+    assert all(set(outcome.DIAL) < set(dict(cell.extra)["estimators"]) for cell in cells)
     assert {dict(c.extra)["operator"] for c in cells if dict(c.extra)["replaced"]} == set(outcome.OPERATORS)
-    assert set(figure.RUNGS) == set(outcome.RUNGS)
+    assert set(figure.RUNGS) == set(outcome.DIAL)
     json.dumps([cell.extra for cell in cells])
 
 

@@ -1,4 +1,7 @@
-"""The posteriors of many measurements under a low-rank mixture, and the table on real held-out images in small."""
+"""The posteriors of many measurements under a low-rank mixture, and the table on real held-out images in small.
+
+They are compared with those of single measurements, and with those of the same mixture with dense covariances.
+"""
 
 import dataclasses
 
@@ -7,17 +10,16 @@ import pytest
 import torch
 
 from analysis.experiment import measure_cell, split_timings
-from analysis.operators import OPERATORS, InverseProblem, from_matrix
+from analysis.measurements import LEVELS
+from analysis.operators import OPERATORS, InverseProblem, NonlinearOperator, from_matrix
 from analysis.paths import CondOT, Cosine
 from analysis.settings import Options, Variant
 from figures import posterior_table as figure
 from tests.support.low_rank import random_low_rank
 from tests.support.problems import distance, f64, randn
-from toy_models import MixtureFlow
 from toy_models.experiments import outcome, outcome_windows, posterior_table
-from toy_models.mixtures.low_rank import LowRankMixtureFlow
 from toy_models.posteriors import condition
-from toy_models.posteriors.measurements import INTERVALS, Measured
+from toy_models.posteriors.measurements import measured_batch
 from toy_models.problems import digits
 
 MIXTURE = random_low_rank(3, 5, 2)
@@ -25,52 +27,57 @@ A = randn(2, 5, seed=4)
 PROBLEM = InverseProblem(from_matrix(A), 0.4)
 
 
-def measured(path, images=4, dense=False):
-    flow = MixtureFlow(MIXTURE.dense(), path) if dense else LowRankMixtureFlow(MIXTURE, path)
+def batch(images=4, dense=False, members=3, exact=40):
     generator = torch.Generator().manual_seed(0)
-    clean = MIXTURE.sample(images, generator)
-    return Measured.of(flow, PROBLEM, clean, generator)
+    clean, mixture = MIXTURE.sample(images, generator), MIXTURE.dense() if dense else MIXTURE
+    return measured_batch(mixture, PROBLEM, clean, generator, members=members, exact=exact)
 
 
 def test_low_rank_posteriors_are_those_of_the_measurements_one_by_one():
-    found, x = measured(CondOT()), randn(4, 7, 5)
-    for i, y in enumerate(found.measurements):
+    measured, x = batch(), randn(4, 7, 5)
+    for i, y in enumerate(measured.measurements):
         one = condition(MIXTURE, A, y, PROBLEM.noise_covariance)
-        torch.testing.assert_close(found.mean[i], one.mean)
-        torch.testing.assert_close(found.log_prob(x)[i], one.log_prob(x[i]))
+        torch.testing.assert_close(measured.exact.law.mean[i], one.mean)
+        torch.testing.assert_close(measured.exact.law.log_prob(x)[i], one.log_prob(x[i]))
 
 
 @pytest.mark.parametrize("path", [CondOT(), Cosine()])
 def test_low_rank_and_dense_posteriors_agree(path):
-    low_rank, dense = measured(path), measured(path, dense=True)
+    low_rank, dense = batch(), batch(dense=True)
     x = randn(4, 3, 5)
-    torch.testing.assert_close(low_rank.mean, dense.mean)
-    torch.testing.assert_close(low_rank.log_prob(x), dense.log_prob(x))
+    torch.testing.assert_close(low_rank.exact.law.mean, dense.exact.law.mean)
+    torch.testing.assert_close(low_rank.exact.law.log_prob(x), dense.exact.law.log_prob(x))
     for t in (0.2, 0.7):
         place = x.flatten(0, 1), f64(t)
-        torch.testing.assert_close(low_rank.score(3)(*place), dense.score(3)(*place))
-    torch.testing.assert_close(low_rank.loss(3)(x.flatten(0, 1)), dense.loss(3)(x.flatten(0, 1)))
+        torch.testing.assert_close(low_rank.score(path)(*place), dense.score(path)(*place))
+    torch.testing.assert_close(low_rank.loss()(x.flatten(0, 1)), dense.loss()(x.flatten(0, 1)))
 
 
 def test_low_rank_samples_have_the_moments_of_each_posterior():
-    found, n = measured(CondOT(), images=3), 40_000
-    x = found.sample(n, torch.Generator().manual_seed(1))
+    law, n = batch(images=3).exact.law, 40_000
+    x = law.sample(n, torch.Generator().manual_seed(1))
     assert x.shape == (3, n, 5)
-    exact = measured(CondOT(), images=3, dense=True).sample(n, torch.Generator().manual_seed(2))
-    for samples, others, mean in zip(x, exact, found.mean, strict=True):
+    exact = batch(images=3, dense=True).exact.law.sample(n, torch.Generator().manual_seed(2))
+    for samples, others, mean in zip(x, exact, law.mean, strict=True):
         assert ((samples.mean(0) - mean).abs() < 4.5 * (samples.var(0) / n).sqrt()).all()
         assert distance(samples.T.cov(), others.T.cov()) < 0.05
 
 
-def test_exact_low_rank_samples_are_judged_as_good():
-    found, generator = measured(CondOT(), images=200), torch.Generator().manual_seed(1)
-    judged = found.judge(found.sample(9, generator), found.sample(40, generator))
-    energy = judged["energy_distance"]
+def test_exact_low_rank_samples_have_good_metrics():
+    measured = batch(images=200, members=9)
+    metrics = measured.metrics(measured.exact.independent)
+    energy = metrics["energy_distance"]
     assert abs(float(energy.mean())) < 4 * float(energy.std()) / 200**0.5
-    assert float(judged["misfit"].mean()) == pytest.approx(1, abs=0.2)
-    assert abs(float(judged["log_density"].mean())) < 0.2
-    for level in INTERVALS:
-        assert float(judged[f"coverage_{level:g}"].mean()) == pytest.approx(level, abs=0.02)
+    assert float(metrics["misfit"].mean()) == pytest.approx(1, abs=0.2)
+    assert abs(float(metrics["log_density"].mean())) < 0.2
+    for level in LEVELS:
+        assert float(metrics[f"coverage_{level:g}"].mean()) == pytest.approx(level, abs=0.02)
+
+
+def test_a_nonlinear_problem_has_no_exact_posterior():
+    problem = InverseProblem(NonlinearOperator(torch.tanh, 5, 5), 0.4)
+    with pytest.raises(ValueError, match="operator must be linear for an exact posterior, got NonlinearOperator"):
+        measured_batch(MIXTURE, problem, randn(2, 5), torch.Generator(), members=2, exact=2)
 
 
 @pytest.fixture(scope="module")
@@ -105,16 +112,16 @@ def test_all_operators_are_in_the_table_of_noise_levels_and_times():
 
 def test_tuning_and_report_see_different_real_images_the_same_for_every_operator(monkeypatch):
     seen = []
-    monkeypatch.setattr(outcome, "judged", lambda cell, method, *splits: seen.append(splits))
+    monkeypatch.setattr(outcome, "measure_method", lambda cell, method, flow, *batches: seen.append(batches))
     for cell in posterior_table.cells(Options(quick=True)):
         if cell.problem == "digits":
             posterior_table.measure(cell)
     real = torch.from_numpy(digits.held_out()[0])
-    tuning, reported = ({s[i].measured.clean.numpy().tobytes() for s in seen} for i in (0, 1))
+    tuning, reported = ({s[i].clean.numpy().tobytes() for s in seen} for i in (0, 1))
     assert len(tuning) == len(reported) == 1
     indices = []
-    for split in seen[0]:
-        same = (split.measured.clean[:, None] == real).all(-1)
+    for measured in seen[0]:
+        same = (measured.clean[:, None] == real).all(-1)
         assert (same.sum(1) == 1).all()
         indices += same.nonzero()[:, 1].tolist()
     assert len(set(indices)) == len(indices) == 2 + 6
@@ -122,7 +129,7 @@ def test_tuning_and_report_see_different_real_images_the_same_for_every_operator
 
 def test_rows_are_per_measurement_and_the_oracle_beats_greedy_which_beats_no_guidance(table, tables):
     cells = posterior_table.cells(Options(quick=True))
-    assert len(table) == len(cells) * 6 * (len(outcome.METRICS) + len(INTERVALS))
+    assert len(table) == len(cells) * 6 * (len(outcome.METRICS) + len(LEVELS))
     assert (table["status"] == "ok").all()
     rows = tables["posterior_table_summary"].query("metric == 'energy_distance' and problem == 'digits'")
     means = rows.groupby("estimator")["mean"].mean()
