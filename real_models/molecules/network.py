@@ -76,25 +76,34 @@ class Radial(nn.Module):
 class Pairs(nn.Module):
     """What pairs of atoms say: biases of the attention of the next layers, and weights of forces between the two."""
 
-    def __init__(self, width: int, hidden: int, biases: int, forces: int) -> None:
+    def __init__(self, width: int, hidden: int, biases: int, forces: int, radial: int = RADIAL) -> None:
         super().__init__()
-        self.radial, self.biases = Radial(), biases
-        self.distance = nn.Linear(RADIAL, hidden)
+        self.radial, self.biases = Radial(radial), biases
+        self.distance = nn.Linear(radial, hidden)
         self.atom = nn.Linear(width, 2 * hidden, bias=False)
         self.out = nn.Linear(hidden, biases + forces)
 
-    def forward(self, scalars: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-        """Return biases (B, biases, N, N) and forces (B, N, 3, forces) at positions (B, N, 3)."""
+    def hidden(self, scalars: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features (B, N, N, hidden) and softened distances (B, N, N) of pairs at positions (B, N, 3)."""
         position = position.float() if position.dtype == torch.bfloat16 else position
         away = position.unsqueeze(1) - position.unsqueeze(2)
         distance = softened(away.square().sum(-1))
         one, other = self.atom(scalars).chunk(2, -1)
-        hidden = functional.silu(self.distance(self.radial(distance)) + one.unsqueeze(2) + other.unsqueeze(1))
+        features = self.distance(self.radial(distance)) + one.unsqueeze(2) + other.unsqueeze(1)
+        return functional.silu(features), distance
+
+    def read(self, hidden: Tensor, distance: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Return biases (B, biases, N, N) and forces (B, N, 3, forces) from what ``hidden`` returned."""
         out = self.out(hidden).permute(0, 3, 1, 2)
         weights = out[:, self.biases :] / (1 + distance).unsqueeze(1)
         pulled = weights @ position.to(weights.dtype).unsqueeze(1)  # sum of w_ij x_j, less x_i sum of w_ij
         stayed = weights.sum(-1, keepdim=True) * position.to(weights.dtype).unsqueeze(1)
         return out[:, : self.biases], (pulled - stayed).permute(0, 2, 3, 1)
+
+    def forward(self, scalars: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Return biases (B, biases, N, N) and forces (B, N, 3, forces) at positions (B, N, 3)."""
+        hidden, distance = self.hidden(scalars, position)
+        return self.read(hidden, distance, position)
 
 
 class Layer(nn.Module):
@@ -148,6 +157,11 @@ class Layer(nn.Module):
         return scalars + new, vectors + right * gate.unsqueeze(2)
 
 
+def matrices(layers: nn.Module) -> list[nn.Parameter]:
+    """Return the weights inside layers that act on features of atoms: what Muon is for."""
+    return [part for name, part in layers.named_parameters() if part.ndim == 2 and "modulate" not in name]
+
+
 class Velocity(nn.Module):
     """u(x, t) of molecules of any number of atoms, all of one number in a batch.
 
@@ -189,8 +203,7 @@ class Velocity(nn.Module):
 
     def matrices(self) -> list[nn.Parameter]:
         """Return the weights inside the layers that act on features of atoms: what Muon is for."""
-        named = self.layers.named_parameters()
-        return [part for name, part in named if part.ndim == 2 and "modulate" not in name]
+        return matrices(self.layers)
 
     def _context(self, t: Tensor, atoms: int) -> Tensor:
         """Return features (B, context) of times (B,) and the number of atoms."""

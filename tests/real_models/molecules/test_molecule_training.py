@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from real_models.molecules.budget import ENDLESS, Plan, Trainer, settled
+from real_models.molecules.losses import Batches, held_out_loss, residuals, times
 from real_models.molecules.network import Velocity
-from real_models.molecules.train import ENDLESS, Batches, Plan, Trainer, held_out_loss, residuals, settled, times
 from tests.support.molecules import molecules
 
 SMALL = {"width": 16, "channels": 8, "layers": 2, "heads": 4, "blocks": 2, "pairs": 8, "forces": 2, "context": 8}
@@ -13,7 +14,7 @@ BATCHES = Batches(molecules())
 
 
 def loss(network, generator):
-    return residuals(network, BATCHES.draw(4, generator), generator).mean()
+    return residuals(network, BATCHES.draw(4, generator)[0], generator).mean()
 
 
 def trainer(store, plan=PLAN):
