@@ -1,19 +1,27 @@
 """Which atoms are bonded, whether a molecule is stable and valid, and how varied and new a set of molecules is.
 
-Bonds and stability are those of Hoogeboom et al. 2022 (EDM, arXiv 2203.17003, appendix): a pair is bonded where it is
-closer than a typical bond length plus a margin, an atom is stable where its bonds add up to its valency, a molecule
-where all of its atoms are. Validity is whether RDKit can sanitise the molecule that these bonds make.
+Bonds and stability are those of Hoogeboom et al. 2022 (EDM, arXiv 2203.17003, appendix C; lengths as in its public
+code): a pair is bonded where it is closer than a typical bond length plus a margin, an atom is stable where its bonds
+add up to its valency, a molecule where all of its atoms are. A molecule is valid where RDKit can sanitise the largest
+connected part of what these bonds make, as EDM counts; it is also connected where that part is all of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
 import torch
+from scipy.stats import binomtest
 from torch import Tensor
 
+from real_models.molecules import data
 from real_models.molecules.data import ELEMENTS
 
 VALENCIES = {"H": 1, "C": 4, "N": 3, "O": 2, "F": 1}
-# Typical lengths in hundredths of an Angstrom, as tabulated by EDM from standard tables of chemistry.
+# Typical lengths in hundredths of an Angstrom.
 SINGLE = {
     "HH": 74, "HC": 109, "HN": 101, "HO": 96, "HF": 92,
     "CC": 154, "CN": 147, "CO": 143, "CF": 135,
@@ -22,11 +30,13 @@ SINGLE = {
 DOUBLE = {"CC": 134, "CN": 129, "CO": 120, "NN": 125, "NO": 121, "OO": 121}
 TRIPLE = {"CC": 120, "CN": 116, "CO": 113, "NN": 110}
 MARGINS = (10, 5, 3)  # of single, double and triple bonds
+INSTALL = 'Validity of molecules needs RDKit: pip install -e ".[molecules]"'
 
 
+@lru_cache(maxsize=1)
 def _limits() -> Tensor:
     """Return the distance in Angstrom below which two elements have at least each order of bond, (3, 5, 5)."""
-    limits = torch.zeros(3, len(ELEMENTS), len(ELEMENTS))
+    limits = torch.zeros(3, len(ELEMENTS), len(ELEMENTS), dtype=torch.float64)
     for order, (lengths, margin) in enumerate(zip((SINGLE, DOUBLE, TRIPLE), MARGINS, strict=True)):
         for pair, length in lengths.items():
             i, j = (ELEMENTS.index(name) for name in pair)
@@ -47,3 +57,99 @@ def stable_atoms(atoms: Tensor, position: Tensor) -> Tensor:
     """Return which atoms have bonds that add up to their valency, (B, N)."""
     valency = torch.tensor([VALENCIES[name] for name in ELEMENTS], device=atoms.device)
     return bonds(atoms, position).sum(-1) == valency[atoms]
+
+
+def _rdkit() -> Any:
+    try:
+        from rdkit import Chem
+    except ImportError as error:
+        raise ImportError(INSTALL) from error
+    return Chem
+
+
+def molecule(atoms: Sequence[int], orders: Tensor) -> Any:
+    """Return RDKit's molecule, not sanitised, of atoms (N,) and orders of bonds (N, N).
+
+    Raises ``ImportError`` with the line that installs RDKit, where it is missing.
+    """
+    chem = _rdkit()
+    kinds = (None, chem.BondType.SINGLE, chem.BondType.DOUBLE, chem.BondType.TRIPLE)
+    made = chem.RWMol()
+    for atom in atoms:
+        made.AddAtom(chem.Atom(ELEMENTS[atom]))
+    for i, j in orders.tril().nonzero().tolist():
+        made.AddBond(i, j, kinds[int(orders[i, j])])
+    return made.GetMol()
+
+
+def sanitised(whole: Any) -> tuple[str | None, bool]:
+    """Return the canonical SMILES of the largest connected part, ``None`` if not valid, and whether it is all."""
+    chem = _rdkit()
+    parts = chem.GetMolFrags(whole, asMols=True, sanitizeFrags=False)
+    largest = max(parts, key=lambda part: part.GetNumAtoms())
+    try:
+        with chem.rdBase.BlockLogs():  # it would print why each one is not valid
+            chem.SanitizeMol(largest)
+    except chem.MolSanitizeException:
+        return None, len(parts) == 1
+    return chem.MolToSmiles(largest), len(parts) == 1
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is said of M molecules: stable atoms and all atoms of each, SMILES or ``None``, connected or not."""
+
+    stable: list[int]
+    sizes: list[int]
+    smiles: list[str | None]
+    connected: list[bool]
+
+    def __add__(self, other: Judgement) -> Judgement:
+        """Return what is said of the molecules of both."""
+        pairs = ((getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__)
+        return Judgement(*(one + more for one, more in pairs))
+
+
+def judge(atoms: Tensor, position: Tensor) -> Judgement:
+    """Judge molecules of one number of atoms, (B, N) and (B, N, 3) in Angstrom; raises as ``molecule`` does."""
+    orders = bonds(atoms, position)
+    stable = stable_atoms(atoms, position).sum(1).tolist()
+    outcomes = [sanitised(molecule(row, order)) for row, order in zip(atoms.tolist(), orders, strict=True)]
+    smiles, connected = ([outcome[i] for outcome in outcomes] for i in (0, 1))
+    return Judgement(stable, [atoms.shape[1]] * len(atoms), smiles, connected)  # type: ignore[arg-type]
+
+
+def wilson(count: int, total: int) -> tuple[float, float, float]:
+    """Return a share and its 95 % interval (Wilson 1927), NaN where ``total`` is zero."""
+    if not total:
+        return (float("nan"),) * 3
+    ends = binomtest(count, total).proportion_ci(method="wilson")
+    return count / total, float(ends.low), float(ends.high)
+
+
+def shares(judged: Judgement, training: Iterable[str]) -> dict[str, tuple[float, float, float]]:
+    """Return shares with Wilson intervals: stability, validity, uniqueness and novelty against SMILES of ``training``.
+
+    Uniqueness is the share of valid molecules that differ, novelty the share of those that are not in ``training``.
+    The interval of atoms takes atoms as independent of each other, as the field's does.
+    """
+    valid = [name for name in judged.smiles if name is not None]
+    total, distinct = len(judged.sizes), set(valid)
+    whole = [name is not None and one for name, one in zip(judged.smiles, judged.connected, strict=True)]
+    stable = [count == size for count, size in zip(judged.stable, judged.sizes, strict=True)]
+    return {
+        "atom_stability": wilson(sum(judged.stable), sum(judged.sizes)),
+        "molecule_stability": wilson(sum(stable), total),
+        "validity": wilson(len(valid), total),
+        "valid_and_connected": wilson(sum(whole), total),
+        "uniqueness": wilson(len(distinct), len(valid)),
+        "novelty": wilson(len(distinct - set(training)), len(distinct)),
+    }
+
+
+def judge_data(molecules: data.Molecules) -> Judgement:
+    """Judge molecules of the data."""
+    judged = Judgement([], [], [], [])
+    for n in molecules.by_size:
+        judged = judged + judge(*molecules.stacked(molecules.of_size(n)))
+    return judged

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -27,6 +27,19 @@ ELEMENTS = ("H", "C", "N", "O", "F")
 LARGEST = 29  # atoms in a molecule
 PROPERTIES = ("alpha", "gap", "homo", "lumo", "mu", "Cv")
 UNITS = {"alpha": "Bohr^3", "gap": "meV", "homo": "meV", "lumo": "meV", "mu": "D", "Cv": "cal/(mol K)"}
+RANGES = {  # of all but one in a thousand molecules at either end
+    "alpha": (40.0, 100.2),
+    "gap": (3292.0, 10199.0),
+    "homo": (-8869.0, -4346.0),
+    "lumo": (-3527.0, 2686.0),
+    "mu": (0.0, 13.5),
+    "Cv": (16.9, 44.1),
+}
+# Molecules of each number of atoms in the half that the flow is trained on, so that samples need no data at hand.
+SIZES = {
+    3: 1, 4: 2, 5: 1, 6: 4, 7: 9, 8: 20, 9: 63, 10: 200, 11: 387, 12: 830, 13: 1471, 14: 2561, 15: 3853, 16: 5254,
+    17: 6518, 18: 6734, 19: 6962, 20: 4804, 21: 4986, 22: 1666, 23: 2489, 24: 274, 25: 747, 26: 22, 27: 132, 29: 10,
+}  # fmt: skip
 HARTREE = 27211.386  # meV
 PARTS = ("qm9_part1.csv", "qm9_part2.csv", "qm9_part3.csv")
 COLUMNS = {
@@ -114,21 +127,24 @@ def cache_folder() -> Path:
     return Path(os.environ.get("GUIDANCE_GRADIENTS_CACHE") or Path.home() / ".cache" / "guidance-gradients")
 
 
+def element_indices(names: Sequence[str]) -> list[int]:
+    """Return where elements stand in ``ELEMENTS``; raises ``ValueError`` for one outside it."""
+    if unknown := sorted({str(name) for name in names} - set(ELEMENTS)):
+        raise ValueError(f"elements must be among {', '.join(ELEMENTS)}, got {', '.join(unknown)}")
+    return [ELEMENTS.index(name) for name in names]
+
+
 def collect(molecules: Iterable[tuple[list[str], np.ndarray, np.ndarray]]) -> Molecules:
     """Return molecules from their elements, coordinates (N, 3) in Angstrom and six properties.
 
     Raises ``ValueError`` for an element outside ``ELEMENTS``, or more than 29 atoms.
     """
     elements, coordinates, properties = zip(*molecules, strict=True)
-    sizes = np.array([len(found) for found in elements])
+    sizes = np.array([len(names) for names in elements])
     if sizes.max() > LARGEST:
         raise ValueError(f"molecules must have at most {LARGEST} atoms, got one of {sizes.max()}")
-    index = {name: i for i, name in enumerate(ELEMENTS)}
-    named = [name for found in elements for name in found]
-    if unknown := sorted(set(named) - set(index)):
-        raise ValueError(f"elements must be among {', '.join(ELEMENTS)}, got {', '.join(unknown)}")
     thousandths = np.rint(1000 * np.concatenate(coordinates)).astype(np.int16)
-    atoms = np.array([index[name] for name in named], np.uint8)
+    atoms = np.array(element_indices([name for names in elements for name in names]), np.uint8)
     return Molecules(atoms, thousandths, np.array(properties, np.float32), sizes)
 
 
@@ -149,10 +165,10 @@ def _rows(path: Path) -> Iterable[tuple[list[str], np.ndarray, np.ndarray]]:
 
 def _package() -> Path:
     """Return the folder of the package's tables; it is not imported, as its import needs old setuptools."""
-    found = importlib.util.find_spec("qm9pack")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("qm9pack")
+    if spec is None or spec.origin is None:
         raise ImportError(INSTALL)
-    return Path(found.origin).parent / "data"
+    return Path(spec.origin).parent / "data"
 
 
 @lru_cache(maxsize=1)
@@ -164,12 +180,12 @@ def load() -> Molecules:
     path = cache_folder() / "molecules" / "qm9.npz"
     if not path.exists():
         folder = _package()
-        found = collect(row for part in PARTS for row in _rows(folder / part))
+        whole = collect(row for part in PARTS for row in _rows(folder / part))
         results.write_whole(
-            path, lambda file: np.savez_compressed(file, **{name: getattr(found, name) for name in FIELDS})
+            path, lambda file: np.savez_compressed(file, **{name: getattr(whole, name) for name in FIELDS})
         )
-    with np.load(path) as kept:
-        return Molecules(**{name: kept[name] for name in FIELDS})
+    with np.load(path) as stored:
+        return Molecules(**{name: stored[name] for name in FIELDS})
 
 
 @lru_cache(maxsize=1)

@@ -50,11 +50,11 @@ class Together:
         }
         return {"state": state, "param_groups": [part.state_dict()["param_groups"] for part in self.parts]}
 
-    def load_state_dict(self, found: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take up what ``state_dict`` returned."""
         firsts = self._firsts()
-        for part, groups, low, high in zip(self.parts, found["param_groups"], firsts, firsts[1:], strict=False):
-            state = {i - low: value for i, value in found["state"].items() if low <= i < high}
+        for part, groups, low, high in zip(self.parts, state_dict["param_groups"], firsts, firsts[1:], strict=False):
+            state = {i - low: value for i, value in state_dict["state"].items() if low <= i < high}
             part.load_state_dict({"state": state, "param_groups": groups})
 
 

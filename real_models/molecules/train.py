@@ -4,7 +4,8 @@
     python -m real_models.molecules.train guide --seconds 1400
     python -m real_models.molecules.train evaluator --seconds 1400
 
-The flow and the guide see one half of the training part, the evaluator the other half, with another seed.
+The flow and the guide see one half of the training part, the evaluator the other half, with another seed. A run that
+has ended can be followed by another round from its weights (``--start``, with another ``--state``).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis import intervals
-from real_models import training
+from real_models import checkpoint, training
 from real_models.molecules import WEIGHTS, data, losses
 from real_models.molecules.budget import ENDLESS, Plan, Trainer, settled
 from real_models.molecules.network import Velocity
@@ -93,6 +94,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="(default: 0, and 1 for the evaluator)")
     parser.add_argument("--every", type=float, default=120.0, help="seconds between two writes of the state")
     parser.add_argument("--held-out", type=int, default=2000, help="molecules that were not trained on, to judge by")
+    parser.add_argument("--start", type=Path, help="file of weights to go on from in another round, with a new state")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the weights")
     parser.add_argument("--state", type=Path, help="file of the state (default: in the cache folder)")
     return parser.parse_args(arguments)
@@ -105,6 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.manual_seed(seed)
     molecules = data.part(HALVES[what])
     network = build(what, options.width or WIDTHS[what], molecules)
+    if options.start is not None:
+        network.load_state_dict(checkpoint.load(options.start, type(network)).state_dict())
     store = options.state or data.cache_folder() / "molecules" / f"{what}.state.safetensors"
     plan = Plan(ENDLESS, options.learning_rate, device=options.device, bfloat16=not options.float32, seed=seed)
     trainer = Trainer(network, loss_of(what, molecules, options.batch), settled(plan, store), store)
@@ -112,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         trainer.module.compile(dynamic=True)
     trainer.spend(options.seconds, options.fall, options.every)
     about = record(what, trainer, options.batch, options.held_out)
+    about["start"] = checkpoint.read(options.start)[1]["record"] if options.start else None
     trainer.write(options.out, what, network.config, about)
     print(f"on molecules that were not trained on: {about.get('held_out_loss', about.get('mae'))}")
 

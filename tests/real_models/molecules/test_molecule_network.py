@@ -1,4 +1,7 @@
-"""The velocity network: its symmetries, its smoothness, and its scaling."""
+"""The velocity network.
+
+Truths: the symmetries of molecules, central differences, and the moments of noise and data that the scaling is for.
+"""
 
 import pytest
 import torch
@@ -30,9 +33,9 @@ def test_the_velocity_turns_and_permutes_with_the_molecule_and_has_no_drift(netw
     turn = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))[0]
     order = torch.randperm(7)
     moved = torch.cat([events[..., :3] @ turn + 2.0, events[..., 3:]], -1)[:, order]
-    plain, found = network(events, TIMES), network(moved, TIMES)
+    plain, changed = network(events, TIMES), network(moved, TIMES)
     expected = torch.cat([plain[..., :3] @ turn, plain[..., 3:]], -1)[:, order]
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(changed, expected, rtol=0, atol=1e-12)
     assert plain[..., :3].mean(1).abs().max() < 1e-14
 
 

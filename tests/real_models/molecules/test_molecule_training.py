@@ -1,4 +1,7 @@
-"""Training the flow of molecules: the budget, the fall of the rate, and going on bit for bit."""
+"""Training the flow of molecules.
+
+Truths: a run that is never stopped, for one that is; the closed form of the learning rate and of the density of times.
+"""
 
 import pytest
 import torch
@@ -59,9 +62,9 @@ def test_times_are_spread_with_density_one_half_plus_t():
 
 def test_held_out_loss_is_near_its_value_for_an_untrained_network():
     torch.manual_seed(0)
-    found = held_out_loss(Velocity(**SMALL), molecules())
-    assert found.shape == (40,)
-    assert found.isfinite().all()
+    losses = held_out_loss(Velocity(**SMALL), molecules())
+    assert losses.shape == (40,)
+    assert losses.isfinite().all()
 
 
 def test_a_budget_that_is_not_positive_is_refused(tmp_path):

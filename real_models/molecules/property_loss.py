@@ -1,0 +1,73 @@
+"""The guide as a loss: how far the predicted property of a molecule is from a wanted value.
+
+It is a loss as any other, (B, N, 8) to (B,), with gradients in coordinates and types.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from analysis import checks
+from real_models import checkpoint
+from real_models.molecules import WEIGHTS, data
+from real_models.molecules.predictor import Predictor
+
+PREDICTORS = ("guide", "evaluator")
+
+
+def predictor(
+    name: str = "guide", dtype: torch.dtype = torch.float32, device: str = "cpu", folder: Path = WEIGHTS
+) -> Predictor:
+    """Return the "guide" or the "evaluator", its weights fixed: events (B, N, 8) to properties (B, 6).
+
+    Raises ``ValueError`` for another name, and as ``checkpoint.load`` does.
+    """
+    path = folder / f"{checks.known('name', name, PREDICTORS)}.safetensors"
+    return checkpoint.load(path, Predictor).to(device, dtype).eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class PropertyLoss:
+    """L(x) = (f(x) - wanted)^2 / (2 scale^2) of one property f, in units of its spread given the composition.
+
+    Parameters
+    ----------
+    network : the predictor of f, of the dtype of x
+    property : one of ``data.PROPERTIES``
+    wanted : the value, in ``data.UNITS``: one for all, or (B,)
+
+    A value outside ``data.RANGES`` gives a warning: no predictor has seen such molecules.
+
+    Raises
+    ------
+    ValueError
+        For an unknown property, and values that are not finite or of another shape.
+    """
+
+    network: Predictor
+    property: str
+    wanted: Tensor | float
+
+    def __post_init__(self) -> None:
+        data.property_index(self.property)
+        values = checks.finite("wanted", torch.as_tensor(self.wanted, dtype=torch.float64))
+        if values.ndim > 1:
+            raise ValueError(f"wanted must be one number or have shape (B,), got {tuple(values.shape)}")
+        low, high = data.RANGES[self.property]
+        if bool(((values < low) | (values > high)).any()):
+            text = f"wanted: {self.property} of 998 in 1000 molecules of QM9 lies in [{low:g}, {high:g}] "
+            text += f"{data.UNITS[self.property]}, and a value outside is asked for; what is predicted there is a guess"
+            warnings.warn(text, stacklevel=3)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return (B,) losses of events (B, N, 8)."""
+        index = data.property_index(self.property)
+        wanted = torch.as_tensor(self.wanted).to(x)
+        if wanted.ndim and wanted.shape != x.shape[:1]:
+            raise ValueError(f"wanted must be one number or have shape ({len(x)},), got {tuple(wanted.shape)}")
+        return ((self.network(x)[:, index] - wanted) / self.network.scale[index]).square() / 2
