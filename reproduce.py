@@ -27,6 +27,7 @@ from typing import Any
 
 import joblib
 import pandas as pd
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -190,7 +191,7 @@ def draw_one(name: str, out: Path) -> str:
     tables = tables_of(figure, out)
     answer, drawn = figure.answer(tables), figure.draw(tables)
     save(drawn, f"{figure.QUESTION} {answer}", out / "figures" / name)
-    figure.plt.close(drawn)
+    plt.close(drawn)
     return answer
 
 

@@ -2,65 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.tables import only
 from figures import style
+from figures.style import names
 
-TABLES = ("cost_accuracy", "cost_accuracy_front")
+TABLES = ("cost_accuracy", "cost_accuracy_front", "cost_accuracy_facts")
 QUESTION = "What accuracy does an evaluation of the flow buy, and with which estimator?"
-Tables = Mapping[str, pd.DataFrame]
+answer = style.Caption(
+    "Of {count} points on {panels!p:Pareto front}, {first_count} are of {first!n}.",
+    "{second_count} are of {second!n}.",
+    "Greedy is on {greedy!p:front}.",
+    "Fronts are black, with quartiles over states.",
+    "Lines join a method's least errors at each cost. End-to-end markers are filled, lookahead ones hollow; both take "
+    "one vector-Jacobian product with each evaluation, others none (identity Jacobian) or other numbers.",
+)
 
 
-def answer(tables: Tables) -> str:
-    """Say who is on the front."""
-    front = tables["cost_accuracy_front"]
-    pairs = zip(front["estimator"], front["solver"], strict=True)
-    share = pd.Series([style.method_label(e, s if isinstance(s, str) else None) for e, s in pairs]).value_counts()
-    return (
-        f"Of the {len(front)} settings on the Pareto fronts (black lines) of {front['problem'].nunique()} problems: "
-        f"{', '.join(f'{label} ({n})' for label, n in share.items())}. End-to-end markers are filled, lookahead ones "
-        "open; both take one VJP with each evaluation, others none (identity Jacobian) or other numbers. Whiskers of "
-        "the front are quartiles over states."
-    )
-
-
-def draw(tables: Tables) -> Figure:
+@style.figure(legend=3)
+def draw(tables: style.Tables) -> Figure:
     """Draw one panel per problem and time."""
-    style.apply()
-    table, front = tables["cost_accuracy"], tables["cost_accuracy_front"]
-    table = table[table["metric"] == "relative_error"]
-    groups = list(table.groupby(["problem", "t"], sort=False))
-    columns = 2
-    rows = -(-len(groups) // columns)
-    labels = len(table.groupby(["estimator", "solver"], dropna=False))
-    size = (style.TEXT_WIDTH, 1.7 * rows + 0.16 * -(-labels // 3) + 0.2)
-    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=True, squeeze=False)
-    for ax, ((problem, t), group) in zip(axes.ravel(), groups, strict=False):
-        _panel(ax, group, front[(front["problem"] == problem) & (front["t"] == t)])
-        ax.set_title(f"{problem}, t = {t:g}")
-    for ax in axes[-1]:
-        ax.set_xlabel("evaluations per sample")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("relative error")
-    unique = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels()), strict=True))
-    figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=3)
-    return style.finish(figure, list(axes.ravel()[: len(groups)]))
+    front = tables["cost_accuracy_front"]
+    places = list(style.groups(only(tables["cost_accuracy"], metric="relative_error"), "problem", "t"))
+    figure, axes = style.panels(len(places), 2, 2.0 if len(places) > 1 else 2.8, 1.4)
+    for ax, ((problem, t), rows) in zip(axes, places, strict=True):
+        _panel(ax, rows, only(front, problem=problem, t=t))
+        ax.set(title=f"{names.of('problems', problem)}, $t = {t:g}$", xlabel="evaluations", ylabel="relative error")
+        ax.label_outer()
+    return figure
 
 
-def _panel(ax: Axes, group: pd.DataFrame, front: pd.DataFrame) -> None:
+def _panel(ax: Axes, table: pd.DataFrame, front: pd.DataFrame) -> None:
+    for (estimator, solver), rows in style.groups(table, "estimator", "solver"):
+        look = style.method(estimator, solver) | {"linewidth": 0.5, "zorder": 3}
+        look |= {"markersize": 9, "zorder": 5} if estimator == "greedy" else {}
+        best = rows.sort_values(["evaluations", "value"]).drop_duplicates("evaluations")
+        ax.plot(best["evaluations"], best["value"], label=names.method(estimator, solver), **look)
     front = front.sort_values("evaluations")
-    half = np.abs(front[["low", "high"]].to_numpy().T - front["value"].to_numpy())
-    ax.errorbar(front["evaluations"], front["value"], yerr=half, color="black", lw=0.9, elinewidth=0.6, zorder=2)
-    for (estimator, solver), rows in group.groupby(["estimator", "solver"], dropna=False, sort=False):
-        named = solver if isinstance(solver, str) else None
-        label = style.method_label(str(estimator), named)
-        look = style.method(str(estimator), named)
-        ax.plot(rows["evaluations"], rows["value"], linestyle="none", label=label, zorder=3, **look)
+    style.errorbars(ax, front["evaluations"], front, color="black", linestyle="-", linewidth=0.9, zorder=2)
     ax.set(yscale="log")
-    ax.set_xscale("log", base=2)
+    style.doublings(ax.xaxis, table["evaluations"])

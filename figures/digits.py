@@ -2,82 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure, SubFigure
 
+from analysis.tables import only
 from figures import style
+from figures.style import names
 
-TABLES = ("digits", "digits_images")
+TABLES = ("digits", "digits_facts", "digits_images")
 QUESTION = "What do greedy, lookahead and ideal gradients look like on real digits, and how far apart are they?"
-Tables = Mapping[str, pd.DataFrame]
+answer = style.Caption(
+    "Greedy's median relative error is {first:.0%} at t = {first_t:g} and {last:.1%} at t = {last_t:g}.",
+    "One midpoint step to half-way turns {greedy:.0%} into {lookahead:.0%} at t = {middle_t:g}.",
+    "The loss is half the squared distance to another digit. Gradient images are scaled by their own largest value; "
+    "the numbers below them are their relative errors. Curves: medians and quartiles over states, d = 64.",
+)
+LABELS = {"greedy": "greedy", "lookahead, 1 step": "lookahead,\n1 step", "lookahead, 4 steps": "lookahead,\n4 steps"}
+LABELS |= {"state": "state $x_t$", "ideal": "ideal"}
 
 
-def answer(tables: Tables) -> str:
-    """Say how the greedy error falls, and what one lookahead step changes."""
-    table = tables["digits"]
-    table = table[table["metric"] == "relative_error"]
-    greedy = table[table["estimator"] == "greedy"].set_index("t")["value"]
-    first, last = greedy.index.min(), greedy.index.max()
-    look = table[(table["estimator"] == "lookahead") & (table["steps"] == 1)].set_index("t")["value"]
-    middle = min(greedy.index, key=lambda t: abs(t - 0.5))
-    return (
-        f"In d = 64 the greedy gradient is wrong by {greedy[first]:.0%} at t = {first:g} and by {greedy[last]:.1%} at "
-        f"t = {last:g}; one midpoint step to half-way turns {greedy[middle]:.0%} into {look[middle]:.0%} at t = "
-        f"{middle:g}. Gradient images are scaled by their own largest value; the numbers are their relative errors."
-    )
-
-
-def draw(tables: Tables) -> Figure:
+@style.figure(letters=False)
+def draw(tables: style.Tables) -> Figure:
     """Draw images over time, and the error curves."""
-    style.apply()
-    images = tables["digits_images"]
-    times, names = (list(dict.fromkeys(images[key])) for key in ("t", "image"))
-    names.remove("target")
     figure = plt.figure(figsize=(style.TEXT_WIDTH, 5.6))
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1.55, 1], squeeze=False)[:, 0]
-    axes = top.subplots(len(names), len(times) + 1)
-    for i, name in enumerate(names):
-        for j, t in enumerate(times):
-            _image(axes[i, j + 1], images[(images["image"] == name) & (images["t"] == t)], gradient=name != "state")
-            if i == 0:
-                axes[i, j + 1].set_title(f"t = {t:g}")
-        _label(axes[i, 0], {"state": "state $x_t$"}.get(name, name).replace(", ", ",\n"))
-    ax = bottom.subplots()
-    _curves(ax, tables["digits"])
-    return style.finish(figure, [ax])
+    top, bottom = np.ravel(np.asarray(figure.subfigures(2, 1, height_ratios=[1.55, 1])))
+    _images(top, tables["digits_images"])
+    _curves(bottom.subplots(), only(tables["digits"], metric="relative_error"))
+    return figure
+
+
+def _images(part: SubFigure, images: pd.DataFrame) -> None:
+    shown = images[images["image"] != "target"]
+    times, kinds = style.values(shown, "t"), style.values(shown, "image")
+    axes = part.subplots(len(kinds), len(times), squeeze=False)
+    for row, kind in zip(axes, kinds, strict=True):
+        for ax, t in zip(row, times, strict=True):
+            _image(ax, only(shown, image=kind, t=t), gradient=kind != "state")
+        row[0].set_ylabel(LABELS.get(kind, kind), rotation=0, ha="right", va="center")
+    for ax, t in zip(axes[0], times, strict=True):
+        ax.set_title(f"t = {t:g}")
+    bar = part.colorbar(ScalarMappable(Normalize(-1, 1), "PuOr"), ax=axes[1:], label="gradient / largest value")
+    bar.outline.set_visible(False)
 
 
 def _image(ax: Axes, rows: pd.DataFrame, gradient: bool) -> None:
     pixels = rows.sort_values("pixel")["value"].to_numpy()
     side = int(np.sqrt(len(pixels)))
     top = np.abs(pixels).max() if gradient else 1.5
-    cmap = "PuOr" if gradient else "gray"
-    ax.imshow(pixels.reshape(side, side), cmap=cmap, vmin=-top, vmax=top)
+    ax.imshow(pixels.reshape(side, side), cmap="PuOr" if gradient else "gray", vmin=-top, vmax=top)
     ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
     error = rows["relative_error"].iloc[0]
     if np.isfinite(error) and error > 0:
-        ax.set_xlabel(f"{error:.2g}", labelpad=1, fontsize=7)
-
-
-def _label(ax: Axes, text: str) -> None:
-    ax.axis("off")
-    ax.text(0.9, 0.5, text, ha="right", va="center", transform=ax.transAxes, fontsize=7)
+        ax.set_xlabel(f"{error:.2g}", labelpad=1, fontsize=style.SMALL)
 
 
 def _curves(ax: Axes, table: pd.DataFrame) -> None:
-    table = table[table["metric"] == "relative_error"]
-    for (estimator, solver, steps), rows in table.groupby(["estimator", "solver", "steps"], dropna=False, sort=False):
-        named = solver if isinstance(solver, str) else None
-        look = style.method(str(estimator), named)
-        label = str(estimator).replace("_", "-") + (f" {named}, {int(steps)} steps" if named else "")
-        dash = "-" if not named or steps in (1, 16) else "--"
-        rows = rows.sort_values("t")
-        ax.plot(rows["t"], rows["value"], label=label.replace("1 steps", "1 step"), linestyle=dash, **look)
-        ax.fill_between(rows["t"], rows["low"], rows["high"], color=look["color"], alpha=0.15, linewidth=0)
+    for i, ((estimator, solver, steps), rows) in enumerate(style.groups(table, "estimator", "solver", "steps")):
+        look = style.method(estimator, solver) | {"linestyle": style.DASHES[i % 4]}
+        label = names.method(estimator, solver, steps) + ("" if steps is None else f" step{'s' * (steps > 1)}")
+        style.band(ax, rows, "t", label=label, **look)
     ax.set(yscale="log", xlabel="t", ylabel="relative error", xlim=(0, 1))
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))

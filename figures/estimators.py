@@ -1,78 +1,63 @@
-"""Every estimator at a glance: error against two truths, direction, evaluations, bytes."""
+"""Every estimator at a glance: error against two references, direction, evaluations, bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
+from analysis.tables import only
 from figures import style
+from figures.style import names
 
-TABLES = ("estimators", "estimators_chosen")
-QUESTION = "How do all estimators compare at a like number of evaluations, and against which truth?"
-Tables = Mapping[str, pd.DataFrame]
-KEYS = ["estimator", "solver"]
+TABLES = ("estimators_chosen", "estimators_facts")
+QUESTION = "How do the estimators compare, each in its variant nearest 16 evaluations, and against which reference?"
+answer = style.Caption(
+    style.choose(
+        "nearest",
+        {
+            "differ": "The references disagree: {ideal!n} is nearest the ideal gradient ({ideal_error:.2g}), "
+            "{score!n} the likelihood score ({score_error:.2g}).",
+            "same": "{ideal!n} is nearest the ideal gradient ({ideal_error:.2g}) and the likelihood score "
+            "({score_error:.2g}).",
+        },
+    ),
+    "They take {evaluations_low..evaluations_high:.0f} evaluations.",
+    "Medians and quartiles over {problems!p:problem} at t = {t:g}; rows in the order of a. The loss is the negative "
+    "log-likelihood of a measurement with unit noise, so that its score is what exact posterior sampling needs.",
+)
 IDEAL, LIKELIHOOD = "ideal gradient", "likelihood score"
 PANELS = (
     ("error to\nideal", IDEAL, "relative_error", "value"),
-    ("error to\nlikelihood", LIKELIHOOD, "relative_error", "value"),
+    ("error to\nscore", LIKELIHOOD, "relative_error", "value"),
     ("1 − cosine\nto ideal", IDEAL, "one_minus_cosine", "value"),
     ("evaluations", IDEAL, "relative_error", "evaluations"),
-    ("peak\nbytes", IDEAL, "relative_error", "bytes"),
+    ("peak\nmemory (MB)", IDEAL, "relative_error", "megabytes"),
 )
 
 
-def _name(row: pd.Series) -> str:
-    solver = row["solver"] if isinstance(row["solver"], str) else None
-    label = style.method_label(row["estimator"], solver)
-    return f"{label} {solver}" if row["estimator"] == "truncated" else label
-
-
-def _ranked(table: pd.DataFrame, against: str) -> pd.DataFrame:
-    rows = table[(table["against"] == against) & (table["metric"] == "relative_error")].sort_values("value")
-    return rows.assign(name=rows.apply(_name, axis=1))
-
-
-def answer(tables: Tables) -> str:
-    """Name the best against each truth."""
-    table = tables["estimators_chosen"]
-    best = {against: _ranked(table, against).iloc[0] for against in (IDEAL, LIKELIHOOD)}
-    problems = tables["estimators"]["problem"].nunique()
-    parts = [f"{row['name']} is nearest the {against} ({row['value']:.2g})" for against, row in best.items()]
-    return (
-        f"The truths disagree: {' and '.join(parts)}, medians over {problems} problems at t = 0.2 with the variant "
-        "nearest 16 evaluations; whiskers are quartiles over problems. Rows are ordered by the first panel; the loss "
-        "is the negative log-likelihood of a measurement with unit noise."
-    )
-
-
-def draw(tables: Tables) -> Figure:
+@style.figure()
+def draw(tables: style.Tables) -> Figure:
     """Draw one row per estimator and one panel per quantity."""
-    style.apply()
-    table = tables["estimators_chosen"]
-    ranked = _ranked(table, IDEAL)
-    order = {(r.estimator, str(r.solver)): i for i, r in enumerate(ranked.itertuples())}
-    size = (style.TEXT_WIDTH, 0.19 * len(ranked) + 0.9)
-    figure, axes = plt.subplots(1, len(PANELS), figsize=size, sharey=True)
+    table = tables["estimators_chosen"].assign(megabytes=lambda rows: rows["bytes"] / 1e6)
+    ranked = only(table, against=IDEAL, metric="relative_error").sort_values("value")
+    places = list(style.groups(ranked, "estimator", "solver"))
+    rows = {key: i for i, (key, _) in enumerate(places)}
+    figure, axes = style.panels(len(PANELS), len(PANELS), 0.18 * len(rows), 0.9, sharey=True)
     for ax, (title, against, metric, column) in zip(axes, PANELS, strict=True):
-        rows = table[(table["against"] == against) & (table["metric"] == metric)]
-        _panel(ax, rows, order, column)
+        _panel(ax, only(table, against=against, metric=metric), rows, column)
         ax.set_xlabel(title)
-    axes[0].set(yticks=range(len(ranked)), yticklabels=ranked["name"], ylim=(len(ranked) - 0.4, -0.6))
-    return style.finish(figure, list(axes))
+    style.rows_of_names(axes[0], [names.method(*key) for key in rows])
+    return figure
 
 
-def _panel(ax: Axes, rows: pd.DataFrame, order: dict[tuple[str, str], int], column: str) -> None:
-    for row in rows.itertuples():
-        solver = row.solver if isinstance(row.solver, str) else None
-        y = order[row.estimator, str(row.solver)]
+def _panel(ax: Axes, table: pd.DataFrame, rows: dict[tuple[str, str | None], int], column: str) -> None:
+    for (estimator, solver), row in style.groups(table, "estimator", "solver"):
+        y, look = rows[estimator, solver], style.method(estimator, solver) | {"clip_on": False, "linestyle": "none"}
         if column == "value":
-            ax.plot([row.low, row.high], [y, y], color="0.6", linewidth=0.8, zorder=1)
-        ax.plot(getattr(row, column), y, linestyle="none", **style.method(str(row.estimator), solver))
+            ax.plot([row["low"], row["high"]], [y, y], color="0.6", linewidth=0.8, zorder=1)
+        ax.plot(row[column], [y], **look)
     ax.set_xscale("log")
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.margins(x=0.12)
+    style.decades(ax.xaxis)
     ax.grid(axis="y", color="0.92", linewidth=0.5)

@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from figures import style
-from figures.memory import LOOKS
 
+LOOKS = {name: style.marked(*look) for name, look in style.CHECKPOINTING.items()}
 VERB = "gpu"  # the verb of reproduce.py that makes the table; other verbs leave this figure out
 TABLES = ("gpu_cost",)
 QUESTION = "What does a gradient cost on this device, and what does faster arithmetic do to it?"

@@ -2,82 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from analysis.tables import only
 from figures import style
 
-TABLES = ("gradient_field",)
+TABLES = ("gradient_field", "gradient_field_facts")
 QUESTION = "Where does each gradient point, and where does greed mislead?"
-Tables = Mapping[str, pd.DataFrame]
+answer = style.Caption(
+    "At t = {early_t:g} the median angle to the ideal descent direction is {early_greedy:.0f}° for greedy and "
+    "{early_lookahead:.0f}° for lookahead with {steps} midpoint steps; at t = {late_t:g} it is {late_greedy:.0f}° and "
+    "{late_lookahead:.0f}°.",
+    "Arrows point down the loss, half the squared distance to the cross, and have equal length: black ideal, "
+    "coloured the method of the row. Shading is the density of x_t, over [−4.2, 4.2]² as in every panel.",
+)
+GREEDY, LOOKAHEAD = style.method("greedy")["color"], style.method("lookahead", "midpoint")["color"]
 
 
-def answer(tables: Tables) -> str:
-    """Say in how many places greedy and ideal disagree in direction."""
-    arrows = _wide(tables["gradient_field"])
-    parts = []
-    for t, rows in arrows.groupby("t"):
-        angles = {kind: _angle(rows, kind) for kind in _kinds(tables["gradient_field"]) if kind != "ideal"}
-        parts.append(f"t = {t:g}: " + ", ".join(f"{kind} {np.median(a):.0f}°" for kind, a in angles.items()))
-    return (
-        "Median angle to the ideal descent direction over the grid, by time: " + "; ".join(parts) + ". Arrows point "
-        "down the loss (half the squared distance to the cross), all of equal length; shading is the density p_t."
-    )
-
-
-def _kinds(table: pd.DataFrame) -> list[str]:
-    return [kind for kind in dict.fromkeys(table["kind"]) if kind not in ("density", "target")]
-
-
-def _wide(table: pd.DataFrame) -> pd.DataFrame:
-    arrows = table[table["kind"].isin(_kinds(table))]
-    wide = arrows.pivot(index=["t", "x0", "x1"], columns="kind", values=["v0", "v1"])
-    return wide.reset_index()
-
-
-def _angle(rows: pd.DataFrame, kind: str) -> np.ndarray:
-    g, truth = (np.stack([rows[("v0", k)], rows[("v1", k)]], 1).astype(float) for k in (kind, "ideal"))
-    cosine = (g * truth).sum(1) / np.linalg.norm(g, axis=1) / np.linalg.norm(truth, axis=1)
-    return np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-
-
-def draw(tables: Tables) -> Figure:
-    """Draw rows of estimators, columns of times; every panel repeats the ideal gradient in black."""
-    style.apply()
+@style.figure(letters=False)
+def draw(tables: style.Tables) -> Figure:
+    """Draw rows of estimators, columns of times; every panel repeats the ideal gradient."""
     table = tables["gradient_field"]
-    times, kinds = sorted(table["t"].unique()), _kinds(table)[1:]
-    size = (style.TEXT_WIDTH, style.TEXT_WIDTH * len(kinds) / len(times) + 0.5)
-    figure, axes = plt.subplots(len(kinds), len(times), figsize=size, sharex=True, sharey=True, squeeze=False)
-    for i, kind in enumerate(kinds):
-        for j, t in enumerate(times):
-            _panel(axes[i, j], table[table["t"] == t], kind)
-            if i == 0:
-                axes[i, j].set_title(f"t = {t:g}")
-        axes[i, 0].set_ylabel(kind)
-    shown = {"ideal": "black", "greedy": _colour("greedy"), "lookahead (midpoint)": _colour("lookahead")}
-    handles = [plt.Line2D([], [], color=colour, lw=1.6) for colour in shown.values()]
-    figure.legend(handles, list(shown), loc="outside lower center", ncols=3)
+    times = style.values(table, "t")
+    kinds = [k for k in style.values(table, "kind") if k not in ("density", "target", "ideal")]
+    height = style.TEXT_WIDTH / len(times)
+    figure, axes = style.panels(len(kinds) * len(times), len(times), height, 0.4, sharex=True, sharey=True)
+    for i, (kind, t) in enumerate((kind, t) for kind in kinds for t in times):
+        _panel(axes[i], only(table, t=t), kind)
+        if i < len(times):
+            axes[i].set_title(f"$t = {t:g}$")
+        if i % len(times) == 0:
+            axes[i].set_ylabel(kind)
+    looks = {"ideal": "black", "greedy": GREEDY, "lookahead (midpoint)": LOOKAHEAD}
+    handles = [Line2D([], [], color=colour, linewidth=1.6, label=name) for name, colour in looks.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
 
-def _colour(kind: str) -> str:
-    return style.method(kind)["color"] if kind == "greedy" else style.method("lookahead", "midpoint")["color"]
-
-
 def _panel(ax: Axes, rows: pd.DataFrame, kind: str) -> None:
-    density = rows[rows["kind"] == "density"].pivot(index="x1", columns="x0", values="v0")
+    density = only(rows, kind="density").pivot(index="x1", columns="x0", values="v0")
     x, y = density.columns.to_numpy(), density.index.to_numpy()
-    ax.contourf(x, y, density, levels=12, cmap="Greys", vmax=1.6 * density.to_numpy().max())
-    for name, colour, width in (("ideal", "black", 0.006), (kind, _colour(kind), 0.009)):
-        arrows = rows[rows["kind"] == name]
+    ax.contourf(x, y, density, levels=12, cmap="Greys", vmax=2.2 * density.to_numpy().max())
+    colour = GREEDY if kind == "greedy" else LOOKAHEAD
+    for name, shade, width in ((kind, colour, 0.013), ("ideal", "black", 0.005)):
+        arrows = only(rows, kind=name)
         size = np.hypot(arrows["v0"], arrows["v1"])
-        u, v = -arrows["v0"] / size, -arrows["v1"] / size
-        ax.quiver(arrows["x0"], arrows["x1"], u, v, color=colour, width=width, scale=13, headwidth=3.5, alpha=0.9)
-    target = rows[rows["kind"] == "target"]
-    ax.plot(target["x0"], target["x1"], "x", color="black", ms=4, mew=1)
+        where = arrows["x0"], arrows["x1"], -arrows["v0"] / size, -arrows["v1"] / size
+        ax.quiver(*where, color=shade, width=width, scale=13, headwidth=3.5)
+    target = only(rows, kind="target")
+    ax.plot(target["x0"], target["x1"], "x", color="black", markersize=5, markeredgewidth=1.2)
     ax.set(xticks=[], yticks=[], aspect="equal")

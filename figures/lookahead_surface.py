@@ -2,75 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from analysis.tables import only
 from figures import style
+from figures.style import names
 
-TABLES = ("lookahead_surface", "lookahead_surface_best")
+TABLES = ("lookahead_surface", "lookahead_surface_best", "lookahead_surface_facts")
 QUESTION = "At a fixed budget of evaluations, how far should one look ahead before projecting?"
-Tables = Mapping[str, pd.DataFrame]
+answer = style.Caption(
+    style.choose(
+        "stops",
+        {
+            "some": "Not always to the end: the best horizon stops short of t = 1 for {euler_short} of {euler_all} "
+            "step counts with Euler and {midpoint_short} of {midpoint_all} with midpoint, over {problems!p:problem}.",
+            "none": "To the end: no horizon short of t = 1 is best for any number of steps.",
+        },
+    ),
+    "It is then {least..most:.2f} of the way.",
+    "Colour is the median error, dots mark the best horizon for each number of steps, whose cost in evaluations is in "
+    "brackets (horizon 0, greedy, takes 1; horizon 1, end-to-end, one fewer).",
+)
+FLOOR = 1e-5  # colours end here
 
 
-def answer(tables: Tables) -> str:
-    """Say where the best horizons lie."""
-    best = tables["lookahead_surface_best"]
-    parts = []
-    for solver, rows in best.groupby("solver"):
-        short = rows[rows["horizon"] < 1]
-        parts.append(
-            f"with {solver}, the best horizon stops short of t = 1 for {len(short)} of {len(rows)} step counts"
-            + (f" (it grows from {short['horizon'].min():.2f} of the way)" if len(short) else "")
-        )
-    return (
-        "Not always to the end: "
-        + "; ".join(parts)
-        + ". White lines join cells of equal cost in evaluations, dots mark "
-        "the best horizon for each number of steps; horizon 0 is greedy, 1 is end-to-end. Colour is the median error."
-    )
+@style.figure()
+def draw(tables: style.Tables) -> Figure:
+    """Draw one panel per problem and solver, error as colour over (horizon, steps), with a colour bar for each row."""
+    table, best = only(tables["lookahead_surface"], metric="relative_error"), tables["lookahead_surface_best"]
+    places = [key for key, _ in style.groups(table.sort_values("solver", kind="stable"), "solver", "problem")]
+    single = table["problem"].nunique() == 1
+    columns = 2 if single else table["problem"].nunique()
+    figure, axes = style.panels(len(places), columns, 2.0, 0.3)
+    for ax, (solver, problem) in zip(axes, places, strict=True):
+        where = {"problem": problem, "solver": solver}
+        shown = only(table, solver=solver)
+        norm = LogNorm(max(shown["value"].min(), FLOOR), shown["value"].max())
+        _panel(ax, only(table, **where), only(best, **where), norm)
+        ax.set_title(f"{names.of('problems', problem)}, {names.of_solver(solver)}", loc="right")
+        ax.set(xlabel="horizon (fraction of 1 − t)", ylabel="steps (evaluations)")
+        if not single:
+            ax.label_outer()
+        if single or problem == places[-1][1]:
+            bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=ax, label="relative error", pad=0.02)
+            bar.outline.set_visible(False)
+    return figure
 
 
-def draw(tables: Tables) -> Figure:
-    """Draw one panel per problem and solver, error as colour over (horizon, steps)."""
-    style.apply()
-    table = tables["lookahead_surface"]
-    table = table[table["metric"] == "relative_error"]
-    problems, solvers = (list(dict.fromkeys(table[name])) for name in ("problem", "solver"))
-    size = (style.TEXT_WIDTH, 1.75 * len(solvers) + 0.35)
-    figure, axes = plt.subplots(len(solvers), len(problems), figsize=size, squeeze=False, sharex=True, sharey=True)
-    norm = LogNorm(max(table["value"].min(), 1e-5), table["value"].max())
-    for i, solver in enumerate(solvers):
-        for j, problem in enumerate(problems):
-            rows = table[(table["problem"] == problem) & (table["solver"] == solver)]
-            _panel(axes[i, j], rows, norm)
-            axes[i, j].set_title(f"{problem}, {solver}", fontsize=7, loc="right")
-    for ax in axes[-1]:
-        ax.set_xlabel("horizon (fraction of 1 − t)")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("steps")
-    bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=axes, label="relative error", fraction=0.05, pad=0.01)
-    bar.outline.set_visible(False)
-    return style.finish(figure, list(axes.ravel()))
-
-
-def _panel(ax: Axes, rows: pd.DataFrame, norm: LogNorm) -> None:
+def _panel(ax: Axes, rows: pd.DataFrame, best: pd.DataFrame, norm: LogNorm) -> None:
     value = rows.pivot(index="steps", columns="horizon", values="value")
-    cost = rows.pivot(index="steps", columns="horizon", values="evaluations")
     steps, x = np.log2(value.index.to_numpy(float)), value.columns.to_numpy(float)
     ax.pcolormesh(x, steps, value, norm=norm, cmap="viridis", shading="nearest", rasterized=True)
-    inside = cost.iloc[:, 1:]  # horizon 0 takes no steps, whatever their number
-    levels = [3, 5, 9, 17, 33, 65]
-    lines = ax.contour(inside.columns, steps, inside, levels=levels, colors="white", linewidths=0.6)
-    corners = [np.asarray(path.vertices) for path in lines.get_paths()]
-    at = [(0.3, float(vertices[0, 1])) for vertices in corners if len(vertices)]
-    ax.clabel(lines, fontsize=6, inline_spacing=2, fmt="%d", manual=at)
-    best = value.idxmin(axis=1)
-    ax.plot(best, steps, "o", ms=4, color="white", markeredgecolor="black", markeredgewidth=0.7)
-    ax.set_yticks(steps, [str(int(s)) for s in value.index])
+    look = style.marked("black", "o", hollow=True) | {"markersize": 4, "linestyle": "none", "clip_on": False}
+    ax.plot(best["horizon"], np.log2(best["steps"]), zorder=4, **look)
+    cost = only(rows, horizon=float(x[1])).set_index("steps")["evaluations"]  # as of every horizon short of the end
+    style.ticks(ax.yaxis, steps, [f"{n:g} ({cost[n]:g})" for n in value.index])

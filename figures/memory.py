@@ -2,62 +2,41 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-
 import numpy as np
-import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from analysis.tables import only
 from figures import style
 
-TABLES = ("memory",)
+TABLES = ("memory", "memory_growth", "memory_facts")
 QUESTION = "How does memory grow with the number of steps, and what is paid for saving it?"
-Tables = Mapping[str, pd.DataFrame]
-LOOKS = {
-    "store": {"color": style.BLUE, "marker": "o"},
-    "checkpoint": {"color": style.ORANGE, "marker": "s"},
-    "recursive": {"color": style.GREEN, "marker": "^"},
-    "reversible": {"color": style.PURPLE, "marker": "D"},
-}
+answer = style.Caption(
+    "Over the last doubling of the steps, peak bytes grow as the steps to the power {store_power:.2f} (store), "
+    "{checkpoint_power:.2f} (checkpoint), {recursive_power:.2f} (recursive, four slots) and {reversible_power:.2f} "
+    "(reversible), at {store_work:.1f}, {checkpoint_work:.1f}, {recursive_work:.1f} and {reversible_work:.1f} times "
+    "the evaluations of the forward solve.",
+    "All are midpoint on the {problem!n}; the reversible solver is another map of the same order.",
+    "The dashed line is proportional to the steps; c: median and quartiles.",
+)
+COLUMNS = {"megabytes": "peak memory (MB)", "evaluations": "evaluations", "value": "relative error"}
 
 
-def _by_way(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    rows = table[table["metric"] == "relative_error"]
-    way = rows["options"].map(lambda text: json.loads(text)["memory"])
-    return {name: rows[way == name].sort_values("steps") for name in LOOKS}
-
-
-def answer(tables: Tables) -> str:
-    """Give the growth of each way over the last doublings, and its evaluations."""
-    parts = []
-    for name, rows in _by_way(tables["memory"]).items():
-        half, last = rows.iloc[-2], rows.iloc[-1]
-        power = np.log2(last["bytes"] / half["bytes"])
-        times = last["evaluations"] / (2 * last["steps"])
-        parts.append(f"{name} as steps^{power:.2f} at {times:.1f} times the evaluations of the forward solve")
-    return (
-        f"Bytes grow, over the last doubling of the steps, for {'; '.join(parts)}. The dashed line is proportional to "
-        "the steps. Midpoint; recursive checkpointing has four slots; the reversible solver is another map of the same "
-        "order."
-    )
-
-
-def draw(tables: Tables) -> Figure:
-    """Draw bytes, evaluations and error against steps."""
-    style.apply()
-    figure, axes = plt.subplots(1, 3, figsize=(style.TEXT_WIDTH, 2.3))
-    columns = {"bytes": "peak bytes", "evaluations": "evaluations per sample", "value": "relative error"}
-    for ax, (column, label) in zip(axes, columns.items(), strict=True):
-        for name, rows in _by_way(tables["memory"]).items():
-            ax.plot(rows["steps"], rows[column], label=name, **LOOKS[name])
+@style.figure(legend=4)
+def draw(tables: style.Tables) -> Figure:
+    """Draw bytes, evaluations and error against steps; strategies that agree are drawn around one another."""
+    figure, axes = style.panels(3, 3, 2.1)
+    table = tables["memory_growth"]
+    table = table.assign(megabytes=table["bytes"] / 1e6)
+    for ax, (column, label) in zip(axes, COLUMNS.items(), strict=True):
+        for i, (name, rows) in enumerate(style.groups(table, "strategy")):
+            look = style.marked(*style.CHECKPOINTING[name], hollow=True) | {"markersize": 7 - 1.5 * i, "zorder": 2 + i}
+            ax.plot(rows["steps"], rows[column], label=name, **look)
             if column == "value":
-                ax.fill_between(rows["steps"], rows["low"], rows["high"], color=LOOKS[name]["color"], alpha=0.1)
+                ax.fill_between(rows["steps"], rows["low"], rows["high"], color=look["color"], alpha=0.08, linewidth=0)
         ax.set(xlabel="steps", ylabel=label, yscale="log")
-        ax.set_xscale("log", base=2)
-    stored = _by_way(tables["memory"])["store"]
-    steps = np.array([stored["steps"].iloc[0], stored["steps"].iloc[-1]], float)
-    axes[0].plot(steps, 1.6 * stored["bytes"].iloc[-1] * steps / steps[1], **style.THEORY)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return style.finish(figure, list(axes))
+        style.doublings(ax.xaxis, table["steps"])
+    stored = only(table, strategy="store")
+    ends, last = stored["steps"].iloc[[0, -1]].to_numpy(float), stored["megabytes"].iloc[-1]
+    style.power_law(axes[0], ends, 1.8 * last / np.max(ends), 1, label=False)
+    style.plain(axes[0].yaxis)
+    return figure

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from analysis.errors import relative_error, summary
 from analysis.experiment import Cell, draw, estimate
 from analysis.settings import Options, Variant
+from analysis.tables import only
 from toy_models.cells import error_cell
 
 STRATEGIES = ("end_to_end", "adjoint_backsolve", "adjoint_cached", "adjoint_interpolated", "adjoint_deis")
@@ -44,3 +46,19 @@ def measure(cell: Cell) -> pd.DataFrame:
             row = drawn.rows | named | {"steps": options["steps"], "against": against, "metric": "relative_error"}
             rows.append(row | summary(relative_error(gradient, truth)))
     return pd.DataFrame(rows)
+
+
+def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Say how far backsolve is off its own discrete gradient, and how often end-to-end is nearest the ideal one."""
+    steps = int(table["steps"].max())
+    off, half = (
+        only(table, estimator="adjoint_backsolve", solver="euler", against="discrete", steps=n).set_index("problem")
+        for n in (steps, steps // 2)
+    )
+    rates = np.log2(off["value"] / half["value"])
+    ideal = only(table, against="ideal", steps=steps)
+    nearest = ideal.loc[ideal.dropna(subset="solver").groupby(["problem", "solver"])["value"].idxmin()]
+    nearest = only(nearest, solver=["euler", "rk4"])
+    row = {"steps": steps, "off_low": off["value"].min(), "off_high": off["value"].max()}
+    row |= {"rate_low": rates.min(), "rate_high": rates.max(), "places": len(nearest)}
+    return {"facts": pd.DataFrame([row | {"nearest": int((nearest["estimator"] == "end_to_end").sum())}])}

@@ -7,11 +7,12 @@ import pandas as pd
 from analysis.experiment import Cell
 from analysis.settings import Options, Variant
 from analysis.solvers import SOLVERS
-from analysis.tables import slopes
+from analysis.tables import only, slopes
 from toy_models.cells import error_cell
 from toy_models.problems.zoo import ZOO_PATHS
 
 SHOWN = ("euler", "midpoint", "heun", "rk4", "ddim")
+MARGIN = 0.1  # an order this close to the declared one agrees with it
 
 
 def cells(options: Options) -> list[Cell]:
@@ -27,4 +28,22 @@ def cells(options: Options) -> list[Cell]:
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Fit the order in 1/steps, beside the order that each solver declares."""
     fitted = slopes(table.assign(h=1 / table["steps"]), ["problem", "path", "solver"], "h", points=4)
-    return {"orders": fitted.assign(declared=[SOLVERS[name].order for name in fitted["solver"]])}
+    orders = fitted.assign(declared=[SOLVERS[name].order for name in fitted["solver"]])
+    return {"orders": orders, "facts": facts(orders)}
+
+
+def facts(orders: pd.DataFrame) -> pd.DataFrame:
+    """Count the fitted orders within ``MARGIN`` of the declared one, and name the one that is farthest off."""
+    fits = only(orders, status="ok")
+    off = (fits["slope"] - fits["declared"]).abs()
+    row = {
+        "problem": orders["problem"].iloc[0],
+        "margin": MARGIN,
+        "fitted": len(fits),
+        "near": int((off <= MARGIN).sum()),
+    }
+    if len(fits) < len(orders):
+        row["refused"] = len(orders) - len(fits)
+    if len(fits) and off.max() > MARGIN:
+        row |= fits.loc[off.idxmax(), ["solver", "path", "slope", "declared"]].to_dict()
+    return pd.DataFrame([row])

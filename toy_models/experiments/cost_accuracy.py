@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from analysis.experiment import Cell
 from analysis.gradients import ESTIMATORS
 from analysis.settings import Options, Variant
-from analysis.tables import errors_only
+from analysis.tables import errors_only, only
 from toy_models.cells import error_cell
 
 
@@ -25,4 +27,15 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     errors = errors_only(table).dropna(subset=["value"]).sort_values(keys, na_position="first")
     record = errors.groupby(["problem", "t"])["value"].cummin()
     earlier = record.groupby([errors["problem"], errors["t"]]).shift()
-    return {"front": errors[earlier.isna() | (errors["value"] < earlier)].reset_index(drop=True)}
+    front = errors[earlier.isna() | (errors["value"] < earlier)].reset_index(drop=True)
+    return {"front": front, "facts": facts(front)}
+
+
+def facts(front: pd.DataFrame) -> pd.DataFrame:
+    """Name the methods with the most places on the fronts, and count the fronts that greedy is on."""
+    shares = front["estimator"].value_counts()
+    row: dict[str, Any] = {"panels": len(front[["problem", "t"]].drop_duplicates()), "count": len(front)}
+    row["greedy"] = len(only(front, estimator="greedy"))
+    for place, (estimator, count) in zip(("first", "second"), shares.items(), strict=False):
+        row |= {place: estimator, f"{place}_count": int(count)}
+    return pd.DataFrame([row])

@@ -7,6 +7,7 @@ exact gradient of -log p(y | x_t) is the truth that posterior guidance would wan
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import torch
@@ -16,6 +17,7 @@ from analysis.gradients import ESTIMATORS
 from analysis.losses import HalfSquaredDistance
 from analysis.reference import Reference
 from analysis.settings import Options, Variant
+from analysis.tables import only
 from toy_models.cells import error_cell
 from toy_models.posteriors.dense import likelihood_score
 from toy_models.problems.zoo import PROBLEMS
@@ -69,4 +71,17 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "high": ("value", lambda v: v.quantile(0.75)),
     }
     columns |= {"evaluations": ("evaluations", "median"), "vjps": ("vjps", "median"), "bytes": ("bytes", "median")}
-    return {"chosen": grouped.agg(**columns).reset_index()}
+    chosen = grouped.agg(**columns).reset_index()
+    return {"chosen": chosen, "facts": facts(table, chosen)}
+
+
+def facts(table: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    """Name the estimator that is nearest each reference, and say how many evaluations the chosen variants take."""
+    row: dict[str, Any] = {"problems": table["problem"].nunique(), "t": table["t"].iloc[0]}
+    for name, against in (("ideal", "ideal gradient"), ("score", "likelihood score")):
+        errors = only(chosen, against=against, metric="relative_error")
+        best = errors.loc[errors["value"].idxmin()]
+        row |= {name: best["estimator"], f"{name}_error": best["value"]}
+    row |= {"nearest": "same" if row["ideal"] == row["score"] else "differ"}
+    spent = chosen["evaluations"]
+    return pd.DataFrame([row | {"evaluations_low": spent.min(), "evaluations_high": spent.max()}])

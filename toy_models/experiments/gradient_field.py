@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -59,3 +61,26 @@ def measure(cell: Cell) -> pd.DataFrame:
 def _frame(cell: Cell, kind: str, t: float, x: Tensor, v: Tensor) -> pd.DataFrame:
     columns = {"x0": x[:, 0], "x1": x[:, 1], "v0": v[:, 0], "v1": v[:, 1]}
     return pd.DataFrame({"problem": cell.problem, "path": cell.path, "kind": kind, "t": t} | columns)
+
+
+def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the median angle over the grid between each gradient and the ideal one, at the first and the last time."""
+    angles = table[~table["kind"].isin(["density", "target"])].pivot(
+        index=["t", "x0", "x1"], columns="kind", values=["v0", "v1"]
+    )
+    longest = label(SETTINGS[-1])
+    row: dict[str, Any] = {"steps": dict(SETTINGS[-1].options)["steps"]}
+    for when, t in (("early", table["t"].min()), ("late", table["t"].max())):
+        row |= {f"{when}_t": t}
+        row |= {
+            f"{when}_{name}": _angle(angles.loc[t], kind)
+            for name, kind in (("greedy", "greedy"), ("lookahead", longest))
+        }
+    return {"facts": pd.DataFrame([row])}
+
+
+def _angle(vectors: pd.DataFrame, kind: str) -> float:
+    """Return the median angle to the ideal gradient in degrees."""
+    g, ideal = (vectors.xs(name, axis=1, level="kind").to_numpy(float) for name in (kind, "ideal"))
+    cosine = (g * ideal).sum(1) / np.linalg.norm(g, axis=1) / np.linalg.norm(ideal, axis=1)
+    return float(np.median(np.degrees(np.arccos(np.clip(cosine, -1, 1)))))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
 
 from analysis.experiment import Cell
 from analysis.settings import Options, Variant
-from analysis.tables import slopes
+from analysis.tables import errors_only, only, slopes
 from toy_models.cells import error_cell
 from toy_models.problems.zoo import PROBLEMS, ZOO_PATHS
+
+AGREE = 0.01  # paths whose errors at equal zeta differ by less, relatively, agree
 
 
 def cells(options: Options) -> list[Cell]:
@@ -34,4 +38,22 @@ def cells(options: Options) -> list[Cell]:
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Fit the slope in zeta on the smallest zetas."""
-    return {"slopes": slopes(table, ["problem", "path"], "zeta", points=5)}
+    fits = slopes(table, ["problem", "path"], "zeta", points=5)
+    return {"slopes": fits, "facts": facts(table, fits)}
+
+
+def facts(table: pd.DataFrame, fits: pd.DataFrame) -> pd.DataFrame:
+    """Summarise the slopes, and say by how much paths of a problem differ in their median error at equal zeta."""
+    row: dict[str, Any] = {"path": table["path"].iloc[0]}
+    fitted = only(fits, status="ok")
+    if len(fitted):
+        slope = fitted["slope"]
+        row |= {"slope": slope.median(), "slope_low": slope.min(), "slope_high": slope.max(), "fits": len(fitted)}
+        row |= {"points": int(fitted["points"].max())}
+    if table["path"].nunique() > 1:
+        errors = errors_only(table)
+        place = errors.groupby(["problem", "path"])["zeta"].rank().rename("place")
+        equal = errors.groupby([errors["problem"], place])["value"]
+        spread = float((equal.max() / equal.min() - 1).max())
+        row |= {"spread": spread, "paths": "agree" if spread <= AGREE else "differ"}
+    return pd.DataFrame([row])

@@ -31,6 +31,7 @@ from toy_models.mixtures.exact import GaussianFlow
 from toy_models.problems import zoo
 
 GAUSSIAN = "gaussian"
+FOLLOWS = 0.05  # a median relative deviation up to this follows the law
 
 
 def cells(options: Options) -> list[Cell]:
@@ -94,7 +95,7 @@ def _variances(flow: Flow, chosen: Tensor) -> Tensor:
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the ratio greedy/ideal beside the law: medians and quartiles over states, per time and direction."""
+    """Return the ratio greedy/ideal beside the law, for directions and, with quartiles of its deviation, mixtures."""
     ratio = table["greedy"] / table["ideal"]
     law = table["posterior"].clip(lower=0) ** 0.5 / table["zeta"]
     table = table.assign(ratio=ratio, law=law, deviation=(ratio / law - 1).abs(), above_one=ratio > 1)
@@ -110,4 +111,25 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
         reference_bound=("reference_bound", "max"),
     )
     failed = groups["ratio"].size() - groups["ratio"].count()
-    return {"directions": found.assign(low=low, high=high, failed=failed).reset_index()}
+    directions = found.assign(low=low, high=high, failed=failed).reset_index()
+    mixtures = table.loc[table["variance"].isna(), ["problem", "zeta", "law", "ratio", "deviation"]]
+    spread = mixtures.groupby(["problem", "zeta"], sort=False)["deviation"]
+    quartiles = {name: spread.quantile(level) for name, level in (("low", 0.25), ("value", 0.5), ("high", 0.75))}
+    deviations = pd.DataFrame(quartiles).clip(lower=1e-16).reset_index()
+    named = {"directions": directions, "mixtures": mixtures, "deviations": deviations}
+    return named | {"facts": facts(**named)}
+
+
+def facts(directions: pd.DataFrame, mixtures: pd.DataFrame, deviations: pd.DataFrame) -> pd.DataFrame:
+    """Say how well the Gaussian law holds on the Gaussian, and how far and how often mixtures leave it."""
+    gaussian = directions[directions["variance"].notna()]
+    row: dict[str, Any] = {"gaussian": gaussian["deviation"].max(), "paths": gaussian["path"].nunique()}
+    row |= {"margin": FOLLOWS, "total": int(directions["samples"].sum())}
+    if lost := int(directions["failed"].sum()):
+        row["failed"] = lost
+    if len(mixtures):
+        follows = deviations[deviations["value"] <= FOLLOWS].groupby("problem")["zeta"].max()
+        above = (mixtures["ratio"] > 1).groupby(mixtures["problem"]).mean()
+        row |= {"follows_low": follows.min(), "follows_high": follows.max()}
+        row |= {"above_low": above.min(), "above_high": above.max(), "exceeds": bool(above.max() > 0)}
+    return pd.DataFrame([row])

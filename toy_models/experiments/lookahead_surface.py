@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from analysis.errors import METRICS, summary
 from analysis.experiment import Cell, Draw, draw
 from analysis.gradients import lookahead_surface
 from analysis.settings import Options
-from analysis.tables import errors_only
+from analysis.tables import errors_only, only
 from toy_models.cells import error_cell
 
 SOLVERS = ("euler", "midpoint")
@@ -57,4 +58,16 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Select the horizon with the least median error for each problem, solver and number of steps."""
     errors = errors_only(table).reset_index(drop=True)
     best = errors.groupby(["problem", "solver", "steps"])["value"].idxmin()
-    return {"best": errors.loc[best].reset_index(drop=True)}
+    best_rows = errors.loc[best].reset_index(drop=True)
+    return {"best": best_rows, "facts": facts(best_rows)}
+
+
+def facts(best: pd.DataFrame) -> pd.DataFrame:
+    """Count, by solver, for how many step counts a horizon short of the end is best."""
+    short = best[best["horizon"] < 1]
+    row: dict[str, Any] = {"problems": best["problem"].nunique(), "stops": "some" if len(short) else "none"}
+    for solver in SOLVERS:
+        row |= {f"{solver}_short": len(only(short, solver=solver)), f"{solver}_all": len(only(best, solver=solver))}
+    if len(short):
+        row |= {"least": short["horizon"].min(), "most": short["horizon"].max()}
+    return pd.DataFrame([row])

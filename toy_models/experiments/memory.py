@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
 from analysis.experiment import Cell
 from analysis.settings import Options, Variant
 from analysis.solvers.checkpointing import STRATEGIES
+from analysis.tables import errors_only, only
 from toy_models.cells import error_cell
 
 
@@ -18,3 +25,22 @@ def cells(options: Options) -> list[Cell]:
     ]
     samples = 8 if options.quick else 32
     return [error_cell(options, "digits", "condot", [0.2], samples, settings, track_memory=True)]
+
+
+def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the errors by strategy, and the growth of each over the last doubling of the steps."""
+    errors = errors_only(table)
+    strategies = errors["options"].map(lambda text: json.loads(text)["memory"])
+    growth = errors.assign(strategy=pd.Categorical(strategies, STRATEGIES)).sort_values(["strategy", "steps"])
+    growth = growth.astype({"strategy": str}).reset_index(drop=True)
+    return {"growth": growth, "facts": facts(growth)}
+
+
+def facts(growth: pd.DataFrame) -> pd.DataFrame:
+    """Give each strategy's exponent of the bytes in the steps, and its evaluations over those of a forward solve."""
+    row: dict[str, Any] = {"problem": growth["problem"].iloc[0]}
+    for strategy in STRATEGIES:
+        half, last = only(growth, strategy=strategy).iloc[-2:].to_dict("records")
+        row[f"{strategy}_power"] = np.log2(last["bytes"] / half["bytes"])
+        row[f"{strategy}_work"] = last["evaluations"] / (2 * last["steps"])
+    return pd.DataFrame([row])

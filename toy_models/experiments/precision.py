@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import torch
@@ -58,6 +59,21 @@ def _parts(s: Variant, double: dict[Variant, torch.Tensor], ideal: torch.Tensor)
     base = Variant(DISCRETE.get(s.estimator, s.estimator), s.options)
     rows = [_row(s, "total, float64", double[s], ideal), _row(s, "discretisation", double[base], ideal)]
     return rows + ([_row(s, "adjoint inconsistency", double[s], double[base])] if base != s else [])
+
+
+def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Count where an arithmetic's error exceeds the whole float64 error, and which part is the largest elsewhere."""
+    keys = ["problem", "estimator", "solver", "steps"]
+    wide = table.pivot_table(index=keys, columns="part", values="value", dropna=False).dropna(subset="total, float64")
+    row: dict[str, Any] = {"count": len(wide)}
+    for name in ("float32", "bfloat16"):
+        row[name] = int((wide[f"floating point, {name}"] > wide["total, float64"]).sum())
+    solver = wide[wide["floating point, float32"] <= wide["total, float64"]]
+    if len(solver):
+        adjoint = int((solver["adjoint inconsistency"] > solver["discretisation"]).sum())
+        row |= {"adjoint": adjoint, "discretisation": len(solver) - adjoint}
+        row["largest"] = "both" if adjoint else "discretisation"
+    return {"facts": pd.DataFrame([row])}
 
 
 def _row(s: Variant, part: str, gradient: torch.Tensor, truth: torch.Tensor) -> dict[str, object]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,7 @@ from analysis.settings import Options, Variant
 from analysis.solvers import SOLVERS
 from analysis.solvers.tableaux import TABLEAUX
 from analysis.subject import Subject
-from analysis.tables import slopes
+from analysis.tables import errors_only, only, slopes
 from toy_models.cells import error_cell
 from toy_models.problems import zoo
 
@@ -37,6 +38,8 @@ SHOWN = ("euler", "midpoint", "heun", "rk4", "ddim", "midpoint_zeta", "heun_zeta
 SHOWN_PATHS = ("condot", "cosine", "vp_linear")
 VARIABLES = {"zeta": "zeta", "1 - t": "h"}
 POINTS = 5
+MARGIN = 0.15  # a slope this close to theory agrees with it
+QUADRATIC = 0.1  # up to this zeta DDIM's error on linear VP is quadratic in it
 
 
 def subject(problem: str, path: str, dtype: str = "float64", device: str = "cpu") -> Subject:
@@ -117,4 +120,32 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     fitted = pd.concat([*frames, *([refused.assign(variable="zeta")] if len(refused) else [])], ignore_index=True)
     expected = [theory(*key) for key in zip(fitted["path"], fitted["solver"], fitted["variable"], strict=True)]
     declared = [SOLVERS[solver].order for solver in fitted["solver"]]
-    return {"slopes": fitted.assign(theory=expected, declared=declared)}
+    found = fitted.assign(theory=expected, declared=declared)
+    return {"slopes": found, "facts": facts(table, found)}
+
+
+def facts(table: pd.DataFrame, fitted: pd.DataFrame) -> pd.DataFrame:
+    """Count agreements with theory in each solver's own variable, and give DDIM's slopes along linear VP."""
+    fits = only(fitted, status="ok")
+    own = fits[fits["variable"] == np.where(fits["solver"].map(in_zeta), "zeta", "1 - t")]
+    near = (own["slope"] - own["theory"]).abs() <= MARGIN
+    row: dict[str, Any] = {"problem": table["problem"].iloc[0], "margin": MARGIN, "fits": len(own)}
+    row |= {"near": int(near.sum()), "exceed": int((near & (own["theory"] > own["declared"] + 1)).sum())}
+    if len(fits) < len(fitted):
+        row["refused"] = len(fitted) - len(fits)
+    gain = only(own, path="condot", solver="midpoint")
+    if len(gain):
+        slope = float(gain["slope"].median())
+        row |= {"midpoint_slope": slope, "midpoint": abs(slope - 3 - 1) <= MARGIN}
+    return pd.DataFrame([row | _linear_vp(table)])
+
+
+def _linear_vp(table: pd.DataFrame) -> dict[str, float]:
+    """Return DDIM's slopes along linear VP between neighbouring small zetas, in zeta and in h."""
+    rows = only(errors_only(table), path="vp_linear", solver="ddim", problem=table["problem"].iloc[0], status="ok")
+    rows = rows[rows["zeta"] <= QUADRATIC].sort_values("zeta")
+    if len(rows) < 2:
+        return {}
+    h, value, zeta = (np.diff(np.log(v.to_numpy(float))) for v in (rows["h"], rows["value"], rows["zeta"]))
+    row = {"vp_low": (value / zeta).min(), "vp_high": (value / zeta).max()}
+    return row | {"vp_first": (value / h)[0], "vp_last": (value / h).max()}

@@ -1,5 +1,6 @@
 """Single-step orders: theory against the paths and tableaux themselves, against measurements, and the figure."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -24,7 +25,7 @@ THREE_MODES = [(f64([0.3, 0.4, 0.3]), f64([-2.0, 0.3, 1.7]), f64([0.3, 0.2, 0.4]
 @pytest.fixture(scope="module")
 def tables():
     table = pd.concat([measure_cell(c) for c in experiment.cells(Options(quick=True))], ignore_index=True)
-    return {"superconvergence": table, "superconvergence_slopes": experiment.derive(table)["slopes"]}
+    return {"superconvergence": table, **{f"superconvergence_{k}": v for k, v in experiment.derive(table).items()}}
 
 
 def test_which_paths_are_mirrored():
@@ -85,7 +86,7 @@ def test_gradients_are_products_with_the_jacobian():
 def test_measured_slopes_are_those_of_theory(tables):
     slopes = tables["superconvergence_slopes"]
     assert (slopes["status"] == "ok").all()
-    own = slopes[slopes["variable"] == slopes["solver"].map(figure.own_variable)]
+    own = slopes[(slopes["variable"] == "zeta") == slopes["solver"].map(experiment.in_zeta)]
     # RK4 in t on linear VP reaches round-off where the schedule still bends: above p + 1, and not yet there.
     early = (own["path"] == "vp_linear") & (own["solver"] == "rk4")
     assert (own[~early]["slope"] - own[~early]["theory"]).abs().max() < TOLERANCE
@@ -97,9 +98,22 @@ def test_a_solver_that_cannot_run_is_a_row_that_says_why():
     (cell, *_) = experiment.cells(Options(quick=True))
     table = measure_cell(cell)
     refused = table[table["solver"] == "rk4"].head(1).assign(status="infinite coefficients", metric=None)
-    slopes = experiment.derive(pd.concat([table[table["solver"] == "euler"], refused]))["slopes"]
-    assert slopes[slopes["solver"] == "rk4"]["status"].tolist() == ["infinite coefficients"]
-    assert "rk4 on CondOT" in figure._refused(slopes)
+    found = experiment.derive(pd.concat([table[table["solver"] == "euler"], refused]))
+    assert found["slopes"].set_index("solver").loc[["rk4"], "status"].tolist() == ["infinite coefficients"]
+    assert found["facts"]["refused"].tolist() == [1]
+
+
+def test_the_facts_are_those_of_hand_made_slopes():
+    # Three fits in their own variable, one of them off theory; DDIM's two slopes in zeta are log(4)/log(2) exactly.
+    fits = pd.DataFrame({"path": "condot", "solver": ["euler", "midpoint", "ddim", "rk4"], "variable": "1 - t"})
+    fits = fits.assign(slope=[2.0, 4.1, 1.0, 9.0], theory=[2, 4, 2, 5], declared=[1, 2, 1, 4], status="ok")
+    zeta = np.array([0.01, 0.02, 0.04, 0.8])
+    table = pd.DataFrame({"zeta": zeta, "h": zeta**2, "value": zeta**2, "problem": "p", "path": "vp_linear"})
+    table = table.assign(solver="ddim", metric="relative_error", status="ok")
+    row = experiment.facts(table, fits).to_dict("records")[0]
+    assert (row["fits"], row["near"], row["exceed"], row["midpoint"]) == (3, 2, 1, True)
+    assert row["vp_low"] == row["vp_high"] == pytest.approx(2)
+    assert row["vp_first"] == row["vp_last"] == pytest.approx(1)
 
 
 def test_the_figure_draws_and_answers(tables):
@@ -107,6 +121,4 @@ def test_the_figure_draws_and_answers(tables):
     drawn.canvas.draw()
     assert len(drawn.axes) == 9
     plt.close(drawn)
-    text = figure.answer(tables)
-    assert "in zeta but climbs from 1.0" in text
-    assert "No combination failed" in text
+    assert "On linear VP, DDIM's slope is 1.9" in figure.answer(tables)

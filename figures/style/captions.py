@@ -1,0 +1,127 @@
+"""Captions: sentences over facts, the cells of one-row tables ``NAME_facts`` that experiments derive and tests check.
+
+A sentence is a template, such as ``"Errors fall as ζ to the power {slope:.2f}."``. It is left out where one of its
+numbers is missing. Which of several sentences is true is a fact too, and chosen by ``choose``. In a field,
+
+- ``{low..high:.2f}`` writes "0.10 to 0.20", and one number where both print alike;
+- ``{best!n}`` writes the printed name of a key, by the glossary;
+- ``{count!p:state}`` writes "1 state" or "2 states";
+- an exponent of ten is set with superscripts, and zero has no sign.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from figures.style import names
+from figures.style.layout import Tables
+
+SUFFIX = "_facts"
+RANGE = ".."
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Sentences by the values of a fact."""
+
+    fact: str
+    sentences: Mapping[Any, str]
+
+
+@dataclass(frozen=True)
+class _Range:
+    low: Any
+    high: Any
+
+
+@dataclass(frozen=True)
+class _Counted:
+    number: int
+
+
+def choose(fact: str, sentences: Mapping[Any, str]) -> Choice:
+    """Return the sentence of the value that a fact has; an empty one, or a missing fact, says nothing."""
+    return Choice(fact, sentences)
+
+
+class Caption:
+    """Sentences, or choices of them, called with a figure's tables."""
+
+    def __init__(self, *sentences: str | Choice) -> None:
+        self.sentences = sentences
+
+    def __call__(self, tables: Tables) -> str:
+        """Return the sentences whose numbers are there."""
+        found = facts(tables)
+        return " ".join(text for text in (_sentence(s, found) for s in self.sentences) if text)
+
+    def headline(self, tables: Tables) -> str:
+        """Return the first sentence alone."""
+        return _sentence(self.sentences[0], facts(tables))
+
+    @property
+    def fields(self) -> set[str]:
+        """Return the facts that the sentences name."""
+        found: set[str] = set()
+        for s in self.sentences:
+            texts = [s] if isinstance(s, str) else [*s.sentences.values(), f"{{{s.fact}}}"]
+            found |= {name for text in texts for name in _fields(text)}
+        return found
+
+
+def facts(tables: Tables) -> dict[str, Any]:
+    """Return the facts in the tables whose names end in ``_facts``, without those that are missing."""
+    rows = [table.to_dict("records")[0] for name, table in tables.items() if name.endswith(SUFFIX)]
+    return {str(key): value for row in rows for key, value in row.items() if not pd.isna(value)}
+
+
+def _sentence(sentence: str | Choice, found: Mapping[str, Any]) -> str:
+    if isinstance(sentence, Choice):
+        if sentence.fact not in found:
+            return ""
+        sentence = sentence.sentences[found[sentence.fact]]
+    return _Writer().vformat(sentence, (), found) if _fields(sentence) <= set(found) else ""
+
+
+def _fields(text: str) -> set[str]:
+    named = (field for _, field, _, _ in string.Formatter().parse(text) if field)
+    return {part for field in named for part in field.split(RANGE)}
+
+
+class _Writer(string.Formatter):
+    def get_field(self, field_name: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        ends = [kwargs[part] for part in field_name.split(RANGE)]
+        return (ends[0] if len(ends) == 1 else _Range(*ends)), field_name
+
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        if conversion == "p":
+            return _Counted(value)
+        return names.label(value) if conversion == "n" else super().convert_field(value, conversion)
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        if isinstance(value, _Counted):
+            return f"{value.number:,} {format_spec}{'' if value.number == 1 else 's'}"
+        if isinstance(value, _Range):
+            ends = dict.fromkeys(number(v, format_spec) for v in (value.low, value.high))
+            return " to ".join(ends)
+        return number(value, format_spec)
+
+
+def number(value: Any, spec: str) -> str:
+    """Return a value in a format, with exponents of ten as superscripts, minus signs, and no sign for zero."""
+    text = format(value, spec)
+    if isinstance(value, str):
+        return text
+    text = re.sub(r"^-(?=[0.]+%?$)", "", text)
+    mantissa, _, exponent = text.partition("e")
+    if exponent and "inf" not in text:
+        power = f"10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+        return power if mantissa == "1" else f"{mantissa} × {power}"
+    return text.replace("-", "−").replace("inf", "∞")

@@ -1,0 +1,135 @@
+"""The shell of a figure: sizes of the NeurIPS page, embedded fonts, panels, their letters, and one shared legend."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure, SubFigure
+
+from figures.style.looks import PALETTE, Look
+
+Tables = Mapping[str, pd.DataFrame]
+Draw = Callable[[Tables], Figure]
+TEXT_WIDTH, PAGE_HEIGHT = 5.5, 9.0  # inches: a NeurIPS column is the text width
+SMALL, NORMAL = 8, 9  # points
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def apply() -> None:
+    """Set matplotlib's parameters."""
+    sns.set_theme(context="paper", style="ticks", palette=PALETTE)
+    mpl.rcParams.update(
+        {
+            "pdf.fonttype": 42,
+            "ps.fonttype": 42,
+            "font.family": "STIXGeneral",
+            "mathtext.fontset": "stix",
+            "font.size": NORMAL,
+            "axes.titlesize": NORMAL,
+            "axes.labelsize": NORMAL,
+            "xtick.labelsize": SMALL,
+            "ytick.labelsize": SMALL,
+            "legend.fontsize": SMALL,
+            "legend.title_fontsize": SMALL,
+            "legend.frameon": False,
+            "legend.columnspacing": 1.2,
+            "legend.handletextpad": 0.5,
+            "lines.linewidth": 1.1,
+            "lines.markersize": 3.5,
+            "axes.linewidth": 0.6,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "xtick.major.width": 0.6,
+            "ytick.major.width": 0.6,
+            "xtick.minor.width": 0.4,
+            "ytick.minor.width": 0.4,
+            "savefig.dpi": 300,
+            "figure.dpi": 150,
+            "figure.constrained_layout.use": True,
+        }
+    )
+
+
+def figure(legend: int | None = None, letters: bool = True) -> Callable[[Draw], Draw]:
+    """Give a function from tables to a figure its style, the letters of its panels, and a shared legend.
+
+    Parameters
+    ----------
+    legend : columns of one legend below all panels, of all that is labelled in panels without one of their own;
+        None for no shared legend
+    letters : whether several panels are lettered
+    """
+
+    def wrap(draw: Draw) -> Draw:
+        @functools.wraps(draw)
+        def drawn(tables: Tables) -> Figure:
+            apply()
+            found = draw(tables)
+            panels = [ax for ax in found.axes if ax.axison and ax.get_label() != "<colorbar>"]
+            if letters and len(panels) > 1:
+                letter(panels)
+            if legend:
+                shared_legend(found, legend)
+            return found
+
+        return drawn
+
+    return wrap
+
+
+def panels(count: int, columns: int, height: float, more: float = 0.4, **options: Any) -> tuple[Figure, list[Axes]]:
+    """Return a figure as wide as the text with ``count`` panels in rows of at most ``columns``.
+
+    Parameters
+    ----------
+    count, columns : number of panels, and the most in a row
+    height : of a row, in inches
+    more : inches for the legend and what else is outside of the panels
+    **options : of ``matplotlib.pyplot.subplots``
+
+    Raises
+    ------
+    ValueError
+        For no panels: there is nothing to draw.
+    """
+    if count < 1:
+        raise ValueError("the tables of this figure hold nothing to draw")
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    made, grid = plt.subplots(rows, columns, figsize=(TEXT_WIDTH, height * rows + more), squeeze=False, **options)
+    flat = list(grid.ravel())
+    for ax in flat[count:]:
+        ax.remove()
+    return made, flat[:count]
+
+
+def letter(axes: list[Axes], first: int = 0) -> None:
+    """Letter panels, from the given letter on."""
+    for sign, ax in zip(LETTERS[first:], axes, strict=False):
+        ax.set_title(sign, loc="left", fontweight="bold")
+
+
+def labelled(*axes: Axes) -> dict[str, Any]:
+    """Return the handles of what is labelled in panels, by label; error bars are shown by their markers."""
+    found: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            line = handle.lines[0] if isinstance(handle, ErrorbarContainer) else handle
+            found.setdefault(label, line)
+    return found
+
+
+def shared_legend(figure: Figure | SubFigure, columns: int, **options: Any) -> None:
+    """Write one legend below a figure, of what is labelled in its panels that have no legend of their own."""
+    found = labelled(*(ax for ax in figure.axes if ax.get_legend() is None))
+    if found:
+        place: Look = {"loc": "outside lower center", "ncols": min(columns, len(found))} | options
+        figure.legend(list(found.values()), list(found), **place)

@@ -1,0 +1,180 @@
+"""The glossary: one name, one meaning and one source for each method, solver, path, problem, operator and data set.
+
+Tables hold keys ("two_step_euler"); figures, captions, LaTeX tables and the report print the names given here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Name:
+    """What is printed for a key, what it means, and the paper that it comes from, if any."""
+
+    label: str
+    meaning: str
+    source: str = ""
+
+
+GREED = "arXiv 2502.08006"
+METHODS = {
+    "ideal": Name("ideal", "gradient of the loss at the end of the exact flow", GREED),
+    "score": Name("likelihood score", "gradient of log p(y | x_t), what exact posterior sampling needs"),
+    "greedy": Name("greedy", "gradient of the loss at the one-step prediction of the end", GREED),
+    "end_to_end": Name("end-to-end", "gradient of the loss at the end of a discrete solve", "arXiv 1806.07366"),
+    "lookahead": Name("lookahead", "some solver steps to a horizon, then the one-step prediction", GREED),
+    "adaptive": Name("adaptive", "lookahead to the end whose number of steps follows from a tolerance"),
+    "truncated": Name("truncated", "gradient through the last solver steps alone", "arXiv 2309.17400"),
+    "identity_jacobian": Name("identity Jacobian", "loss gradient at the prediction, unpropagated", "arXiv 2412.00100"),
+    "lgd": Name("LGD", "greedy with a loss that is smoothed by samples", "PMLR 202, Song et al. 2023"),
+    "pigdm": Name("ΠGDM", "greedy with the variance of the unknown image in the loss", "ICLR 2023, Song et al."),
+    "tmpd": Name("TMPD", "greedy with the posterior covariance in the loss", "arXiv 2310.06721"),
+    "control_average": Name("average control", "adjoint, averaged over the time left", GREED),
+    "adjoint_backsolve": Name("adjoint, back-solved", "state and adjoint, solved back together", "arXiv 1806.07366"),
+    "adjoint_cached": Name("adjoint, cached", "adjoint solved back along stored states"),
+    "adjoint_interpolated": Name("adjoint, interpolated", "adjoint solved back along a Hermite interpolant"),
+    "adjoint_deis": Name("AdjointDEIS", "adjoint solved back by exponential integrators", "arXiv 2405.15020"),
+    "two_step_euler": Name("Euler, 2 steps", "end-to-end with two Euler steps", GREED),
+    "euler_4": Name("Euler, 4 steps", "end-to-end with four Euler steps", GREED),
+    "midpoint_1": Name("midpoint, 1 step", "end-to-end with one midpoint step", GREED),
+    "midpoint_4": Name("midpoint, 4 steps", "end-to-end with four midpoint steps", GREED),
+    "greedy_more": Name("greedy, 64 steps", "greedy guidance in a sampler of 64 steps", GREED),
+    "dps": Name("DPS", "greedy gradient of the residual's norm with each step of the sampler", "arXiv 2209.14687"),
+    "d_flow": Name("D-Flow", "gradient descent on the initial noise", "arXiv 2402.14017"),
+    "flowgrad": Name("FlowGrad", "gradient descent on added velocities", "CVPR 2023, Liu et al."),
+    "oc_flow": Name("OC-Flow", "FlowGrad with a price on the added velocities", "arXiv 2410.18070"),
+    "unguided": Name("unguided", "samples of the flow without guidance"),
+    "oracle_ode": Name("oracle ODE", "posterior ODE with the exact likelihood score, 16 steps"),
+    "oracle_ode_more": Name("oracle ODE, 64 steps", "posterior ODE with the exact likelihood score, 64 steps"),
+    "oracle_sde": Name("oracle SDE", "posterior SDE with the exact likelihood score"),
+    "exact": Name("exact", "samples of the exact posterior"),
+    "clean": Name("clean", "the image that was measured"),
+    "image": Name("clean", "the image that was measured"),
+    "measurement": Name("measured", "the measurement, shown as an image"),
+    "mean": Name("exact mean", "mean of the exact posterior"),
+    "state": Name("state $x_t$", "the noisy image"),
+}
+SOLVERS = {
+    "euler": Name("Euler", "order 1"),
+    "midpoint": Name("midpoint", "order 2"),
+    "heun": Name("Heun", "order 2"),
+    "rk4": Name("RK4", "the classical method of order 4"),
+    "ddim": Name("DDIM", "Euler's method in ζ", "arXiv 2010.02502"),
+}
+PATHS = {
+    "condot": Name("CondOT", "α = t, σ = 1 − t", "arXiv 2210.02747"),
+    "cosine": Name("cosine", "α = sin(πt/2), σ = cos(πt/2)", "arXiv 2102.09672"),
+    "vp_linear": Name("linear VP", "variance preserving, linear β", "arXiv 2006.11239"),
+    "ve": Name("VE", "variance exploding: α = 1, σ falls linearly", "arXiv 2011.13456"),
+    "polynomial": Name("polynomial", "α = t², σ = 1 − t²"),
+}
+PROBLEMS = {
+    "gaussian": Name("Gaussian", "one Gaussian, d = 6, condition number 30"),
+    "separated": Name("separated", "five tight modes far apart, d = 3"),
+    "overlapping": Name("overlapping", "six overlapping modes, d = 5"),
+    "anisotropic": Name("anisotropic", "three modes of condition number 10⁴, d = 10"),
+    "ring8": Name("ring", "eight equal modes on a circle, d = 2"),
+    "product256": Name("product", "256 modes, a rotated product of eight two-mode mixtures, d = 8"),
+    "radial32": Name("heavy tails", "isotropic scale mixture, d = 32"),
+    "digits": Name("8×8 digits", "ten Gaussians fitted to real 8×8 digits, d = 64"),
+    "mnist": Name("MNIST", "low-rank Gaussians fitted to MNIST, d = 784"),
+    "mnist_unet": Name("learned flow", "a U-Net trained on MNIST, d = 784"),
+    "mixture_unet": Name("learned flow of the mixture", "a U-Net trained on samples of the MNIST mixture, d = 784"),
+}
+OPERATORS = {
+    "box_inpainting": Name("box inpainting", "a square of pixels is missing"),
+    "random_inpainting": Name("random inpainting", "random pixels are missing"),
+    "super_resolution_2": Name("super-resolution ×2", "means over 2×2 pixels are seen"),
+    "super_resolution_4": Name("super-resolution ×4", "means over 4×4 pixels are seen"),
+    "gaussian_deblurring": Name("Gaussian deblurring", "a Gaussian blur is seen"),
+    "motion_deblurring": Name("motion deblurring", "a blur along a line is seen"),
+    "compressed_sensing": Name("compressed sensing", "random projections are seen"),
+    "hdr_clipping": Name("HDR clipping", "doubled contrast, clipped, is seen"),
+    "nonlinear_blur": Name("nonlinear deblurring", "light, of which pixels are logarithms, is blurred"),
+    "all": Name("all", "mean over the operators"),
+}
+BOUNDS = {
+    "integral_form": Name("integral form", "bound of greedy's error by an integral along the trajectory"),
+    "sup_form": Name("sup form", "bound of greedy's error by suprema along the trajectory"),
+    "a_priori": Name("a priori", "bound of greedy's error from the mixture's parameters"),
+    "logarithmic_norm": Name("logarithmic norm", "bound of the end-to-end error by logarithmic norms"),
+    "gronwall": Name("Lipschitz constant", "bound of the end-to-end error by Grönwall's inequality"),
+}
+GLOSSARY = {
+    "methods": METHODS,
+    "solvers": SOLVERS,
+    "paths": PATHS,
+    "problems": PROBLEMS,
+    "operators": OPERATORS,
+    "bounds": BOUNDS,
+}
+"""Every name by kind."""
+RULES = {"likelihood": "", "dps": ", DPS steps"}
+ALIASES = {"dto": "end_to_end", "midpoint_4_steps": "midpoint_4"}
+VARIABLES = {"_zeta": " in ζ", "_gamma": " in γ", "_logsnr": " in log SNR"}
+
+
+def of(kind: str, key: str) -> str:
+    """Return the printed name of a key of one kind of ``GLOSSARY``; an unknown key is printed without underscores."""
+    found = GLOSSARY[kind].get(key)
+    return found.label if found else str(key).replace("_", " ")
+
+
+def label(key: str) -> str:
+    """Return the printed name of a key of any kind, the methods' first."""
+    for names in GLOSSARY.values():
+        if key in names:
+            return names[key].label
+    return method(key)
+
+
+def method(key: str, solver: object = None, steps: float | None = None) -> str:
+    """Return the printed name of an estimator, of a sampler ("rule:estimator"), or of either through a solver.
+
+    Parameters
+    ----------
+    key : the estimator's or sampler's key
+    solver : key of the solver, or nothing that is one (None, "" or NaN)
+    steps : number of solver steps, if it is to be printed
+    """
+    if key == "dps:greedy":
+        return METHODS["dps"].label
+    rule, _, estimator = str(key).rpartition(":")
+    name = of("methods", ALIASES.get(estimator, estimator)) + RULES.get(rule, "")
+    if isinstance(solver, str) and solver:
+        name = f"{name}, {of_solver(solver)}"
+    if steps is not None and not pd.isna(steps):
+        name += f" {steps:.0f}"
+    return name
+
+
+def of_solver(key: str) -> str:
+    """Return the printed name of a solver, with the variable that it steps in where this is not t."""
+    for end, shown in VARIABLES.items():
+        if key.endswith(end):
+            return of("solvers", key.removesuffix(end)) + shown
+    return of("solvers", key)
+
+
+def sampler(key: str) -> str:
+    """Return the printed name of a guided sampler, in whose tables "midpoint" is one midpoint step to the end."""
+    rule, _, estimator = key.rpartition(":")
+    return method(f"{rule}:midpoint_1" if estimator == "midpoint" else key)
+
+
+def two_lines(text: str) -> str:
+    """Return a name on two lines, parted at its last space."""
+    return "\n".join(text.rsplit(" ", 1))
+
+
+def table() -> pd.DataFrame:
+    """Return the glossary as a table: kind, key, name, meaning, source."""
+    rows = [
+        {"kind": kind, "key": key, "name": name.label, "meaning": name.meaning, "source": name.source}
+        for kind, names in GLOSSARY.items()
+        for key, name in names.items()
+    ]
+    return pd.DataFrame(rows)
