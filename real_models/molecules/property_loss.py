@@ -37,7 +37,7 @@ class PropertyLoss:
 
     Parameters
     ----------
-    network : the predictor of f, of the dtype of x
+    network : the predictor of f; it computes in its own dtype, whatever that of x
     property : one of ``data.PROPERTIES``
     wanted : the value, in ``data.UNITS``: one for all, or (B,)
 
@@ -66,8 +66,8 @@ class PropertyLoss:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return (B,) losses of events (B, N, 8)."""
-        index = data.property_index(self.property)
-        wanted = torch.as_tensor(self.wanted).to(x)
+        index, scale = data.property_index(self.property), self.network.scale
+        wanted = torch.as_tensor(self.wanted).to(scale)
         if wanted.ndim and wanted.shape != x.shape[:1]:
             raise ValueError(f"wanted must be one number or have shape ({len(x)},), got {tuple(wanted.shape)}")
-        return ((self.network(x)[:, index] - wanted) / self.network.scale[index]).square() / 2
+        return (((self.network(x.to(scale))[:, index] - wanted) / scale[index]).square() / 2).to(x)

@@ -1,0 +1,79 @@
+"""The flow of molecules as a subject of experiments and of the audit, by names "qm9_alpha" to "qm9_Cv".
+
+Molecules have ``ATOMS`` atoms. States lie on the flow's own trajectories from noise, so that no data are needed, and
+the loss is the guide's of a value drawn from the deciles of the property. Truth is the same networks in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from analysis import checks, solvers
+from analysis.audit.subject import Audited
+from analysis.flow import Flow
+from analysis.paths import PATHS
+from analysis.settings import DTYPES
+from analysis.subject import Subject
+from real_models.molecules import data
+from real_models.molecules.flow import flow, noise
+from real_models.molecules.property_loss import PropertyLoss, predictor
+
+ATOMS, STEPS = 18, 40  # as many atoms as QM9 has on average; midpoint steps of a whole trajectory
+PROBLEMS = {f"qm9_{name}": name for name in data.PROPERTIES}
+
+
+def trajectories(learned: Flow, times: Tensor, start: Tensor, steps: int = STEPS) -> Tensor:
+    """Return states at times (T,), in any order, (T * n, N, 8), of trajectories from noise (n, N, 8) along CondOT."""
+    ordered, back = torch.unique(times.double(), return_inverse=True)
+    states, x = [], start
+    for low, high in pairwise([0.0, *ordered.tolist()]):
+        if high > low:
+            grid = torch.linspace(low, high, math.ceil(steps * (high - low)) + 1, dtype=torch.float64)
+            x = solvers.solve(learned, x, solvers.plan("midpoint", learned.path, grid))
+        states.append(x)
+    return torch.stack(states)[back].flatten(0, 1)
+
+
+def wanted(name: str, n: int, generator: torch.Generator) -> Tensor:
+    """Return n values of a property, (n,) float64, evenly distributed over the molecules of its deciles."""
+    deciles = torch.tensor(data.DECILES[name], dtype=torch.float64)
+    at = torch.rand(n, generator=generator, dtype=torch.float64) * (len(deciles) - 1)
+    low = at.long()
+    return deciles[low] + (at - low) * (deciles[low + 1] - deciles[low])
+
+
+def subject(problem: str, path: str, dtype: str, device: str) -> Subject:
+    """Return one of ``PROBLEMS`` for an experiment.
+
+    Raises ``ValueError`` for an unknown problem or path.
+    """
+    name = PROBLEMS[checks.known("problem", problem, PROBLEMS)]
+    schedule, guide = PATHS[checks.known("path", path, PATHS)](), predictor(dtype=torch.float64, device=device)
+    own, twin = flow(ATOMS, DTYPES[dtype], device), flow(ATOMS, torch.float64)
+
+    def states(times: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        condot = twin.path.time_from_zeta(schedule.zeta(times.double()))
+        x = trajectories(twin, condot, noise(n, ATOMS, generator, torch.float64))
+        size, before = (torch.hypot(one.alpha(t), one.sigma(t)) for one, t in ((schedule, times), (twin.path, condot)))
+        return x * (size / before).repeat_interleave(n)[:, None, None]
+
+    def loss(repeats: int, n: int, generator: torch.Generator) -> PropertyLoss:
+        return PropertyLoss(guide, name, wanted(name, n, generator).repeat(repeats))
+
+    if path == "condot":
+        return Subject(own, twin, states, loss)
+    return Subject(own.with_path(schedule), twin.with_path(schedule), states, loss)
+
+
+def audited() -> Audited:
+    """Return the flow and the guide for ``python reproduce.py audit real_models.molecules.subject:audited``."""
+    learned = flow(ATOMS)
+
+    def states(t: float, n: int, generator: torch.Generator) -> Tensor:
+        return trajectories(learned, torch.tensor([t]), noise(n, ATOMS, generator))
+
+    return Audited(learned, states, PropertyLoss(predictor(), "alpha", data.DECILES["alpha"][4]))
