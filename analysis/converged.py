@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 
 from analysis import checks
+from analysis.canonical import CANONICAL
 from analysis.errors import relative_error
 from analysis.flow import Flow
 from analysis.losses import Loss, value_and_gradient
-from analysis.reference import CANONICAL
 from analysis.solvers.checkpointing import differentiate
 
 LATE = 1e-3  # zeta_0
@@ -84,7 +84,7 @@ def along(flow: Flow, loss: Loss, x: Tensor, times: Sequence[float], *, steps: i
 def _solved(flow: Flow, loss: Loss, x: Tensor, at: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Return the states at times (T + 1,) that end at 1, (T + 1, B, *event), and the gradients at all but that."""
     canonical = flow.with_path(CANONICAL)
-    zeta, scale = flow.path.zeta(at), torch.hypot(flow.path.alpha(at), flow.path.sigma(at)).to(x)
+    zeta, scale = flow.path.zeta(at), flow.path.radius(at).to(x)
     states, pulls = [x / scale[0]], []
     for (start, end), count in zip(pairwise(zeta), counts, strict=True):
         state, pull = differentiate(canonical, states[-1], "rk4", _grid(start, end, count), "checkpoint")

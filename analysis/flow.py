@@ -181,8 +181,7 @@ def at_equal_zeta(
 ) -> tuple[Tensor, Tensor, Readout]:
     """Return what to ask on the old path for x, t and readout on the new: x's factor, the time, and the readout."""
     before = old.time_from_zeta(new.zeta(t))
-    radius = [torch.hypot(p.alpha(s), p.sigma(s)) for p, s in ((old, before), (new, t))]
-    scale = radius[0] / radius[1]
+    scale = old.radius(before) / new.radius(t)
     # The weight of the score is that of the source prediction times sigma, which is another one there.
     return expand(scale, x), before, readout._replace(minus_score=scale * readout.minus_score)
 

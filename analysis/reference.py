@@ -25,12 +25,13 @@ import torch
 from scipy.integrate import DOP853
 from torch import Tensor
 
+from analysis import canonical
+from analysis.canonical import CANONICAL
 from analysis.errors import relative
 from analysis.flow import Flow
 from analysis.losses import Loss, value_and_gradient
-from analysis.paths import Cosine, expand
+from analysis.paths import expand
 
-CANONICAL = Cosine()
 EPS = torch.finfo(torch.float64).eps
 SAFETY = 64.0  # round-offs per unit of condition number, or per solve
 # The error estimate of an adaptive solver can be fooled by one long step, and two tolerances by the same one: so steps
@@ -149,46 +150,43 @@ def _adjoint_solve(
     flow: Flow, loss: Loss, x: Tensor, t: Tensor, tolerance: float, max_step: float, check_density: bool
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Return the gradient, the endpoint and diagnostics from one forward and one backward integration."""
-    canonical = flow.with_path(CANONICAL)
-    one = torch.ones((), dtype=torch.float64)
-    begin, end = (CANONICAL.time_from_zeta(flow.path.zeta(s)) for s in (t, one))
-    scales = [expand(torch.hypot(flow.path.alpha(s), flow.path.sigma(s)), x) for s in (t, one)]
-    duration = end - begin
+    view = canonical.view(flow, t)
+    duration = view.end - view.begin
 
-    def clock(s: Tensor) -> Tensor:
-        return begin + s * duration
+    def time_at(s: Tensor) -> Tensor:
+        return view.begin + s * duration
 
     has_density = check_density and hasattr(flow, "divergence") and hasattr(flow, "log_prob")
 
     def forward(s: Tensor, state: list[Tensor]) -> list[Tensor]:
-        tau = clock(s)
+        tau = time_at(s)
         readout = CANONICAL.readout("velocity", tau)
-        velocity = expand(duration, x) * canonical.predict(state[0], tau, readout)
+        velocity = expand(duration, x) * view.flow.predict(state[0], tau, readout)
         if not has_density:
             return [velocity]
-        return [velocity, duration * canonical.divergence(state[0], tau, readout)]  # type: ignore[attr-defined]
+        return [velocity, duration * view.flow.divergence(state[0], tau, readout)]  # type: ignore[attr-defined]
 
     def backward(s: Tensor, state: list[Tensor]) -> list[Tensor]:
-        tau = clock(s)
-        velocity, pull = canonical.predict_vjp(state[0], tau, CANONICAL.readout("velocity", tau))
+        tau = time_at(s)
+        velocity, pull = view.flow.predict_vjp(state[0], tau, CANONICAL.readout("velocity", tau))
         return [expand(duration, x) * velocity, -expand(duration, x) * pull(state[1])]
 
-    start = x / scales[0]
+    start = view.enter(x)
     initial = [start, torch.zeros(len(x), dtype=x.dtype)] if has_density else [start]
     final = _integrate(forward, initial, 0.0, 1.0, tolerance, max_step)
-    endpoint = final[0] * scales[1]
+    endpoint = view.leave(final[0])
     adjoint = value_and_gradient(loss, endpoint)[1]
     # Normalised per sample, so that one absolute tolerance is relative for each of them.
     size = torch.linalg.vector_norm(adjoint.flatten(1), dim=1).clamp_min(torch.finfo(x.dtype).tiny)
     back, pulled = _integrate(backward, [final[0], adjoint / expand(size, x)], 1.0, 0.0, tolerance, max_step)
-    # In canonical coordinates the noise has unit scale, which serves as the scale of states near the origin.
+    # On the canonical path the noise has unit scale, which serves as the scale of states near the origin.
     drift = torch.linalg.vector_norm((back - start).flatten(1), dim=1)
     diagnostics = {"round_trip": drift / torch.linalg.vector_norm(start.flatten(1), dim=1).clamp_min(1.0)}
     if has_density:
-        log_det = final[1] + x[0].numel() * (torch.log(scales[1]) - torch.log(scales[0])).reshape(-1)
+        log_det = final[1] + x[0].numel() * (torch.log(view.end_scale) - torch.log(view.begin_scale))
         change = flow.log_prob(x, t) - flow.log_prob(endpoint, 1.0)  # type: ignore[attr-defined]
         diagnostics["determinant"] = (log_det - change).abs()
-    return expand(size, x) * pulled * scales[1] / scales[0], endpoint, diagnostics
+    return view.enter(view.leave(expand(size, x) * pulled)), endpoint, diagnostics
 
 
 def _integrate(

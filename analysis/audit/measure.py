@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import checks, errors, provenance, reference, results, solvers
+from analysis import canonical, checks, errors, provenance, reference, results, solvers
 from analysis.audit.report import best_lookahead, words
 from analysis.audit.subject import Audit, Audited, AuditError, load, probe
 from analysis.bounds.leading_term import leading_term
@@ -208,11 +208,9 @@ def _doubled(flow: Flow, loss: Loss, x: Tensor, t: float, limit: float) -> tuple
 
 def _fine(flow: Flow, loss: Loss, x: Tensor, t: float, steps: int) -> Tensor:
     """Return the end-to-end gradient of an RK4 solve in the time and scale in which every path is regular."""
-    canonical, path, time = flow.with_path(reference.CANONICAL), flow.path, torch.tensor([t, 1.0], dtype=torch.float64)
-    begin, end = torch.hypot(path.alpha(time), path.sigma(time)).to(x)
-    start, stop = reference.CANONICAL.time_from_zeta(path.zeta(time))
-    grid = solvers.uniform_grid(start, stop, steps)
-    endpoint, pull = differentiate(canonical, x / begin, "rk4", grid, "checkpoint")
+    view = canonical.view(flow, torch.tensor(t, dtype=torch.float64))
+    grid = solvers.uniform_grid(view.begin, view.end, steps)
+    endpoint, pull = differentiate(view.flow, view.enter(x), "rk4", grid, "checkpoint")
     if not bool(torch.isfinite(endpoint).all()):
         return torch.full_like(x, math.nan)
-    return pull(value_and_gradient(loss, end * endpoint)[1]) * end / begin
+    return view.enter(view.leave(pull(value_and_gradient(loss, view.leave(endpoint))[1])))

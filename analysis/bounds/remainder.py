@@ -1,6 +1,6 @@
 r"""Bounds of the greedy gradient's error, from the trajectory; every step of the derivation, and its numerics.
 
-**Canonical coordinates.** With :math:`y = x/\alpha` and :math:`z = \zeta = \sigma/\alpha` every affine path obeys
+**Zeta coordinates.** With :math:`y = x/\alpha` and :math:`z = \zeta = \sigma/\alpha` every affine path obeys
 :math:`dy/dz = \hat x_0(y, z)`, z falling from :math:`\zeta_t` to 0, and :math:`y(0) = \Phi_{t,1}(x)` where
 :math:`\alpha_1 = 1, \sigma_1 = 0`. Since :math:`x = \alpha\hat x_1 + \sigma\hat x_0`, the target prediction is the
 tangent followed to z = 0, :math:`\hat x_1 = y - z y'`.
@@ -45,7 +45,7 @@ TABLEAU = TABLEAUX["dopri5"]
 
 
 class Field(Protocol):
-    """The source prediction of M flows at once in canonical coordinates; states y (M, B, d), noise-to-data z (M,).
+    """The source prediction of M flows at once in zeta coordinates; states y (M, B, d), noise-to-data z (M,).
 
     Its Jacobian must be symmetric, as that of an exact flow is: a Hessian of the log-density.
     """

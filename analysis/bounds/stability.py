@@ -14,7 +14,7 @@ exact, and each :math:`\delta_i` is the defect of one step, :math:`O(h^{p+1})`. 
           |g_n - g^*| \le \sum_i \exp\Big(\int_{t_0}^{t_i} \mu(Du)\,ds\Big) |\delta_i| ,
 
 with L the largest :math:`\|Du\|` on the trajectory and :math:`\mu(Du)`, the logarithmic norm, the largest eigenvalue of
-its symmetric part: negative where the flow contracts. In canonical coordinates (``analysis.bounds.remainder``)
+its symmetric part: negative where the flow contracts. In zeta coordinates (``analysis.bounds.remainder``)
 :math:`D x_i = \alpha_i D y_i`. With :math:`A = D_y \hat x_0` and the velocity's weights a on the target and c on minus
 the score, :math:`Du = \frac{a}{\alpha}(I - zA) + \frac{c}{\alpha\sigma} A`.
 

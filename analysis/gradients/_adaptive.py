@@ -48,18 +48,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from analysis import checks, solvers
+from analysis import canonical, checks, solvers
+from analysis.canonical import CANONICAL, CanonicalView
 from analysis.cost import Cost, metered
 from analysis.errors import relative
 from analysis.flow import Flow, Pullback
 from analysis.gradients.mesh import Mesh, bends_of, curvature
 from analysis.gradients.registry import register
 from analysis.losses import Loss, value_and_gradient
-from analysis.paths import Cosine, expand
+from analysis.paths import expand
 
 VARIANTS = [{"tolerance": tolerance} for tolerance in (0.3, 0.1, 0.03, 0.01)]
 RUNGS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 22, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 128, 192, 256)
-CANONICAL, SOLVER = Cosine(), "ralston"
+SOLVER = "ralston"
 LATE = 0.75  # cosine time from which rung 0 is tried: zeta is at most 0.41
 LARGEST_LEADING_TERM = 0.1  # larger ones are not believed, however wide the tolerance
 FIRST, LEAST_STEPS = 2.8, 2  # c_0; one step has no bend
@@ -121,17 +122,18 @@ def climb(flow: Flow, loss: Loss, x: Tensor, t: Tensor, tolerance: float, max_st
     rungs = torch.tensor([n for n in RUNGS if n <= checks.count("max_steps", max_steps)], device=x.device)
     t = t.to(x.device).expand(len(x))
     found = Choices(torch.zeros_like(x), x.clone(), t.new_zeros(len(x)).long(), x.new_full((len(x),), math.inf), Cost())
-    start = _start(flow, x, t, int(rungs[-1]))
+    view = canonical.view(flow, t)
+    start = Start(view, view.enter(x), Mesh.equal(len(x), int(rungs[-1]), view.begin))
     _rung_zero(flow, loss, x, t, found)
     # Here and below, an estimate that is not a number is not below the tolerance.
     waiting = ~(found.error <= min(tolerance, LARGEST_LEADING_TERM))
-    steps = _at_least(rungs, (FIRST * (start.end - start.time) / math.sqrt(tolerance)).clamp(min=LEAST_STEPS))
+    steps = _at_least(rungs, (FIRST * (view.end - view.begin) / math.sqrt(tolerance)).clamp(min=LEAST_STEPS))
     before: tuple[Tensor, Tensor] | None = None
     while bool(waiting.any()):
         who = waiting.nonzero()[:, 0]
         fine, found.endpoint[who], bends = _rungs(start, loss, who, steps[who])
         if before is None:
-            before = torch.zeros_like(x), torch.zeros_like(start.time)
+            before = torch.zeros_like(x), torch.zeros_like(view.begin)
             better, error = fine, torch.maximum(LINEAR * bends.weighted, QUADRATIC * bends.total * bends.weighted)
         else:
             better, error = _compared(fine, bends, before[0][who], before[1][who])
@@ -155,7 +157,7 @@ def _slope(loss: Loss, count: int, who: Tensor, part: Tensor) -> Tensor:
 def _rung_zero(flow: Flow, loss: Loss, x: Tensor, t: Tensor, found: Choices) -> None:
     """Fill in greedy corrected by its leading term, with that term's share, for the samples that are late enough."""
     path, one = flow.path, t.new_ones(())
-    who = (CANONICAL.time_from_zeta(path.zeta(t)) >= LATE).nonzero()[:, 0]
+    who = (canonical.canonical_time(path, t) >= LATE).nonzero()[:, 0]
     if not len(who):
         return
     y, s = x[who], t[who]
@@ -177,23 +179,11 @@ def _rung_zero(flow: Flow, loss: Loss, x: Tensor, t: Tensor, found: Choices) -> 
 
 @dataclass(frozen=True)
 class Start:
-    """States on the cosine path, in its time and scale, where they end there, and the steps on the way."""
+    """The flow on the canonical path, the states there (B, *event), and the steps of their solves."""
 
-    flow: Flow
+    view: CanonicalView
     state: Tensor
-    time: Tensor
-    end: Tensor
-    scale: Tensor
-    end_scale: Tensor
     mesh: Mesh
-
-
-def _start(flow: Flow, x: Tensor, t: Tensor, most: int) -> Start:
-    path, one = flow.path, t.new_ones(())
-    time, end = (CANONICAL.time_from_zeta(path.zeta(s)) for s in (t, one))
-    scale, end_scale = (expand(torch.hypot(path.alpha(s), path.sigma(s)), x) for s in (t, one))
-    mesh = Mesh.equal(len(x), most, time)
-    return Start(flow.with_path(CANONICAL), x / scale, time, end, scale, end_scale, mesh)
 
 
 class Bends(NamedTuple):
@@ -207,12 +197,12 @@ class Bends(NamedTuple):
 def _rungs(start: Start, loss: Loss, who: Tensor, steps: Tensor) -> tuple[Tensor, Tensor, Bends]:
     """Return gradients, endpoints and bends of ``steps`` steps for the samples ``who``, and refine their mesh."""
     gradient, endpoint = (torch.empty_like(start.state[who]) for _ in range(2))
-    bends = start.time.new_full((3, len(who)), math.inf)
+    bends = start.view.begin.new_full((3, len(who)), math.inf)
     for n, here in _groups(steps, HELD // start.state[0].numel()):
         some = who[here]
         nodes = start.mesh.nodes(some, n)
         adjoints, endpoint[here] = _adjoints(start, loss, some, nodes)
-        gradient[here] = adjoints[0] / start.scale[some]
+        gradient[here] = start.view.rows(some).enter(adjoints[0])
         if n > 1:
             bent = curvature(adjoints, nodes)
             bends[:2, here] = torch.stack(bends_of(bent, nodes))
@@ -228,13 +218,14 @@ def _groups(steps: Tensor, most: int) -> Iterator[tuple[int, Tensor]]:
 
 def _adjoints(start: Start, loss: Loss, who: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
     """Return the adjoints at the nodes (n + 1, C, *event) of C samples ``who``, and the endpoints."""
-    stages = solvers.plan(SOLVER, CANONICAL, torch.lerp(start.time[who], start.end, nodes))  # exact at both ends
+    view = start.view.rows(who)
+    stages = solvers.plan(SOLVER, CANONICAL, torch.lerp(view.begin, view.end, nodes))  # exact at both ends
     state, pulls = start.state[who], list[Pullback]()
     for i in range(len(stages)):
-        state, pull = solvers.step_vjp(start.flow, state, stages[i])
+        state, pull = solvers.step_vjp(view.flow, state, stages[i])
         pulls.append(pull)
-    endpoint = start.end_scale * state
-    adjoints = [start.end_scale * _slope(loss, len(start.state), who, endpoint)]
+    endpoint = view.leave(state)
+    adjoints = [view.leave(_slope(loss, len(start.state), who, endpoint))]
     for pull in reversed(pulls):
         adjoints.append(pull(adjoints[-1]))
     return torch.stack(adjoints[::-1]), endpoint

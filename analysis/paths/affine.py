@@ -73,6 +73,10 @@ class AffinePath:
         """Return sigma/alpha."""
         return self.sigma(t) / self.alpha(t)
 
+    def radius(self, t: Tensor | float) -> Tensor:
+        """Return sqrt(alpha^2 + sigma^2), the scale of states of unit variance."""
+        return torch.hypot(self.alpha(t), self.sigma(t))
+
     def log_snr(self, t: Tensor | float) -> Tensor:
         """Return log(alpha/sigma)."""
         return self.alpha(t).log() - self.sigma(t).log()

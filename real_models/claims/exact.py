@@ -19,15 +19,15 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from analysis import solvers
+from analysis import canonical, solvers
+from analysis.canonical import CANONICAL
 from analysis.claims import READING, Case
 from analysis.converged import along
 from analysis.errors import relative_error
 from analysis.flow import Flow
 from analysis.gradients import ESTIMATORS
 from analysis.losses import HalfSquaredDistance, Loss
-from analysis.paths import expand
-from analysis.reference import CANONICAL, EPS
+from analysis.reference import EPS
 from analysis.settings import resolve
 from analysis.solvers import SOLVERS
 from analysis.subject import Subject
@@ -150,12 +150,9 @@ def _ends(learned: Learned, path: str, order: int, seed: int) -> tuple[Draw, Ten
     """Return late states for methods of an order, their times (T,), where they end, and a floor of distances to it."""
     times = common.path_named(path).time_from_zeta(WINDOWS[order].double())
     drawn = learned.draw(path, times, 2, seed)
-    canonical, one = drawn.flow.with_path(CANONICAL), torch.ones((), dtype=torch.float64)
-    begin = CANONICAL.time_from_zeta(drawn.flow.path.zeta(drawn.t))
-    scales = [torch.hypot(drawn.flow.path.alpha(s), drawn.flow.path.sigma(s)) for s in (drawn.t, one)]
-    grids = [solvers.uniform_grid(begin, one, steps) for steps in (8, 4)]
-    x = drawn.x / expand(scales[0], drawn.x)
-    fine, coarse = (scales[1] * solvers.solve(canonical, x, solvers.plan("rk4", CANONICAL, g)) for g in grids)
+    view = canonical.view(drawn.flow, drawn.t)
+    plans = [solvers.plan("rk4", CANONICAL, solvers.uniform_grid(view.begin, view.end, steps)) for steps in (8, 4)]
+    fine, coarse = (view.leave(solvers.solve(view.flow, view.enter(drawn.x), plan)) for plan in plans)
     # The finer end errs by about a fifteenth of the distance; round-off of a state is that of its size.
     floor = float((fine - coarse).norm(dim=1).max()) + common.SAFETY * EPS * float(fine.norm(dim=1).max())
     return drawn, times, fine, floor

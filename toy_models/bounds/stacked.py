@@ -1,4 +1,4 @@
-r"""Many Gaussian mixtures of equal shape as one batch, in canonical coordinates y = x/alpha, z = sigma/alpha.
+r"""Many Gaussian mixtures of equal shape as one batch, in zeta coordinates y = x/alpha, z = sigma/alpha.
 
 There the density of y is :math:`\sum_k w_k N(\mu_k, \Sigma_k)`, :math:`\Sigma_k = C_k + z^2 I`, and everything follows
 from the scores of the components :math:`a_k = -P_k (y - \mu_k)`, :math:`P_k = \Sigma_k^{-1}`, under the

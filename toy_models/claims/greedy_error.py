@@ -1,6 +1,6 @@
 r"""D1 and D2: the error of the greedy gradient, as an integral over the trajectory and as its leading term.
 
-Both live in the canonical coordinates :math:`y = x/\alpha`, :math:`z = \zeta`, in which every path is the
+Both live in the zeta coordinates :math:`y = x/\alpha`, :math:`z = \zeta`, in which every path is the
 variance-exploding one; :math:`y'' = d\hat x_0/dz` along the trajectory is ``analysis.bounds.leading_term.curvature``.
 """
 

@@ -16,13 +16,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from analysis import canonical
 from analysis.cost import Cost
 from analysis.errors import relative_error
 from analysis.experiment import Cell, Draw, draw
 from analysis.gradients import end_to_end, greedy
-from analysis.gradients._adaptive import CANONICAL, RUNGS, SOLVER, choices
-from analysis.losses import Loss
-from analysis.paths import expand
+from analysis.gradients._adaptive import RUNGS, SOLVER, choices
 from analysis.settings import Options
 from toy_models.cells import error_cell
 from toy_models.problems.families import FAMILIES
@@ -90,16 +89,13 @@ def fixed_rows(drawn: Draw, x: Tensor, extra: dict[str, Any]) -> Iterator[dict[s
 
 def in_cosine_time(drawn: Draw, x: Tensor, steps: int, solver: str) -> Any:
     """Return the end-to-end estimate whose steps are equal in the time of the cosine path."""
-    flow = drawn.subject.flow
-    alpha, sigma = flow.path.alpha(drawn.t), flow.path.sigma(drawn.t)
-    scale, end = expand(torch.hypot(alpha, sigma), x), torch.hypot(flow.path.alpha(1.0), flow.path.sigma(1.0))
+    view = canonical.view(drawn.subject.flow, drawn.t)
 
-    def loss(y: Tensor, loss: Loss = drawn.loss) -> Tensor:
-        return loss(y * end.to(y))
+    def loss(y: Tensor) -> Tensor:
+        return drawn.loss(view.leave(y))
 
-    time = CANONICAL.time_from_zeta(flow.path.zeta(drawn.t))
-    found = end_to_end(flow.with_path(CANONICAL), loss, x / scale, time, steps=steps, solver=solver)
-    return replace(found, gradient=found.gradient / scale)
+    found = end_to_end(view.flow, loss, view.enter(x), view.begin, steps=steps, solver=solver)
+    return replace(found, gradient=view.enter(found.gradient))
 
 
 def spent(cost: Cost) -> dict[str, float]:
