@@ -1,8 +1,7 @@
 """What to do when memory runs out: gradients in smaller batches, each half of the one that did not fit.
 
-Samples do not know of each other, so that gradients of parts are the parts of the gradient, up to round-off. Two things
-are drawn or judged per call, and so per part: the noise of an estimator that draws some (``lgd``), and whether a
-reversible solve came back.
+Samples do not know of each other, so that gradients of parts are the parts of the gradient, up to round-off. One thing
+is drawn per call, and so per part: the noise of an estimator that draws some (``lgd``).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -110,18 +111,17 @@ class _AllocationTracker(TorchDispatchMode):
         self.live -= nbytes
 
 
-_tracking = False
+_tracking: ContextVar[bool] = ContextVar("tracking", default=False)
 
 
 @contextmanager
 def track_memory() -> Iterator[None]:
-    """Measure ``Cost.bytes`` of estimators called inside; it slows small tensors down."""
-    global _tracking
-    before, _tracking = _tracking, True
+    """Measure ``Cost.bytes`` of estimators called inside, in this thread; it slows small tensors down."""
+    token = _tracking.set(True)
     try:
         yield
     finally:
-        _tracking = before
+        _tracking.reset(token)
 
 
 @contextmanager
@@ -145,7 +145,7 @@ def metered(flow: Flow, x: Tensor) -> Iterator[tuple[MeteredFlow, Cost]]:
 
 @contextmanager
 def _on_host(cost: Cost) -> Iterator[None]:
-    tracker = _AllocationTracker() if _tracking else None
+    tracker = _AllocationTracker() if _tracking.get() else None
     start = time.perf_counter()
     with tracker or nullcontext():
         yield

@@ -7,22 +7,26 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from analysis import checks
+from analysis.norms import scaled, widened
+
 QUANTILES = (0.25, 0.5, 0.75)
 
 
-def _norm(g: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(g.flatten(1), dim=1)
-
-
 def relative(error: Tensor, scale: Tensor) -> Tensor:
-    """Return |error| / |scale| per sample, (B,); 0/0 is 0."""
-    size = _norm(error)
-    return torch.where(size == 0, 0.0, size / _norm(scale))
+    """Return |error| / |scale| per sample, (B,), in float32 or wider; 0/0 is 0."""
+    (above, up), (below, down) = scaled(error), scaled(scale)
+    size = torch.linalg.vector_norm(above, dim=1)
+    return torch.where(size == 0, 0.0, size / torch.linalg.vector_norm(below, dim=1) * (up / down))
 
 
 def relative_error(g: Tensor, truth: Tensor) -> Tensor:
-    """Return |g - truth| / |truth| per sample, (B,); 0/0 is 0."""
-    return relative(g - truth, truth)
+    """Return |g - truth| / |truth| per sample of two tensors (B, *event), (B,); 0/0 is 0.
+
+    Raises ``TypeError`` or ``ValueError`` unless both are real tensors of one shape; so do the other metrics.
+    """
+    g, truth = checks.alike(g, truth)
+    return relative(widened(g) - widened(truth), truth)
 
 
 def one_minus_cosine(g: Tensor, truth: Tensor) -> Tensor:
@@ -30,13 +34,16 @@ def one_minus_cosine(g: Tensor, truth: Tensor) -> Tensor:
 
     That form keeps its relative accuracy where the two directions nearly agree.
     """
-    units = [v.flatten(1) / _norm(v)[:, None] for v in (g, truth)]
+    rows = [scaled(v)[0] for v in checks.alike(g, truth)]
+    units = [v / torch.linalg.vector_norm(v, dim=1)[:, None] for v in rows]
     return (units[0] - units[1]).square().sum(1) / 2
 
 
 def norm_ratio(g: Tensor, truth: Tensor) -> Tensor:
     """Return |g| / |truth| per sample, (B,)."""
-    return _norm(g) / _norm(truth)
+    g, truth = checks.alike(g, truth)
+    (above, up), (below, down) = scaled(g), scaled(truth)
+    return torch.linalg.vector_norm(above, dim=1) / torch.linalg.vector_norm(below, dim=1) * (up / down)
 
 
 METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -49,9 +56,13 @@ METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def summary(values: Tensor) -> dict[str, float]:
     """Return the median ("value") and the quartiles ("low", "high") of the finite values, and how many are not.
 
-    Where none is finite the three are NaN and "failed" counts them all.
+    ``values`` has shape (B,), B at least 1; another shape raises ``ValueError``. Where none is finite the three are NaN
+    and "failed" counts them all.
     """
-    kept = values[torch.isfinite(values)]
-    quartiles = torch.quantile(kept.double(), torch.tensor(QUANTILES).double()) if len(kept) else [float("nan")] * 3
-    low, median, high = map(float, quartiles)
-    return {"value": median, "low": low, "high": high, "failed": len(values) - len(kept), "samples": len(values)}
+    values = checks.tensor(values, "values")
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"values must have shape (B,) with B above 0, got {tuple(values.shape)}")
+    usable = values[torch.isfinite(values)].double()
+    levels = torch.tensor(QUANTILES, dtype=torch.float64, device=usable.device)
+    low, median, high = map(float, torch.quantile(usable, levels)) if len(usable) else [float("nan")] * 3
+    return {"value": median, "low": low, "high": high, "failed": len(values) - len(usable), "samples": len(values)}

@@ -1,17 +1,36 @@
-"""Losses: any callable that maps x (B, *event) to one number per sample, (B,), differentiably."""
+"""Losses: any callable that maps x (B, *event) to one number per sample, (B,), differentiably.
+
+Those of this module take tensors, NumPy arrays and lists of numbers. Their values are in float32 where x is narrower,
+as the squares of float16 numbers overflow from 256 on; gradients have the dtype of x.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from analysis import checks
+from analysis.norms import widened
 
 Loss = Callable[[Tensor], Tensor]
+
+
+def _given(name: str, value: Any) -> Tensor:
+    """Return a user's array as a finite tensor: a tensor in its own dtype, anything else in float64."""
+    return checks.finite(name, checks.tensor(value, name)) if isinstance(value, Tensor) else checks.array(value, name)
+
+
+def _fitting(name: str, value: Tensor, x: Tensor) -> Tensor:
+    """Return ``value`` for use with x (B, *event): one event, or one for each sample."""
+    if value.shape not in (x.shape, x.shape[1:]):
+        got = f"{tuple(x.shape)}; got {tuple(value.shape)}"
+        raise ValueError(f"{name} must have the shape of x or of one sample of x, {got}")
+    return value.to(widened(x))
 
 
 @dataclass(frozen=True)
@@ -20,12 +39,12 @@ class HalfSquaredDistance:
 
     target: Tensor
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "target", _given("target", self.target))
+
     def __call__(self, x: Tensor) -> Tensor:
         """Return (B,) losses of x (B, *event)."""
-        target = self.target.to(x)
-        if target.shape not in (x.shape, x.shape[1:]):
-            raise ValueError(f"target must have the shape of x or of one sample of x, {tuple(x.shape)}")
-        return (x - target).square().flatten(1).sum(1) / 2
+        return (widened(x) - _fitting("target", self.target, x)).square().flatten(1).sum(1) / 2
 
 
 def whiten(
@@ -40,7 +59,7 @@ def whiten(
     covariance that is not symmetric (to 1e-10 relative) and positive definite.
     """
     given = zip(names, (operator, measurement, noise_covariance), strict=True)
-    a, y, r = (checks.finite(name, torch.as_tensor(value, dtype=torch.float64)) for name, value in given)
+    a, y, r = (checks.array(value, name) for name, value in given)
     if a.ndim != 2 or 0 in a.shape:
         raise ValueError(f"{names[0]} must have shape (m, d), got {tuple(a.shape)}")
     m = len(a)
@@ -74,6 +93,8 @@ class LinearGaussian:
     noise_covariance: Tensor
 
     def __post_init__(self) -> None:
+        for name in ("operator", "measurement", "noise_covariance"):
+            object.__setattr__(self, name, _given(name, getattr(self, name)))
         _ = self.whitened
 
     @functools.cached_property
@@ -94,7 +115,8 @@ class LinearGaussian:
         if x.shape[-1] != rows.shape[1] or values.shape[:-1] not in (x.shape[:-1], ()):
             shapes = f"operator {tuple(rows.shape)} and measurement {tuple(values.shape)}"
             raise ValueError(f"{shapes} must fit x of shape (B, d), got {tuple(x.shape)}")
-        return (x @ rows.to(x).T - values.to(x)).square().sum(-1)
+        wide = widened(x)
+        return (wide @ rows.to(wide).T - values.to(wide)).square().sum(-1)
 
 
 @dataclass(frozen=True)
@@ -108,9 +130,8 @@ class HalfSquaredResidual(LinearGaussian):
     noise: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.noise < float("inf"):
-            raise ValueError(f"noise must be positive and finite, got {self.noise!r}")
-        operator = torch.as_tensor(self.operator)
+        object.__setattr__(self, "noise", checks.positive("noise", self.noise))
+        operator = _given("operator", self.operator)
         identity = torch.eye(operator.shape[0] if operator.ndim else 1, dtype=torch.float64, device=operator.device)
         object.__setattr__(self, "noise_covariance", self.noise**2 * identity)
         super().__post_init__()
@@ -122,13 +143,16 @@ class HalfSquaredResidual(LinearGaussian):
 
 @dataclass(frozen=True)
 class Linear:
-    """L(x) = <direction, x>, whose gradient is the same everywhere."""
+    """L(x) = <direction, x>, whose gradient is the same everywhere; ``direction`` is one event or one per sample."""
 
     direction: Tensor
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "direction", _given("direction", self.direction))
+
     def __call__(self, x: Tensor) -> Tensor:
         """Return (B,) losses of x (B, *event)."""
-        return (x * self.direction.to(x)).flatten(1).sum(1)
+        return (widened(x) * _fitting("direction", self.direction, x)).flatten(1).sum(1)
 
 
 def value_and_gradient(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:

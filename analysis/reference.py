@@ -30,6 +30,7 @@ from analysis.canonical import CANONICAL
 from analysis.errors import relative
 from analysis.flow import Flow
 from analysis.losses import Loss, value_and_gradient
+from analysis.norms import norms
 from analysis.paths import expand
 
 EPS = torch.finfo(torch.float64).eps
@@ -177,11 +178,10 @@ def _adjoint_solve(
     endpoint = view.leave(final[0])
     adjoint = value_and_gradient(loss, endpoint)[1]
     # Normalised per sample, so that one absolute tolerance is relative for each of them.
-    size = torch.linalg.vector_norm(adjoint.flatten(1), dim=1).clamp_min(torch.finfo(x.dtype).tiny)
+    size = norms(adjoint).clamp_min(torch.finfo(x.dtype).tiny)
     back, pulled = _integrate(backward, [final[0], adjoint / expand(size, x)], 1.0, 0.0, tolerance, max_step)
     # On the canonical path the noise has unit scale, which serves as the scale of states near the origin.
-    drift = torch.linalg.vector_norm((back - start).flatten(1), dim=1)
-    diagnostics = {"round_trip": drift / torch.linalg.vector_norm(start.flatten(1), dim=1).clamp_min(1.0)}
+    diagnostics = {"round_trip": norms(back - start) / norms(start).clamp_min(1.0)}
     if has_density:
         log_det = final[1] + x[0].numel() * (torch.log(view.end_scale) - torch.log(view.begin_scale))
         change = flow.log_prob(x, t) - flow.log_prob(endpoint, 1.0)  # type: ignore[attr-defined]

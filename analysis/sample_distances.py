@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from analysis import checks
+from analysis.norms import norms
 
 PROJECTIONS = 128
 
@@ -102,8 +103,7 @@ def mean_error(x: Tensor, mean: Tensor) -> Tensor:
     """Return |mean of x - mean| / |mean| for sets x (Y, n, d) and exact means (Y, d), (Y,)."""
     a, b = pair(x, torch.as_tensor(mean).unsqueeze(-2))
     difference = a.mean(1) - b[:, 0]
-    size = torch.linalg.vector_norm(difference, dim=1) / torch.linalg.vector_norm(b[:, 0], dim=1)
-    return _shaped(size, finite_sets(a, b), x)
+    return _shaped(norms(difference) / norms(b[:, 0]), finite_sets(a, b), x)
 
 
 def coverage(x: Tensor, truths: Tensor, levels: Sequence[float]) -> Tensor:

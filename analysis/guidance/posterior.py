@@ -10,8 +10,6 @@ in ``analysis.gradients``, or of the dial (``analysis.guidance.dial``). As steps
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
 from analysis import checks, solvers
@@ -22,6 +20,7 @@ from analysis.guidance.oracle import whole_grid
 from analysis.guidance.registry import DivergenceMonitor, register
 from analysis.guidance.step_sizes import RULES, Move
 from analysis.losses import Loss, value_and_gradient
+from analysis.norms import widened
 from analysis.paths import expand
 
 WHEN = ("before", "with")
@@ -58,8 +57,7 @@ def posterior_guidance(
     as ``likelihood`` says.
     """
     update, when = RULES[checks.known("rule", rule, RULES)], checks.known("when", when, WHEN)
-    if isinstance(scale, bool) or not 0 <= scale < math.inf:
-        raise ValueError(f"scale must be at least 0 and finite, got {scale!r}")
+    scale = checks.at_least("scale", scale)
     if checks.count("inner", inner) > 1 and when == "with":
         raise ValueError(f"inner must be 1 where updates are made with the step, got {inner}")
     checks.known("solver", solver, solvers.SOLVERS)
@@ -70,7 +68,8 @@ def posterior_guidance(
     def moved(x: Tensor, i: int) -> Tensor:
         g, endpoint = gradient(flow, loss, x, informed_time(flow.path, times[i], x.dtype), **options)
         value = value_and_gradient(loss, endpoint)[0]
-        return -expand(update(Move(g, value, flow.path, times[i], times[i + 1], float(scale), inner)), x) * g
+        size = update(Move(g, value, flow.path, times[i], times[i + 1], scale, inner))
+        return -(expand(size, widened(g)) * widened(g)).to(x)
 
     for i in range(steps):
         change = moved(x, i) if scale else 0 * x

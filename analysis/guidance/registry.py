@@ -16,9 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from analysis import checks
 from analysis.cost import Cost, metered
 from analysis.flow import Flow
 from analysis.losses import Loss, value_and_gradient
+from analysis.norms import norms
 from analysis.paths import expand
 
 DIVERGENCE = 1e6
@@ -31,7 +33,7 @@ class Sample:
     Attributes
     ----------
     x : (B, *event), at time 1; where a sample diverged, the last state or iterate before it did
-    value : (B,), the loss there
+    value : (B,), the loss there; infinite where it overflows
     cost : evaluations and products per sample, those of the estimators included; seconds and bytes of the batch
     failed_at : (B,) integers, the solver step or iteration, counted from 0, at which a sample diverged; -1 for none
     """
@@ -54,32 +56,40 @@ class DivergenceMonitor:
     """
 
     def __init__(self, x0: Tensor, multiple: float) -> None:
-        size = torch.linalg.vector_norm(x0.flatten(1), dim=1)
-        self.bound = multiple * size.clamp_min(math.sqrt(x0[0].numel()))
+        self.bound = multiple * norms(x0).clamp_min(math.sqrt(x0[0].numel()))
         self.failed_at = torch.full((len(x0),), -1, device=x0.device)
-        self._far = torch.zeros_like(self.failed_at, dtype=torch.bool)
+        self.noted = torch.zeros_like(self.failed_at, dtype=torch.bool)  # where a loss was asked out of bounds
 
     def far(self, x: Tensor) -> Tensor:
         """Return (B,) true where x is not finite or too long."""
-        return ~(torch.linalg.vector_norm(x.detach().flatten(1), dim=1) <= self.bound)
+        return ~((norms(x.detach()) <= self.bound) & torch.isfinite(x.detach()).flatten(1).all(1))
 
     def guard_loss(self, loss: Loss) -> Loss:
         """Return the loss with points out of bounds moved to the origin, and their samples noted as diverged.
 
-        A loss overflows there, which must not stop the other samples.
+        A loss overflows there, which must not stop the other samples. Where it overflows within bounds, as in half
+        precision, the same is done.
         """
+
+        def at_origin(far: Tensor, x: Tensor) -> Tensor:
+            return loss(torch.where(expand(far, x).bool(), torch.zeros_like(x), x))
 
         def safe(x: Tensor) -> Tensor:
             far = self.far(x)
-            self._far |= far
-            return loss(torch.where(expand(far, x).bool(), torch.zeros_like(x), x))
+            value = at_origin(far, x)
+            overflows = torch.isinf(value.detach()) if isinstance(value, Tensor) else far
+            if overflows.shape == far.shape and bool(overflows.any()):
+                far = far | overflows
+                value = at_origin(far, x)
+            self.noted |= far
+            return value
 
         safe.__wrapped__ = loss  # type: ignore[attr-defined]  # estimators that need its operator look inside
         return safe
 
     def accept(self, new: Tensor, old: Tensor, step: int) -> Tensor:
         """Return ``new`` for samples that are within bounds and always were, and ``old`` for the others."""
-        bad = (self.far(new) | self._far) & (self.failed_at < 0)
+        bad = (self.far(new) | self.noted) & (self.failed_at < 0)
         self.failed_at = torch.where(bad, step, self.failed_at)
         return torch.where(expand(self.failed_at < 0, new).bool(), new, old)
 
@@ -123,13 +133,12 @@ class Sampler:
                 f"{self.name}: {error}; its options are {', '.join(self.__signature__.parameters)}"
             ) from None
         x0, _ = flow.checked(x0, 0.0)
-        if not 1 <= divergence < math.inf:
-            raise ValueError(f"divergence must be at least 1 and finite, got {divergence!r}")
-        monitor = DivergenceMonitor(x0, divergence)
-        guarded = monitor.guard_loss(loss)
+        monitor = DivergenceMonitor(x0, checks.at_least("divergence", divergence, 1))
         with metered(flow, x0) as (counted, cost):
-            x = self.rule(counted, guarded, x0, monitor, **options)
-        return Sample(x, value_and_gradient(guarded, x)[0], cost, monitor.failed_at)
+            x = self.rule(counted, monitor.guard_loss(loss), x0, monitor, **options)
+        last = DivergenceMonitor(x0, divergence)
+        value = value_and_gradient(last.guard_loss(loss), x)[0]
+        return Sample(x, torch.where(last.noted, math.inf, value), cost, monitor.failed_at)
 
 
 def _public_signature(rule: SamplerRule) -> inspect.Signature:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from analysis.guidance.likelihood import ddim_scale
+from analysis.norms import norms, widened
 from analysis.paths import AffinePath
 
 
@@ -54,12 +55,12 @@ Rule = Callable[[Move], Tensor]
 
 def constant(move: Move) -> Tensor:
     """Return (B,) the scale."""
-    return torch.full_like(move.value, move.scale)
+    return torch.full_like(widened(move.value), move.scale)
 
 
 def normalised(move: Move) -> Tensor:
     """Return (B,) the scale over the gradient's norm, and 0 where that is 0."""
-    size = torch.linalg.vector_norm(move.gradient.flatten(1), dim=1)
+    size = norms(move.gradient)
     return torch.where(size > 0, move.scale / size, 0.0)
 
 
@@ -67,13 +68,13 @@ def dps(move: Move) -> Tensor:
     """Return (B,) the scale over sqrt(2 L), and 0 where the loss is 0; a negative loss raises ``ValueError``."""
     if bool((move.value < 0).any()):
         raise ValueError(f"loss must not be negative for the rule 'dps', got {float(move.value.min()):.6g}")
-    return torch.where(move.value > 0, move.scale / (2 * move.value).sqrt(), 0.0)
+    return torch.where(move.value > 0, move.scale / (2 * widened(move.value)).sqrt(), 0.0)
 
 
 def likelihood(move: Move) -> Tensor:
     """Return (B,) the scale times lambda of the DDIM step, over the inner iterations; 0 where alpha = 0."""
     step = ddim_scale(move.path, move.t, move.s) * move.scale / move.inner
-    return torch.where(move.path.alpha(move.t) > 0, step, 0.0).to(move.value).expand_as(move.value)
+    return torch.where(move.path.alpha(move.t) > 0, step, 0.0).to(widened(move.value)).expand_as(move.value)
 
 
 RULES: dict[str, Rule] = {rule.__name__: rule for rule in (constant, normalised, dps, likelihood)}

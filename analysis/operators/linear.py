@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from analysis import checks
+from analysis.norms import norms
 
 Map = Callable[[Tensor], Tensor]
 TOLERANCE = 1e-9  # of the dot-product test, relative to the norms: far above round-off, far below any wrong factor
@@ -42,7 +43,7 @@ class LinearOperator:
         sizes = checks.count("in_dim", self.in_dim), checks.count("out_dim", self.out_dim)
         x, y = (torch.randn(3, size, dtype=torch.float64, generator=generator) for size in sizes)
         ax, aty = _applied("forward", self.forward, x, y), _applied("adjoint", self.adjoint, y, x)
-        size = torch.maximum(_norm(ax) * _norm(y), _norm(x) * _norm(aty))
+        size = torch.maximum(norms(ax) * norms(y), norms(x) * norms(aty))
         error = (torch.linalg.vecdot(ax, y) - torch.linalg.vecdot(x, aty)).abs()
         if bool((error > TOLERANCE * size).any()):
             worst = float((error / size).max())
@@ -57,10 +58,6 @@ class LinearOperator:
     def matrix(self) -> Tensor:
         """Return A, (m, d), in float64: the operator applied to the identity."""
         return self.forward(torch.eye(self.in_dim, dtype=torch.float64)).T.contiguous()
-
-
-def _norm(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=1)
 
 
 def _applied(name: str, function: Map, x: Tensor, like: Tensor) -> Tensor:

@@ -28,11 +28,13 @@ from torch import Tensor
 
 from analysis import checks
 from analysis.flow import Flow, Pullback
+from analysis.norms import norms
 from analysis.plan import StepPlan
 from analysis.solvers.methods import plan
 from analysis.solvers.solve import Carry, CarryPullback, advance, advance_vjp, begin, solve_vjp, step, step_vjp
 
 COUPLING = 0.99
+RETURN, ORIGIN = 1e-3, 0.01  # how far a reversed solve may end from x, and the least norm of x that this is relative to
 
 
 def recursive(flow: Flow, x: Tensor, stages: StepPlan, slots: int) -> tuple[Tensor, Pullback]:
@@ -106,9 +108,10 @@ def reversible(flow: Flow, x: Tensor, solver: str, grid: Tensor, coupling: float
     """Return the end state of the reversible form of a one-step solver on a grid, and its pullback.
 
     Raises ``ValueError`` for a coupling outside (0, 1], for a solver that remembers, and where reversing the solve
-    does not come back to x within 1e-3 relative: the method is then unstable at this step size.
+    does not bring every sample back to its x within 1e-3 of its norm: the method is then unstable at this step size.
+    The norm counts as a hundredth of the path's own, sqrt(d (alpha^2 + sigma^2)), where it is less.
     """
-    if not 0 < coupling <= 1:
+    if not 0 < checks.number("coupling", coupling) <= 1:
         raise ValueError(f"coupling must lie in (0, 1], got {coupling}")
     forth, back = plan(solver, flow.path, grid), plan(solver, flow.path, grid.flip(0))
     n = len(forth)
@@ -119,10 +122,28 @@ def reversible(flow: Flow, x: Tensor, solver: str, grid: Tensor, coupling: float
     if not bool(torch.isfinite(y).all() & torch.isfinite(z).all()):
         raise ValueError(f"solver {solver!r} has no stable reversible form with {n} steps: it overflows")
 
+    alpha, sigma = flow.path.alpha(grid[0]), flow.path.sigma(grid[0])
+    least = ORIGIN * math.sqrt(x[0].numel()) * torch.hypot(alpha, sigma).to(x.device)
+
     def pullback(v: Tensor) -> Tensor:
-        return _reverse_reversible(flow, (y, z), v, forth, back, coupling, x)
+        start, gradient = _reverse_reversible(flow, (y, z), v, forth, back, coupling)
+        _check_return(start, x, least, n)
+        return gradient
 
     return y, pullback
+
+
+def _check_return(start: Tensor, x: Tensor, least: Tensor, steps: int) -> None:
+    """Raise ``ValueError`` unless each sample came back to x (B, *event), relative to its norm or ``least``."""
+    size = norms(x)
+    drift = norms(start - x) / torch.maximum(size, least.to(size))
+    back = drift < RETURN
+    if not bool(back.all()):
+        raise ValueError(
+            f"the reversible solver came back {float(drift.nan_to_num(math.inf).max()):.1e} away from x in {steps} "
+            f"steps, too far in {int((~back).sum())} of {len(x)} samples: it is unstable here; take more steps, a "
+            "larger coupling, or another way to save memory"
+        )
 
 
 def solve_all_vjp(flow: Flow, x: Tensor, plans: Sequence[StepPlan]) -> tuple[Tensor, Pullback]:
@@ -158,8 +179,9 @@ def differentiate(
 
 
 def _reverse_reversible(
-    flow: Flow, end: tuple[Tensor, Tensor], v: Tensor, forth: StepPlan, back: StepPlan, coupling: float, x: Tensor
-) -> Tensor:
+    flow: Flow, end: tuple[Tensor, Tensor], v: Tensor, forth: StepPlan, back: StepPlan, coupling: float
+) -> tuple[Tensor, Tensor]:
+    """Return where the solve came from, and the gradient there."""
     (y, z), by, bz = end, v, torch.zeros_like(v)
     n = len(forth)
     for i in reversed(range(n)):
@@ -170,10 +192,4 @@ def _reverse_reversible(
         y = (y - (1 - coupling) * z - (moved - z)) / coupling
         bz = bz - coupling * by + pull(by)  # y' = coupling (y - z) + step(z)
         by = coupling * by
-    drift = torch.linalg.vector_norm(y - x) / torch.linalg.vector_norm(x)
-    if not bool(drift < 1e-3):
-        raise ValueError(
-            f"the reversible solver came back {float(drift):.1e} away from x in {n} steps: it is unstable here; take "
-            "more steps, a larger coupling, or another way to save memory"
-        )
-    return by + bz
+    return y, by + bz

@@ -30,6 +30,7 @@ from real_models.adapters.adapted import AdaptedFlow, Adapter, Clock, event, req
 from real_models.adapters.schedules import SchedulePath
 
 FLOW_MATCHING = "flow_prediction"
+STANDS_FOR_ZERO = 2.0**-24
 PREDICTIONS = {"epsilon": "source", "sample": "target", "v_prediction": "velocity", FLOW_MATCHING: "velocity"}
 
 
@@ -101,9 +102,14 @@ def prediction_type(scheduler: Any) -> str:
 def discrete_path(alphas_cumprod: Tensor) -> SchedulePath:
     """Return the variance-preserving path through (sqrt(a_n), sqrt(1 - a_n)) at t = 1 - n/(N - 1), n = 0, ..., N - 1.
 
+    With ``rescale_betas_zero_snr`` the last a_n is zero, but some schedulers put 2^-24 in its place, for their own
+    divisions, which may be more than the number before it: that is read as the zero that it stands for.
+
     Raises ``ValueError`` unless the a_n lie in [0, 1) and decrease strictly.
     """
-    a = alphas_cumprod.detach().cpu().double().numpy()
+    a = alphas_cumprod.detach().cpu().double().numpy().copy()
+    if a.ndim == 1 and len(a) and a[-1] == STANDS_FOR_ZERO:
+        a[-1] = 0.0
     if a.ndim != 1 or len(a) < 4 or not (np.all((a >= 0) & (a < 1)) and np.all(np.diff(a) < 0)):
         raise ValueError("alphas_cumprod must be at least four numbers in [0, 1) that decrease strictly")
     angle = _spline(np.arctan2(np.sqrt(a), np.sqrt(1 - a))[::-1])

@@ -88,3 +88,9 @@ def test_too_few_points_are_refused():
 def test_steps_that_repeat_or_vanish_are_refused(h):
     with pytest.raises(ValueError, match="h and error"):
         fit_order(h, [1.0, 1.0, 1.0], floor=0)
+
+
+@pytest.mark.parametrize("values", [torch.ones(3, 2), torch.ones(()), torch.ones(0)])
+def test_summary_takes_one_number_per_sample(values):
+    with pytest.raises(ValueError, match=r"values must have shape \(B,\)"):
+        errors.summary(values)

@@ -261,7 +261,7 @@ def test_bad_input_is_refused(change, message):
 
 def test_controls_that_are_no_tensor_are_refused():
     flow, x = problem(CondOT())
-    with pytest.raises(TypeError, match="controls must be a floating-point tensor"):
+    with pytest.raises(TypeError, match="controls must be a tensor or a NumPy array, got list"):
         control_gradients(flow, LOSS, x, 0.3, CONTROLS.tolist(), steps=2)
 
 

@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from analysis import gradients, solvers
+from analysis import gradients, losses, solvers
+from analysis.flow import from_velocity
 from analysis.guidance import LADDER, SAMPLERS, ladder
 from analysis.guidance.dial import rule_of
 from analysis.guidance.likelihood import GuidedFlow, ddim_scale, informed_time, scale_of
@@ -191,3 +192,36 @@ def test_estimators_that_look_into_the_loss_guide_too(estimator):
     without = SAMPLERS["posterior_guidance"](flow, LOSS, X0, steps=8, scale=0.0)
     assert not found.failed.any()
     assert (found.value < without.value).all()
+
+
+HALF = [torch.float16, torch.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", [*HALF, torch.float32])
+def test_a_sample_that_diverges_is_returned_as_it_last_was_in_every_dtype(dtype):
+    """x' = 30 x in eight Euler steps grows by 4.75 a step, and leaves the range of float16 in the velocity first."""
+    flow, loss = from_velocity(lambda x, t: 30 * x, CondOT()), losses.Linear(torch.ones(3))
+    x0 = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]], dtype=dtype)
+    found = SAMPLERS["posterior_guidance"](flow, loss, x0, steps=8, scale=0.0, solver="euler", divergence=1e4)
+    assert found.failed.tolist() == [True, False]
+    assert found.x[1].tolist() == [0.0, 0.0, 0.0]
+    growth = math.log(float(found.x[0, 0])) / math.log(4.75)
+    assert growth == pytest.approx(float(found.failed_at[0]), abs=0.01)
+
+
+@pytest.mark.parametrize("dtype", [*HALF, torch.float32])
+@pytest.mark.parametrize("scale", [1e3, 1e5])
+def test_steps_that_are_too_long_fail_their_samples_and_not_the_batch_in_every_dtype(dtype, scale):
+    flow, loss = from_velocity(lambda x, t: -x, CondOT()), losses.HalfSquaredDistance(torch.zeros(3))
+    x0 = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]], dtype=dtype)
+    found = SAMPLERS["posterior_guidance"](flow, loss, x0, steps=8, scale=scale, rule="constant")
+    assert found.failed.tolist() == [True, False]
+    assert torch.isfinite(found.x).all()
+
+
+def test_a_loss_that_overflows_within_bounds_fails_its_sample_alone():
+    flow, x0 = from_velocity(lambda x, t: 0 * x, CondOT()), torch.tensor([[300.0, 0.0], [1.0, 0.0]]).half()
+    found = SAMPLERS["posterior_guidance"](flow, lambda x: x.square().sum(1), x0, steps=2, scale=1e-3)
+    assert found.failed.tolist() == [True, False]
+    assert found.value[0] == math.inf
+    assert torch.isfinite(found.value[1])

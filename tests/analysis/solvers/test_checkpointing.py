@@ -1,13 +1,21 @@
+"""Ways to save memory against the plain one, bit for bit, and what each may keep and recompute."""
+
 import pytest
 import torch
 
-from analysis import cost, gradients, solvers
+from analysis import cost, gradients, losses, solvers
 from analysis.cost import Cost, MeteredFlow, measured
+from analysis.flow import from_velocity
+from analysis.gradients import end_to_end
 from analysis.losses import HalfSquaredDistance
+from analysis.paths import CondOT
 from analysis.solvers import checkpointing
 from analysis.solvers.checkpointing import _advance_by
+from tests.support.problems import f64, random_mixture, relative_l2
+from toy_models import MixtureFlow
 from toy_models.problems import zoo
 
+LOSS = HalfSquaredDistance([2.0, 1.0])
 T, ONE = torch.tensor(0.3, dtype=torch.float64), torch.ones((), dtype=torch.float64)
 
 
@@ -143,3 +151,28 @@ def test_bad_choices_are_refused(setting, options, message):
     flow, x, _ = setting
     with pytest.raises(ValueError, match=message):
         gradients.end_to_end(flow, HalfSquaredDistance(x[0]), x, 0.3, steps=4, **options)
+
+
+def test_a_reversible_solve_from_the_origin_is_the_stored_one_to_its_order():
+    flow, x = MixtureFlow(random_mixture(3, 2), CondOT()), torch.zeros(1, 2, dtype=torch.float64)
+    near = torch.full_like(x, 1e-9)
+    found, beside = (
+        end_to_end(flow, LOSS, state, 0.3, steps=64, solver="rk4", memory="reversible").gradient for state in (x, near)
+    )
+    stored = end_to_end(flow, LOSS, x, 0.3, steps=64, solver="rk4", memory="store").gradient
+    assert relative_l2(found, stored) <= 1e-5
+    assert relative_l2(found, beside) <= 1e-6
+
+
+def test_a_reversible_solve_is_judged_for_each_sample():
+    """A stiff state of size one, refused alone, beside one of 1e8 that is at rest."""
+
+    def stiff(x, t):
+        return torch.cat([-40 * torch.sigmoid(50 * (x[:, 1:] - 0.5)) * x[:, :1], 0 * x[:, 1:]], 1)
+
+    flow, loss = from_velocity(stiff, CondOT()), losses.Linear([1.0, 0.0])
+    bad, large = f64([[1e-3, 1.0]]), f64([[1e8, 0.0]])
+    for x, count in ((bad, "1 of 1"), (torch.cat([bad, large]), "1 of 2")):
+        with pytest.raises(ValueError, match=f"too far in {count} samples"):
+            end_to_end(flow, loss, x, 0.0, steps=8, memory="reversible")
+    assert torch.isfinite(end_to_end(flow, loss, large, 0.0, steps=8, memory="reversible").gradient).all()

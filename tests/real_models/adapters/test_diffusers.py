@@ -164,3 +164,18 @@ def test_answers_of_every_kind_are_taken_and_a_learned_variance_is_cut_off():
 def test_schedulers_that_are_unknown_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         adapters.diffusers.flow(NET, make())
+
+
+ZERO_SNR = ["DDPMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler"]
+
+
+@pytest.mark.parametrize("name", ZERO_SNR)
+def test_betas_rescaled_to_zero_signal_give_one_flow_whatever_stands_for_the_zero(name):
+    """Four schedulers put 2^-24 for the last zero, above the number before it; DDIM leaves the zero."""
+    options = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    found, plain = (
+        adapters.diffusers.flow(Small(), getattr(library, kind)(**options)).path for kind in (name, "DDIMScheduler")
+    )
+    t = torch.linspace(0, 1, 23, dtype=torch.float64)
+    assert torch.equal(found.alpha(t), plain.alpha(t))
+    assert float(found.alpha(0.0)) == 0
