@@ -29,6 +29,7 @@ from analysis.canonical import CANONICAL
 from analysis.errors import relative_error
 from analysis.flow import Flow
 from analysis.losses import Loss, value_and_gradient
+from analysis.reference import Reference
 from analysis.solvers.checkpointing import differentiate
 
 LATE = 1e-3  # zeta_0
@@ -36,25 +37,23 @@ TABLE = 512  # points by which the clock is inverted; a grid needs no more than 
 
 
 @dataclass(frozen=True)
-class Along:
-    """Ideal gradients on the trajectories of a flow.
+class Trajectory:
+    """The trajectories of a flow through a batch of states, with the ideal gradient at each of T times.
 
     Attributes
     ----------
-    states, gradient : (T, B, *event), the state at each time and the ideal gradient there
-    endpoint : (B, *event), where the trajectories end
-    error_bound : (T, B), the relative L2 distance of the gradients from those of half the steps
+    states : (T, B, *event), the states at each time
+    references : one per time, of tier "converged"; the error bound is the relative L2 distance of the gradients from
+        those of half the steps
     steps : how many steps the finer solve took, of four evaluations each
     """
 
     states: Tensor
-    gradient: Tensor
-    endpoint: Tensor
-    error_bound: Tensor
+    references: tuple[Reference, ...]
     steps: int
 
 
-def along(flow: Flow, loss: Loss, x: Tensor, times: Sequence[float], *, steps: int) -> Along:
+def converged_gradients(flow: Flow, loss: Loss, x: Tensor, times: Sequence[float], *, steps: int) -> Trajectory:
     """Return the ideal gradients along the trajectories through x (B, *event) at the first of the times.
 
     Parameters
@@ -62,8 +61,10 @@ def along(flow: Flow, loss: Loss, x: Tensor, times: Sequence[float], *, steps: i
     times : (T,), increasing, in (0, 1)
     steps : of the finer solve on the whole way from the first time to 1; a few more where the times lie close
 
-    Raises ``ValueError`` for x that the flow does not take, times that do not increase or lie outside (0, 1), and a
-    number of steps below 2.
+    Raises
+    ------
+    ValueError : for x that the flow does not take, times that do not increase or lie outside (0, 1), and a number of
+        steps below 2
     """
     x, _ = flow.checked(x, float(times[0]))
     if not all(0 < a < b <= 1 for a, b in pairwise((*times, 1.0))):
@@ -78,7 +79,8 @@ def along(flow: Flow, loss: Loss, x: Tensor, times: Sequence[float], *, steps: i
     for k in sorted({0, len(times) // 2, 3 * len(times) // 4}):
         coarse[k:] = _solved(flow, loss, states[k], at[k:], halves[k:])[1]
     bound = torch.stack([relative_error(*pair) for pair in zip(coarse, gradient, strict=True)])
-    return Along(states[:-1], gradient, states[-1], bound, 2 * sum(halves))
+    references = tuple(Reference(g, states[-1], "converged", b) for g, b in zip(gradient, bound, strict=True))
+    return Trajectory(states[:-1], references, 2 * sum(halves))
 
 
 def _solved(flow: Flow, loss: Loss, x: Tensor, at: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -95,8 +97,7 @@ def _solved(flow: Flow, loss: Loss, x: Tensor, at: Tensor, counts: Sequence[int]
     for pull, size in zip(reversed(pulls), scale[:-1].flip(0), strict=True):
         adjoint = pull(adjoint)
         gradients.append(adjoint / size)
-    kept = torch.stack([y * size for y, size in zip(states, scale, strict=True)])
-    return kept, torch.stack(gradients[::-1])
+    return torch.stack([y * size for y, size in zip(states, scale, strict=True)]), torch.stack(gradients[::-1])
 
 
 def _clock(zeta: Tensor) -> Tensor:

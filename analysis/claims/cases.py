@@ -55,9 +55,7 @@ def order_case(
     return slope_case(kind, reading, case, (fit.slope, fit.low, fit.high), limit, rule)
 
 
-def slope_case(
-    kind: str, reading: str, case: str, slope: tuple[float, float, float], limit: float, rule: str
-) -> Case:
+def slope_case(kind: str, reading: str, case: str, slope: tuple[float, float, float], limit: float, rule: str) -> Case:
     """Return the case of a fitted slope, given as (slope, low, high), NaN where the fit failed."""
     return Case(kind, reading, case, *slope, limit, rule, SLOPE_TOLERANCE, LINE_FIT)
 

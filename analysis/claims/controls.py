@@ -15,9 +15,7 @@ from analysis.gradients._control import control_gradients
 from analysis.reference import EPS
 from analysis.solvers import SOLVERS
 
-AS_PRINTED = (
-    "as printed: a constant control has the integral of the adjoint, the functional derivative is the adjoint"
-)
+AS_PRINTED = "as printed: a constant control has the integral of the adjoint, the functional derivative is the adjoint"
 T = 0.3
 Adjoints = Callable[[FlowStates, Tensor], Tensor]
 
@@ -57,13 +55,12 @@ def _loss_differences(states: FlowStates, integral: Tensor, name: str) -> Case:
     """Compare the integral with central differences of the loss of an endpoint solved under a constant control."""
     direction = torch.randn(integral.shape, dtype=integral.dtype, generator=torch.Generator().manual_seed(1))
 
+    def loss_under(control: Tensor, steps: int) -> Tensor:
+        arguments = states.flow, states.loss, states.x, states.t, control[None]
+        return control_gradients(*arguments, steps=steps, solver="rk4").value
+
     def change(k: float, steps: int) -> Tensor:
-        values = [
-            control_gradients(
-                states.flow, states.loss, states.x, states.t, s * k * EPS**0.2 * direction[None], steps=steps, solver="rk4"
-            ).value
-            for s in (1, -1)
-        ]
+        values = [loss_under(s * k * EPS**0.2 * direction, steps) for s in (1, -1)]
         return (values[0] - values[1]) / (2 * k * EPS**0.2)
 
     near, far, coarse = change(1, 32), change(2, 32), change(1, 16)

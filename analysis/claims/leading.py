@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import torch
 from torch import Tensor
 
 from analysis.bounds.leading_term import leading_term
+from analysis.claims.cases import deterministic_case, order_case
+from analysis.claims.ledger import Case
 from analysis.claims.states import FlowStates, by_time, estimated_gradient
 from analysis.errors import relative_error
 from analysis.reference import Reference
 
 WITHIN = 0.1  # the largest median deviation that still counts as "to leading order"
-BELOW_THINNEST = 1 / 3  # the largest zeta, as a share of the standard deviation along the law's thinnest direction
 POWER = 2.0  # of zeta, with which the relative deviation falls where y is even in zeta
+HALVINGS = 2.0 ** -torch.arange(4, dtype=torch.float64)
 
 
-def leading_term_deviation(states: FlowStates, truth: Reference, times: int) -> tuple[Tensor, float]:
+def leading_term_cases(
+    kind: str, reading: str, name: str, states: FlowStates, truth: Reference, zetas: Tensor, power: float = POWER
+) -> Iterator[Case]:
+    """Yield how far the leading term is from greedy's error at most, and the power of zeta with which that falls.
+
+    ``states`` hold n states at each zeta of ``zetas`` (Z,). The distance is relative; its median over states counts.
+    """
+    deviation, floor = _deviation(states, truth, len(zetas))
+    largest = float(deviation.median(1).values.max())
+    yield deterministic_case(kind, reading, f"deviation, {name}", largest, WITHIN)
+    yield order_case(kind, reading, name, zetas, deviation, power, floor=floor)
+
+
+def _deviation(states: FlowStates, truth: Reference, times: int) -> tuple[Tensor, float]:
     """Return the relative distance of the leading term from greedy's error, (times, n), and the floor of it.
 
     ``states`` hold n states at each of so many times; the floor is what the truth's own error may make of the distance.

@@ -1,8 +1,9 @@
 """The ledger: every statement of the theory as a claim that is measured, judged and written down.
 
-A claim is a function that yields ``Case`` rows, each a number with its interval and the limit it is compared with, under
-a *reading* of the statement: as printed, another reading of the same words, or what holds instead. A reading holds where
-all its cases pass. The verdict follows from the readings and from nothing else, so a broken estimator changes it.
+A claim is a function that yields ``Case`` rows: a number with its interval, and the limit that it is compared with,
+under a *reading* of the statement: as printed, another reading of the same words, or what holds instead. A reading
+holds where all its cases pass. The verdict follows from the readings and from nothing else, so a broken estimator
+changes it.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def headroom(rows: pd.DataFrame) -> pd.Series:
     distance = pd.Series(math.nan, index=rows.index)
     for rule, measure in _HEADROOM.items():
         distance = distance.where(rows["rule"] != rule, measure(rows))
-    return distance
+    return distance.where(rows[["value", "low", "high"]].notna().all(axis=1))
 
 
 def judge(rows: pd.DataFrame) -> dict[str, object]:
@@ -152,4 +153,3 @@ def ledger(rows: pd.DataFrame) -> pd.DataFrame:
     frame = pd.DataFrame(entries)
     first = ["id", "statement", "source", "value", "low", "high", "limit", "verdict", "reading"]
     return frame[[*first, *(column for column in frame.columns if column not in first)]]
-

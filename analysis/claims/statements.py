@@ -37,10 +37,10 @@ _PAPER = {
 _PROJECT = {
     "D1": "Phi - x1hat is the integral of z xbar''(z) dz from 0 to zeta along the trajectory, also with D in front; "
     "hence |g - g*| <= I' |grad L(Phi)| + |Dx1hat| Lip(grad L) I.",
-    "D2": "The gradient of <grad L(x1hat), zeta^2 xbar''(zeta)/2> in x, one Jacobian-vector product away, is the greedy "
-    "gradient's error to leading order.",
-    "D3": "For one Gaussian greedy over ideal is 1/sqrt(1 + zeta^2/lambda) along an eigen-direction of variance lambda; "
-    "its error tends to -sigma'(1)^2 h^2/(2 lambda), h = 1 - t.",
+    "D2": "The gradient of <grad L(x1hat), zeta^2 xbar''(zeta)/2> in x, one Jacobian-vector product away, is the "
+    "greedy gradient's error to leading order.",
+    "D3": "For one Gaussian greedy over ideal is 1/sqrt(1 + zeta^2/lambda) along an eigen-direction of variance "
+    "lambda; its error tends to -sigma'(1)^2 h^2/(2 lambda), h = 1 - t.",
     "D4": "xbar is even in zeta, so that single steps into t = 1 superconverge; slopes in 1 - t: CondOT Euler 2, Heun "
     "3, midpoint 4, RK4 5; cosine 2, 4, 4, 6; DDIM on linear VP about 1.6, and 2 in zeta.",
     "D5": "The gradient through n steps of a solver of order p errs by O(n^-p).",

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from analysis import intervals, provenance
-from analysis.converged import along
+from analysis.converged import converged_gradients
 from analysis.errors import relative, relative_error
 from analysis.experiment import Cell, Draw, estimate
 from analysis.flow import Flow, PredictionFlow
@@ -85,14 +85,14 @@ def measure(cell: Cell) -> pd.DataFrame:
     analytic, extra = resolve(dict(cell.extra)["analytic"])(PATHS[cell.path]()), dict(cell.extra)
     x, loss = _states(analytic, cell)
     truth = _truth(analytic, loss, x, cell)
-    found = along(subject.reference_flow, loss, x, cell.times, steps=extra["steps"])
-    converged, bound = found.gradient[0], found.error_bound[0]
+    (converged,) = converged_gradients(subject.reference_flow, loss, x, cell.times, steps=extra["steps"]).references
     t = torch.full((len(x),), cell.times[0], dtype=torch.float64)
     row: dict[str, Any] = {"problem": cell.problem, "truth": truth.tier, "path": cell.path, "t": cell.times[0]}
     row |= {"zeta": float(analytic.path.zeta(t[0])), "device": provenance.device_name(cell.device), "seed": cell.seed}
-    row |= {"truth_bound": float(truth.error_bound.max()), "reference_bound": float(bound.max()), "status": "ok"}
+    bounds = {"truth_bound": truth.error_bound, "reference_bound": converged.error_bound}
+    row |= {name: float(bound.max()) for name, bound in bounds.items()} | {"status": "ok"}
     drawn = Draw(subject, x, t, loss, truth)
-    return pd.DataFrame([row | part for part in _rows(cell, drawn, analytic, converged)])
+    return pd.DataFrame([row | part for part in _rows(cell, drawn, analytic, converged.gradient)])
 
 
 def _states(analytic: Any, cell: Cell) -> tuple[Tensor, HalfSquaredDistance]:
@@ -108,8 +108,7 @@ def _truth(analytic: Flow, loss: Loss, x: Tensor, cell: Cell) -> Reference:
     extra = dict(cell.extra)
     if extra["certified"]:
         return ideal_gradient(analytic, loss, x, cell.times[0])
-    found = along(analytic, loss, x, cell.times, steps=extra["analytic_steps"])
-    return Reference(found.gradient[0], found.endpoint, "converged", found.error_bound[0])
+    return converged_gradients(analytic, loss, x, cell.times, steps=extra["analytic_steps"]).references[0]
 
 
 def _rows(cell: Cell, drawn: Draw, analytic: Flow, converged: Tensor) -> Iterator[dict[str, Any]]:

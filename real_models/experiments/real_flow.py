@@ -18,11 +18,10 @@ import torch
 
 from analysis import errors, provenance
 from analysis.bounds.leading_term import leading_term
-from analysis.converged import along
+from analysis.converged import converged_gradients
 from analysis.experiment import Cell, Draw, estimate, rows_of
 from analysis.orders import fit_order
 from analysis.paths import CondOT
-from analysis.reference import Reference
 from analysis.settings import DTYPES, Options, Variant, resolve
 from analysis.solvers import SOLVERS
 from analysis.tables import errors_only
@@ -79,16 +78,16 @@ def draw(cell: Cell) -> list[tuple[Cell, Draw]]:
     x = subject.states(torch.tensor(cell.times[:1], dtype=torch.float64), cell.samples, generator)
     loss = subject.loss(1, cell.samples, generator)
     x = x.to(device, DTYPES[extra["truth_dtype"]])
-    found = along(truth, loss, x, cell.times, steps=extra["truth_steps"])
+    solved = converged_gradients(truth, loss, x, cell.times, steps=extra["truth_steps"])
     rows: dict[str, Any] = {"problem": cell.problem, "truth": "converged", "path": cell.path, "dtype": cell.dtype}
-    rows |= {"truth_dtype": extra["truth_dtype"], "truth_steps": found.steps, "seed": cell.seed}
+    rows |= {"truth_dtype": extra["truth_dtype"], "truth_steps": solved.steps, "seed": cell.seed}
     rows |= {"device": provenance.device_name(cell.device)}
     parts = []
-    for i, t in enumerate(cell.times):
-        gradient, bound = (part[i].double().cpu() for part in (found.gradient, found.error_bound))
-        reference = Reference(gradient, found.endpoint, "converged", bound)
+    for t, state, part in zip(cell.times, solved.states, solved.references, strict=True):
+        gradient, bound = part.gradient.double().cpu(), part.error_bound.double().cpu()
+        reference = replace(part, gradient=gradient, error_bound=bound)
         at = torch.full((cell.samples,), t, dtype=torch.float64)
-        parts.append((replace(cell, times=(t,)), Draw(subject, found.states[i], at, loss, reference, rows)))
+        parts.append((replace(cell, times=(t,)), Draw(subject, state, at, loss, reference, rows)))
     return parts
 
 

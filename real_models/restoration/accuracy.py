@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analysis import converged, errors
+from analysis import errors
+from analysis.converged import converged_gradients
 from analysis.flow import Flow, Pullback
 from analysis.gradients import ESTIMATORS
 from analysis.guidance import SAMPLERS
@@ -56,9 +57,9 @@ def visited(flow: Flow, loss: Loss, x0: Tensor, times: Sequence[float], **option
 def rows(flow: Flow, loss: Loss, states: dict[float, Tensor], steps: int = STEPS) -> Iterator[dict[str, Any]]:
     """Yield a row per estimator of the dial, time and state: its gradient's relative error, its reference's bound."""
     for t, x in states.items():
-        along = converged.along(flow, loss, x, [t], steps=steps)
-        truth, bound = along.gradient[0], along.error_bound[0]
-        truth = torch.where((bound <= MAX_BOUND)[:, None], truth, torch.nan)
+        (reference,) = converged_gradients(flow, loss, x, [t], steps=steps).references
+        bound = reference.error_bound
+        truth = torch.where((bound <= MAX_BOUND)[:, None], reference.gradient, torch.nan)
         for name, setting in DIAL.items():
             gradient = ESTIMATORS[setting.estimator](flow, loss, x, t, **dict(setting.options)).gradient
             values = zip(errors.relative_error(gradient, truth).tolist(), bound.tolist(), strict=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 import toy_models.claims  # noqa: F401 (registers them)
-from analysis import claims, results
+from analysis import results
+from analysis.claims import CLAIMS, HOLDS, ledger, place
 from analysis.experiment import Cell
 from analysis.settings import Options
 
@@ -28,30 +29,19 @@ WIDTHS = (0.34, 0.13, 0.12, 0.25)  # of the text, for the columns that wrap
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per claim; its problem is the claim's id. Claims are about float64 on the CPU."""
-    extra = (("quick", options.quick),)
-    measure, factory = "toy_models.experiments.claims:measure", "toy_models.problems.zoo:subject"
-    known = sorted(claims.CLAIMS, key=place)
-    return [Cell(measure, factory, id, "", (), 0, seed=options.seed, extra=extra) for id in known]
-
-
-def place(id: str) -> tuple[int, str]:
-    """Return where a claim stands in the ledger: the paper's own in its order, then this project's."""
-    order = ("P1", "T1a", "T1b", "P2", "T3", "C4.1", "T4", "T5")
-    return order.index(id) if id in order else len(order), id
+    factory, extra = "toy_models.problems.zoo:subject", (("quick", options.quick),)
+    ids = sorted(CLAIMS, key=place)
+    return [Cell(f"{__name__}:measure", factory, id, "", (), 0, seed=options.seed, extra=extra) for id in ids]
 
 
 def measure(cell: Cell) -> pd.DataFrame:
     """Return the cases of one claim."""
-    return claims.CLAIMS[cell.problem].rows(bool(dict(cell.extra)["quick"]), cell.seed)
+    return CLAIMS[cell.problem].rows(bool(dict(cell.extra)["quick"]), cell.seed)
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Judge the claims: one row each, the interval in two columns."""
-    entries = claims.ledger(table)
-    interval = pd.DataFrame(entries.pop("interval").tolist(), columns=["low", "high"])
-    entries.insert(4, "low", interval["low"])
-    entries.insert(5, "high", interval["high"])
-    return {"ledger": entries}
+    """Judge the claims: one row each."""
+    return {"ledger": ledger(table)}
 
 
 def write(tables: Mapping[str, pd.DataFrame], out: Path) -> None:
@@ -90,6 +80,6 @@ def _fields(row: pd.Series) -> list[str]:
     if row["low"] < row["high"]:
         number += f" [{row['low']:.3g}, {row['high']:.3g}]"
     slack = rf" $\pm$ {row['tolerance']:.2g}" if row["tolerance"] else ""
-    verdict = row["verdict"] if row["verdict"] == claims.HOLDS else f"{row['verdict']}: {row['reading']}"
+    verdict = row["verdict"] if row["verdict"] == HOLDS else f"{row['verdict']}: {row['reading']}"
     held = f"{RULES[row['rule']]} {row['limit']:.3g}{slack}"
     return [row["id"], escape(row["statement"]), number, held, escape(verdict)]

@@ -6,15 +6,15 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis.claims import CLAIMS, FAILS, HOLDS, HOLDS_SO, INSTEAD, PRINTED
+from analysis.claims import FAILS, HOLDS, HOLDS_SO, INSTEAD, STATEMENTS
 from analysis.experiment import measure_cell
 from analysis.settings import Options
-from real_models.claims import orders
-from real_models.claims.exact import MEASURES, WINDOWS
-from real_models.claims.orders import LINEARLY, NOT_EVEN
+from real_models.claims import steps
+from real_models.claims.learned import MEASURES, WINDOWS
+from real_models.claims.steps import EVENLY, LINEARLY, NOT_EVEN
 from real_models.experiments import real_claims
 
-CHEAP = {"T1a": HOLDS, "T1b": HOLDS_SO, "P2": HOLDS_SO, "T3": HOLDS_SO, "D1": HOLDS, "D2": FAILS, "D7": FAILS}
+CHEAP = {"T1a": HOLDS, "T1b": HOLDS_SO, "P2": HOLDS_SO, "T3": HOLDS_SO, "D1": HOLDS_SO, "D2": FAILS, "D7": FAILS}
 FACTORY = "tests.real_models.experiments.test_real_flow:subject"
 
 
@@ -24,8 +24,8 @@ def cases():
     with pytest.MonkeyPatch.context() as patch:  # this network is smooth on scales where the digits' is not
         for order in WINDOWS:
             patch.setitem(WINDOWS, order, 0.016 / 1.6 ** torch.arange(4))
-        patch.setattr(orders, "SMALL", 0.01)
-        patch.setattr(orders, "RESOLVED", 0.2)
+        patch.setattr(steps, "SMALL", 0.01)
+        patch.setattr(steps, "RESOLVED", 0.2)
         return pd.concat([measure_cell(cells[id]) for id in (*CHEAP, "D4")], ignore_index=True)
 
 
@@ -35,15 +35,15 @@ def ledger(cases):
 
 
 def test_all_claims_but_the_one_about_a_gaussian_are_measured():
-    assert set(CLAIMS) - set(MEASURES) == {"D3"}
-    assert set(MEASURES) <= set(CLAIMS)
+    assert set(STATEMENTS) - set(MEASURES) == {"D3"}
+    assert set(MEASURES) <= set(STATEMENTS)
     assert [c.problem for c in real_claims.cells(Options(quick=True))] == list(real_claims.QUICK)
 
 
 def test_verdicts_on_a_network_that_is_not_even_in_zeta(ledger):
     assert ledger["verdict"][list(CHEAP)].to_dict() == CHEAP
     assert ledger.loc["D2", "reading"] == LINEARLY
-    assert ledger.loc["T1a", "statement"] == CLAIMS["T1a"].statement
+    assert ledger.loc["T1a", "statement"] == STATEMENTS["T1a"].statement
 
 
 def test_readings_that_are_rejected_miss_by_far(cases):
@@ -55,7 +55,7 @@ def test_readings_that_are_rejected_miss_by_far(cases):
 
 def test_without_evenness_the_leading_term_and_midpoint_lose_an_order(cases):
     slopes = cases[cases["id"].isin(["D2", "D4"]) & (cases["rule"] != "at most")]
-    leading = slopes[(slopes["id"] == "D2") & (slopes["kind"] == PRINTED)]
+    leading = slopes[(slopes["id"] == "D2") & (slopes["reading"] == EVENLY)]
     midpoint = slopes[(slopes["reading"] == NOT_EVEN) & slopes["case"].str.startswith("midpoint")]
     assert leading["value"].item() == pytest.approx(1, abs=0.15)
     assert midpoint["value"].to_list() == pytest.approx([3, 3], abs=0.15)

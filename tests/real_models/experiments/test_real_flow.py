@@ -1,4 +1,4 @@
-"""Ideal gradients along trajectories, and the learned flow's experiment and figure on a small network."""
+"""The learned flow's experiment and figure on a small network."""
 
 import dataclasses
 
@@ -8,17 +8,15 @@ import torch
 from torch import nn
 
 from analysis import losses, reference
-from analysis.converged import along
 from analysis.errors import relative_error
 from analysis.experiment import measure_cell
-from analysis.flow import PredictionFlow, from_velocity
-from analysis.paths import CondOT, LinearVP
+from analysis.flow import PredictionFlow
+from analysis.paths import CondOT
 from analysis.settings import DTYPES, Options
 from analysis.subject import Subject
 from figures import real_flow as figure
 from real_models.experiments import real_flow
-from tests.support.problems import f64, randn
-from toy_models.problems.zoo import build
+from tests.support.problems import f64
 
 D, TIMES = 6, (0.2, 0.5, 0.9)
 
@@ -55,36 +53,6 @@ def subject(problem, path, dtype, device):
 def small(quick=False, **fields):
     (cell,) = real_flow.cells(Options(quick=quick))
     return dataclasses.replace(cell, factory="tests.real_models.experiments.test_real_flow:subject", **fields)
-
-
-@pytest.mark.parametrize("path", [CondOT(), LinearVP()])
-def test_gradients_along_a_trajectory_are_the_ideal_ones_within_their_bound(path):
-    flow, x = build("product256", path), randn(3, 8)
-    loss = losses.HalfSquaredDistance(randn(3, 8, seed=1))
-    found = along(flow, loss, x, TIMES, steps=48)
-    assert found.gradient.shape == found.states.shape == (3, 3, 8)
-    torch.testing.assert_close(found.states[0], x)
-    for i, t in enumerate(TIMES):
-        truth = reference.ideal_gradient(flow, loss, found.states[i], t)
-        assert (relative_error(found.gradient[i], truth.gradient) <= found.error_bound[i] + truth.error_bound).all()
-        torch.testing.assert_close(found.endpoint, truth.endpoint, rtol=1e-4, atol=1e-4)
-    assert 0 < found.error_bound.max() < 1e-3
-
-
-def test_the_bound_falls_at_the_order_of_the_solve():
-    flow, x = from_velocity(Small().double(), CondOT()), randn(3, D)
-    bounds = [along(flow, losses.Linear(torch.ones(D)), x, (0.1,), steps=n).error_bound for n in (16, 32)]
-    assert (bounds[0] / bounds[1] > 2**3.5).all()
-
-
-@pytest.mark.parametrize(
-    ("times", "steps", "message"),
-    [((0.5, 0.2), 8, "times must increase"), ((0.5, 1.0), 8, "times must increase"), ((0.5,), 1, "at least 2")],
-)
-def test_bad_times_and_steps_are_refused(times, steps, message):
-    flow = from_velocity(Small().double(), CondOT())
-    with pytest.raises(ValueError, match=message):
-        along(flow, losses.Linear(torch.ones(D)), randn(2, D), times, steps=steps)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,142 @@
+"""What the ledger writes: its table, strict JSON, LaTeX and figure, and the verdicts that are known."""
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+
+import reproduce
+from analysis import claims, results
+from analysis.claims import (
+    CLAIMS,
+    FAILS,
+    HOLDS,
+    HOLDS_SO,
+    LINE_FIT,
+    PRINTED,
+    STATEMENTS,
+    Case,
+    Claim,
+)
+from figures import claims as figure
+from toy_models.experiments.claims import SPECIALS, entry, escape, latex
+
+VERDICTS = {
+    "P1": HOLDS,
+    "T1a": HOLDS,
+    "T1b": HOLDS_SO,
+    "P2": HOLDS_SO,
+    "T3": HOLDS_SO,
+    "C4.1": HOLDS_SO,
+    "T4": HOLDS,
+    "T5": HOLDS,
+    "D1": HOLDS,
+    "D2": HOLDS_SO,
+    "D3": HOLDS,
+    "D4": HOLDS_SO,
+    "D5": HOLDS_SO,
+    "D6": HOLDS_SO,
+    "D7": FAILS,
+}
+KEYS = {"id", "statement", "source", "value", "interval", "limit", "verdict", "reading"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    out = tmp_path_factory.mktemp("ledger")
+    assert reproduce.main(["--quick", "--only", "claims", "--jobs", "1", "--out", str(out)]) == 0
+    return out
+
+
+def test_every_statement_of_the_theory_is_measured():
+    assert set(CLAIMS) == set(STATEMENTS) == set(VERDICTS)
+
+
+def test_every_claim_stands_with_the_verdict_that_is_known(made):
+    ledger = results.read_table(made / "tables" / "claims_ledger.parquet").set_index("id")
+    assert list(ledger.index) == list(STATEMENTS)
+    assert ledger["standing"].all()
+    assert ledger["verdict"].to_dict() == VERDICTS
+
+
+def test_no_case_that_passes_as_near_is_wider_than_its_tolerance(made):
+    cases = results.read_table(made / "tables" / "claims.parquet")
+    near = cases[(cases["rule"] == "near") & cases["passed"]]
+    assert len(near)
+    assert (near["high"] - near["low"] <= 2 * near["tolerance"]).all()
+    fits = cases[cases["tolerance"] == 0.15]
+    assert (fits["interval_from"] == LINE_FIT).all()
+
+
+def test_residuals_of_rejected_readings_are_in_the_table(made):
+    cases = results.read_table(made / "tables" / "claims.parquet")
+    for id, reading in (("T1b", "fully implicit"), ("T1b", "explicit"), ("P2", "x_1 = Phi")):
+        rows = cases[(cases["id"] == id) & cases["reading"].str.contains(reading)]
+        assert len(rows)
+        assert not rows["passed"].any()
+        assert (rows["value"] > 0.1).all()
+    straight = cases[(cases["id"] == "T1a") & cases["reading"].str.contains("no other path") & ~cases["passed"]]
+    assert straight["case"].str.endswith(", ve").all()
+    assert len(straight)
+
+
+def test_the_json_is_strict_and_has_the_keys_of_the_contract(made):
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    entries = json.loads((made / "claims.json").read_text(), parse_constant=refuse)
+    assert {row["id"] for row in entries} == set(CLAIMS)
+    for row in entries:
+        assert row.keys() >= KEYS
+        assert row["verdict"] in claims.VERDICTS
+        low, high = row["interval"]
+        assert low <= row["value"] <= high
+
+
+def test_what_is_not_finite_is_null():
+    plain = entry({"id": "X", "low": math.nan, "high": math.inf, "value": math.nan, "standing": False})
+    assert plain == {"id": "X", "value": None, "standing": False, "interval": [None, None]}
+
+
+def test_the_latex_table_is_whole_and_its_specials_escaped(made):
+    text = (made / "tables" / "claims_ledger.tex").read_text()
+    rows = [line for line in text.splitlines() if line.endswith(r" \\")]
+    assert len(rows) == len(CLAIMS) + 1
+    for row in rows:
+        assert len(re.findall(r"(?<!\\)&", row)) == 4
+        assert row.count("$") % 2 == 0
+        assert not re.search(r"(?<!\\)[_#%]", row)
+    assert [text.count(rf"\{rule}rule") for rule in ("top", "mid", "bottom")] == [1, 1, 1]
+    assert text.count("{") == text.count("}")
+
+
+def test_every_special_character_is_escaped_and_greek_is_set():
+    assert all(escape(c) == SPECIALS[c] for c in SPECIALS)
+    assert escape("50 % of zeta_t, dPhi") == r"50 \% of $\zeta$\_t, d$\Phi$"
+    assert figure.symbols("dgamma = beta; DPhi, grad of a gradient") == "dγ = beta; DΦ, ∇ of a gradient"
+
+
+def broken():
+    """A ledger of one claim of which nothing holds, and no number could be had."""
+    case = Case(PRINTED, "r", "case", math.nan, math.nan, math.nan, 1.0)
+    rows = Claim("P1", "", "", lambda quick, seed: [case]).rows(True, 0)
+    return rows, claims.ledger(rows)
+
+
+def test_a_red_ledger_can_be_drawn_and_written():
+    rows, table = broken()
+    assert "& no number &" in latex(table)
+    tables = {"claims": rows, "claims_ledger": table}
+    assert "None of the readings holds: P1" in figure.answer(tables)
+    figure.plt.close(figure.draw(tables))
+
+
+def test_the_share_of_the_allowance_is_at_most_one_where_a_case_passes(made):
+    cases = results.read_table(made / "tables" / "claims.parquet")
+    inside = figure.used(cases) <= 1 + 1e-9
+    near = cases["rule"] == "near"  # where the axis shows the value, and the interval counts
+    assert (inside[~near] == cases["passed"][~near]).all()
+    assert inside[near & cases["passed"]].all()
+    assert np.isfinite(figure.used(cases)).all()
