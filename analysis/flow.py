@@ -8,6 +8,7 @@ autograd run through the same code.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -101,13 +102,22 @@ class Flow(ABC):
 class PredictionFlow(Flow):
     """A flow from any differentiable callable ``function(x, t) -> (B, *event)`` with t of shape (B,).
 
+    Along another path than its own (``with_path``) the function is asked at the time of equal zeta and for the state
+    of that time's scale, as ``at_equal_zeta`` says.
+
     Parameters
     ----------
-    function : an ``nn.Module`` or function; it sees times of the dtype of x
-    path : the path it was trained on
+    function : an ``nn.Module`` or function
+    path : the path it was trained on, from then on in ``own``
     prediction : what it predicts: "velocity", "target" (a denoiser), "source" (a noise predictor) or "score"
-    t_min, t_max : the range of times it can be asked for; a time outside is moved to its end. The velocity of a
+    t_min, t_max : the range of own times it can be asked for; a time outside is moved to its end. The velocity of a
         denoiser at t = 1 is 0/0, so that a solver in t needs ``t_max < 1`` there; the default leaves t alone.
+    event_shape : that of one sample, or ``None`` where any is accepted
+    time_dtype : the dtype of the times that the function sees; ``None`` for that of x
+
+    Raises
+    ------
+    ValueError : for a path that is none, an unknown prediction, and unless 0 <= t_min < t_max <= 1
     """
 
     def __init__(
@@ -117,16 +127,37 @@ class PredictionFlow(Flow):
         prediction: str = "velocity",
         t_min: float = 0.0,
         t_max: float = 1.0,
+        *,
+        event_shape: tuple[int, ...] | None = None,
+        time_dtype: torch.dtype | None = None,
     ) -> None:
+        if not isinstance(path, AffinePath):
+            raise ValueError(f"path must be an analysis.paths.AffinePath, got {path!r}")
         if not 0 <= t_min < t_max <= 1:
             raise ValueError(f"t_min, t_max must satisfy 0 <= t_min < t_max <= 1, got {t_min}, {t_max}")
         path.readout(prediction, 0.5)
-        self.function, self.path, self.prediction = function, path, prediction
+        self.function, self.path, self.own, self.prediction = function, path, path, prediction
         self.t_min, self.t_max = t_min, t_max
+        self.event_shape, self.time_dtype = event_shape, time_dtype
+
+    def with_path(self, path: AffinePath) -> PredictionFlow:
+        """Return the flow of the same function along another path."""
+        if not isinstance(path, AffinePath):
+            raise ValueError(f"path must be an analysis.paths.AffinePath, got {path!r}")
+        moved = copy.copy(self)
+        moved.path = path
+        return moved
 
     def _readout(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
+        if self.path != self.own:
+            scale, t, readout = at_equal_zeta(self.own, self.path, x, t, readout)
+            x = scale * x
+        return self._own_readout(x, t, readout)
+
+    def _own_readout(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
+        """Return the readout on the path that the function was trained on."""
         t = t.clamp(self.t_min, self.t_max)
-        value = self.function(x, self._times(x, t))
+        value = self.function(x, t.expand(x.shape[0]).to(x.device, self.time_dtype or x.dtype))
         if value.shape != x.shape or value.dtype != x.dtype or value.device != x.device:
             raise ValueError(
                 f"function must return a tensor like x, {tuple(x.shape)} {x.dtype} on {x.device}; "
@@ -135,14 +166,10 @@ class PredictionFlow(Flow):
         if x.requires_grad and not value.requires_grad:
             raise ValueError("function must be differentiable: its output does not depend on x through autograd")
         if self.prediction == "score":
-            value = -expand(self.path.sigma(t), x) * value
-        have = self.path.readout("source" if self.prediction == "score" else self.prediction, t)
-        on_value, on_x = self.path.change_readout(t, have, readout)
+            value = -expand(self.own.sigma(t), x) * value
+        have = self.own.readout("source" if self.prediction == "score" else self.prediction, t)
+        on_value, on_x = self.own.change_readout(t, have, readout)
         return expand(on_value, x) * value + expand(on_x, x) * x
-
-    def _times(self, x: Tensor, t: Tensor) -> Tensor:
-        """Return the times (B,) that the function sees."""
-        return t.expand(x.shape[0]).to(x)
 
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
         """Return the readout; a graph is recorded only where x asks for one."""
@@ -187,7 +214,7 @@ def at_equal_zeta(
 
 
 class Reparametrized(Flow):
-    """The same X_1 along another path: a change of time (equal zeta) and of scale.
+    """Any flow along another path: a change of time (equal zeta) and of scale.
 
     The state on the new path is ``alpha_new / alpha_old`` times the state on the old one at the time of equal zeta;
     predictions of X_1 and X_0 are the same there.
@@ -195,6 +222,10 @@ class Reparametrized(Flow):
 
     def __init__(self, flow: Flow, path: AffinePath) -> None:
         self.flow, self.path, self.event_shape = flow, path, flow.event_shape
+
+    def with_path(self, path: AffinePath) -> Flow:
+        """Return the wrapped flow along another path."""
+        return self.flow.with_path(path)
 
     def _old(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Tensor, Readout]:
         return at_equal_zeta(self.flow.path, self.path, x, t, readout)

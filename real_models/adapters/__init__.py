@@ -5,11 +5,10 @@
 - ``adapters.diffusers.flow(network, scheduler)``: a diffusers model with its scheduler
 - ``adapters.edm.flow(network)``: an EDM-preconditioned denoiser D(x; sigma)
 
-Each returns an ``AdaptedFlow``, with time from noise (0) to data (1). azula and diffusers are imported when a flow is
+Each returns a ``PredictionFlow``, with time from noise (0) to data (1). azula and diffusers are imported when a flow is
 made, and not before. Put the network in ``eval()`` mode first: a flow is a function of (x, t) alone.
 """
 
 from real_models.adapters import azula, diffusers, edm, module
-from real_models.adapters.adapted import AdaptedFlow
 
-__all__ = ["AdaptedFlow", "azula", "diffusers", "edm", "module"]
+__all__ = ["azula", "diffusers", "edm", "module"]

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from analysis.flow import PredictionFlow
 from analysis.paths import AffinePath
-from real_models.adapters.adapted import END, AdaptedFlow, Adapter, event, required
+from real_models.adapters.adapter import END, Adapter, event, network_flow, required
 from real_models.adapters.schedules import SchedulePath
 
 NOTHING = 1e-9  # a scale that is meant to be zero: cos(arccos(0)) is 6e-17
@@ -31,7 +32,7 @@ def flow(
     conditioning: Mapping[str, Any] | None = None,
     t_min: float | None = None,
     t_max: float | None = None,
-) -> AdaptedFlow:
+) -> PredictionFlow:
     """Return the flow of an ``azula.denoise.Denoiser``: ``denoiser(x, time, **conditioning).mean`` is its target.
 
     Parameters
@@ -73,7 +74,7 @@ def flow(
     )
     low = (END if own.alpha(0.0) < NOTHING else 0.0) if t_min is None else t_min
     high = (1 - END if own.sigma(1.0) < NOTHING else 1.0) if t_max is None else t_max
-    return AdaptedFlow(adapter, own, "target", path, low, high, event(event_shape, flat))
+    return network_flow(adapter, own, "target", path, t_min=low, t_max=high, event_shape=event(event_shape, flat))
 
 
 def schedule_path(schedule: Schedule) -> SchedulePath:

@@ -25,8 +25,9 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from analysis import checks
+from analysis.flow import PredictionFlow
 from analysis.paths import AffinePath, CondOT
-from real_models.adapters.adapted import AdaptedFlow, Adapter, Clock, event, required
+from real_models.adapters.adapter import Adapter, Clock, event, network_flow, required
 from real_models.adapters.schedules import SchedulePath
 
 FLOW_MATCHING = "flow_prediction"
@@ -42,7 +43,7 @@ def flow(
     event_shape: Sequence[int] | None = None,
     flat: bool = False,
     conditioning: Mapping[str, Any] | None = None,
-) -> AdaptedFlow:
+) -> PredictionFlow:
     """Return the flow of ``network(x, timestep, **conditioning)``, what the scheduler's ``prediction_type`` says.
 
     Parameters
@@ -79,7 +80,7 @@ def flow(
     )
     singular = kind == "epsilon" and bool(own.alpha(0.0) == 0)
     first = 1 / (len(scheduler.alphas_cumprod) - 1) if singular else 0.0
-    return AdaptedFlow(adapter, own, PREDICTIONS[kind], path, t_min=first, event_shape=event(event_shape, flat))
+    return network_flow(adapter, own, PREDICTIONS[kind], path, t_min=first, event_shape=event(event_shape, flat))
 
 
 def prediction_type(scheduler: Any) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from analysis.flow import PredictionFlow
 from analysis.paths import AffinePath, VarianceExploding, expand
-from real_models.adapters.adapted import AdaptedFlow, Adapter, event
+from real_models.adapters.adapter import Adapter, event, network_flow
 
 
 def flow(
@@ -25,7 +26,7 @@ def flow(
     event_shape: Sequence[int] | None = None,
     flat: bool = False,
     conditioning: Mapping[str, Any] | None = None,
-) -> AdaptedFlow:
+) -> PredictionFlow:
     """Return the flow of ``network(x, sigma, **conditioning)``, a denoiser with sigma of shape (B,).
 
     Parameters
@@ -47,7 +48,7 @@ def flow(
     own = VarianceExploding(sigma_max)
     adapter = Adapter(network, own.sigma, event_shape=event_shape, conditioning=conditioning)
     last = float(own.time_from_zeta(sigma_min))
-    return AdaptedFlow(adapter, own, "target", path, t_max=last, event_shape=event(event_shape, flat))
+    return network_flow(adapter, own, "target", path, t_max=last, event_shape=event(event_shape, flat))
 
 
 class Preconditioned(nn.Module):

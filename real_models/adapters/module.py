@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from analysis import checks
+from analysis.flow import PredictionFlow
 from analysis.paths import AffinePath
-from real_models.adapters.adapted import END, AdaptedFlow, Adapter, event
+from real_models.adapters.adapter import END, Adapter, event, network_flow
 
 DIRECTIONS = ("noise_to_data", "data_to_noise")
 
@@ -29,7 +30,7 @@ def flow(
     conditioning: Mapping[str, Any] | None = None,
     t_min: float | None = None,
     t_max: float | None = None,
-) -> AdaptedFlow:
+) -> PredictionFlow:
     """Return the flow of ``network(x, time, **conditioning)``.
 
     Parameters
@@ -67,7 +68,7 @@ def flow(
     )
     low, high = _range(path, prediction)
     low, high = low if t_min is None else t_min, high if t_max is None else t_max
-    return AdaptedFlow(adapter, path, prediction, t_min=low, t_max=high, event_shape=event(event_shape, flat))
+    return network_flow(adapter, path, prediction, t_min=low, t_max=high, event_shape=event(event_shape, flat))
 
 
 def _turned(t: Tensor) -> Tensor:

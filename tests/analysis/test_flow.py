@@ -33,11 +33,11 @@ def test_a_wrapped_prediction_gives_every_other_with_its_products(name, predicti
 
 @pytest.mark.parametrize("old", PATHS)
 @pytest.mark.parametrize("new", ["condot", "cosine", "ve"])
-def test_a_wrapped_flow_along_another_path_is_the_flow_of_that_path(old, new):
+@pytest.mark.parametrize("move", [PredictionFlow.with_path, Reparametrized])
+def test_a_wrapped_flow_along_another_path_is_the_flow_of_that_path(old, new, move):
     mixture, v = random_mixture(3, 3), randn(5, 3, seed=2)
     learned = PredictionFlow(FromFormulas(MixtureFlow(mixture, PATHS[old]), "velocity"), PATHS[old])
-    moved, expected = learned.with_path(PATHS[new]), MixtureFlow(mixture, PATHS[new])
-    assert isinstance(moved, Reparametrized)
+    moved, expected = move(learned, PATHS[new]), MixtureFlow(mixture, PATHS[new])
     # Times that both paths reach, whose noise ends at zeta = 0.107 on the user's path.
     t = PATHS[new].time_from_zeta(f64([0.3, 0.4, 0.5, 0.8, 1.2]))
     x = states(mixture, PATHS[new], t, 5)
@@ -50,6 +50,16 @@ def test_a_wrapped_flow_along_another_path_is_the_flow_of_that_path(old, new):
         found, moved_pull = moved.predict_vjp(x, t, readout)
         assert distance(found, value) <= tolerance
         assert distance(moved_pull(v), pull(v)) <= tolerance
+
+
+def test_moving_on_and_back_loses_nothing():
+    mixture, x = random_mixture(3, 3), randn(5, 3, seed=3)
+    learned = PredictionFlow(FromFormulas(MixtureFlow(mixture, Cosine()), "velocity"), Cosine())
+    for flow in (learned, Reparametrized(learned, CondOT())):
+        back = flow.with_path(CondOT()).with_path(flow.path)
+        assert torch.equal(back.velocity(x, T), flow.velocity(x, T))
+        with pytest.raises(ValueError, match=r"path must be an analysis\.paths\.AffinePath, got 'cosine'"):
+            flow.with_path("cosine")
 
 
 @pytest.mark.parametrize("old", ["condot", "cosine", "polynomial", "vp_linear"])

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from analysis.audit.subject import _twin
-from analysis.flow import from_velocity
+from analysis.flow import PredictionFlow, from_velocity
 from analysis.paths import CondOT, Cosine, LinearVP, VarianceExploding
 from real_models import adapters
-from real_models.adapters.adapted import AdaptedFlow
 from tests.support.adapters import DIM, Small, T, finite_at_the_ends, moved, plain, same_flow, same_reference
 from tests.support.problems import EPS, distance, randn
 
@@ -127,7 +126,7 @@ def test_a_network_on_another_path_is_asked_at_equal_zeta_and_radius(prediction)
     flow = adapters.module.flow(NET, LinearVP(), prediction=prediction)
     for path in (CondOT(), VarianceExploding()):
         there = flow.with_path(path)
-        assert isinstance(there, AdaptedFlow)
+        assert isinstance(there, PredictionFlow)
         same_flow(there, moved(flow, path), 1e-11, path.time_from_zeta(LinearVP().zeta(T)))
 
 

@@ -4,12 +4,11 @@ An adapted network lives on its *own* path, the one it was trained on with time 
 (1). There, flow and network agree on the state, and only the clock differs: t -> 1 - t, 1000 (1 - t), sigma(t). Times
 are converted in float64 and rounded to the network's dtype last: rounding first would lose what 1 - t is made of near
 the data. Asked along another path, the state is that of equal :math:`\zeta = \sigma/\alpha` and of the same radius
-:math:`\sqrt{\alpha^2 + \sigma^2}`, as ``analysis.flow.Reparametrized`` has it.
+:math:`\sqrt{\alpha^2 + \sigma^2}`, as ``analysis.flow.PredictionFlow`` has it.
 """
 
 from __future__ import annotations
 
-import copy
 import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from analysis import checks
-from analysis.flow import PredictionFlow, at_equal_zeta
-from analysis.paths import AffinePath, Readout, expand
+from analysis.flow import PredictionFlow
+from analysis.paths import AffinePath, expand
 
 END = 1e-3  # how far from a singular end of time a network is asked, where nothing else is said
 TIME_SHAPES = {"batch": "(B,)", "column": "(B, 1)", "scalar": "()"}
@@ -112,52 +111,34 @@ def _take(value: Any, rows: Tensor, batch: int) -> Any:
     return value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == batch else value
 
 
-class AdaptedFlow(PredictionFlow):
-    """The flow of a network on its own path, or along another at equal zeta and radius.
+def network_flow(
+    adapter: Adapter,
+    own: AffinePath,
+    prediction: str,
+    path: AffinePath | None = None,
+    *,
+    t_min: float = 0.0,
+    t_max: float = 1.0,
+    event_shape: tuple[int, ...] | None = None,
+) -> PredictionFlow:
+    """Return the flow of an adapted network.
 
     Parameters
     ----------
-    function : an ``Adapter``, or any ``(x, t (B,) float64) -> (B, *event)`` on the own path
-    own : the path it was trained on
-    prediction : what it predicts there
-    path : the path of the flow; by default its own
-    t_min, t_max : the range of own times it is asked for; a time outside is moved to its end, as ``PredictionFlow``
-        does it
+    own, prediction : the path that the network was trained on, and what it predicts there
+    path : the path of the flow; by default the network's own
+    t_min, t_max : the range of own times it is asked for; a time outside is moved to its end
     event_shape : that of one sample, or ``None`` where any is accepted
+
+    Raises
+    ------
+    ValueError : as ``analysis.flow.PredictionFlow`` does
     """
-
-    def __init__(
-        self,
-        function: Callable[[Tensor, Tensor], Tensor],
-        own: AffinePath,
-        prediction: str,
-        path: AffinePath | None = None,
-        t_min: float = 0.0,
-        t_max: float = 1.0,
-        event_shape: tuple[int, ...] | None = None,
-    ) -> None:
-        for name, value in {"own": own, "path": path or own}.items():
-            if not isinstance(value, AffinePath):
-                raise ValueError(f"{name} must be an analysis.paths.AffinePath, got {value!r}")
-        if isinstance(function, Adapter) and not isinstance(function.network, nn.Module):
-            function = function.forward  # what holds no network cannot be copied to float64, and must not look so
-        super().__init__(function, own, prediction, t_min, t_max)
-        self.own, self.path, self.event_shape = own, path or own, event_shape
-
-    def with_path(self, path: AffinePath) -> AdaptedFlow:
-        """Return the flow of the same X_1 along another path, still a flow of this network."""
-        moved = copy.copy(self)
-        moved.path = path
-        return moved
-
-    def _readout(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
-        if self.path == self.own:
-            return super()._readout(x, t, readout)
-        scale, t, readout = at_equal_zeta(self.own, self.path, x, t, readout)
-        return self.with_path(self.own)._readout(scale * x, t, readout)
-
-    def _times(self, x: Tensor, t: Tensor) -> Tensor:
-        return t.expand(len(x)).to(x.device)  # not rounded to the dtype of x: the adapter does that last
+    # What holds no network cannot be copied to float64, and must not look as if it could.
+    function = adapter if isinstance(adapter.network, nn.Module) else adapter.forward
+    # Times are not rounded to the dtype of x: the adapter does that last.
+    made = PredictionFlow(function, own, prediction, t_min, t_max, event_shape=event_shape, time_dtype=torch.float64)
+    return made if path is None else made.with_path(path)
 
 
 def event(shape: Sequence[int] | None, flat: bool) -> tuple[int, ...] | None:
