@@ -6,7 +6,7 @@ by
 - ``sliced_wasserstein``: :math:`(\mathrm{mean}_\theta W_2^2(\theta^T x, \theta^T y))^{1/2}` over fixed directions
   (Bonneel et al. 2015, *J. Math. Imaging Vis.* 51), with the exact W_2 of two empirical laws on a line;
 - ``energy_distance``: :math:`2 E|X - Y| - E|X - X'| - E|Y - Y'|` (Székely & Rizzo 2013, *J. Stat. Plan. Inference*
-  143), as a U-statistic: zero in expectation where the laws are equal, so that it may come out negative;
+  143), as a U-statistic: zero in expectation where the laws are equal, so that it may be negative;
 - ``mean_error`` and ``coverage``, the latter by ranks, which are uniform where the laws are equal, for every n.
 
 The first is biased: two sets of one law have a positive distance that shrinks with n. Its floor is what two independent
@@ -44,9 +44,9 @@ def finite_sets(*sets: Tensor) -> Tensor:
     return torch.stack([torch.isfinite(s).flatten(1).all(1) for s in sets]).all(0)
 
 
-def _shaped(values: Tensor, kept: Tensor, like: Tensor) -> Tensor:
-    """Return values with NaN in place of what was computed from sets that are not finite, as () for a single pair."""
-    values = torch.where(kept.reshape(-1, *[1] * (values.ndim - 1)), values, torch.nan)
+def _shaped(values: Tensor, usable: Tensor, like: Tensor) -> Tensor:
+    """Return values with NaN where a set is not finite (``usable`` (Y,) false), as () for a single pair ``like``."""
+    values = torch.where(usable.reshape(-1, *[1] * (values.ndim - 1)), values, torch.nan)
     return values[0] if like.ndim == 2 else values
 
 
@@ -75,8 +75,8 @@ def sliced_wasserstein(x: Tensor, y: Tensor, *, projections: int = PROJECTIONS, 
     """Return the sliced Wasserstein-2 distance of sets (Y, n, d) and (Y, m, d), (Y,), over fixed random directions."""
     a, b = pair(x, y)
     theta = directions(a.shape[-1], projections, seed).to(a.device)
-    kept = finite_sets(a, b)
-    return _shaped(wasserstein_on_lines((a @ theta).nan_to_num(), (b @ theta).nan_to_num()).mean(-1).sqrt(), kept, x)
+    usable = finite_sets(a, b)
+    return _shaped(wasserstein_on_lines((a @ theta).nan_to_num(), (b @ theta).nan_to_num()).mean(-1).sqrt(), usable, x)
 
 
 def _within(x: Tensor) -> Tensor:
@@ -94,9 +94,9 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
     a, b = pair(x, y)
     if min(a.shape[1], b.shape[1]) < 2:
         raise ValueError(f"x and y must hold two samples or more, got {a.shape[1]} and {b.shape[1]}")
-    kept = finite_sets(a, b)
+    usable = finite_sets(a, b)
     a, b = a.nan_to_num(0, 0, 0), b.nan_to_num(0, 0, 0)
-    return _shaped(2 * _distances(a, b).mean((1, 2)) - _within(a) - _within(b), kept, x)
+    return _shaped(2 * _distances(a, b).mean((1, 2)) - _within(a) - _within(b), usable, x)
 
 
 def mean_error(x: Tensor, mean: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors with the architecture in the metadata, written whole or not at all."""
+"""Weights on disk: safetensors with the architecture in the metadata, written atomically."""
 
 from __future__ import annotations
 

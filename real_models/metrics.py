@@ -1,7 +1,6 @@
-r"""How near restored images are to clean ones: one number per image, (B,).
+r"""Distances of restored images from clean ones: one number per image, (B,).
 
-Images are flat (B, side^2) with pixels in [-1, 1]; what a sampler returns is clipped to that range first, as it would
-be for display. ``psnr`` is :math:`10 \log_{10}(2^2 / \mathrm{mean}\,|x - \hat x|^2)` in dB; ``ssim`` is scikit-image's,
+Images are flat (B, side^2) with pixels in [-1, 1]; restored ones are clipped to that range first, as for display. ``psnr`` is :math:`10 \log_{10}(2^2 / \mathrm{mean}\,|x - \hat x|^2)` in dB; ``ssim`` is scikit-image's,
 with the Gaussian window of Wang et al. (2004, *IEEE Trans. Image Process.* 13). An image with a pixel that is not
 finite has the value NaN, which ``analysis.intervals.interval`` counts as failed.
 """
@@ -70,5 +69,5 @@ def agreement(classifier: Classifier, restored: Tensor, labels: Tensor) -> Tenso
     """Return 1 where the classifier gives a restored image (B, d) this label (B,), else 0, as (B,) float64."""
     if labels.shape != restored.shape[:1]:
         raise ValueError(f"labels must have shape ({len(restored)},), one per image; got {tuple(labels.shape)}")
-    found = classifier(restored.nan_to_num().clamp(-1, 1)).cpu()
-    return failed((found == labels.cpu()).double(), restored)
+    named = classifier(restored.nan_to_num().clamp(-1, 1)).cpu()
+    return failed((named == labels.cpu()).double(), restored)

@@ -1,12 +1,11 @@
-"""Training that can be stopped at any time: everything it needs to go on, bit for bit, is in one safetensors file.
+"""Training that can be stopped at any time and resumes bit for bit: its whole state is in one safetensors file.
 
-AdamW, a linear warm-up and a cosine decay of the learning rate, and an exponential moving average of the weights,
-which is what is kept in the end. All random draws come from one CPU generator, so that devices see the same batches.
+AdamW, a linear warm-up and a cosine decay of the learning rate, and an exponential moving average of the weights, which
+is the result. All random draws come from one CPU generator, so that all devices see the same batches.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -17,17 +16,19 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from analysis import checks, provenance, results
 from real_models import checkpoint
 
 Loss = Callable[[nn.Module, torch.Generator], Tensor]
+Tensors = tuple[Tensor, ...] | list[Tensor]
 SMOOTHING = 0.98  # of the loss that the progress bar shows
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train: all that, with the loss, decides the weights.
+    """The hyper-parameters of a training run, which with the loss determine the weights.
 
     ``ema`` is the decay of the average, shorter at the start; ``bfloat16`` computes the loss under autocast.
     """
@@ -51,16 +52,20 @@ class Plan:
         return self.learning_rate * min(1.0, (step + 1) / self.warmup) * decay
 
     def decay(self, step: int) -> float:
-        """Return the decay of the average at a step: it forgets the start sooner."""
+        """Return the decay of the average at a step, counted from 0; it rises to ``ema``."""
         return min(self.ema, (1 + step) / (10 + step))
 
 
 class Trainer:
-    """A module on its way along a plan; ``store`` is where its state is kept and found again."""
+    """A resumable training run of a module by a plan; its state is checkpointed in the file ``store``.
+
+    ``average`` is the module with averaged weights.
+    """
 
     def __init__(self, module: nn.Module, loss: Loss, plan: Plan, store: Path) -> None:
         self.module, self.loss, self.plan, self.store = module.to(plan.device), loss, plan, store
-        self.average = copy.deepcopy(self.module).requires_grad_(False)
+        self._averaging = AveragedModel(self.module, multi_avg_fn=self._average)
+        self.average: nn.Module = self._averaging.module.requires_grad_(False)
         self.optimiser = torch.optim.AdamW(module.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
         self.generator = torch.Generator().manual_seed(plan.seed)
         self.done, self.seconds = 0, 0.0
@@ -73,20 +78,21 @@ class Trainer:
             group["lr"] = self.plan.rate(self.done)
         with torch.autocast(self.plan.device.split(":")[0], torch.bfloat16, enabled=self.plan.bfloat16):
             value = self.loss(self.module, self.generator)
-        if not math.isfinite(found := value.item()):
-            raise FloatingPointError(f"the loss is {found} at step {self.done}")
+        if not math.isfinite(loss := value.item()):
+            raise FloatingPointError(f"the loss is {loss} at step {self.done}")
         self.optimiser.zero_grad()
         value.backward()
         nn.utils.clip_grad_norm_(self.module.parameters(), self.plan.clip)
         self.optimiser.step()
-        pairs = zip(self.average.parameters(), self.module.parameters(), strict=True)
-        for kept, new in pairs:
-            kept.lerp_(new.detach(), 1 - self.plan.decay(self.done))
+        self._averaging.update_parameters(self.module)
         self.done += 1
-        return found
+        return loss
+
+    def _average(self, averages: Tensors, new: Tensors, updates: Tensor | int) -> None:
+        get_ema_multi_avg_fn(self.plan.decay(self.done))(averages, new, updates)
 
     def run(self, every: int = 250, stop: int | None = None) -> nn.Module:
-        """Train to the end of the plan, or to step ``stop``, keeping the state ``every`` steps; return the average."""
+        """Train to the end of the plan, or to step ``stop``, saving the state ``every`` steps; return the average."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         end, shown = min(stop or self.plan.steps, self.plan.steps), math.nan
         with Progress(*columns, TimeRemainingColumn()) as progress:
@@ -102,7 +108,7 @@ class Trainer:
         return self.average
 
     def keep(self) -> None:
-        """Write the state."""
+        """Save the state in ``store``."""
         tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
         for i, state in self.optimiser.state_dict()["state"].items():
@@ -111,19 +117,19 @@ class Trainer:
         checkpoint.save(self.store, tensors, plan=asdict(self.plan), done=self.done, seconds=self.seconds)
 
     def record(self) -> dict[str, Any]:
-        """Return how the averaged weights came about."""
-        found: dict[str, Any] = {"plan": asdict(self.plan), "seconds": round(self.seconds)}
-        found |= {"device": provenance.device_name(self.plan.device), "torch": torch.__version__}
-        return found | {"parameters": sum(part.numel() for part in self.average.parameters())}
+        """Return the training metadata of the averaged weights."""
+        about: dict[str, Any] = {"plan": asdict(self.plan), "seconds": round(self.seconds)}
+        about |= {"device": provenance.device_name(self.plan.device), "torch": torch.__version__}
+        return about | {"parameters": sum(part.numel() for part in self.average.parameters())}
 
     def write(self, folder: Path, name: str, config: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        """Write the averaged weights with their architecture, and what is recorded about them as JSON beside."""
+        """Write the averaged weights with their architecture, and their metadata as JSON beside."""
         path = folder / f"{name}.safetensors"
         checkpoint.save(path, self.average.state_dict(), config=config, record=about)
         results.write_json(path.with_suffix(".json"), about)
 
     def _resume(self) -> None:
-        """Take up the state in ``store``; raises ``ValueError`` for one of another plan or architecture."""
+        """Load the state in ``store``; raises ``ValueError`` for one of another plan or architecture."""
         tensors, record = checkpoint.read(self.store)
         if record.get("plan") != asdict(self.plan):
             raise ValueError(f"store: {self.store} was trained by another plan, {record.get('plan')}")
@@ -141,6 +147,7 @@ class Trainer:
         self._resume_optimiser(parts["optimiser"])
         self.generator.set_state(parts["generator"][""])
         self.done, self.seconds = record["done"], record["seconds"]
+        self._averaging.n_averaged.fill_(self.done)
 
     def _resume_optimiser(self, tensors: dict[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}

@@ -1,7 +1,7 @@
-r"""Optimisers whose samples do not know of each other.
+r"""Optimisers under which the samples of a batch do not influence each other.
 
 SGD and Adam of ``torch.optim`` act on every number by itself. ``torch.optim.LBFGS`` does not: its inner products run
-over all parameters, so that samples in one batch would bend each other's steps. ``BatchedLBFGS`` is the same method
+over all parameters, so that the samples of a batch would change each other's steps. ``BatchedLBFGS`` is the same method
 with inner products per sample: without a line search, one gradient per step, it takes the steps that
 ``torch.optim.LBFGS(max_iter=1)`` takes on each sample alone. Source: Nocedal & Wright, *Numerical Optimization*,
 algorithm 7.4.
@@ -19,7 +19,7 @@ from analysis import checks
 from analysis.paths import expand
 
 HISTORY = 10
-CURVATURE, FLAT, STILL = 1e-10, 1e-7, 1e-9  # torch's: pairs not convex enough, gradients too small, slopes too small
+CURVATURE, FLAT, STILL = 1e-10, 1e-7, 1e-9  # torch's: least curvature of a pair, least gradient, least descent
 Step = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -67,12 +67,12 @@ class BatchedLBFGS:
 
 def _elementwise(optimiser: type[torch.optim.Optimizer], x: Tensor, learning_rate: float) -> Step:
     parameter = torch.nn.Parameter(x.clone())
-    found = optimiser([parameter], lr=learning_rate)  # type: ignore[call-arg]
+    stepper = optimiser([parameter], lr=learning_rate)  # type: ignore[call-arg]
 
     def step(x: Tensor, g: Tensor) -> Tensor:
         parameter.data.copy_(x)
         parameter.grad = g
-        found.step()
+        stepper.step()
         return parameter.detach().clone()
 
     return step

@@ -31,7 +31,7 @@ from analysis.solvers.grids import time_grid
 
 
 def whole_grid(flow: Flow, steps: int, grid: str | Tensor) -> Tensor:
-    """Return the times (steps + 1,) from 0 to 1, as ``coordinates.time_grid`` takes ``grid``."""
+    """Return the times (steps + 1,) from 0 to 1 of ``grid``, a name or a tensor, as ``solvers.grids.time_grid`` does."""
     ends = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
     return time_grid(grid, flow.path, *ends, checks.count("steps", steps))
 
@@ -87,8 +87,8 @@ def oracle_sde(
         # gamma_t/gamma_s, without the infinite gamma_s at the end
         ratio = path.alpha(t) * path.sigma(s) / (path.sigma(t) * path.alpha(s))
         noise = churn**0.5 * path.sigma(s) * (1 - ratio**2).clamp_min(0).sqrt()
-        kept = (path.sigma(s) ** 2 - noise**2).clamp_min(0).sqrt()
+        source = (path.sigma(s) ** 2 - noise**2).clamp_min(0).sqrt()
         z = torch.randn(x.shape, dtype=torch.float64, generator=generator).to(x)
-        moved = guided.predict(x, t, path.combination(path.alpha(s), kept, t)) + noise.to(x) * z
+        moved = guided.predict(x, t, path.combination(path.alpha(s), source, t)) + noise.to(x) * z
         x = monitor.accept(moved, x, i)
     return x

@@ -46,7 +46,7 @@ def posterior_guidance(
 
     Parameters
     ----------
-    steps, solver, grid : the solve: a one-step method, and times as ``coordinates.time_grid`` takes them
+    steps, solver, grid : the solve: a one-step method, and times as ``solvers.grids.time_grid`` takes them
     scale, rule : the step size, at least 0, and what it means: a name in ``step_sizes.RULES``; 0 is the unguided solve
     lookahead : the estimator of g: a name in ``LADDER`` or ``ESTIMATORS``, or (name, options), as in
         ``("adaptive", {"tolerance": 0.1})``

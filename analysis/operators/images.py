@@ -19,12 +19,12 @@ from analysis import checks
 from analysis.operators.linear import LinearOperator, from_forward, from_matrix
 
 
-def _selection(kept: Tensor) -> LinearOperator:
-    """Return the operator that keeps the pixels where ``kept`` (d,) is true."""
-    index = kept.nonzero()[:, 0]
-    if not 0 < len(index) < len(kept):
-        raise ValueError(f"the mask must hide some pixels and keep some, but keeps {len(index)} of {len(kept)}")
-    return from_forward(lambda x: x[:, index.to(x.device)], len(kept))
+def _selection(observed: Tensor) -> LinearOperator:
+    """Return the operator that observes the pixels where ``observed`` (d,) is true."""
+    index = observed.nonzero()[:, 0]
+    if not 0 < len(index) < len(observed):
+        raise ValueError(f"the mask must hide some pixels and keep some, but keeps {len(index)} of {len(observed)}")
+    return from_forward(lambda x: x[:, index.to(x.device)], len(observed))
 
 
 def box_inpainting(
@@ -35,9 +35,9 @@ def box_inpainting(
     top, left = ((side - box) // 2 if corner is None else corner for corner in (top, left))
     if min(top, left) < 0 or max(top, left) + box > side:
         raise ValueError(f"box must lie in the image of side {side}, got size {box} at ({top}, {left})")
-    kept = torch.ones(side, side, dtype=torch.bool)
-    kept[top : top + box, left : left + box] = False
-    return _selection(kept.flatten())
+    observed = torch.ones(side, side, dtype=torch.bool)
+    observed[top : top + box, left : left + box] = False
+    return _selection(observed.flatten())
 
 
 def random_inpainting(side: int, keep: float = 0.3, seed: int = 0) -> LinearOperator:

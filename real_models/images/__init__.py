@@ -46,9 +46,9 @@ def network(name: str = "mnist", dtype: torch.dtype = torch.float32, device: str
 
 def flow(name: str = "mnist", dtype: torch.dtype = torch.float32, device: str = "cpu") -> PredictionFlow:
     """Return the learned flow called ``name`` along the CondOT path; its events are flat, (784,)."""
-    found = PredictionFlow(Flat(network(name, dtype, device)), CondOT(), "velocity")
-    found.event_shape, found.dtype = (data.SIDE**2,), dtype
-    return found
+    learned = PredictionFlow(Flat(network(name, dtype, device)), CondOT(), "velocity")
+    learned.event_shape, learned.dtype = (data.SIDE**2,), dtype
+    return learned
 
 
 def subject(problem: str, path: str, dtype: str, device: str) -> Subject:

@@ -1,4 +1,4 @@
-"""A small convolutional classifier of the digits, by which restored images are judged.
+"""A small convolutional classifier of the digits, which names the digit in restored images.
 
 ``python -m real_models.images.classifier`` (extra ``fit``, a few minutes on one core) trains it on the 4500 training
 images with the deformations that the flow sees, and writes the weights and a record with its accuracy on the 500
@@ -50,8 +50,8 @@ class Classifier(nn.Module):
 
 def classifier(device: str = "cpu") -> Classifier:
     """Return the committed classifier, float32, its weights fixed."""
-    found = checkpoint.load(WEIGHTS / f"{NAME}.safetensors", Classifier)
-    return found.to(device).eval().requires_grad_(False)
+    network = checkpoint.load(WEIGHTS / f"{NAME}.safetensors", Classifier)
+    return network.to(device).eval().requires_grad_(False)
 
 
 @torch.no_grad()
@@ -61,11 +61,11 @@ def labels_of(network: nn.Module, x: Tensor) -> Tensor:
 
 
 def record(trainer: Trainer, batch: int) -> dict[str, Any]:
-    """Return how the averaged weights came about, and the share of held-out images that they name rightly."""
+    """Return training metadata and the accuracy of the averaged weights on held-out images."""
     images, labels = data.held_out()
     right = (labels_of(trainer.average, images).cpu() == labels).double().numpy()
-    found = trainer.record() | {"data": "mnist", "split": {"train": 4500, "held_out": len(images)}, "batch": batch}
-    return found | {"label_smoothing": SMOOTHING} | {"held_out_accuracy": asdict(intervals.interval(right))}
+    about = trainer.record() | {"data": "mnist", "split": {"train": 4500, "held_out": len(images)}, "batch": batch}
+    return about | {"label_smoothing": SMOOTHING} | {"held_out_accuracy": asdict(intervals.interval(right))}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

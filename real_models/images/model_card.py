@@ -1,8 +1,9 @@
-"""Model cards of learned flows: ``python -m real_models.images.model_card`` (extra ``fit``) writes them.
+"""Model cards: samples of a learned flow compared with its data; ``python -m real_models.images.model_card`` writes them.
 
-For every network: samples with the training image nearest to each, the distances to training images of samples and of
-held-out images (a model that copies has the former far below the latter), the share of each that the classifier names
-with confidence, the classes drawn, and how training went, as Markdown and a picture beside the weights.
+For every network, as Markdown and a picture beside the weights: samples with the training image nearest to each; the
+distances of samples and of held-out images to the training images (a model that copies has far smaller ones for
+samples); the share of each that the classifier names with confidence; the classes of samples; and how it was trained.
+It needs the extra ``fit``.
 """
 
 from __future__ import annotations
@@ -36,22 +37,20 @@ def draw(name: str, count: int, seed: int = 0, chunk: int = 100) -> Tensor:
 
 
 def neighbours(x: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the distance (B,) of each image to the nearest training image, and which one that is (B,)."""
+    """Return the distance (B,) of each image to the nearest training image, and the index (B,) of that one."""
     nearest = torch.cdist(x, training).min(1)
     return nearest.values, nearest.indices
 
 
 def measures(x: Tensor, distances: Tensor) -> dict[str, Any]:
-    """Return what is said of a set of images: quantiles of the distances, confidence and classes."""
+    """Return quantiles of the distances of a set of images, the share named with confidence, and classes."""
     network = classifier()
     probability = torch.cat([network(part).softmax(1) for part in x.split(100)])
     best, labels = probability.max(1)
     confident = intervals.interval((best > CONFIDENT).double())
     quantiles = np.quantile(distances.numpy(), [0.0, 0.05, 0.5, 0.95])
-    found = {
-        "nearest_training_image": dict(zip(("0", "0.05", "0.5", "0.95"), quantiles.round(2).tolist(), strict=True))
-    }
-    return found | {
+    return {
+        "nearest_training_image": dict(zip(("0", "0.05", "0.5", "0.95"), quantiles.round(2).tolist(), strict=True)),
         "confident": [round(v, 3) for v in (confident.mean, confident.low, confident.high)],
         "classes": torch.bincount(labels, minlength=10).tolist(),
     }
@@ -111,21 +110,21 @@ def _numbers(values: Iterable[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def _share(found: Sequence[float]) -> str:
-    return "{:g} [{:g}, {:g}]".format(*found)
+def _share(ends: Sequence[float]) -> str:
+    return "{:g} [{:g}, {:g}]".format(*ends)
 
 
 def text(name: str, about: dict[str, Any]) -> str:
     """Return the model card of a network from its record."""
-    past, drawn, unseen = rounds(about), about["samples"], about["held_out"]
+    past, samples, unseen = rounds(about), about["samples"], about["held_out"]
     fields = about | about["split"] | about["held_out_loss"]
     fields |= {"name": name, "source": SOURCES[name], "count": COUNT, "drawn": STEPS}
     fields |= {"steps": ", then ".join(f"{one['plan']['steps']} ({one['data']})" for one in past)}
     fields |= {"seconds": ", then ".join(str(one["seconds"]) for one in past)}
     fields |= {"precision": "bfloat16 autocast" if about["plan"]["bfloat16"] else "float32"}
-    fields |= {"samples": _numbers(drawn["nearest_training_image"].values()), "classes": _numbers(drawn["classes"])}
+    fields |= {"samples": _numbers(samples["nearest_training_image"].values()), "classes": _numbers(samples["classes"])}
     fields |= {"unseen": _numbers(unseen["nearest_training_image"].values())}
-    fields |= {"confident": _share(drawn["confident"]), "confident_unseen": _share(unseen["confident"])}
+    fields |= {"confident": _share(samples["confident"]), "confident_unseen": _share(unseen["confident"])}
     return TEXT.format(**fields, commands="\n".join(command(one) for one in past))
 
 

@@ -2,13 +2,14 @@
 
 ``mnist`` learns real digits, ``mixture`` samples of the Gaussian mixture fitted to them
 (``toy_models.problems.mnist``), whose ideal gradients are certified. The flow-matching loss of the CondOT path (Lipman
-et al. 2023, arXiv 2210.02747) is |u(x_t, t) - (x_1 - x_0)|^2 per pixel. A run that was stopped goes on where it was,
-bit for bit, when the same command is given again; at the end the averaged weights and a record of how they came about
+et al. 2023, arXiv 2210.02747) is |u(x_t, t) - (x_1 - x_0)|^2 per pixel. A run that was stopped
+resumes bit for bit when the same command is given again; at the end the averaged weights and their training metadata
 are written.
 
 ``--focus`` draws that share of the times from a logit-normal distribution (Esser et al. 2024, arXiv 2403.03206) about
-t = 0.3: with the first weights, states X_t of held-out digits end as digits that the classifier names with confidence
-as often as whole samples do up to t = 0.2, and nearly as often as the images themselves from t = 0.4 on.
+t = 0.3. With the first weights, solves from states X_t of held-out digits ended in images that the classifier names
+with confidence only as often as samples from noise for t up to 0.2, and nearly as often as the digits themselves from
+t = 0.4 on.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ LOGIT_MEAN, LOGIT_SCALE = -0.8, 1.0  # of the times that ``--focus`` draws
 
 
 def digits(warped: float) -> Draw:
-    """Return what draws training digits (n, 784), a share of them deformed."""
+    """Return a function that draws training digits (n, 784), a share of them deformed."""
     images, _ = data.training()
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
@@ -45,7 +46,7 @@ def digits(warped: float) -> Draw:
 
 
 def samples(_: float = 0.0) -> Draw:
-    """Return what draws from the fitted mixture, (n, 784), never deformed."""
+    """Return a function that draws from the fitted mixture, (n, 784), never deformed."""
     mixture = mnist.mixture()
     return lambda n, generator: mixture.sample(n, generator).float()
 
@@ -77,22 +78,22 @@ def residuals(network: nn.Module, x: Tensor, generator: torch.Generator, focus: 
 def held_out_loss(network: nn.Module, x: Tensor, draws: int = DRAWS, seed: int = 0) -> Tensor:
     """Return the loss of each held-out image x (B, 784), (B,), averaged over ``draws`` times and noises."""
     generator = torch.Generator().manual_seed(seed)
-    found = []
+    losses = []
     for _ in range(draws):
         order = torch.randperm(len(x), generator=generator)  # or every image would always see the same part of time
-        found.append(torch.cat([residuals(network, part, generator) for part in x[order].split(100)])[order.argsort()])
-    return torch.stack(found).mean(0).cpu()
+        losses.append(torch.cat([residuals(network, part, generator) for part in x[order].split(100)])[order.argsort()])
+    return torch.stack(losses).mean(0).cpu()
 
 
 def record(name: str, trainer: Trainer, batch: int, draws: int) -> dict[str, Any]:
-    """Return how the averaged weights came about, and their loss on held-out images of the same source."""
+    """Return training metadata and the loss of the averaged weights on held-out images of the same source."""
     unseen = data.held_out()[0]
     if name == "mixture":
         unseen = samples()(len(unseen), torch.Generator().manual_seed(trainer.plan.seed + 1))
     loss = held_out_loss(trainer.average, unseen, draws).double().numpy()
-    found = trainer.record() | {"data": name, "split": {"train": 4500, "held_out": 500}, "batch": batch}
-    found |= {"steps_done": trainer.done, "threads": torch.get_num_threads()}
-    return found | {"held_out_loss": asdict(intervals.interval(loss)), "draws": draws}
+    about = trainer.record() | {"data": name, "split": {"train": 4500, "held_out": 500}, "batch": batch}
+    about |= {"steps_done": trainer.done, "threads": torch.get_num_threads()}
+    return about | {"held_out_loss": asdict(intervals.interval(loss)), "draws": draws}
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -107,7 +108,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bfloat16", action="store_true", help="compute the loss in bfloat16 (autocast)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--every", type=int, default=250, help="steps between two keeps of the state")
+    parser.add_argument("--every", type=int, default=250, help="steps between two saves of the state")
     parser.add_argument("--draws", type=int, default=DRAWS, help="times and noises per held-out image")
     parser.add_argument("--start", type=Path, help="weights to start from, instead of random ones")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the weights and the state")

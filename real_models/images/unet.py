@@ -97,31 +97,31 @@ class UNet(nn.Module):
         self.embed = nn.Sequential(nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.first = nn.Conv2d(channels, widths[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        kept = self._build_down(widths, blocks, embedding)
+        skips = self._build_down(widths, blocks, embedding)
         last = widths[-1]
         self.middle = nn.ModuleList([Block(last, last, embedding), Attention(last), Block(last, last, embedding)])
-        self._build_up(widths, blocks, embedding, kept)
+        self._build_up(widths, blocks, embedding, skips)
         self.last = nn.Sequential(
             nn.GroupNorm(GROUPS, widths[0]), nn.SiLU(), nn.Conv2d(widths[0], channels, 3, padding=1)
         )
 
     def _build_down(self, widths: Sequence[int], blocks: int, embedding: int) -> list[int]:
-        """Fill the way down; return the widths of the features that the way up takes from it."""
-        kept, width = [widths[0]], widths[0]
+        """Build the layers on the way down; return the widths of their features, which skip to the way up."""
+        skips, width = [widths[0]], widths[0]
         for level, out in enumerate(widths):
             for _ in range(blocks):
                 self.down.append(Block(width, out, embedding))
-                kept.append(width := out)
+                skips.append(width := out)
             if level < len(widths) - 1:
                 self.down.append(nn.Conv2d(out, out, 3, stride=2, padding=1))
-                kept.append(out)
-        return kept
+                skips.append(out)
+        return skips
 
-    def _build_up(self, widths: Sequence[int], blocks: int, embedding: int, kept: list[int]) -> None:
+    def _build_up(self, widths: Sequence[int], blocks: int, embedding: int, skips: list[int]) -> None:
         width = widths[-1]
         for level in reversed(range(len(widths))):
             for _ in range(blocks + 1):
-                self.up.append(Block(width + kept.pop(), widths[level], embedding))
+                self.up.append(Block(width + skips.pop(), widths[level], embedding))
                 width = widths[level]
             if level:
                 self.up.append(nn.Conv2d(width, width, 3, padding=1))
@@ -133,15 +133,15 @@ class UNet(nn.Module):
             raise ValueError(f"x must have shape (B, {', '.join(map(str, expected))}), got {tuple(x.shape)}")
         embedding = functional.silu(self.embed(time_features(t, self.config["embedding"])))
         h = self.first(x)
-        kept = [h]
+        skips = [h]
         for part in self.down:
             h = part(h, embedding) if isinstance(part, Block) else part(h)
-            kept.append(h)
+            skips.append(h)
         for part in self.middle:
             h = part(h, embedding) if isinstance(part, Block) else part(h)
         for part in self.up:
             if isinstance(part, Block):
-                h = part(torch.cat([h, kept.pop()], dim=1), embedding)
+                h = part(torch.cat([h, skips.pop()], dim=1), embedding)
             else:
                 h = part(functional.interpolate(h, scale_factor=2.0, mode="nearest"))
         return self.last(h)

@@ -1,4 +1,7 @@
-"""Training: the plan, the average, and going on bit for bit after being stopped or killed."""
+"""Training: the plan, the average, and resuming bit for bit after being stopped or killed.
+
+A resumed run is compared with one that was never stopped, the average with the recursion that defines it.
+"""
 
 import copy
 import signal
@@ -52,13 +55,19 @@ def test_what_is_lost_between_two_keeps_is_done_again(tmp_path):
     assert same(straight, Trainer(module(), loss, PLAN, tmp_path / "b.safetensors").run())
 
 
-def test_the_average_forgets_the_start_by_its_decay(tmp_path):
+def test_the_average_is_exponential_with_a_decay_that_rises(tmp_path):
     trainer = Trainer(module(), loss, PLAN, tmp_path / "a.safetensors")
-    before = copy.deepcopy(trainer.module)
     trainer.step()
-    rows = zip(trainer.average.parameters(), before.parameters(), trainer.module.parameters(), strict=True)
-    for average, old, new in rows:
-        torch.testing.assert_close(average, 0.1 * old + 0.9 * new)
+    assert same(trainer.average, trainer.module)
+    assert not any(p.requires_grad for p in trainer.average.parameters())
+    expected = copy.deepcopy(trainer.module)
+    for decay in (2 / 11, 3 / 12, 4 / 13):
+        trainer.step()
+        for average, new in zip(expected.parameters(), trainer.module.parameters(), strict=True):
+            average.data = decay * average.data + (1 - decay) * new.data
+        for average, found in zip(expected.parameters(), trainer.average.parameters(), strict=True):
+            torch.testing.assert_close(average.data, found)
+    assert Plan(steps=10, ema=0.9).decay(10**6) == 0.9
 
 
 def test_the_rate_rises_then_falls():
