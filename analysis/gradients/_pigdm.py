@@ -16,6 +16,9 @@ left out. V = 0 is greedy guidance.
   :math:`\mathrm{Var}[X_1|x] = (\sigma^2/\alpha^2)(I + \sigma^2 \nabla^2 \log p_t)` and
   :math:`D\hat x_1 = (I + \sigma^2 \nabla^2 \log p_t)/\alpha`. It costs min(m, d) VJPs. For one Gaussian V is constant
   and g is the exact negative likelihood score.
+
+Both were compared with published code (the JAX packages tmpdjax and diffusionjax), which has the same r_t^2 and V; its
+solvers multiply g by r_t^2 and by sigma^2/alpha, which here is a matter of the step size.
 """
 
 from __future__ import annotations

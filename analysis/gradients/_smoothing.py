@@ -14,6 +14,9 @@ any affine path that is
 the posterior's standard deviation for data of unit variance. ``scale`` multiplies it;
 scale 0 is greedy guidance. The sum is a consistent, biased estimate of its own limit n -> infinity, which for
 :math:`L = |A x - y|^2_{R^{-1}}/2` is ``pigdm``; it needs more samples, exponentially, as r_t |grad L| grows.
+
+There is no code by the authors. The definition was compared with the paper, and with the reimplementation in
+InverseBench, which differs: it averages gradients and divides by the root of the loss.
 """
 
 from __future__ import annotations
@@ -34,14 +37,14 @@ VARIANTS = [{"samples": samples} for samples in (1, 16)]
 def smoothed_gradient(loss: Loss, centre: Tensor, radius: Tensor, samples: int, seed: int) -> Tensor:
     """Return the gradient of -log mean exp(-L) over ``samples`` draws of N(centre, radius^2), all (B, *event)."""
     generator = torch.Generator().manual_seed(seed)
-    values, slopes = [], []
+    values, gradients = [], []
     for _ in range(samples):
         noise = torch.randn(centre.shape, dtype=torch.float64, generator=generator).to(centre)
-        value, slope = value_and_gradient(loss, centre + radius * noise)
+        value, gradient = value_and_gradient(loss, centre + radius * noise)
         values.append(value)
-        slopes.append(slope)
+        gradients.append(gradient)
     weights = torch.softmax(-torch.stack(values), 0)
-    return torch.einsum("nb,nb...->b...", weights, torch.stack(slopes))
+    return torch.einsum("nb,nb...->b...", weights, torch.stack(gradients))
 
 
 @register("lgd", VARIANTS)

@@ -7,7 +7,8 @@ With the steps' maps :math:`\Phi = \phi_n \circ \dots \circ \phi_1` from t to 1,
 
 that is, the Jacobian of the first n - k steps, from t to s = t_{n-k}, replaced by the identity. Source: DRaFT-K (Clark
 et al., arXiv 2309.17400), which cuts the gradient in the network's weights off in this way; here it is the gradient in
-the state. k = n is the end-to-end gradient, and k = 0 would be the identity-Jacobian estimator with n steps.
+the state. The truncation was compared with published code and is the same but for that. k = n is the end-to-end
+gradient, and k = 0 would be the identity-Jacobian estimator with n steps.
 
 The scale that this implies. For Gaussian data the exact Jacobian of what is left out is, along an eigen-direction of
 variance :math:`\lambda`,

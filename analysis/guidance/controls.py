@@ -6,6 +6,10 @@ FlowGrad (Liu et al., CVPR 2023) has w = 0; OC-Flow (arXiv 2410.18070) prices th
 objective is the exact adjoint of the discrete trajectory (``analysis.gradients.control_adjoint``), divided by the
 length of an interval: the functional derivative :math:`a_x(t) + w z(t)`, so that a learning rate means the same on
 every grid.
+
+Beside published code: FlowGrad's adds the control itself, not times the step, and evaluates the velocity at the state
+with it; its criterion of straightness is the same. OC-Flow's also moves x_0 by a control and clips gradients;
+neither is done here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """State optimisation: the noise itself is moved until the sample that it turns into has a low loss.
 
 D-Flow (arXiv 2402.14017) differentiates the loss of the solved sample in x_0 and hands the gradient to an optimiser;
-here the gradient is any registered estimator's, so that its cost can be traded against its error.
+here the gradient is any registered estimator's, so that its cost can be traded against its error. The code of PnP-Flow
+(arXiv 2410.02423) also starts D-Flow from the inverted measurement and adds a prior term for x_0; neither is done here.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class LowRankMixtureFlow(Flow):
             along = torch.einsum("ktnd,tnd->ktn", within, w) + a[..., 0] * self._along_centre(w, p)
             spread = r * (along - torch.linalg.vecdot(w, value))
             scale, factors = m.gains(a, c)
-            latent = r[..., None] * m.latent(torch.einsum("tnd,ktdr->ktnr", w, m.pull))
+            latent = r[..., None] * m.latent(torch.einsum("tnd,ktdr->ktnr", w, m.projection))
             direct = torch.einsum("ktn,ktd->tnd", r, scale[:, :, 0]) * w
             direct = direct + torch.einsum("ktnr,ktdr->tnd", latent, factors)
             return (direct - _mean(spread, m.root * y)).reshape(shape)
@@ -146,7 +146,7 @@ class LowRankMixtureFlow(Flow):
         x, t, a, c = self._laid_out(x, t, readout)
         m, r, p, y = self._components(x, t)
         (scale, factors), inverse = m.gains(a, c), torch.cholesky_inverse(m.cholesky)
-        trace = scale.sum(-1) + (inverse * (m.pull.mT @ factors)).sum((-1, -2))[..., None]
+        trace = scale.sum(-1) + (inverse * (m.projection.mT @ factors)).sum((-1, -2))[..., None]
         v, q = m.posterior_means(a, c, p, y), m.root * y
         spread = torch.linalg.vecdot(v - _mean(r, v), q)
         return (r * (trace - spread)).sum(0).reshape(shape)

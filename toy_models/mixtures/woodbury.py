@@ -56,7 +56,7 @@ class Marginals:
         return torch.linalg.cholesky(eye + self.whitened.mT @ self.whitened)
 
     @functools.cached_property
-    def pull(self) -> Tensor:
+    def projection(self) -> Tensor:
         """The weights alpha E_k^{-1} F_k, (K, T, d, r): p_k(z) is M_k^{-1} times their transpose times z."""
         return self.root.mT * self.whitened
 

@@ -28,7 +28,7 @@ class Evidence(Protocol):
 
 
 def separate(rows: Tensor) -> Tensor | None:
-    """Return rows (k, d) without their round-off if each column then has one entry at most, and None otherwise."""
+    """Zero the entries of rows (k, d) at round-off level; return them if each column then has at most one, else None."""
     small = rows.abs() <= 8 * torch.finfo(rows.dtype).eps * torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     cleaned = rows.masked_fill(small, 0.0)
     return cleaned if int((cleaned != 0).sum(0).max()) <= 1 else None
@@ -63,7 +63,7 @@ class Dense:
 
 @dataclass(frozen=True, eq=False)
 class Factored:
-    """G_k = diag + O_k O_k^T, as the covariances that ``factored.Marginals`` decomposes at alpha = 1, sigma = 0."""
+    """G_k = diag + O_k O_k^T, as the covariances that ``woodbury.Marginals`` decomposes at alpha = 1, sigma = 0."""
 
     covariances: Marginals
 

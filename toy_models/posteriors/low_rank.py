@@ -37,7 +37,7 @@ from toy_models.posteriors.evidence import Evidence, evidence, separate
 
 
 class LowRankLikelihood:
-    """p(y | x_t) for y = A X_1 + N(0, R), X_1 of a low-rank mixture; what A and R alone decide is computed once.
+    """p(y | x_t) for y = A X_1 + N(0, R), X_1 of a low-rank mixture; what depends on A and R alone is computed once.
 
     Parameters
     ----------
@@ -73,17 +73,17 @@ class LowRankLikelihood:
         values = self.values(y)
         if values.ndim != 1:
             raise ValueError(f"y must have shape (m,), got {tuple(torch.as_tensor(y).shape)}")
-        found = self.conditioned(values[None])
-        return LowRankPosterior(self, values, found.weights[0], found.means[0], found.log_evidence[0])
+        one = self.conditioned(values[None])
+        return LowRankPosterior(self, values, one.weights[0], one.means[0], one.log_evidence[0])
 
     def conditioned(self, values: Tensor) -> Conditioned:
         """Return the posteriors' components given ``values`` (Y, k) of measurements."""
         mixture = self.mixture
         misfit = values - (mixture.means @ self.rows.T)[:, None]
         solved, log_evidence = self._prior_evidence.solved(misfit)
-        pulled = solved @ self.rows
-        latent = torch.einsum("kyd,kdr->kyr", pulled, mixture.factors)
-        means = mixture.means[:, None] + latent @ mixture.factors.mT + mixture.diagonals[:, None] * pulled
+        back = solved @ self.rows
+        latent = torch.einsum("kyd,kdr->kyr", back, mixture.factors)
+        means = mixture.means[:, None] + latent @ mixture.factors.mT + mixture.diagonals[:, None] * back
         joint = (mixture.weights.log()[:, None] + log_evidence).T
         return Conditioned(joint.softmax(1), means.transpose(0, 1), joint.logsumexp(1))
 
@@ -94,10 +94,10 @@ class LowRankLikelihood:
         noise = torch.randn(len(k), len(self.rows), dtype=torch.float64, generator=generator).to(x)
         k = k.to(x.device)
         misfit = values - x @ self.rows.T - noise
-        for j in k.unique().tolist():  # a component after the other: few are alive, and each has its own matrix
+        for j in k.unique().tolist():  # one component after another: few have weight, and each has its own matrix
             here = (k == j).nonzero()[:, 0]
-            pulled = self._prior_evidence.solved_by(j, misfit[here]) @ self.rows
-            x[here] += (pulled @ mixture.factors[j]) @ mixture.factors[j].T + mixture.diagonals[j] * pulled
+            back = self._prior_evidence.solved_by(j, misfit[here]) @ self.rows
+            x[here] += (back @ mixture.factors[j]) @ mixture.factors[j].T + mixture.diagonals[j] * back
         return x
 
     def score(self, path: AffinePath, y: Tensor, x: Tensor, t: Tensor | float) -> Tensor:
@@ -111,7 +111,7 @@ class LowRankLikelihood:
             raise ValueError(f"y must have shape (m,) or (B, m) with B = {len(x)}, got {tuple(y.shape)}")
         values, x = values.expand(len(x), -1), x.double()
         out = torch.empty_like(x)
-        # One time after the other: K matrices (m, m) at once are what memory can be expected to hold.
+        # One time after another: memory must hold K matrices (m, m) at once, and not more.
         times, which = t.expand(len(x)).unique(return_inverse=True)
         flow = LowRankMixtureFlow(self.mixture, path)
         for i, time in enumerate(times):
@@ -127,11 +127,11 @@ class LowRankLikelihood:
         solved, log_evidence = self._evidence(m).solved(values - (e @ self.rows.T)[:, 0])
         log_prior = self.mixture.weights.log()[:, None] + log_prior[:, 0]
         before, after = log_prior.softmax(0), (log_prior + log_evidence).softmax(0)
-        pulled = after[..., None] * (solved @ self.rows)
+        back = after[..., None] * (solved @ self.rows)
         scale, factors = m.gains(one, 0 * one)
-        latent = m.latent((pulled @ m.pull[:, 0])[:, None])
-        moved = (scale[:, 0] * pulled).sum(0) + torch.einsum("ktnr,ktdr->nd", latent, factors)
-        return moved - torch.einsum("kn,knd->nd", after - before, (m.root * y)[:, 0])
+        latent = m.latent((back @ m.projection[:, 0])[:, None])
+        update = (scale[:, 0] * back).sum(0) + torch.einsum("ktnr,ktdr->nd", latent, factors)
+        return update - torch.einsum("kn,knd->nd", after - before, (m.root * y)[:, 0])
 
     @functools.cached_property
     def _prior_evidence(self) -> Evidence:
