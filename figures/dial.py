@@ -22,7 +22,7 @@ Tables = Mapping[str, pd.DataFrame]
 TRUTHS = {"ideal": "ideal gradient", "score": "likelihood score"}
 KINDS: dict[str, Any] = {"tuned": "-", "matched": (0, (1, 1))}
 COLOURS = {"ideal": style.BLUE, "score": style.ORANGE}
-RUNGS = {
+DIAL = {
     "greedy": "greedy",
     "two_step_euler": "Euler, 2 steps",
     "euler_4": "Euler, 4",
@@ -34,11 +34,11 @@ ASIDE = {"pigdm": "PiGDM", "tmpd": "TMPD"}
 TIMES = ("early", "middle", "late")
 
 
-def look(rung: str) -> dict[str, Any]:
-    """Return colour and marker, open for few steps, of a rung or of an estimator off the dial."""
-    if rung in ASIDE:
-        return style.method(rung)
-    return rung_look(f":{rung}") | ({"mfc": "white"} if rung in ("two_step_euler", "midpoint") else {})
+def look(name: str) -> dict[str, Any]:
+    """Return colour and marker, open for few steps, of an estimator."""
+    if name in ASIDE:
+        return style.method(name)
+    return rung_look(f":{name}") | ({"mfc": "white"} if name in ("two_step_euler", "midpoint") else {})
 
 
 def at(rows: pd.DataFrame, **where: Any) -> pd.DataFrame:
@@ -61,7 +61,7 @@ def answer(tables: Tables) -> str:
     """Give the correlations with both truths, how far these are apart, and what each third of time does."""
     summary, ranks = tables["dial_summary"], tables["dial_correlation"]
     return (
-        "Spearman's correlation over the rungs of gradient error and energy distance, mean over operators "
+        "Spearman's correlation over the estimators of gradient error and energy distance, mean over operators "
         f"({tables['dial']['operator'].nunique()}), is {_both(whole(ranks), 'tuned', verdict=True)}. With the exact "
         f"score's length for all, so that directions alone differ, it is {_both(whole(ranks), 'matched')}. "
         f"{_apart(summary)} {_where(summary, ranks)} {_aside(summary)}{_samplers(tables)}{_reading(tables)}"
@@ -88,8 +88,8 @@ def _sign(row: pd.Series) -> str:
 def _apart(summary: pd.DataFrame) -> str:
     """Say how far the ideal gradient and greedy's are from the score."""
     found = []
-    for rung, name in (("ideal", "the ideal gradient"), ("greedy", "greedy's")):
-        rows = at(thirds(summary), rung=rung, operator="all")
+    for estimator, name in (("ideal", "the ideal gradient"), ("greedy", "greedy's")):
+        rows = at(thirds(summary), estimator=estimator, operator="all")
         off, long = (at(rows, quantity=f"score_{q}")["mean"].map("{:.2g}".format) for q in ("error", "length"))
         found.append(f"{name} is off the score by {', '.join(off)} and {', '.join(long)} times as long")
     times = ", ".join(TIMES[i] for i in sorted(set(thirds(summary)["place"])))
@@ -97,39 +97,39 @@ def _apart(summary: pd.DataFrame) -> str:
 
 
 def _where(summary: pd.DataFrame, ranks: pd.DataFrame) -> str:
-    """Say how much the rungs differ when they stand in for the score in a third of time."""
+    """Say how much the estimators differ when they stand in for the score in a third of time."""
     rows, found = at(thirds(summary), operator="all"), []
-    for place, part in rows[rows["rung"].isin(RUNGS) & rows["quantity"].isin(KINDS)].groupby("place"):
+    for place, part in rows[rows["estimator"].isin(DIAL) & rows["quantity"].isin(KINDS)].groupby("place"):
         ends = [at(part, quantity=kind)["mean"].agg(["min", "max"]) for kind in KINDS]
         spans = " and ".join(f"{low:.3f} to {high:.3f}" for low, high in ends)
         found.append(f"{TIMES[int(str(place))]} {spans}, with {_both(at(thirds(ranks), place=place), 'matched')}")
     return (
-        "In one third of time alone, the exact score elsewhere, the rungs come to (tuned scale and score's length) "
+        "In one third of time alone, the exact score elsewhere, they come to (tuned scale and score's length) "
         f"{'; '.join(found)} at the latter."
     )
 
 
 def _aside(summary: pd.DataFrame) -> str:
     """Say where the estimators that aim at the score come to, beside greedy."""
-    rows = at(whole(summary), operator="all").set_index(["rung", "quantity"])
+    rows = at(whole(summary), operator="all").set_index(["estimator", "quantity"])
     found = []
-    for rung in (r for r in ASIDE if r in rows.index):
-        error, (tuned, matched) = rows.loc[(rung, "score_error")], (rows.loc[(rung, kind)] for kind in KINDS)
+    for name in (r for r in ASIDE if r in rows.index):
+        error, (tuned, matched) = rows.loc[(name, "score_error")], (rows.loc[(name, kind)] for kind in KINDS)
         less = " to ".join(f"{tuned[f'over_greedy_{end}']:+.2f}" for end in ("low", "high"))
         found.append(
-            f"{ASIDE[rung]}, off the score by {error['mean']:.2f}, comes to {tuned['mean']:.2f} ({less} beside "
+            f"{ASIDE[name]}, off the score by {error['mean']:.2f}, comes to {tuned['mean']:.2f} ({less} beside "
             f"greedy), with the score's length to {matched['mean']:.2f}"
         )
     return f"Off the dial, {'; '.join(found)}. " if found else ""
 
 
 def _samplers(tables: Tables) -> str:
-    """Correlate with the samplers of ``outcome_vs_compute`` too, where enough rungs were run."""
+    """Correlate with the samplers of ``outcome_vs_compute`` too, where enough estimators were run."""
     table, errors = at(tables["outcome_summary"], metric="energy_distance"), whole(tables["dial_summary"])
     table = table[table["noise"].isin(errors["noise"])]
     found = []
     for family in ("likelihood", "dps"):
-        rows = at(table, family=family).assign(rung=lambda r: r["estimator"].str.split(":").str[1])
+        rows = at(table, family=family).assign(estimator=lambda r: r["estimator"].str.split(":").str[1])
         values = [_ranked(rows, at(errors, quantity=f"{truth}_error")) for truth in TRUTHS]
         if all(values):
             means = " and ".join(f"{np.mean(v):+.2f}" for v in values)
@@ -138,13 +138,13 @@ def _samplers(tables: Tables) -> str:
 
 
 def _ranked(rows: pd.DataFrame, errors: pd.DataFrame) -> list[float]:
-    pairs = rows.merge(errors, on=["operator", "rung"], suffixes=("", "_error")).groupby("operator")
+    pairs = rows.merge(errors, on=["operator", "estimator"], suffixes=("", "_error")).groupby("operator")
     return [float(stats.spearmanr(p["mean_error"], p["mean"]).statistic) for _, p in pairs if len(p) > 2]
 
 
 def _reading(tables: Tables) -> str:
     table = tables["dial"]
-    runs = table.drop_duplicates(["operator", "rung", "start", "end", "quantity"])
+    runs = table.drop_duplicates(["operator", "estimator", "start", "end", "quantity"])
     return (
         "Errors are at the best scale of each state, means over times in a to f, where solid paths have a tuned scale, "
         f"dotted ones the score's length. {table['measurement'].nunique()} measurements, noise "
@@ -178,14 +178,16 @@ def draw(tables: Tables) -> Figure:
 
 
 def _paths(ax: Axes, rows: pd.DataFrame, truth: str) -> None:
-    wide = rows.set_index(["quantity", "rung"])
+    wide = rows.set_index(["quantity", "estimator"])
     error = wide.loc[f"{truth}_error"]
     for kind, dash in KINDS.items():
         found = wide.loc[kind]
-        rungs = [r for r in RUNGS if r in found.index]
-        ax.plot(error.loc[rungs, "mean"], found.loc[rungs, "mean"], color="0.6", linestyle=dash, linewidth=0.8)
-        for rung in found.index:
-            _point(ax, error.loc[rung, "mean"], found.loc[rung], rung, xerr=_bars(error.loc[rung]))
+        estimators = [r for r in DIAL if r in found.index]
+        ax.plot(
+            error.loc[estimators, "mean"], found.loc[estimators, "mean"], color="0.6", linestyle=dash, linewidth=0.8
+        )
+        for name in found.index:
+            _point(ax, error.loc[name, "mean"], found.loc[name], name, xerr=_bars(error.loc[name]))
     ax.axhline(0, **style.THEORY)
     ax.axvline(error.loc["ideal", "mean"], color=style.BLUE, linewidth=0.8, linestyle=(0, (1, 1)), zorder=0)
 
@@ -194,8 +196,8 @@ def _bars(row: pd.Series) -> np.ndarray:
     return np.maximum([[row["mean"] - row["low"]], [row["high"] - row["mean"]]], 0)
 
 
-def _point(ax: Axes, x: float, row: pd.Series, rung: str, **bars: Any) -> None:
-    ax.errorbar(x, row["mean"], yerr=_bars(row), **bars, linestyle="none", elinewidth=0.6, **look(rung))
+def _point(ax: Axes, x: float, row: pd.Series, name: str, **bars: Any) -> None:
+    ax.errorbar(x, row["mean"], yerr=_bars(row), **bars, linestyle="none", elinewidth=0.6, **look(name))
 
 
 def _note(ax: Axes, rows: pd.DataFrame) -> None:
@@ -209,9 +211,9 @@ def _clock(ax: Axes, label: str) -> None:
 
 
 def _errors(ax: Axes, rows: pd.DataFrame) -> None:
-    for rung, colour in (("greedy", style.RED), ("ideal", style.BLUE)):
-        for operator, part in at(rows, quantity="score_error", rung=rung).groupby("operator"):
-            line = {"linewidth": 1.4, "label": rung} if operator == "all" else {"linewidth": 0.5, "alpha": 0.6}
+    for name, colour in (("greedy", style.RED), ("ideal", style.BLUE)):
+        for operator, part in at(rows, quantity="score_error", estimator=name).groupby("operator"):
+            line = {"linewidth": 1.4, "label": name} if operator == "all" else {"linewidth": 0.5, "alpha": 0.6}
             ax.plot(part["place"], part["mean"], color=colour, **line)
     _clock(ax, "error against the score")
     ax.set_ylim(0, 1)
@@ -220,10 +222,10 @@ def _errors(ax: Axes, rows: pd.DataFrame) -> None:
 
 def _windows(ax: Axes, rows: pd.DataFrame) -> None:
     rows = at(rows, operator="all", quantity="matched")
-    rungs = [r for r in (*RUNGS, *ASIDE) if r in set(rows["rung"])]
-    for rung, shift in zip(rungs, np.linspace(-0.35, 0.35, len(rungs)), strict=True):
-        for _, row in at(rows, rung=rung).iterrows():
-            _point(ax, row["place"] + shift, row, rung)
+    estimators = [r for r in (*DIAL, *ASIDE) if r in set(rows["estimator"])]
+    for name, shift in zip(estimators, np.linspace(-0.35, 0.35, len(estimators)), strict=True):
+        for _, row in at(rows, estimator=name).iterrows():
+            _point(ax, row["place"] + shift, row, name)
     ax.axhline(0, **style.THEORY)
     _clock(ax, "energy distance")
 
@@ -242,7 +244,7 @@ def _correlations(ax: Axes, rows: pd.DataFrame) -> None:
 
 
 def _legend(summary: pd.DataFrame) -> list[Line2D]:
-    names = {k: v for k, v in (RUNGS | ASIDE).items() if k in set(summary["rung"])}
-    handles = [Line2D([], [], linestyle="none", label=label, **look(rung)) for rung, label in names.items()]
+    names = {k: v for k, v in (DIAL | ASIDE).items() if k in set(summary["estimator"])}
+    handles = [Line2D([], [], linestyle="none", label=label, **look(name)) for name, label in names.items()]
     dashes = {"tuned": "tuned scale", "matched": "the score's length"}
     return [*handles, *(Line2D([], [], color="0.6", linestyle=KINDS[k], label=v) for k, v in dashes.items())]

@@ -28,7 +28,7 @@ FIRST, ROW, HEADER = "psnr", 0.115, 0.25  # the panel with the operators' names;
 COLOURED = ("psnr", "ssim", "label")  # of the misfit neither more nor less is better, but 1
 BETTER, WORSE = style.BLUE, style.ORANGE
 FAMILIES = {"dial": "one budget", "equal_steps": "equal steps"}
-RUNGS: dict[str, dict[str, Any]] = {
+DIAL: dict[str, dict[str, Any]] = {
     "greedy": style.method("greedy") | {"markersize": 6},
     "two_step_euler": style.method("end_to_end", "euler"),
     "midpoint": style.method("end_to_end", "midpoint"),
@@ -92,7 +92,7 @@ def _against_greedy(paired: pd.DataFrame) -> str:
 
 
 def _order(tables: Tables) -> str:
-    """Say how the two orders of the rungs agree."""
+    """Say how the two orders of the estimators agree."""
     ranks = tables["inverse_ranks"]
     rows = ranks[ranks["operator"] == "all"].set_index("family")
     if rows.empty:
@@ -101,10 +101,10 @@ def _order(tables: Tables) -> str:
         f"{rows.loc[family, 'spearman']:.2f} ({rows.loc[family, 'low']:.2f} to {rows.loc[family, 'high']:.2f}) {when}"
         for family, when in (("dial", "under one budget"), ("equal_steps", "with equal numbers of steps"))
     ]
-    errors = tables["inverse_dial"].groupby("rung", sort=False)["error"].median()
+    errors = tables["inverse_dial"].groupby("estimator", sort=False)["error"].median()
     medians = ", ".join(f"{label(str(name))} {value:.2f}" for name, value in errors.items())
     return (
-        f"Spearman's correlation of the rungs' gradient accuracy with their PSNR, averaged over operators: "
+        f"Spearman's correlation of the estimators' gradient accuracy with their PSNR, averaged over operators: "
         f"{' and '.join(parts)}. Median relative gradient errors: {medians}. "
     )
 
@@ -138,7 +138,7 @@ def draw(tables: Tables) -> Figure:
         lower = list(parts[-1].subplots(1, 3, width_ratios=[1, 1, 0.9]))
         _scatters(lower[:2], tables["inverse_dial"])
         _ranks(lower[2], tables["inverse_ranks"])
-        handles = [Line2D([], [], linestyle="", label=label(name), **look) for name, look in RUNGS.items()]
+        handles = [Line2D([], [], linestyle="", label=label(name), **look) for name, look in DIAL.items()]
         parts[-1].legend(handles=handles, loc="outside lower center", ncols=6, columnspacing=1, handletextpad=0.2)
         style.finish(figure, lower)
         lower[2].set_title("c", loc="left", fontweight="bold", x=-0.75)
@@ -183,12 +183,12 @@ def _cell(row: pd.Series, metric: str) -> str:
 
 
 def _scatters(axes: list[Axes], dial: pd.DataFrame) -> None:
-    """Draw PSNR, relative to its mean over rungs, against the median gradient error, by family."""
+    """Draw PSNR, relative to its mean over estimators, against the median gradient error, by family."""
     for ax, (family, title) in zip(axes, FAMILIES.items(), strict=True):
         part = dial[dial["family"] == family]
         centre = part.groupby("operator")["psnr"].transform("mean")
-        for name, look in RUNGS.items():
-            rows = part[part["rung"] == name]
+        for name, look in DIAL.items():
+            rows = part[part["estimator"] == name]
             ax.plot(rows["error"], (part["psnr"] - centre)[rows.index], linestyle="", alpha=0.85, **look)
         ax.axhline(0, **style.THEORY)
         ax.set(xscale="log", xlabel="gradient error, median")
@@ -196,7 +196,7 @@ def _scatters(axes: list[Axes], dial: pd.DataFrame) -> None:
         ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_title(title, fontsize=7, loc="right")
-    axes[0].set_ylabel("PSNR less mean\nof rungs, dB")
+    axes[0].set_ylabel("PSNR less mean\nof estimators, dB")
 
 
 def _ranks(ax: Axes, ranks: pd.DataFrame) -> None:

@@ -1,8 +1,9 @@
 r"""Distances of restored images from clean ones: one number per image, (B,).
 
-Images are flat (B, side^2) with pixels in [-1, 1]; restored ones are clipped to that range first, as for display. ``psnr`` is :math:`10 \log_{10}(2^2 / \mathrm{mean}\,|x - \hat x|^2)` in dB; ``ssim`` is scikit-image's,
-with the Gaussian window of Wang et al. (2004, *IEEE Trans. Image Process.* 13). An image with a pixel that is not
-finite has the value NaN, which ``analysis.intervals.interval`` counts as failed.
+Images are flat (B, side^2) with pixels in [-1, 1]; restored ones are clipped to that range first, as for display.
+``psnr`` is :math:`10 \log_{10}(2^2 / \mathrm{mean}\,|x - \hat x|^2)` in dB; ``ssim`` is scikit-image's, with the
+Gaussian window of Wang et al. (2004, *IEEE Trans. Image Process.* 13). An image with a pixel that is not finite has the
+value NaN, which ``analysis.intervals.interval`` counts as failed.
 """
 
 from __future__ import annotations

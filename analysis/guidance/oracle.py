@@ -31,7 +31,7 @@ from analysis.solvers.grids import time_grid
 
 
 def whole_grid(flow: Flow, steps: int, grid: str | Tensor) -> Tensor:
-    """Return the times (steps + 1,) from 0 to 1 of ``grid``, a name or a tensor, as ``solvers.grids.time_grid`` does."""
+    """Return the times (steps + 1,) from 0 to 1 of ``grid``, as ``solvers.grids.time_grid`` takes it."""
     ends = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
     return time_grid(grid, flow.path, *ends, checks.count("steps", steps))
 

@@ -68,14 +68,14 @@ def dial(table: pd.DataFrame) -> pd.DataFrame:
     """Return the median error of each estimator's gradient, with quartiles, and its PSNR, by operator and family."""
     rows = table[table["metric"] == ACCURACY]
     if rows.empty:
-        return pd.DataFrame(columns=["operator", "family", "rung", "error", "error_low", "error_high", "psnr"])
+        return pd.DataFrame(columns=["operator", "family", "estimator", "error", "error_low", "error_high", "psnr"])
     quartiles = rows.groupby(["operator", "estimator"])["value"].quantile([0.25, 0.5, 0.75]).unstack()
     psnr = _matrices(table)
     medians = []
     for (operator, name), errors in quartiles.iterrows():
         for family, suffix in FAMILIES.items():
             values = intervals.interval(psnr[operator, f"{name}{suffix}"])
-            row = {"operator": operator, "family": family, "rung": name, "error_low": errors[0.25]}
+            row = {"operator": operator, "family": family, "estimator": name, "error_low": errors[0.25]}
             row |= {"error": errors[0.5], "error_high": errors[0.75], "psnr": values.mean}
             medians.append(row | {"psnr_low": values.low, "psnr_high": values.high})
     return pd.DataFrame(medians)
@@ -107,9 +107,9 @@ def ranks(table: pd.DataFrame) -> pd.DataFrame:
         samples = np.moveaxis(np.stack(list(errors.values())), 2, 0), np.moveaxis(np.array(restored), 2, 0)
         ends = intervals.bootstrap(_correlations, *samples)
         for operator, value, low, high in zip((*errors, "all"), *ends, strict=True):
-            row = {"operator": operator, "family": family, "rungs": len(DIAL), "spearman": value}
+            row = {"operator": operator, "family": family, "estimators": len(DIAL), "spearman": value}
             rows.append(row | {"low": low, "high": high})
-    return pd.DataFrame(rows, columns=["operator", "family", "rungs", "spearman", "low", "high"])
+    return pd.DataFrame(rows, columns=["operator", "family", "estimators", "spearman", "low", "high"])
 
 
 def _correlations(errors: np.ndarray, psnr: np.ndarray) -> np.ndarray:

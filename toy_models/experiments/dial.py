@@ -51,7 +51,7 @@ TOLERANCE = 1e-11  # of the reference: enough for a bound of 1e-6, at half the c
 FULL = {"estimators": tuple(VARIANTS), "scales": SCALES, "windows": WINDOWS, "tolerance": TOLERANCE}
 QUICK = {"estimators": ("greedy", "two_step_euler", "midpoint"), "scales": (0.03,), "tolerance": 1e-10}
 QUICK |= {"windows": WINDOWS[::2], "replaced": WINDOWS[:1]}
-PLACE = ["operator", "noise", "rung", "start", "end"]
+PLACE = ["operator", "noise", "estimator", "start", "end"]
 
 
 def cells(options: Options) -> list[Cell]:
@@ -112,8 +112,8 @@ def errors_of(gradients: dict[str, Tensor]) -> Iterator[dict[str, Any]]:
     """Yield scaled errors and ratios of lengths (B,) of all gradients but the score, against both truths."""
     for name, g in gradients.items():
         for truth in TRUTHS if name != "score" else ():
-            yield {"rung": name, "quantity": f"{truth}_error", "value": scaled_error(g, gradients[truth])}
-            yield {"rung": name, "quantity": f"{truth}_length", "value": errors.norm_ratio(g, gradients[truth])}
+            yield {"estimator": name, "quantity": f"{truth}_error", "value": scaled_error(g, gradients[truth])}
+            yield {"estimator": name, "quantity": f"{truth}_length", "value": errors.norm_ratio(g, gradients[truth])}
 
 
 def measure(cell: Cell) -> pd.DataFrame:
@@ -138,7 +138,7 @@ def _measured(
         for name in extra["estimators"]:
             replacement = Replacement(VARIANTS[name], (start, end), STEPS)
             rows = outcomes(flow, tuning, reported, replacement, extra["scales"])
-            yield from ({"start": start, "end": end, "rung": name} | row for row in rows)
+            yield from ({"start": start, "end": end, "estimator": name} | row for row in rows)
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -150,7 +150,7 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def over_time(table: pd.DataFrame) -> pd.DataFrame:
     """Return the errors' means over the windows, as rows of the whole of time."""
     rows = table[table["quantity"].str.endswith("_error")]
-    keys = ["operator", "noise", "rung", "quantity", "measurement"]
+    keys = ["operator", "noise", "estimator", "quantity", "measurement"]
     means = rows.set_index([*keys, "start"])["value"].unstack().mean(axis=1, skipna=False)
     return means.rename("value").reset_index().assign(start=WHOLE[0], end=WHOLE[1], failed_samples=0)
 
@@ -185,7 +185,7 @@ def correlation(table: pd.DataFrame) -> pd.DataFrame:
     Its interval is from the bootstrap over measurements, errors and outcomes together; operator "all" is the mean.
     """
     parts = []
-    for (start, end), rows in table[table["rung"].isin(DIAL)].groupby(["start", "end"]):
+    for (start, end), rows in table[table["estimator"].isin(DIAL)].groupby(["start", "end"]):
         for truth, kind in itertools.product(TRUTHS, KINDS):
             place = {"start": start, "end": end, "truth": truth, "kind": kind}
             parts += [place | row for row in _rank_correlations(rows, f"{truth}_error", kind)]
@@ -212,7 +212,7 @@ def _correlations_of_means(*pairs: np.ndarray) -> np.ndarray:
 def _pair(rows: pd.DataFrame, error: str, kind: str) -> np.ndarray:
     """Return errors and outcomes (Y, 2, n) of n estimators on the measurements on which none of them failed."""
     rows = rows[rows["quantity"].isin([error, kind])]
-    wide = rows.pivot(index="measurement", columns=["quantity", "rung"], values="value").sort_index(axis=1)
+    wide = rows.pivot(index="measurement", columns=["quantity", "estimator"], values="value").sort_index(axis=1)
     usable = wide[np.isfinite(wide).all(axis=1)]
     parts = [usable.loc[:, usable.columns.get_level_values(0) == name].to_numpy() for name in (error, kind)]
     return np.stack(parts, axis=1) if all(part.shape[1] for part in parts) else np.empty((0, 2, 0))

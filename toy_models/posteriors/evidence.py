@@ -28,7 +28,7 @@ class Evidence(Protocol):
 
 
 def separate(rows: Tensor) -> Tensor | None:
-    """Zero the entries of rows (k, d) at round-off level; return them if each column then has at most one, else None."""
+    """Zero entries of rows (k, d) at round-off level; return them if no column then has two non-zeros, else None."""
     small = rows.abs() <= 8 * torch.finfo(rows.dtype).eps * torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     cleaned = rows.masked_fill(small, 0.0)
     return cleaned if int((cleaned != 0).sum(0).max()) <= 1 else None

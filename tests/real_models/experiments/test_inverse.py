@@ -129,7 +129,7 @@ def test_differences_are_paired_with_greedy_of_the_same_steps_and_failures_count
     assert paired.loc["pigdm", "failed"] == 6
     printed = full["inverse_paper"].set_index(["metric", "estimator"])
     assert printed.loc[("psnr", "pigdm"), "hdr_clipping"].endswith("6 failed")
-    dial = full["inverse_dial"].query("family == 'dial' and rung == 'dto'")
+    dial = full["inverse_dial"].query("family == 'dial' and estimator == 'dto'")
     assert dial["error"].tolist() == pytest.approx([0.0525] * 2, rel=0.06)
 
 

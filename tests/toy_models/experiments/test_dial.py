@@ -69,9 +69,9 @@ def test_gradients_are_taken_at_exact_states_measurement_after_measurement():
 
 def test_all_estimators_are_compared_with_both_truths():
     found = {"greedy": randn(5, 3), "ideal": 2 * randn(5, 3, seed=1), "score": randn(5, 3, seed=1)}
-    values = {(row["rung"], row["quantity"]): row["value"] for row in dial.errors_of(found)}
+    values = {(row["estimator"], row["quantity"]): row["value"] for row in dial.errors_of(found)}
     quantities = [f"{truth}_{what}" for truth in dial.TRUTHS for what in ("error", "length")]
-    assert set(values) == {(rung, quantity) for rung in ("greedy", "ideal") for quantity in quantities}
+    assert set(values) == {(name, quantity) for name in ("greedy", "ideal") for quantity in quantities}
     assert values["ideal", "score_error"].max() < 4 * EPS**0.5
     torch.testing.assert_close(values["ideal", "score_length"], torch.full((5,), 2, dtype=torch.float64))
     assert values["greedy", "score_error"].min() > 0.01
@@ -114,21 +114,23 @@ def test_the_scale_is_the_best_one_of_those_given():
 
 
 def rows(quantity, values, operator="a", end=1.0):
-    """A table of one quantity from values {rung: (Y,)}."""
+    """A table of one quantity from values {name: (Y,)}."""
     place = {"operator": operator, "noise": 0.2, "start": 0.0, "end": end, "failed_samples": 0, "scale": math.nan}
-    parts = [place | {"rung": r, "measurement": i, "value": v} for r, vs in values.items() for i, v in enumerate(vs)]
+    parts = [
+        place | {"estimator": r, "measurement": i, "value": v} for r, vs in values.items() for i, v in enumerate(vs)
+    ]
     return pd.DataFrame(parts).assign(quantity=quantity)
 
 
 def test_estimators_that_err_more_and_sample_worse_correlate_and_failed_measurements_are_left_out():
     lost = {"greedy": [3.0, 3.1, math.nan], "midpoint": [2.0, 2.1, 9.0], "end_to_end": [1.0, 1.1, 2.0]}
-    kept = {rung: [10 * v[0], 10 * v[1], 5.0] for rung, v in lost.items()}
+    kept = {name: [10 * v[0], 10 * v[1], 5.0] for name, v in lost.items()}
     table = pd.concat([rows("score_error", lost, end=0.5), rows("tuned", kept), rows("tuned", kept, operator="b")])
     table = pd.concat([table, rows("score_error", kept, operator="b", end=0.5), rows("ideal_error", kept, end=0.5)])
     found = dial.derive(table)
     ranks = found["correlation"].query("end == 1 and truth == 'score'").set_index("operator")["value"]
     assert ranks["a"] == ranks["b"] == ranks["all"] == 1
-    means = found["summary"].query("end == 1").set_index(["quantity", "operator", "rung"])
+    means = found["summary"].query("end == 1").set_index(["quantity", "operator", "estimator"])
     assert means.loc[("score_error", "a", "greedy"), ["mean", "failed"]].tolist() == [pytest.approx(3.05), 1]
     assert means.loc[("tuned", "all", "midpoint"), "mean"] == pytest.approx(np.mean(kept["midpoint"]))
     assert means.loc[("tuned", "a", "midpoint"), "over_greedy_mean"] == pytest.approx(-20 / 3)
@@ -139,7 +141,7 @@ def test_the_full_experiment_has_all_operators_and_the_estimators_that_outcome_r
     assert sorted(dict(cell.extra)["operator"] for cell in cells) == sorted(OPERATORS)
     assert all(set(outcome.DIAL) < set(dict(cell.extra)["estimators"]) for cell in cells)
     assert {dict(c.extra)["operator"] for c in cells if dict(c.extra)["replaced"]} == set(outcome.OPERATORS)
-    assert set(figure.RUNGS) == set(outcome.DIAL)
+    assert set(figure.DIAL) == set(outcome.DIAL)
     json.dumps([cell.extra for cell in cells])
 
 
@@ -153,7 +155,11 @@ def tables():
 
 
 def test_the_gradients_near_the_ideal_one_are_far_from_the_score(tables):
-    means = tables["dial_summary"].query("operator == 'all' and start == 0 and end < 1").set_index(["rung", "quantity"])
+    means = (
+        tables["dial_summary"]
+        .query("operator == 'all' and start == 0 and end < 1")
+        .set_index(["estimator", "quantity"])
+    )
     ideal, score = (means["mean"].xs(f"{truth}_error", level="quantity") for truth in dial.TRUTHS)
     assert ideal["midpoint"] < ideal["greedy"]
     assert score["greedy"] < score["midpoint"]
