@@ -1,8 +1,9 @@
 """Model cards: samples of a learned flow compared with its data.
 
-``python -m real_models.images.model_card`` (extra ``fit``) writes them. For every network, as Markdown and a picture beside the weights: samples with the training image nearest to each; the
-distances of samples and of held-out images to the training images (a model that copies has far smaller ones for
-samples); the share of each that the classifier names with confidence; the classes of samples; and how it was trained.
+``python -m real_models.images.model_card`` (extra ``fit``) writes them. For every network, as Markdown and a picture
+beside the weights: samples with the training image nearest to each; the distances of samples and of held-out images to
+the training images (a model that copies has far smaller ones for samples); the share of each that the classifier names
+with confidence; the classes of samples; and how it was trained.
 """
 
 from __future__ import annotations
