@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from analysis.bounds.two_term import FORMS, TwoTerm, fit_two_term
 from analysis.claims.cases import deterministic_case
 from analysis.claims.ledger import BOOTSTRAP, PRINTED, READING, Case
+from analysis.intervals import bootstrap
 from analysis.paths import PATHS, AffinePath
 from analysis.solvers import SOLVERS
 from analysis.tables import errors_only
@@ -148,9 +148,11 @@ def share_won(regret: np.ndarray, regret_of_end: np.ndarray, seed: int) -> tuple
 
     ``regret`` (N,) is the error at the rule's horizon over the least one, ``regret_of_end`` (N,) that at s = 1.
     """
-    logs = np.log(np.stack([regret, regret_of_end]))
-    generator = torch.Generator().manual_seed(seed)
-    index = torch.randint(logs.shape[1], (RESAMPLES, logs.shape[1]), generator=generator).numpy()
-    sums = logs[:, index].sum(-1)
-    low, high = np.quantile(1 - sums[0] / sums[1], [0.025, 0.975])
-    return float(1 - logs[0].sum() / logs[1].sum()), float(low), float(high)
+
+    def share(pairs: np.ndarray) -> np.ndarray:
+        sums = pairs.sum(1)
+        return 1 - sums[:, :1] / sums[:, 1:]
+
+    logs = np.log(np.stack([regret, regret_of_end], axis=1))
+    value, low, high = (float(v[0]) for v in bootstrap(share, logs, seed=seed, resamples=RESAMPLES))
+    return value, low, high
