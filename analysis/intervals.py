@@ -54,7 +54,12 @@ def interval(
 def paired_interval(values: Tensor | np.ndarray, others: Tensor | np.ndarray, **options: Any) -> Interval:
     """Return ``interval`` of the differences values - others, (Y,) each, of the same measurements.
 
-    A measurement on which either failed is counted as failed. Raises ``ValueError`` for shapes that differ.
+    A measurement on which either failed is counted as failed.
+
+    Raises
+    ------
+    ValueError
+        For shapes that differ.
     """
     a, b = (np.asarray(v, dtype=float) for v in (values, others))
     if a.shape != b.shape:

@@ -87,7 +87,13 @@ class MeasuredBatch:
 
     @property
     def exact(self) -> ExactPosteriors:
-        """The exact posteriors; raises ``ValueError`` where they are not known."""
+        """The exact posteriors.
+
+        Raises
+        ------
+        ValueError
+            Where they are not known.
+        """
         if self.known is None:
             raise ValueError("the exact posteriors of these measurements are not known")
         return self.known

@@ -28,7 +28,13 @@ PROJECTIONS = 128
 
 
 def pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return two sets of samples as (Y, n, d) and (Y, m, d), float64, or raise ``ValueError`` naming the bad one."""
+    """Return two sets of samples as (Y, n, d) and (Y, m, d), float64.
+
+    Raises
+    ------
+    ValueError
+        For sets of other shapes, and for two whose shapes differ in more than the number of samples.
+    """
     for name, value in (("x", x), ("y", y)):
         if not isinstance(value, Tensor) or value.ndim not in (2, 3) or 0 in value.shape:
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
@@ -90,7 +96,13 @@ def _distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def energy_distance(x: Tensor, y: Tensor) -> Tensor:
-    """Return the energy distance of sets (Y, n, d) and (Y, m, d), n and m above 1, (Y,); unbiased."""
+    """Return the energy distance of sets (Y, n, d) and (Y, m, d), n and m above 1, (Y,); unbiased.
+
+    Raises
+    ------
+    ValueError
+        For a set of one sample.
+    """
     a, b = pair(x, y)
     if min(a.shape[1], b.shape[1]) < 2:
         raise ValueError(f"x and y must hold two samples or more, got {a.shape[1]} and {b.shape[1]}")
@@ -112,6 +124,11 @@ def coverage(x: Tensor, truths: Tensor, levels: Sequence[float]) -> Tensor:
     A truth of rank r among n samples, as one coordinate, takes up the levels :math:`[r, r + 1]/(n + 1)`; counted is the
     share of these inside the central interval, so that for truths of the law of x the expectation is the nominal level
     for every n. Truths that tie with samples take up the levels of all of these. The mean is over coordinates and m.
+
+    Raises
+    ------
+    ValueError
+        For no levels, and for one outside (0, 1).
     """
     a, b = pair(x, truths)
     if not len(levels) or not all(0 < level < 1 for level in levels):
@@ -128,7 +145,13 @@ def coverage(x: Tensor, truths: Tensor, levels: Sequence[float]) -> Tensor:
 
 
 def misfit(residuals: Tensor, noise: float) -> Tensor:
-    r"""Return :math:`\chi^2/m`: the mean of :math:`|A x - y|^2 / (m\,\mathrm{noise}^2)`, residuals (Y, n, m), (Y,)."""
+    r"""Return :math:`\chi^2/m`: the mean of :math:`|A x - y|^2 / (m\,\mathrm{noise}^2)`, residuals (Y, n, m), (Y,).
+
+    Raises
+    ------
+    ValueError
+        For noise that is not positive and finite.
+    """
     if not 0 < noise < float("inf"):
         raise ValueError(f"noise must be positive and finite, got {noise!r}")
     a, _ = pair(residuals, residuals)

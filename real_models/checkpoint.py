@@ -26,7 +26,12 @@ def save(path: Path, tensors: Mapping[str, Tensor], **record: Any) -> None:
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors, on the CPU, and the record of a file.
 
-    Raises ``FileNotFoundError`` where there is none, and ``ValueError`` for one that is truncated or not safetensors.
+    Raises
+    ------
+    FileNotFoundError
+        Where there is none.
+    ValueError
+        For one that is truncated or not safetensors.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"path: there is no checkpoint at {path}")
@@ -42,7 +47,12 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def load(path: Path, build: Callable[..., Module]) -> Module:
     """Return ``build(**config)`` with the weights of a file that holds its ``config``.
 
-    Raises as ``read`` does, and ``ValueError`` where the file holds another architecture than ``build`` makes.
+    Raises
+    ------
+    FileNotFoundError
+        Where there is no file.
+    ValueError
+        For a file that ``read`` refuses, and one of another architecture than ``build`` makes.
     """
     tensors, record = read(path)
     if "config" not in record:

@@ -23,7 +23,13 @@ Classifier = Callable[[Tensor], Tensor]
 
 
 def pair(restored: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both (B, d) as float64 on the CPU, the restored ones clipped; raise ``ValueError`` for other shapes."""
+    """Return both (B, d) as float64 on the CPU, the restored ones clipped.
+
+    Raises
+    ------
+    ValueError
+        For other shapes.
+    """
     for name, value in (("restored", restored), ("clean", clean)):
         if not isinstance(value, Tensor) or value.ndim != 2 or not value.numel():
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
@@ -46,7 +52,15 @@ def psnr(restored: Tensor, clean: Tensor) -> Tensor:
 
 
 def ssim(restored: Tensor, clean: Tensor) -> Tensor:
-    """Return the structural similarity, (B,), at most 1; the windows lie inside the image, of at least 11 x 11."""
+    """Return the structural similarity, (B,), at most 1; the windows lie inside the image, of at least 11 x 11.
+
+    Raises
+    ------
+    ImportError
+        Where scikit-image is not installed.
+    ValueError
+        For images that are not square or smaller than the window.
+    """
     try:
         from skimage.metrics import structural_similarity
     except ImportError as error:
@@ -67,7 +81,13 @@ def misfit(residuals: Tensor, noise: float) -> Tensor:
 
 
 def agreement(classifier: Classifier, restored: Tensor, labels: Tensor) -> Tensor:
-    """Return 1 where the classifier gives a restored image (B, d) this label (B,), else 0, as (B,) float64."""
+    """Return 1 where the classifier gives a restored image (B, d) this label (B,), else 0, as (B,) float64.
+
+    Raises
+    ------
+    ValueError
+        For labels that are not one per image.
+    """
     if labels.shape != restored.shape[:1]:
         raise ValueError(f"labels must have shape ({len(restored)},), one per image; got {tuple(labels.shape)}")
     named = classifier(restored.nan_to_num().clamp(-1, 1)).cpu()

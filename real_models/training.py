@@ -73,7 +73,13 @@ class Trainer:
             self._resume()
 
     def step(self) -> float:
-        """Take one step and return its loss; raises ``FloatingPointError`` where that is not finite."""
+        """Take one step and return its loss.
+
+        Raises
+        ------
+        FloatingPointError
+            Where the loss is not finite.
+        """
         for group in self.optimiser.param_groups:
             group["lr"] = self.plan.rate(self.done)
         with torch.autocast(self.plan.device.split(":")[0], torch.bfloat16, enabled=self.plan.bfloat16):

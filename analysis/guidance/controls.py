@@ -61,6 +61,11 @@ def optimise_controls(
     intervals, steps, solver : controls, solver steps for each of them, and a Runge-Kutta method in t
     weight : w, the price of the control, at least 0; 0 is FlowGrad, more is OC-Flow
     tolerance : FlowGrad's straightness below which steps share one product, as ``control_gradients`` has it
+
+    Raises
+    ------
+    ValueError
+        For a weight, tolerance, count, solver or learning rate that is not allowed; the message names it.
     """
     for name, value in (("weight", weight), ("tolerance", tolerance)):
         if isinstance(value, bool) or not 0 <= value < math.inf:

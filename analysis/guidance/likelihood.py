@@ -46,7 +46,13 @@ def ddim_scale(path: AffinePath, t: Tensor, s: Tensor) -> Tensor:
 
 
 def checked_score(score: Score, x: Tensor, t: Tensor) -> Tensor:
-    """Return score(x, t), or raise ``ValueError`` unless it is a tensor like x."""
+    """Return score(x, t), detached, in the dtype of x.
+
+    Raises
+    ------
+    ValueError
+        Where the score is not a tensor of the shape of x.
+    """
     h = score(x, t)
     if not isinstance(h, Tensor) or h.shape != x.shape:
         got = tuple(h.shape) if isinstance(h, Tensor) else type(h).__name__

@@ -88,7 +88,10 @@ OPTIMISERS: dict[str, Callable[[Tensor, float], Step]] = {
 def optimiser(name: str, x: Tensor, learning_rate: float) -> Step:
     """Return the map (iterates, gradients) -> next iterates of an optimiser in ``OPTIMISERS`` for tensors like x.
 
-    Raises ``ValueError`` for an unknown name and for a learning rate that is not positive and finite.
+    Raises
+    ------
+    ValueError
+        For an unknown name and for a learning rate that is not positive and finite.
     """
     if isinstance(learning_rate, bool) or not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate must be positive and finite, got {learning_rate!r}")

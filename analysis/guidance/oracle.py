@@ -76,6 +76,11 @@ def oracle_sde(
     """Solve the SDE with the marginals of the flow that ``score`` guides; first order in the steps.
 
     ``generator`` draws the noise; ``churn`` in [0, 1] is the noise's share of the reverse-time SDE's, 0 being DDIM.
+
+    Raises
+    ------
+    ValueError
+        For a generator that is none, a churn outside [0, 1], and steps or a grid that are not allowed.
     """
     if not isinstance(generator, torch.Generator):
         raise ValueError(f"generator must be a torch.Generator, got {type(generator).__name__}")

@@ -55,6 +55,11 @@ def posterior_guidance(
 
     Where alpha = 0, at time 0 of most paths, greedy's gradient is 0 to round-off: gradients are taken a moment later,
     as ``likelihood`` says.
+
+    Raises
+    ------
+    ValueError
+        For an option with a value that is not allowed; the message names it and lists what is.
     """
     update, when = RULES[checks.known("rule", rule, RULES)], checks.known("when", when, WHEN)
     scale = checks.at_least("scale", scale)

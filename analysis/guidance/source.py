@@ -44,6 +44,11 @@ def optimise_source(
     gradient : the estimator: a name in ``LADDER`` or ``ESTIMATORS``, or (name, options)
     t : where x0 (B, *event) lives and gradients are taken, in [0, 1); greedy's is 0 where alpha is
     steps, solver, grid : the final solve
+
+    Raises
+    ------
+    ValueError
+        For an option with a value that is not allowed; the message names it and lists what is.
     """
     checks.count("iterations", iterations)
     checks.known("solver", solver, solvers.SOLVERS)

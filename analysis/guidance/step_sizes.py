@@ -65,7 +65,13 @@ def normalised(move: Move) -> Tensor:
 
 
 def dps(move: Move) -> Tensor:
-    """Return (B,) the scale over sqrt(2 L), and 0 where the loss is 0; a negative loss raises ``ValueError``."""
+    """Return (B,) the scale over sqrt(2 L), and 0 where the loss is 0.
+
+    Raises
+    ------
+    ValueError
+        For a negative loss.
+    """
     if bool((move.value < 0).any()):
         raise ValueError(f"loss must not be negative for the rule 'dps', got {float(move.value.min()):.6g}")
     return torch.where(move.value > 0, move.scale / (2 * widened(move.value)).sqrt(), 0.0)

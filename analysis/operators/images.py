@@ -30,7 +30,13 @@ def _selection(observed: Tensor) -> LinearOperator:
 def box_inpainting(
     side: int, box: int | None = None, top: int | None = None, left: int | None = None
 ) -> LinearOperator:
-    """Hide a box of ``box`` x ``box`` pixels, by default half the side and centred."""
+    """Hide a box of ``box`` x ``box`` pixels, by default half the side and centred.
+
+    Raises
+    ------
+    ValueError
+        For a box that does not lie in the image.
+    """
     box = checks.count("box", side // 2 if box is None else box)
     top, left = ((side - box) // 2 if corner is None else corner for corner in (top, left))
     if min(top, left) < 0 or max(top, left) + box > side:
@@ -47,7 +53,13 @@ def random_inpainting(side: int, keep: float = 0.3, seed: int = 0) -> LinearOper
 
 
 def super_resolution(side: int, factor: int) -> LinearOperator:
-    """Average blocks of ``factor`` x ``factor`` pixels."""
+    """Average blocks of ``factor`` x ``factor`` pixels.
+
+    Raises
+    ------
+    ValueError
+        For a factor that does not divide the side.
+    """
     if side % checks.count("factor", factor):
         raise ValueError(f"factor must divide the side, {side}, got {factor}")
     return from_forward(lambda x: functional.avg_pool2d(_image(x, side), factor).flatten(1), side**2)
@@ -72,7 +84,13 @@ def gaussian_deblurring(side: int, width: float = 1.0, truncate: float = 3.0) ->
 
 
 def motion_deblurring(side: int, length: int = 5, angle: float = 30.0) -> LinearOperator:
-    """Blur along a line of ``length`` pixels, an odd number, at ``angle`` degrees to the rows."""
+    """Blur along a line of ``length`` pixels, an odd number, at ``angle`` degrees to the rows.
+
+    Raises
+    ------
+    ValueError
+        For an even length.
+    """
     if checks.count("length", length) % 2 == 0:
         raise ValueError(f"length must be odd, so that the kernel has a centre, got {length}")
     line = np.zeros((length, length))

@@ -50,7 +50,13 @@ class LinearOperator:
             raise ValueError(f"adjoint must be the transpose of forward: <A x, y> and <x, A^T y> differ by {worst:.3g}")
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return A x, (B, m), for x (B, d)."""
+        """Return A x, (B, m), for x (B, d).
+
+        Raises
+        ------
+        ValueError
+            For x of another shape.
+        """
         if x.ndim != 2 or x.shape[1] != self.in_dim:
             raise ValueError(f"x must have shape (B, {self.in_dim}), got {tuple(x.shape)}")
         return self.forward(x)
@@ -79,7 +85,13 @@ def from_forward(forward: Map, in_dim: int) -> LinearOperator:
 
 
 def from_matrix(matrix: Tensor) -> LinearOperator:
-    """Return the operator of a matrix A (m, d)."""
+    """Return the operator of a matrix A (m, d).
+
+    Raises
+    ------
+    ValueError
+        For a matrix that is not (m, d) or not finite.
+    """
     a = checks.finite("matrix", torch.as_tensor(matrix, dtype=torch.float64))
     if a.ndim != 2 or 0 in a.shape:
         raise ValueError(f"matrix must have shape (m, d), got {tuple(a.shape)}")

@@ -40,14 +40,26 @@ class NonlinearOperator:
     out_dim: int
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return A(x), (B, m), for x (B, d); raises ``ValueError`` for another shape."""
+        """Return A(x), (B, m), for x (B, d).
+
+        Raises
+        ------
+        ValueError
+            For x of another shape.
+        """
         if x.ndim != 2 or x.shape[1] != self.in_dim:
             raise ValueError(f"x must have shape (B, {self.in_dim}), got {tuple(x.shape)}")
         return self.forward(x)
 
 
 def hdr_clipping(side: int, gain: float = GAIN) -> NonlinearOperator:
-    """Clip ``gain`` times the pixels to [-1, 1]; raises ``ValueError`` unless the gain is above 1 and finite."""
+    """Clip ``gain`` times the pixels to [-1, 1].
+
+    Raises
+    ------
+    ValueError
+        For a gain that is not above 1, or not finite.
+    """
     if not 1 < gain < math.inf:
         raise ValueError(f"gain must be above 1, so that something is clipped, and finite; got {gain!r}")
     return NonlinearOperator(lambda x: (gain * x).clamp(-1, 1), side**2, side**2)

@@ -25,7 +25,13 @@ class HalfSquaredMisfit:
     noise: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return (B,) losses of x (B, d); raises ``ValueError`` where the measurement does not fit A(x)."""
+        """Return (B,) losses of x (B, d).
+
+        Raises
+        ------
+        ValueError
+            Where the measurement does not fit A(x).
+        """
         predicted, y = self.operator(x), self.measurement.to(x)
         if y.shape not in (predicted.shape, predicted.shape[1:]):
             raise ValueError(f"measurement must fit A(x), {tuple(predicted.shape)}, got {tuple(y.shape)}")
@@ -53,7 +59,13 @@ class InverseProblem:
 
     @property
     def linear(self) -> LinearOperator:
-        """The operator, where it is linear; raises ``ValueError`` where it is not."""
+        """The operator, where it is linear.
+
+        Raises
+        ------
+        ValueError
+            Where the operator is not linear.
+        """
         if not isinstance(self.operator, LinearOperator):
             raise ValueError(f"operator must be linear for an exact posterior, got {type(self.operator).__name__}")
         return self.operator

@@ -42,7 +42,13 @@ class Classifier(nn.Module):
         self.features, self.last = nn.Sequential(*parts), nn.Linear(sizes[-1], CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits; raises ``ValueError`` for images of another size."""
+        """Return the logits.
+
+        Raises
+        ------
+        ValueError
+            For images of another size.
+        """
         if x.ndim != 2 or x.shape[1] != data.SIDE**2:
             raise ValueError(f"x must have shape (B, {data.SIDE**2}), got {tuple(x.shape)}")
         return self.last(self.features(x.unflatten(1, (1, data.SIDE, data.SIDE))).mean((2, 3)))

@@ -127,7 +127,13 @@ class UNet(nn.Module):
                 self.up.append(nn.Conv2d(width, width, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Return velocities like x; raises ``ValueError`` for images of another size."""
+        """Return velocities like x.
+
+        Raises
+        ------
+        ValueError
+            For images of another size.
+        """
         expected = (self.config["channels"], self.config["side"], self.config["side"])
         if x.shape[1:] != expected:
             raise ValueError(f"x must have shape (B, {', '.join(map(str, expected))}), got {tuple(x.shape)}")

@@ -27,7 +27,13 @@ def digits_problem(name: str, noise: float, **options: float) -> InverseProblem:
 
 
 def checked_images(images: Tensor, name: str = "images") -> Tensor:
-    """Return images (B, 784) with pixels in [-1, 1], or raise ``ValueError``."""
+    """Return images (B, 784) with pixels in [-1, 1].
+
+    Raises
+    ------
+    ValueError
+        For another shape, pixels that are not finite, and pixels outside [-1, 1].
+    """
     size = data.SIDE**2
     if not isinstance(images, Tensor) or images.ndim != 2 or images.shape[1] != size or not len(images):
         got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
@@ -41,7 +47,12 @@ def checked_images(images: Tensor, name: str = "images") -> Tensor:
 def measured_digits(problem: InverseProblem, count: int, generator: torch.Generator) -> MeasuredBatch:
     """Measure ``count`` different held-out images once each, with one noise (784,) to start from for each.
 
-    Which images and which noise does not depend on the problem. Raises ``ValueError`` for more than there are.
+    Which images and which noise does not depend on the problem.
+
+    Raises
+    ------
+    ValueError
+        For more images than there are.
     """
     clean = data.held_out()[0]
     if checks.count("count", count) > len(clean):

@@ -50,7 +50,12 @@ def likelihood_score(
     Shapes: A (m, d), or a ``LinearOperator``; y (m,) or (B, m), noise_covariance (m, m), x (B, d), t a float or (B,) in
     [0, 1]. For a ``MixtureFlow`` the error is a few round-offs of the two scores whose difference it is, times the
     condition number of a component. Many calls with one A and R on a ``LowRankMixtureFlow`` are quicker through one
-    ``LowRankLikelihood``. Raises ``ValueError`` as ``condition`` does, and for a flow that is not that of a mixture.
+    ``LowRankLikelihood``.
+
+    Raises
+    ------
+    ValueError
+        As ``condition`` does, and for a flow that is not that of a mixture.
     """
     if not isinstance(flow, MixtureFlow | ProductMixtureFlow | LowRankMixtureFlow):
         raise ValueError(f"flow must be that of a Gaussian mixture, got {type(flow).__name__}")

@@ -62,14 +62,26 @@ class LowRankLikelihood:
         self.rows, self._separated = rows if separated is None else separated, separated is not None
 
     def values(self, y: Tensor) -> Tensor:
-        """Return v, (k,) or (B, k), of measurements y, (m,) or (B, m)."""
+        """Return v, (k,) or (B, k), of measurements y, (m,) or (B, m).
+
+        Raises
+        ------
+        ValueError
+            For measurements of another shape, or not finite.
+        """
         y, m = torch.as_tensor(y, dtype=torch.float64), len(self._turn)
         if y.ndim not in (1, 2) or y.shape[-1] != m:
             raise ValueError(f"y must have shape (m,) or (B, m) with m = {m}, got {tuple(y.shape)}")
         return checks.finite("y", y) @ self._turn
 
     def posterior(self, y: Tensor) -> LowRankPosterior:
-        """Return the posterior of X_1 given one measurement y (m,)."""
+        """Return the posterior of X_1 given one measurement y (m,).
+
+        Raises
+        ------
+        ValueError
+            For a measurement of another shape, or not finite.
+        """
         values = self.values(y)
         if values.ndim != 1:
             raise ValueError(f"y must have shape (m,), got {tuple(torch.as_tensor(y).shape)}")
@@ -104,6 +116,11 @@ class LowRankLikelihood:
         """Return grad_x log p(y | X_t = x), (B, d), for y (m,) or (B, m), x (B, d) and t a float or (B,).
 
         The m x m matrices are decomposed once per component and distinct time (``toy_models.posteriors.evidence``).
+
+        Raises
+        ------
+        ValueError
+            For arguments of other shapes, and a time outside [0, 1].
         """
         x, t = checks.state(x, (self.mixture.dim,)), checks.time(t, x.shape[:1], x.device)
         values = self.values(y)
