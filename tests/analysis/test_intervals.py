@@ -1,10 +1,13 @@
 """Bootstrap intervals against SciPy's own correlation, closed forms of the normal law, and repeated simulation."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.intervals import bootstrap, interval, spearman
+from analysis.intervals import bootstrap, interval, paired_interval, spearman
+from tests.support.problems import f64, randn
 
 GENERATOR = np.random.default_rng(0)
 
@@ -68,9 +71,49 @@ def test_the_interval_holds_the_truth_as_often_as_it_says():
     assert 0.9 - 0.06 < inside / 300 < 0.9 + 0.05
 
 
+def test_intervals_hold_the_mean_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    found = [interval(rng.exponential(size=60), resamples=399, seed=i) for i in range(300)]
+    assert np.mean([i.low <= 1 <= i.high for i in found]) == pytest.approx(0.95, abs=0.04)
+    assert all(i.low < i.mean < i.high for i in found)
+
+
+def test_pairing_narrows_the_interval_and_counts_what_either_failed():
+    common, a, b = (randn(50, seed=i) for i in range(3))
+    values, others = 5 * common + 0.1 * a + 1, 5 * common + 0.1 * b
+    found = paired_interval(values, others)
+    assert found.low < 1 < found.high
+    assert found.high - found.low < 0.1 * (interval(values).high - interval(values).low)
+    values[3], others[4] = math.nan, math.inf
+    assert (paired_interval(values, others).failed, paired_interval(values, others).measurements) == (2, 50)
+
+
+def test_intervals_of_equal_single_and_failed_values_have_no_width():
+    for values, mean in (([0.3] * 5, 0.3), ([2.0], 2.0), ([0.0, 0.0, math.nan], 0.0)):
+        found = interval(f64(values))
+        assert found.low == found.high == found.mean == pytest.approx(mean)
+    lost = interval(f64([math.nan, math.inf]))
+    assert math.isnan(lost.mean)
+    assert (lost.failed, lost.measurements) == (2, 2)
+
+
 @pytest.mark.parametrize("level", [0, 1, 1.5, float("nan")])
 def test_bad_levels_and_empty_samples_are_refused(level):
     with pytest.raises(ValueError, match="level must lie in"):
         bootstrap(means, np.arange(5.0), level=level)
     with pytest.raises(ValueError, match="samples must have at least one row each"):
         bootstrap(means, np.arange(5.0), np.empty(0))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: interval(randn(4, 2)), "values must have shape"),
+        (lambda: interval(randn(4), level=1.0), "level"),
+        (lambda: interval(f64([1.0, 1.0]), level=1.0), "level"),
+        (lambda: paired_interval(randn(4), randn(5)), "same measurements"),
+    ],
+)
+def test_bad_values_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

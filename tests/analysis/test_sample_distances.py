@@ -1,14 +1,13 @@
-"""Distances, coverage and intervals against closed forms, SciPy's one-dimensional functions and simulation."""
+"""Distances and coverage against closed forms, SciPy's one-dimensional functions and simulation."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from scipy import stats
 
 from analysis import sample_distances
-from analysis.intervals import interval, paired_interval
+from analysis.intervals import interval
 from analysis.sample_distances import coverage, energy_distance, mean_error, misfit
 from tests.support.problems import f64, randn
 
@@ -110,32 +109,6 @@ def test_a_sample_that_is_not_finite_fails_its_measurement_and_no_other():
     assert interval(sliced(broken, y)).failed == 1
 
 
-def test_intervals_hold_the_mean_as_often_as_they_say():
-    rng = np.random.default_rng(0)
-    found = [interval(rng.exponential(size=60), resamples=399, seed=i) for i in range(300)]
-    assert np.mean([i.low <= 1 <= i.high for i in found]) == pytest.approx(0.95, abs=0.04)
-    assert all(i.low < i.mean < i.high for i in found)
-
-
-def test_pairing_narrows_the_interval_and_counts_what_either_failed():
-    common, a, b = (randn(50, seed=i) for i in range(3))
-    values, others = 5 * common + 0.1 * a + 1, 5 * common + 0.1 * b
-    found = paired_interval(values, others)
-    assert found.low < 1 < found.high
-    assert found.high - found.low < 0.1 * (interval(values).high - interval(values).low)
-    values[3], others[4] = math.nan, math.inf
-    assert (paired_interval(values, others).failed, paired_interval(values, others).measurements) == (2, 50)
-
-
-def test_intervals_of_equal_single_and_failed_values_have_no_width():
-    for values, mean in (([0.3] * 5, 0.3), ([2.0], 2.0), ([0.0, 0.0, math.nan], 0.0)):
-        found = interval(f64(values))
-        assert found.low == found.high == found.mean == pytest.approx(mean)
-    lost = interval(f64([math.nan, math.inf]))
-    assert math.isnan(lost.mean)
-    assert (lost.failed, lost.measurements) == (2, 2)
-
-
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -148,9 +121,6 @@ def test_intervals_of_equal_single_and_failed_values_have_no_width():
         (lambda: coverage(randn(4, 2), randn(4, 2), []), "levels"),
         (lambda: coverage(randn(4, 2), randn(4, 2), [1.0]), "levels"),
         (lambda: misfit(randn(4, 2), 0.0), "noise"),
-        (lambda: interval(randn(4, 2)), "values must have shape"),
-        (lambda: interval(randn(4), level=1.0), "level"),
-        (lambda: paired_interval(randn(4), randn(5)), "same measurements"),
     ],
 )
 def test_bad_input_is_named(call, said):

@@ -14,7 +14,6 @@ import torch
 from analysis.errors import relative_error
 from analysis.experiment import measure_cell
 from analysis.gradients import end_to_end
-from analysis.guidance import SAMPLERS
 from analysis.operators import OPERATORS, InverseProblem, from_matrix
 from analysis.paths import CondOT
 from analysis.settings import Options
@@ -77,40 +76,13 @@ def test_all_estimators_are_compared_with_both_truths():
     assert values["greedy", "score_error"].min() > 0.01
 
 
-@pytest.mark.parametrize("scale", [1.0, None])
-def test_where_a_gradient_is_the_score_its_samples_are_the_oracle_s(scale):
-    reported, flow, window = batch(1), flow_of(1), (1 / outcome.STEPS, 1.0)
-    found = replacement("tmpd", window, scale).samples(flow, reported)  # exact for one Gaussian
-    options = {"score": reported.score(flow.path), "steps": outcome.STEPS}
-    oracle = SAMPLERS["oracle_ode"](flow, reported.loss(), reported.x0, **options)
-    torch.testing.assert_close(found.x, oracle.x)
-    greedy = replacement("greedy", window, scale).samples(flow, reported)
-    assert (greedy.x - oracle.x).norm() > 0.01 * oracle.x.norm()
-
-
-def test_a_replacement_has_the_score_s_length_and_is_zero_at_time_zero():
-    reported, flow, x = batch(3), flow_of(3), randn(8, 3)
-    exact = reported.score(flow.path)
-    matched, one, three = (replacement("midpoint", dial.WHOLE, s).score(flow, reported) for s in (None, 1.0, 3.0))
-    for t in f64([1 / outcome.STEPS, 0.5]):
-        torch.testing.assert_close(*(torch.linalg.vector_norm(v(x, t), dim=1) for v in (matched, exact)))
-    assert not one(x, f64(0.0)).any()
-    torch.testing.assert_close(three(x, f64(0.5)), 3 * one(x, f64(0.5)))
-
-
-def replacement(name, window, scale=None):
-    return Replacement(dial.VARIANTS[name], window, outcome.STEPS, scale)
-
-
-def test_the_scale_is_the_best_one_of_those_given():
+def test_outcomes_are_tuned_and_of_the_score_s_length():
     reported, tuning, flow, scales = batch(1), batch(1, count=3, seed=1), flow_of(1), (0.01, 1.0, 30.0)
-    plain = replacement("tmpd", dial.WHOLE)
-    assert plain.tuned(flow, tuning, scales).scale == 1.0
+    plain = Replacement(dial.VARIANTS["tmpd"], dial.WHOLE, outcome.STEPS)
     outcomes = {row["quantity"]: row for row in dial.outcomes(flow, tuning, reported, plain, scales)}
     assert outcomes["tuned"]["scale"] == 1.0
     assert outcomes["matched"]["scale"] is None
     assert outcomes["tuned"]["value"].shape == (4,)
-    assert plain.tuned(flow, tuning, (30.0,)).scale == 30.0
 
 
 def rows(quantity, values, operator="a", end=1.0):

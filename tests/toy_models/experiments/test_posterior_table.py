@@ -11,73 +11,17 @@ import torch
 
 from analysis.experiment import measure_cell, split_timings
 from analysis.measurements import LEVELS
-from analysis.operators import OPERATORS, InverseProblem, NonlinearOperator, from_matrix
-from analysis.paths import CondOT, Cosine
+from analysis.operators import OPERATORS, InverseProblem, from_matrix
 from analysis.settings import Options, Variant
 from figures import posterior_table as figure
 from tests.support.low_rank import random_low_rank
-from tests.support.problems import distance, f64, randn
+from tests.support.problems import randn
 from toy_models.experiments import outcome, outcome_windows, posterior_table
-from toy_models.posteriors import condition
-from toy_models.posteriors.measurements import measured_batch
 from toy_models.problems import digits
 
 MIXTURE = random_low_rank(3, 5, 2)
 A = randn(2, 5, seed=4)
 PROBLEM = InverseProblem(from_matrix(A), 0.4)
-
-
-def batch(images=4, dense=False, members=3, exact=40):
-    generator = torch.Generator().manual_seed(0)
-    clean, mixture = MIXTURE.sample(images, generator), MIXTURE.dense() if dense else MIXTURE
-    return measured_batch(mixture, PROBLEM, clean, generator, members=members, exact=exact)
-
-
-def test_low_rank_posteriors_are_those_of_the_measurements_one_by_one():
-    measured, x = batch(), randn(4, 7, 5)
-    for i, y in enumerate(measured.measurements):
-        one = condition(MIXTURE, A, y, PROBLEM.noise_covariance)
-        torch.testing.assert_close(measured.exact.law.mean[i], one.mean)
-        torch.testing.assert_close(measured.exact.law.log_prob(x)[i], one.log_prob(x[i]))
-
-
-@pytest.mark.parametrize("path", [CondOT(), Cosine()])
-def test_low_rank_and_dense_posteriors_agree(path):
-    low_rank, dense = batch(), batch(dense=True)
-    x = randn(4, 3, 5)
-    torch.testing.assert_close(low_rank.exact.law.mean, dense.exact.law.mean)
-    torch.testing.assert_close(low_rank.exact.law.log_prob(x), dense.exact.law.log_prob(x))
-    for t in (0.2, 0.7):
-        place = x.flatten(0, 1), f64(t)
-        torch.testing.assert_close(low_rank.score(path)(*place), dense.score(path)(*place))
-    torch.testing.assert_close(low_rank.loss()(x.flatten(0, 1)), dense.loss()(x.flatten(0, 1)))
-
-
-def test_low_rank_samples_have_the_moments_of_each_posterior():
-    law, n = batch(images=3).exact.law, 40_000
-    x = law.sample(n, torch.Generator().manual_seed(1))
-    assert x.shape == (3, n, 5)
-    exact = batch(images=3, dense=True).exact.law.sample(n, torch.Generator().manual_seed(2))
-    for samples, others, mean in zip(x, exact, law.mean, strict=True):
-        assert ((samples.mean(0) - mean).abs() < 4.5 * (samples.var(0) / n).sqrt()).all()
-        assert distance(samples.T.cov(), others.T.cov()) < 0.05
-
-
-def test_exact_low_rank_samples_have_good_metrics():
-    measured = batch(images=200, members=9)
-    metrics = measured.metrics(measured.exact.independent)
-    energy = metrics["energy_distance"]
-    assert abs(float(energy.mean())) < 4 * float(energy.std()) / 200**0.5
-    assert float(metrics["misfit"].mean()) == pytest.approx(1, abs=0.2)
-    assert abs(float(metrics["log_density"].mean())) < 0.2
-    for level in LEVELS:
-        assert float(metrics[f"coverage_{level:g}"].mean()) == pytest.approx(level, abs=0.02)
-
-
-def test_a_nonlinear_problem_has_no_exact_posterior():
-    problem = InverseProblem(NonlinearOperator(torch.tanh, 5, 5), 0.4)
-    with pytest.raises(ValueError, match="operator must be linear for an exact posterior, got NonlinearOperator"):
-        measured_batch(MIXTURE, problem, randn(2, 5), torch.Generator(), members=2, exact=2)
 
 
 @pytest.fixture(scope="module")
