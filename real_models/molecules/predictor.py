@@ -25,6 +25,11 @@ SOFT = 0.1  # length below which the dipole's norm is rounded off, in units of i
 LEARNED = ("alpha", "homo", "lumo", "mu", "Cv")  # the gap follows
 
 
+def count(position: Tensor) -> Tensor:
+    """Return the number of atoms (B, 1) as a tensor: a compiler makes another program for every plain number."""
+    return torch.ones_like(position[..., 0]).sum(1, keepdim=True)
+
+
 class Readout(nn.Module):
     """Atoms' scalars (B, N, width) and vectors (B, N, 3, channels) to the five ``LEARNED`` numbers, (B, 5)."""
 
@@ -39,7 +44,7 @@ class Readout(nn.Module):
     def forward(self, scalars: Tensor, vectors: Tensor, position: Tensor) -> Tensor:
         """Return the numbers; ``position`` (B, N, 3) is centred."""
         atoms = self.atoms(scalars).to(position.dtype)
-        polarizability, heat = atoms[..., :2].mean(1).unbind(-1)
+        polarizability, heat = (atoms[..., :2].sum(1) / count(position).sqrt()).unbind(-1)
         charge = atoms[..., 2:] - atoms[..., 2:].mean(1, keepdim=True)
         dipole = (charge * position / ANGSTROM + self.dipoles(vectors).squeeze(-1).to(position.dtype)).sum(1)
         moment = softened(dipole.square().sum(-1), SOFT) - SOFT
@@ -47,8 +52,7 @@ class Readout(nn.Module):
         values = self.values(scalars).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, width / heads)
         pooled = functional.silu((weights.to(values.dtype) @ values).flatten(1))
         homo, lumo = self.pooled(pooled).to(position.dtype).unbind(-1)
-        size = position.shape[1] ** 0.5
-        return torch.stack([size * polarizability, homo, lumo, moment, size * heat], -1)
+        return torch.stack([polarizability, homo, lumo, moment, heat], -1)
 
 
 class Predictor(nn.Module):
@@ -101,7 +105,7 @@ class Predictor(nn.Module):
         """Return the properties (B, 6), in the order and units of ``data``, of events (B, N, 8)."""
         x = project(x)
         position, types = x[..., :3], x[..., 3:] / TYPE_SCALE
-        context = torch.full((len(x), 1), x.shape[1] / LARGEST, dtype=x.dtype, device=x.device)
+        context = count(position) / LARGEST
         scalars, vectors = self.embed(types), None
         for pairs, gather, layer in zip(self.pairs, self.sums, self.layers, strict=True):
             assert isinstance(pairs, Pairs)
