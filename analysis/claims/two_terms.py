@@ -146,12 +146,14 @@ def _share_won_case(kind: str, reading: str, horizons: pd.DataFrame, seed: int) 
 def share_won(regret: np.ndarray, regret_of_end: np.ndarray, seed: int) -> tuple[float, float, float]:
     """Return the share of log(error at the end / least error) that a rule wins, with a 95 % bootstrap interval.
 
-    ``regret`` (N,) is the error at the rule's horizon over the least one, ``regret_of_end`` (N,) that at s = 1.
+    ``regret`` (N,) is the error at the rule's horizon over the least one, ``regret_of_end`` (N,) that at s = 1. Of
+    nothing the share is 0, so that resamples of too few step counts decide nothing.
     """
 
     def share(pairs: np.ndarray) -> np.ndarray:
         sums = pairs.sum(1)
-        return 1 - sums[:, :1] / sums[:, 1:]
+        lost, available = sums[:, :1], sums[:, 1:]
+        return 1 - np.divide(lost, available, out=np.ones_like(lost), where=available > 0)
 
     logs = np.log(np.stack([regret, regret_of_end], axis=1))
     value, low, high = (float(v[0]) for v in bootstrap(share, logs, seed=seed, resamples=RESAMPLES))

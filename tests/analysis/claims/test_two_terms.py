@@ -17,6 +17,11 @@ def test_shares_of_what_there_is_to_win():
     assert low <= value <= high <= 1
 
 
+def test_too_few_step_counts_decide_nothing():
+    # One of two step counts has nothing to win, so some resamples hold that one alone: 0/0.
+    assert two_terms.share_won(np.ones(2), np.array([1.06, 1.0]), seed=0) == (1, 0, 1)
+
+
 def exact_table(power):
     """Errors that are two terms: zeta^2 and f^power/n, for Euler on CondOT."""
     grid = [(n, f) for n in (1, 2, 4, 8, 16) for f in (0.25, 0.5, 0.75, 0.9, 1.0)]

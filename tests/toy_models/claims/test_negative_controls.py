@@ -1,11 +1,13 @@
-"""Every claim can fail: a deliberate mistake in what it measures turns it red, and leaves the others as they are.
+"""Every claim can fail: on a wrong statement that its own code measures, and on a mistake in what it measures.
 
-The truth is the theory itself: which claims a mistake breaks follows from what each of them measures.
+The truth is the theory itself: which claims a mistake breaks follows from what each of them measures, and the others
+stand. A claim that no mistake could turn red would be no measurement.
 """
 
 import pytest
 
-from analysis.claims import CLAIMS
+from analysis.claims import CLAIMS, judge
+from tests.support.wrong_statements import WRONG
 from tests.tools.mutations import MUTATIONS, red, standing
 
 CHEAP = {"T1a", "T1b", "P2", "T3", "D3"}
@@ -45,3 +47,16 @@ def test_a_mistake_turns_the_right_claims_red_and_no_other(name):
 
 def test_without_a_mistake_none_of_them_is_red():
     assert all(standing(CHEAP).values())
+
+
+@pytest.mark.parametrize("id", CLAIMS)
+def test_a_wrong_statement_fails(id):
+    with WRONG[id]():
+        rows = CLAIMS[id].rows(quick=True, seed=0)
+    assert rows[["value", "low", "high"]].notna().all(axis=None)
+    assert not judge(rows)["standing"]
+
+
+def test_every_claim_has_a_wrong_statement_and_a_mistake():
+    assert set(WRONG) == set(CLAIMS) == set().union(*EXPECTED.values())
+    assert EXPECTED.keys() == MUTATIONS.keys()
