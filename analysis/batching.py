@@ -123,7 +123,8 @@ def estimate(
         if part == slice(0, len(x)):
             return rule(flow, loss, x, t, **options)
         times = t[part] if t.ndim and len(t) > 1 else t
-        return rule(flow, loss_of_part(loss, x, part), x[part], times, **options)
+        rows = torch.arange(len(x), device=x.device)[part]
+        return rule(flow.select_rows(rows), loss_of_part(loss, x, part), x[part], times, **options)
 
     return joined([found for _, found in in_parts(call, len(x), first)])
 

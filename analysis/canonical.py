@@ -48,9 +48,10 @@ class CanonicalView:
         """Return endpoints (B, *event) on the own path; of a loss gradient there, the gradient in canonical states."""
         return expand(self.end_scale, y) * y
 
-    def rows(self, index: Tensor) -> CanonicalView:
-        """Return the view of the samples ``index``, where each has its own time."""
-        return replace(self, begin=self.begin[index], begin_scale=self.begin_scale[index])
+    def select_rows(self, rows: Tensor) -> CanonicalView:
+        """Return the view of the samples ``rows`` (C,), where each has its own time."""
+        flow = self.flow.select_rows(rows)
+        return replace(self, flow=flow, begin=self.begin[rows], begin_scale=self.begin_scale[rows])
 
 
 def canonical_time(path: AffinePath, t: Tensor | float) -> Tensor:

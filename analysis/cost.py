@@ -51,6 +51,10 @@ class MeteredFlow(Flow):
         """Return the flow along another path, its own way of changing it, counted at the same place."""
         return MeteredFlow(self.flow.with_path(path), self.batch, self.cost)
 
+    def select_rows(self, rows: Tensor) -> Flow:
+        """Return the flow of some samples, counted at the same place, per sample of the whole batch."""
+        return MeteredFlow(self.flow.select_rows(rows), self.batch, self.cost)
+
     def _share(self, x: Tensor) -> float:
         event = len(self.event_shape) if self.event_shape is not None else x.ndim - 1
         return x.shape[: x.ndim - event].numel() / self.batch

@@ -91,6 +91,14 @@ class Flow(ABC):
         """Return the flow of the same X_1 along another path."""
         return Reparametrized(self, path)
 
+    def select_rows(self, rows: Tensor) -> Flow:
+        """Return the flow of the samples ``rows`` (C,) of a batch, each as often as it is named.
+
+        A flow may hold data of its own for each sample of a batch, such as class labels. Whatever cuts, reorders or
+        repeats a batch asks the flow of these rows. A flow that holds nothing of that kind is the same for all.
+        """
+        return self
+
     def checked(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """Return x and t as the methods above take them, or raise ``ValueError``."""
         x = checks.state(x, self.event_shape)
@@ -148,6 +156,18 @@ class PredictionFlow(Flow):
         moved.path = path
         return moved
 
+    def select_rows(self, rows: Tensor) -> Flow:
+        """Return the flow of some samples; the function's own ``select_rows``, where it has one, says which these are.
+
+        ``function.select_rows(rows)`` returns the function for the samples ``rows`` (C,), a tensor of indices.
+        """
+        function = select_rows(self.function, rows)
+        if function is self.function:
+            return self
+        selected = copy.copy(self)
+        selected.function = function
+        return selected
+
     def _readout(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
         if self.path != self.own:
             scale, t, readout = at_equal_zeta(self.own, self.path, x, t, readout)
@@ -184,6 +204,14 @@ class PredictionFlow(Flow):
             x = x.detach().requires_grad_()
             value = self._readout(x, t, readout)
         return value.detach(), lambda v: torch.autograd.grad(value, x, v, retain_graph=True)[0]
+
+
+def select_rows(function: Prediction, rows: Tensor) -> Prediction:
+    """Return what ``function`` makes of itself for the samples ``rows``, or itself where it has nothing to select."""
+    select = getattr(function, "select_rows", None)
+    selected = select(rows) if callable(select) else function
+    # A compiled network passes the question on to the network, whose answer may be: myself.
+    return function if selected is getattr(function, "_orig_mod", None) else selected
 
 
 def from_velocity(function: Prediction, path: AffinePath) -> PredictionFlow:
@@ -226,6 +254,10 @@ class Reparametrized(Flow):
     def with_path(self, path: AffinePath) -> Flow:
         """Return the wrapped flow along another path."""
         return self.flow.with_path(path)
+
+    def select_rows(self, rows: Tensor) -> Flow:
+        """Return the wrapped flow of these samples, along the same path."""
+        return Reparametrized(self.flow.select_rows(rows), self.path)
 
     def _old(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Tensor, Readout]:
         return at_equal_zeta(self.flow.path, self.path, x, t, readout)

@@ -14,13 +14,13 @@ import copy
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from analysis import checks
-from analysis.flow import PredictionFlow
+from analysis.flow import PredictionFlow, select_rows
 
 BACKENDS = ("inductor", "aot_eager", "eager")
 
@@ -50,6 +50,11 @@ class Network(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16, self.autocast):
             return self.module(x, t).to(x.dtype)
+
+    def select_rows(self, rows: Tensor) -> Network:
+        """Return the network of the samples ``rows`` (C,), as ``analysis.flow.Flow.select_rows`` has it."""
+        module = select_rows(self.module, rows)
+        return self if module is self.module else Network(cast(nn.Module, module), self.channels_last, self.autocast)
 
 
 @dataclass(frozen=True)

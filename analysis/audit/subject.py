@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from analysis import checks
 from analysis.errors import relative
-from analysis.flow import Flow, Prediction, PredictionFlow
+from analysis.flow import Flow, Prediction, PredictionFlow, select_rows
 from analysis.losses import HalfSquaredDistance, Loss, value_and_gradient
 from analysis.paths import AffinePath, expand
 from analysis.settings import resolve
@@ -100,6 +100,10 @@ class Guarded:
             if bool(bad.any()):
                 raise AuditError(f"the model returns NaN or infinity at t = {float(t.detach()[bad][0]):.6g}")
         return value
+
+    def select_rows(self, rows: Tensor) -> Guarded:
+        """Return the function of some samples, guarded likewise."""
+        return Guarded(select_rows(self.function, rows))
 
 
 def load(name: str, device: str) -> Audit:

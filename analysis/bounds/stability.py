@@ -54,7 +54,8 @@ def defects(
     stages = solvers.plan(solver, flow.path, times)
     running, pulls = states[0], []
     for i in range(count):
-        running, pull = solvers.step_vjp(flow, running, stages[i])
+        repeated = flow.select_rows(torch.arange(batch, device=states.device).repeat(i + 1))
+        running, pull = solvers.step_vjp(repeated, running, stages[i])
         pulls.append(pull)
         running = torch.cat([running, states[i + 1]])  # the last of them has no steps left: its W is the loss
     ends = running.unflatten(0, (count + 1, batch))

@@ -117,13 +117,13 @@ def choices(flow: Flow, loss: Loss, x: Tensor, t: Tensor | float, *, tolerance: 
 
 def climb(flow: Flow, loss: Loss, x: Tensor, t: Tensor, tolerance: float, max_steps: int) -> Choices:
     """Return the choices; their cost is left empty."""
-    if not 0 < tolerance < math.inf:
-        raise ValueError(f"tolerance must be positive and finite, got {tolerance!r}")
+    tolerance = checks.positive("tolerance", tolerance)
     rungs = torch.tensor([n for n in RUNGS if n <= checks.count("max_steps", max_steps)], device=x.device)
     t = t.to(x.device).expand(len(x))
     found = Choices(torch.zeros_like(x), x.clone(), t.new_zeros(len(x)).long(), x.new_full((len(x),), math.inf), Cost())
     view = canonical.view(flow, t)
     start = Start(view, view.enter(x), Mesh.equal(len(x), int(rungs[-1]), view.begin))
+    _at_the_end(loss, x, t, found)
     _rung_zero(flow, loss, x, t, found)
     # Here and below, an estimate that is not a number is not below the tolerance.
     waiting = ~(found.error <= min(tolerance, LARGEST_LEADING_TERM))
@@ -154,15 +154,23 @@ def _slope(loss: Loss, count: int, who: Tensor, part: Tensor) -> Tensor:
     return value_and_gradient(loss, whole)[1][who]
 
 
+def _at_the_end(loss: Loss, x: Tensor, t: Tensor, found: Choices) -> None:
+    """Fill in the gradient of the loss at x for the samples that have arrived at time 1."""
+    index = (t == 1).nonzero()[:, 0]
+    if len(index):
+        found.gradient[index], found.error[index] = _slope(loss, len(x), index, x[index]), 0.0
+
+
 def _rung_zero(flow: Flow, loss: Loss, x: Tensor, t: Tensor, found: Choices) -> None:
     """Fill in greedy corrected by its leading term, with that term's share, for the samples that are late enough."""
     path, one = flow.path, t.new_ones(())
-    who = (canonical.canonical_time(path, t) >= LATE).nonzero()[:, 0]
+    who = ((canonical.canonical_time(path, t) >= LATE) & (t < 1)).nonzero()[:, 0]
     if not len(who):
         return
     y, s = x[who], t[who]
     alpha, sigma, alpha_1, sigma_1 = path.alpha(s), path.sigma(s), path.alpha(one), path.sigma(one)
-    value, pull = flow.predict_vjp(y, s, path.combination(alpha_1.expand_as(s), sigma_1.expand_as(s), s))
+    readout = path.combination(alpha_1.expand_as(s), sigma_1.expand_as(s), s)
+    value, pull = flow.select_rows(who).predict_vjp(y, s, readout)
     slope = _slope(loss, len(x), who, value)
     plain = pull(slope)
     spread = expand(alpha_1 / alpha, y)
@@ -202,7 +210,7 @@ def _rungs(start: Start, loss: Loss, who: Tensor, steps: Tensor) -> tuple[Tensor
         some = who[here]
         nodes = start.mesh.nodes(some, n)
         adjoints, endpoint[here] = _adjoints(start, loss, some, nodes)
-        gradient[here] = start.view.rows(some).enter(adjoints[0])
+        gradient[here] = start.view.select_rows(some).enter(adjoints[0])
         if n > 1:
             bent = curvature(adjoints, nodes)
             bends[:2, here] = torch.stack(bends_of(bent, nodes))
@@ -218,7 +226,7 @@ def _groups(steps: Tensor, most: int) -> Iterator[tuple[int, Tensor]]:
 
 def _adjoints(start: Start, loss: Loss, who: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
     """Return the adjoints at the nodes (n + 1, C, *event) of C samples ``who``, and the endpoints."""
-    view = start.view.rows(who)
+    view = start.view.select_rows(who)
     stages = solvers.plan(SOLVER, CANONICAL, torch.lerp(view.begin, view.end, nodes))  # exact at both ends
     state, pulls = start.state[who], list[Pullback]()
     for i in range(len(stages)):

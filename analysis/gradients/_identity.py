@@ -22,11 +22,12 @@ from typing import Any
 from torch import Tensor
 
 from analysis import checks, solvers
-from analysis.flow import Flow
+from analysis.flow import Flow, Pullback
 from analysis.gradients._lookahead import check_horizon
 from analysis.gradients.registry import register
 from analysis.losses import Loss, value_and_gradient
 from analysis.paths import expand
+from analysis.solvers.rows import of_rows, on_rows
 
 SCALES = ("one", "alpha")
 VARIANTS: list[dict[str, Any]] = [{}, {"scale": "alpha"}, {"steps": 2}, {"steps": 8}]
@@ -34,10 +35,20 @@ VARIANTS: list[dict[str, Any]] = [{}, {"scale": "alpha"}, {"steps": 2}, {"steps"
 
 def endpoint_after(flow: Flow, x: Tensor, t: Tensor, steps: int, solver: str, horizon: Tensor) -> Tensor:
     """Return the target prediction (B, *event) after ``steps`` solver steps from t to ``horizon``."""
-    if bool((horizon > t).any()):
-        grid = solvers.uniform_grid(t, horizon, checks.count("steps", steps))
-        x = solvers.solve(flow, x, solvers.plan(solver, flow.path, grid))
-    return x if bool((horizon == 1).all()) else flow.predict(x, horizon, flow.path.readout("target", horizon))
+
+    def solved(flow: Flow, x: Tensor, rows: Tensor | None) -> tuple[Tensor, Pullback]:
+        grid = solvers.uniform_grid(of_rows(t, rows), of_rows(horizon, rows), steps)
+        return solvers.solve(flow, x, solvers.plan(solver, flow.path, grid)), _no_product
+
+    def predicted(flow: Flow, x: Tensor, rows: Tensor | None) -> tuple[Tensor, Pullback]:
+        time = of_rows(horizon, rows)
+        return flow.predict(x, time, flow.path.readout("target", time)), _no_product
+
+    return on_rows(flow, on_rows(flow, x, horizon > t, solved)[0], horizon < 1, predicted)[0]
+
+
+def _no_product(v: Tensor) -> Tensor:
+    raise RuntimeError("the identity's estimate takes no product")
 
 
 @register("identity_jacobian", VARIANTS)

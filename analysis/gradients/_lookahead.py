@@ -14,6 +14,7 @@ from analysis.gradients.registry import register
 from analysis.losses import Loss, value_and_gradient
 from analysis.solvers.checkpointing import differentiate
 from analysis.solvers.grids import time_grid
+from analysis.solvers.rows import of_rows, on_rows
 
 VARIANTS = [
     {"horizon_fraction": fraction, "steps": steps, "solver": solver}
@@ -32,10 +33,13 @@ def check_horizon(horizon: Tensor | float, t: Tensor, x: Tensor) -> Tensor:
 
 
 def project(flow: Flow, x: Tensor, s: Tensor) -> tuple[Tensor, Pullback]:
-    """Return the target prediction at (x, s) and its pullback; at s = 1 the state is the sample itself."""
-    if bool((s == 1).all()):
-        return x, lambda v: v
-    return flow.predict_vjp(x, s, flow.path.readout("target", s))
+    """Return the target prediction at (x, s) and its pullback; where s = 1 the state is the sample itself."""
+
+    def predicted(flow: Flow, x: Tensor, rows: Tensor | None) -> tuple[Tensor, Pullback]:
+        time = of_rows(s, rows)
+        return flow.predict_vjp(x, time, flow.path.readout("target", time))
+
+    return on_rows(flow, x, s < 1, predicted)
 
 
 @register("lookahead", VARIANTS)
@@ -66,9 +70,12 @@ def lookahead(
     horizon = check_horizon(horizon, t, x)
     checks.count("steps", steps)
     checks.known("solver", solver, solvers.SOLVERS)
-    state, pull_back = x, lambda v: v
-    if bool((horizon > t).any()):
-        times = time_grid(grid, flow.path, t, horizon, steps)
-        state, pull_back = differentiate(flow, x, solver, times, memory, slots)
+
+    def solved(flow: Flow, x: Tensor, rows: Tensor | None) -> tuple[Tensor, Pullback]:
+        given = grid if rows is None or isinstance(grid, str) or grid.ndim == 1 else grid[:, rows]
+        times = time_grid(given, flow.path, of_rows(t, rows), of_rows(horizon, rows), steps)
+        return differentiate(flow, x, solver, times, memory, slots)
+
+    state, pull_back = on_rows(flow, x, horizon > t, solved)
     endpoint, pull = project(flow, state, horizon)
     return pull_back(pull(value_and_gradient(loss, endpoint)[1])), endpoint

@@ -19,6 +19,7 @@ from analysis.gradients._lookahead import check_horizon
 from analysis.gradients.registry import Estimate
 from analysis.losses import Loss, values_and_gradients
 from analysis.solvers.checkpointing import solve_all_vjp
+from analysis.solvers.rows import of_rows, on_rows
 
 
 def lookahead_surface(
@@ -72,11 +73,18 @@ def _cells(
     if not count:
         return state, state, state.new_empty(state.shape[:3])
     pulls: list[Pullback] = []
+    cells = flow.select_rows(torch.arange(batch, device=x.device).repeat(count))
     if steps:
         start, repeat = (t.expand(count), batch) if t.ndim == 0 else (t.expand(batch).repeat(count), 1)
-        grids = [solvers.uniform_grid(start, horizons.repeat_interleave(batch // repeat), n) for n in steps]
-        plans = [solvers.plan(solver, flow.path, grid, repeat) for grid in grids]
-        ends, solve_pull = solve_all_vjp(flow, state.flatten(1, 2), plans)
+        end = horizons.repeat_interleave(batch // repeat)
+
+        def solved(flow: Flow, x: Tensor, rows: Tensor | None) -> tuple[Tensor, Pullback]:
+            grids = [solvers.uniform_grid(of_rows(start, rows), of_rows(end, rows), n) for n in steps]
+            return solve_all_vjp(flow, x, [solvers.plan(solver, flow.path, grid, repeat) for grid in grids])
+
+        # One time for all samples lies before all of these horizons; times of their own may be at one of them already.
+        ahead = end > start if repeat == 1 else torch.ones((), dtype=torch.bool)
+        ends, solve_pull = on_rows(cells, state.flatten(1, 2), ahead, solved, dim=1)
         state = ends.view(state.shape)
         pulls.append(lambda v: solve_pull(v.flatten(1, 2)).view(v.shape))
     endpoint, pull = _project_all(flow, state, horizons)
@@ -94,7 +102,9 @@ def _project_all(flow: Flow, state: Tensor, horizons: Tensor) -> tuple[Tensor, P
     if not bool(short.any()):
         return state, lambda v: v
     moving = state[:, short]
-    stages = solvers.projection(flow.path, horizons[short].repeat(len(state)), state.shape[2])
+    batch, count = state.shape[2], len(state) * int(short.sum())
+    flow = flow.select_rows(torch.arange(batch, device=state.device).repeat(count))
+    stages = solvers.projection(flow.path, horizons[short].repeat(len(state)), batch)
     projected, pull = solve_all_vjp(flow, moving.flatten(0, 2)[None], [stages])
     endpoint = state.clone()
     endpoint[:, short] = projected.view(moving.shape)

@@ -25,10 +25,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from analysis import checks, solvers
-from analysis.flow import Flow
+from analysis.flow import Flow, Pullback
 from analysis.gradients._end_to_end import end_to_end
 from analysis.gradients.registry import register
 from analysis.losses import Loss, value_and_gradient
+from analysis.solvers.rows import of_rows, on_rows
 
 VARIANTS = [{"steps": 16, "keep": keep, "solver": solver} for solver in ("euler", "midpoint") for keep in (1, 4)]
 
@@ -51,10 +52,14 @@ def truncated(
     """
     check_keep(keep, steps)
     checks.known("solver", solver, solvers.SOLVERS)
-    if keep == steps or not bool((t < 1).any()):
+    if keep == steps:
         return end_to_end.rule(flow, loss, x, t, steps=steps, solver=solver)
-    grid = solvers.uniform_grid(t, t.new_ones(()), steps)
     cut = steps - keep
-    state = solvers.solve(flow, x, solvers.plan(solver, flow.path, grid[: cut + 1]))
-    endpoint, pull = solvers.solve_vjp(flow, state, solvers.plan(solver, flow.path, grid[cut:]))
+
+    def solved(flow: Flow, x: Tensor, rows: Tensor | None) -> tuple[Tensor, Pullback]:
+        grid = solvers.uniform_grid(of_rows(t, rows), t.new_ones(()), steps)
+        state = solvers.solve(flow, x, solvers.plan(solver, flow.path, grid[: cut + 1]))
+        return solvers.solve_vjp(flow, state, solvers.plan(solver, flow.path, grid[cut:]))
+
+    endpoint, pull = on_rows(flow, x, t < 1, solved)
     return pull(value_and_gradient(loss, endpoint)[1]), endpoint

@@ -39,6 +39,10 @@ class Controlled(Flow):
     def __init__(self, flow: Flow) -> None:
         self.flow, self.path = flow, flow.path
 
+    def select_rows(self, rows: Tensor) -> Flow:
+        """Return the controlled flow of these samples."""
+        return Controlled(self.flow.select_rows(rows))
+
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
         """Return (u + z, 0)."""
         return pair(self.flow.predict(x[:, 0], t, readout) + x[:, 1])
@@ -97,7 +101,8 @@ def along_stretches(
         if len(who):
             state = pair(states[i][who], total[who] / expand(length[who], x))
             plan = solvers.plan(solver, flow.path, torch.stack([times[i, who], times[i + length[who], who]]))
-            a[who], share = solvers.step_vjp(Controlled(flow), state, plan[0])[1](pair(a[who])).unbind(1)
+            here = Controlled(flow).select_rows(who)
+            a[who], share = solvers.step_vjp(here, state, plan[0])[1](pair(a[who])).unbind(1)
             shares[i, who] = share / expand(length[who], x)
             total[who], length[who] = 0.0, 0
     gradients = shares[first, torch.arange(len(x), device=x.device)]

@@ -71,6 +71,10 @@ class GuidedFlow(Flow):
         self.flow, self.score_of_y, self.path = flow, score, flow.path
         self.event_shape, self.dtype = flow.event_shape, flow.dtype
 
+    def select_rows(self, rows: Tensor) -> Flow:
+        """Raise ``TypeError``: nobody can say what ``score`` holds for each sample."""
+        raise TypeError("a GuidedFlow is solved as a whole batch: its score may hold data of each sample")
+
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
         """Return the readout of the flow plus lambda h."""
         s = informed_time(self.path, t, x.dtype)

@@ -9,12 +9,14 @@ the data. Asked along another path, the state is that of equal :math:`\zeta = \s
 
 from __future__ import annotations
 
+import copy
 import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -71,7 +73,11 @@ class Adapter(nn.Module):
         self.network, self.clock, self.call, self.weight = network, clock, call, weight
         self.time_shape = checks.known("time_shape", time_shape, TIME_SHAPES)
         self.event_shape = event_shape and tuple(checks.count("event_shape", n) for n in event_shape)
-        self.conditioning, self.half_times = dict(conditioning or {}), half_times
+        self.conditioning = {
+            name: torch.from_numpy(value) if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" else value
+            for name, value in (conditioning or {}).items()
+        }
+        self.half_times = half_times
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Return the prediction at states x and times t (B,) of the network's own path."""
@@ -85,15 +91,28 @@ class Adapter(nn.Module):
             value = expand(self.weight(t), value) * value
         return value.reshape(x.shape)
 
+    def select_rows(self, rows: Tensor) -> Adapter:
+        """Return the adapter of the samples ``rows`` (C,): conditioning with a row per sample is selected likewise."""
+        if not any(_per_sample(value) for value in self.conditioning.values()):
+            return self
+        selected = copy.copy(self)
+        selected.conditioning = {
+            name: value[rows.to(value.device)] if _per_sample(value) else value
+            for name, value in self.conditioning.items()
+        }
+        return selected
+
     def _ask(self, x: Tensor, time: Tensor) -> Any:
         conditioning = {name: self._rows(name, value, x) for name, value in self.conditioning.items()}
         if self.time_shape != "scalar":
             return self.call(self.network, x, time[:, None] if self.time_shape == "column" else time, **conditioning)
-        times, which = time.unique(return_inverse=True)
-        groups = [(which == i).nonzero()[:, 0] for i in range(len(times))]
+        which = time.detach().unique(return_inverse=True)[1]
+        groups = [(which == i).nonzero()[:, 0] for i in range(int(which.max()) + 1)]
         values = [
-            self.call(self.network, x[rows], s, **{k: _take(v, rows, len(x)) for k, v in conditioning.items()})
-            for s, rows in zip(times, groups, strict=True)
+            self.call(
+                self.network, x[rows], time[rows[0]], **{k: _take(v, rows, len(x)) for k, v in conditioning.items()}
+            )
+            for rows in groups
         ]
         return values[0] if len(values) == 1 else torch.cat(values)[torch.cat(groups).argsort()]
 
@@ -109,6 +128,25 @@ class Adapter(nn.Module):
 
 def _take(value: Any, rows: Tensor, batch: int) -> Any:
     return value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == batch else value
+
+
+def _per_sample(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0 and len(value) > 1
+
+
+class Plain:
+    """An adapter of a function, which, unlike a network, cannot be copied to another dtype and must not look so."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.adapter = adapter
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return the prediction, as the adapter does."""
+        return self.adapter(x, t)
+
+    def select_rows(self, rows: Tensor) -> Plain:
+        """Return the same for the samples ``rows`` (C,)."""
+        return Plain(self.adapter.select_rows(rows))
 
 
 def network_flow(
@@ -135,7 +173,7 @@ def network_flow(
     ValueError : as ``analysis.flow.PredictionFlow`` does
     """
     # What holds no network cannot be copied to float64, and must not look as if it could.
-    function = adapter if isinstance(adapter.network, nn.Module) else adapter.forward
+    function = adapter if isinstance(adapter.network, nn.Module) else Plain(adapter)
     # Times are not rounded to the dtype of x: the adapter does that last.
     made = PredictionFlow(function, own, prediction, t_min, t_max, event_shape=event_shape, time_dtype=torch.float64)
     return made if path is None else made.with_path(path)

@@ -35,6 +35,10 @@ class Recorder(Flow):
         self.event_shape, self.dtype = flow.event_shape, flow.dtype
         self.states: dict[float, Tensor] = {}
 
+    def select_rows(self, rows: Tensor) -> Flow:
+        """Return the flow of some samples, whose states are not recorded."""
+        return self.flow.select_rows(rows)
+
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
         """Return the flow's readout."""
         return self.flow.predict(x, t, readout)

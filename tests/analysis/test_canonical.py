@@ -32,6 +32,6 @@ def test_a_solve_of_the_view_is_the_exact_map_and_its_gradient(path, t):
 def test_rows_are_the_views_of_their_samples():
     flow, x, index = gaussian(ENDS_IN_NOISE), randn(5, 3, seed=3), torch.tensor([4, 1])
     t = f64([0.1, 0.2, 0.5, 0.9, 1.0])
-    rows, alone = canonical.view(flow, t).rows(index), canonical.view(flow, t[index])
+    rows, alone = canonical.view(flow, t).select_rows(index), canonical.view(flow, t[index])
     assert torch.equal(rows.enter(x[index]), alone.enter(x[index]))
     assert torch.equal(rows.begin, alone.begin)
