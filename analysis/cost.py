@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from analysis import checks
 from analysis.flow import Flow, Pullback
 from analysis.paths import AffinePath, Readout
 
@@ -141,9 +142,12 @@ def measured(cost: Cost, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def metered(flow: Flow, x: Tensor) -> Iterator[tuple[MeteredFlow, Cost]]:
-    """Yield the flow, counting its work per sample of x (B, *event), and the cost, complete after the block."""
+    """Yield the flow, counting its work per sample of x (B, *event), and the cost, complete after the block.
+
+    The block is where a public function works with arguments that it has checked (``checks.passed_door``).
+    """
     cost = Cost()
-    with measured(cost, x.device):
+    with measured(cost, x.device), checks.passed_door():
         yield MeteredFlow(flow, len(x), cost), cost
 
 

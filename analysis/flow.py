@@ -69,7 +69,8 @@ class Flow(ABC):
         Raises ``ValueError`` for x of the wrong shape or not finite, and for t outside [0, 1] or of another shape.
         """
         x, t = self.checked(x, t)
-        return self.predict(x, t, self.path.readout(prediction, t))
+        with checks.passed_door():
+            return self.predict(x, t, self.path.readout(prediction, t))
 
     def velocity(self, x: Tensor, t: Tensor | float) -> Tensor:
         """Return u(x, t), the right-hand side of the flow's ODE."""

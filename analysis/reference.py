@@ -25,7 +25,7 @@ import torch
 from scipy.integrate import DOP853
 from torch import Tensor
 
-from analysis import canonical
+from analysis import canonical, checks
 from analysis.canonical import CANONICAL
 from analysis.errors import relative
 from analysis.flow import Flow
@@ -98,9 +98,9 @@ def ideal_gradient(
     max_error = max(MAX_ERROR, 100 * least) if max_error is None else max_error
     if not least <= tolerance < 1e-3:
         raise ValueError(f"tolerance must lie in [{least:.3g}, 1e-3) for {x.dtype}, got {tolerance}")
-    result = (
-        _exact(flow, loss, x, t) if hasattr(flow, "exact_endpoint_vjp") else _integrated(flow, loss, x, t, tolerance)
-    )
+    with checks.passed_door():
+        exact = hasattr(flow, "exact_endpoint_vjp")
+        result = _exact(flow, loss, x, t) if exact else _integrated(flow, loss, x, t, tolerance)
     worst = float(result.error_bound.nan_to_num(torch.inf).max())
     if worst > max_error:
         raise CertificationError(

@@ -25,9 +25,13 @@ PREDICTIONS = ("velocity", "target", "source", "score")
 
 
 def expand(coefficient: Tensor, x: Tensor) -> Tensor:
-    """Append event axes to a coefficient () or (B,), in the dtype of ``x`` and, but for (), on its device."""
-    shape = coefficient.shape + (1,) * (x.ndim - coefficient.ndim if coefficient.ndim else 0)
-    return coefficient.reshape(shape).to(x.device if coefficient.ndim else None, x.dtype)
+    """Reshape a coefficient () or (B,) to broadcast against x (B, *event), in its dtype; (B,) also moves to its device.
+
+    A coefficient () may stay on the CPU, from where it multiplies tensors of any device.
+    """
+    if not coefficient.ndim:
+        return coefficient.to(x.dtype)
+    return coefficient.reshape(coefficient.shape + (1,) * (x.ndim - coefficient.ndim)).to(x.device, x.dtype)
 
 
 class Readout(NamedTuple):
@@ -84,7 +88,7 @@ class AffinePath:
     def time_from_zeta(self, zeta: Tensor | float) -> Tensor:
         """Invert ``zeta``: values in [0, infinity]; those beyond the path's own range are clamped to its ends."""
         zeta = torch.as_tensor(zeta, dtype=torch.float64)
-        if not bool((zeta >= 0).all()):
+        if not checks.door_passed() and not bool((zeta >= 0).all()):
             raise ValueError("zeta must be at least 0 and not NaN")
         return self._time_from_zeta(zeta).clamp(0, 1)
 
@@ -130,18 +134,21 @@ class AffinePath:
         """Return (p, q) with ``want = p * have + q * x``, by Cramer's rule on the readout and the state.
 
         Where sigma = 0 the state alone gives the target, where alpha = 0 the source. Raises ``ValueError`` where
-        neither that nor ``have`` determines ``want``.
+        neither that nor ``have`` determines ``want``; inside an estimator, for times on a GPU, NaN or infinity says so.
         """
         alpha, sigma = self._alpha(t), self._sigma(t)
         determinant = have.target * sigma - have.source * alpha
         on_value = (want.target * sigma - want.source * alpha) / determinant
         on_x = (want.source * have.target - want.target * have.source) / determinant
+        product, asked = alpha * sigma, checks.may_ask(determinant)
+        if asked and bool((torch.isfinite(on_value) & torch.isfinite(on_x) & (product != 0)).all()):
+            return on_value, on_x
         same = (have.target == want.target) & (have.source == want.source)
         on_value, on_x = torch.where(same, 1.0, on_value), torch.where(same, 0.0, on_x)
         for weight, other, scale in ((want.target, want.source, alpha), (want.source, want.target, sigma)):
-            alone = ~same & (scale != 0) & (other == 0) & (alpha * sigma == 0)
+            alone = ~same & (scale != 0) & (other == 0) & (product == 0)
             on_value, on_x = torch.where(alone, 0.0, on_value), torch.where(alone, weight / scale, on_x)
-        if not bool((torch.isfinite(on_value) & torch.isfinite(on_x)).all()):
+        if asked and not bool((torch.isfinite(on_value) & torch.isfinite(on_x)).all()):
             raise ValueError(
                 "t must lie where this prediction determines the other one: their ratio is 0/0 or infinite at "
                 f"t in {t[~torch.isfinite(on_value + on_x)].unique().tolist() if t.ndim else t.item()}"
@@ -155,6 +162,8 @@ class AffinePath:
 
     @staticmethod
     def _time(t: Tensor | float) -> Tensor:
+        if isinstance(t, Tensor) and checks.door_passed():
+            return t
         t = t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
         return checks.time(t, tuple(t.shape), t.device).to(t.dtype)
 

@@ -6,7 +6,11 @@ import mpmath as mp
 import pytest
 import torch
 
-from analysis.paths import AffinePath, Cosine, LinearVP, Polynomial, UserPath, VarianceExploding
+from analysis import checks
+from analysis.flow import from_velocity
+from analysis.gradients import end_to_end
+from analysis.losses import HalfSquaredDistance
+from analysis.paths import AffinePath, CondOT, Cosine, LinearVP, Polynomial, UserPath, VarianceExploding
 from tests.support.problems import EPS, every_path, random_mixture, user_path
 from toy_models import MixtureFlow
 
@@ -189,3 +193,24 @@ def test_bad_sigma_max_and_degree_are_refused(bad):
 def test_a_subclass_without_schedules_says_what_is_missing():
     with pytest.raises(TypeError, match="must define _alpha"):
         AffinePath().alpha(0.5)
+
+
+def test_times_that_follow_from_checked_ones_are_not_checked_again(monkeypatch):
+    asked, check = [], checks.time
+    monkeypatch.setattr(checks, "time", lambda *given, **options: asked.append(given) or check(*given, **options))
+    flow = from_velocity(lambda x, t: x * t[:, None], CondOT()).with_path(Cosine())
+    x, t = torch.ones(5, 3, dtype=torch.float64), torch.linspace(0.1, 0.9, 5, dtype=torch.float64)
+    end_to_end(flow, HalfSquaredDistance(x), x, t, steps=8, solver="rk4")
+    assert len(asked) <= 3  # t, the horizon, and a constant of the loop at most
+
+
+def test_checks_are_back_when_an_estimator_is_done():
+    def wrong(x):
+        raise RuntimeError("this loss fails")
+
+    flow, x = from_velocity(lambda x, t: x * t[:, None], CondOT()), torch.ones(5, 3, dtype=torch.float64)
+    with pytest.raises(RuntimeError, match="this loss fails"):
+        end_to_end(flow, wrong, x, 0.5, steps=2)
+    for bad in (torch.tensor(1.5), torch.tensor([0.5, -0.1])):
+        with pytest.raises(ValueError, match=r"t must lie in \[0, 1\]"):
+            flow.path.alpha(bad)
