@@ -96,7 +96,7 @@ def test_estimate_is_within_a_tenth_of_the_true_error_near_the_data(problem, zet
     t = drawn.flow.path.time_from_zeta(zetas)
     x, t = drawn.states(t, n, generator), t.repeat_interleave(n)
     loss = drawn.loss(2, n, generator)
-    truth = reference.ideal_gradient(drawn.truth, loss, x, t, max_error=math.inf).gradient
+    truth = reference.ideal_gradient(drawn.reference_flow, loss, x, t, max_error=math.inf).gradient
     true = truth - gradients.greedy(drawn.flow, loss, x, t).gradient
     wrong = errors.relative_error(leading_term(drawn.flow, loss, x, t), true).unflatten(0, (2, n)).median(1).values
     assert wrong[0] <= 0.1
