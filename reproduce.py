@@ -5,267 +5,273 @@ python reproduce.py run          compute the tables (finished cells are kept and
 python reproduce.py draw         draw the figures from the tables, computing nothing
 python reproduce.py check        is every figure's table there and current? (exit code 1 if not)
 python reproduce.py list         name the tables and figures
-python reproduce.py bench        time this package beside torchdiffeq and diffrax (needs the extra "bench")
-python reproduce.py gpu --device cuda   measure seconds, bytes and round-off of gradients on a device
-python reproduce.py bounds       judge the error bounds on more than 100,000 cases each
 python reproduce.py audit MODULE:FACTORY   measure your own flow
+
+Some figures are made only when they are asked for:
+python reproduce.py bench        = --only bench: time this package beside torchdiffeq and diffrax (extra "bench")
+python reproduce.py gpu          = --only gpu_cost: seconds, bytes and round-off of gradients (with --device cuda)
+python reproduce.py bounds       = --only bound_tightness: judge the error bounds on more than 100,000 cases each
 """
 
 from __future__ import annotations
 
+import os
+import sys
+
+
+def _stopped(kind: type[BaseException], error: BaseException, trace: object) -> None:
+    """Say in one line that Ctrl-C has been pressed, also while modules are imported."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("\nstopped; finished cells are kept", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    sys.excepthook = _stopped
+os.environ["MPLBACKEND"] = "Agg"  # whatever draws in the environment that this is called from
+
 import argparse
-import hashlib
 import importlib
 import pkgutil
-import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import joblib
-import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import figures
-from analysis import results
-from analysis.audit import report as audit_report
-from analysis.provenance import code_hash, provenance
+from analysis import results, suite
+from analysis.audit import measure as audits
+from analysis.settings import Options
+from analysis.workers import Workers, WorkersError
 
-VERBS = ("all", "run", "draw", "check", "list", "bench", "gpu", "bounds", "audit")
-NOT_FIGURES = ("style",)
-NOT_EXPERIMENTS = ("common",)
+ALIASES = {"bench": "bench", "gpu": "gpu_cost", "bounds": "bound_tightness"}  # verb: the figure that it makes
+AUDIT = ("audit_error", "audit_lookahead")
+NOT_FIGURES, NOT_EXPERIMENTS = ("style",), ("common",)
+DEFAULTS: dict[str, Any] = {"quick": False, "out": Path("results"), "only": None, "jobs": -1, "backend": "loky"}
+DEFAULTS |= {"scheduler": None, "device": "cpu", "dtype": "float64", "seed": 0}
+DEFAULTS |= {"factory": None, "error": 0.05, "times": None, "samples": None}
+MAKES = {"quick", "out", "jobs", "backend", "scheduler", "device", "seed"}
+TAKES = {"all": MAKES | {"only", "dtype"}, "run": MAKES | {"only", "dtype"}, "draw": {"out", "only", "jobs"}}
+TAKES |= {"check": {"out", "only"}, "list": {"only"}, "audit": MAKES | {"factory", "error", "times", "samples"}}
+TAKES |= dict.fromkeys(ALIASES, MAKES | {"dtype"})
+FAILURES = (WorkersError, audits.AuditError, results.TableError, OSError)
 console = Console(emoji=False)  # "module:factory:" is no picture of one
 
 
+def jobs(text: str) -> int:
+    """Read --jobs."""
+    if (count := int(text)) == 0:
+        raise argparse.ArgumentTypeError("must not be 0; -1 is one worker per core")
+    return count
+
+
+def seed(text: str) -> int:
+    """Read --seed."""
+    if not 0 <= (value := int(text)) < 2**63:
+        raise argparse.ArgumentTypeError("must be at least 0 and below 2^63")
+    return value
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", nargs="?", default="all", choices=VERBS)
+    """Parse the command line; options that the verb does not read are refused."""
+    about = {"description": __doc__, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(**about, argument_default=argparse.SUPPRESS)  # type: ignore[arg-type]
+    parser.add_argument("verb", nargs="?", default="all", choices=tuple(TAKES))
+    parser.add_argument("factory", nargs="?", help="with audit: package.module:factory, which returns your flow")
     parser.add_argument("--quick", action="store_true", help="fewer problems, states and steps: under a minute")
-    parser.add_argument("--out", type=Path, default=Path("results"), help="output folder (default: results)")
+    parser.add_argument("--out", type=Path, help="output folder (default: results)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only these figures")
-    parser.add_argument("--jobs", type=int, default=-1, help="worker processes (default: one per core)")
-    parser.add_argument("--backend", default="loky", choices=("loky", "dask"), help="where the cells run")
+    parser.add_argument("--jobs", type=jobs, help="worker processes (default: one per core)")
+    parser.add_argument("--backend", choices=("loky", "dask"), help="where the cells run (default: loky, here)")
     parser.add_argument("--scheduler", help="address of a Dask scheduler (with --backend dask)")
-    parser.add_argument("--device", default="cpu", help="torch device of the estimators (default: cpu)")
-    parser.add_argument("--dtype", default="float64", choices=("float32", "float64"), help="of the estimators")
-    parser.add_argument("--seed", type=int, default=0)
-    audit_report.add_arguments(parser)
-    found = parser.parse_intermixed_args(arguments)
-    if (found.factory is not None) != (found.verb == "audit"):
-        parser.error("argument factory: package.module:factory goes with the verb audit, which needs it")
-    if unknown := set(found.only or ()) - set(names(figures, NOT_FIGURES)):
+    parser.add_argument("--device", help="torch device of the estimators (default: cpu)")
+    parser.add_argument("--dtype", choices=("float32", "float64"), help="of analytic flows' estimators")
+    parser.add_argument("--seed", type=seed, help="of states, losses and noise (default: 0)")
+    group = parser.add_argument_group("audit")
+    group.add_argument("--error", type=float, help="the relative error wanted of a lookahead (default: 0.05)")
+    group.add_argument("--times", type=float, nargs="+", help="times in (0, 1) (default: 0.1 0.2 ... 0.9)")
+    group.add_argument("--samples", type=int, help="states per time (default: 32)")
+    given = vars(parser.parse_intermixed_args(arguments))
+    verb = given.pop("verb")
+    for name in sorted(set(given) - TAKES[verb]):
+        known = ", ".join(sorted(v for v, takes in TAKES.items() if name in takes))
+        parser.error(f"argument {'' if name == 'factory' else '--'}{name}: goes with {known}, and not with {verb}")
+    options = argparse.Namespace(**DEFAULTS | given, verb=verb)
+    if verb == "audit" and not options.factory:
+        parser.error("argument factory: audit needs package.module:factory")
+    if unknown := set(options.only or ()) - set(names(figures, NOT_FIGURES)):
         known = ", ".join(names(figures, NOT_FIGURES))
         parser.error(f"argument --only: {', '.join(sorted(unknown))} unknown; the figures are {known}")
-    if found.only and found.verb in ("all", "run"):
-        for name, figure in selected(found).items():
-            if verb := getattr(figure, "VERB", None):
-                parser.error(f"argument --only: {name} is made by python reproduce.py {verb}")
-    if found.verb == "bounds":
-        found.verb, found.only = "all", ["bound_tightness"]
-    if found.scheduler and found.backend != "dask":
-        parser.error("argument --scheduler: needs --backend dask")
-    return found
+    if options.verb in ("all", "run") and (audited := set(options.only or ()) & set(AUDIT)):
+        parser.error(f"argument --only: {', '.join(sorted(audited))} is made by python reproduce.py audit")
+    if options.scheduler and (options.backend != "dask" or "jobs" in given):
+        parser.error("argument --scheduler: needs --backend dask, and takes no --jobs: its workers are the cluster's")
+    if verb in ALIASES:
+        options.verb, options.only = "all", [ALIASES[verb]]
+    return options
 
 
 def names(package: ModuleType, leave_out: Sequence[str]) -> list[str]:
-    """Return the names of a package's modules."""
-    return [m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in leave_out]
+    """Return the names of a package's public modules."""
+    found = [m.name for m in pkgutil.iter_modules(package.__path__)]
+    return [name for name in found if name not in leave_out and not name.startswith("_")]
 
 
-def selected(options: argparse.Namespace) -> dict[str, ModuleType]:
-    """Return the figure modules to work on, by name; one with a verb of its own only where it is asked for."""
-    wanted = options.only or names(figures, NOT_FIGURES)
-    found = {name: importlib.import_module(f"figures.{name}") for name in wanted}
-    everything = options.only or options.verb == "list"
-    return {n: f for n, f in found.items() if everything or getattr(f, "VERB", options.verb) == options.verb}
-
-
-def experiments(options: argparse.Namespace) -> dict[str, ModuleType]:
-    """Return the experiments that the selected figures need, by table name."""
+def experiments() -> dict[str, ModuleType]:
+    """Return every experiment by the name of its table."""
     import real_models.experiments
     import toy_models.experiments
 
-    needed = {table for figure in selected(options).values() for table in figure.TABLES}
     packages = toy_models.experiments, real_models.experiments
-    known = {n: package.__name__ for package in packages for n in names(package, NOT_EXPERIMENTS)}
-    return {n: importlib.import_module(f"{package}.{n}") for n, package in known.items() if n in needed}
+    places = {n: f"{package.__name__}.{n}" for package in packages for n in names(package, NOT_EXPERIMENTS)}
+    return {name: importlib.import_module(place) for name, place in places.items()}
 
 
-def record(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the provenance of tables made with these options."""
-    spec = {key: getattr(options, key) for key in ("quick", "dtype")}
-    return provenance(options.device, options.seed) | {"options": spec}
+def makers(figure: ModuleType, known: dict[str, ModuleType]) -> dict[str, ModuleType]:
+    """Return the experiments that make a figure's tables: NAME makes NAME and NAME_part."""
+    made = ([n for n in known if table == n or table.startswith(f"{n}_")] for table in figure.TABLES)
+    return {name: known[name] for found in made if found for name in [max(found, key=len)]}
+
+
+def selected(options: argparse.Namespace) -> dict[str, ModuleType]:
+    """Return the figures to work on by name: those named, or all that are not made on request alone."""
+    wanted = AUDIT if options.verb == "audit" else options.only or names(figures, NOT_FIGURES)
+    found = {name: importlib.import_module(f"figures.{name}") for name in wanted}
+    if options.only or options.verb in ("audit", "list"):
+        return found
+    known = experiments()
+    needed = {name: makers(figure, known).values() for name, figure in found.items()}
+    made = {n for n, some in needed.items() if some and not any(getattr(e, "ON_REQUEST", False) for e in some)}
+    return {name: figure for name, figure in found.items() if name in made}
 
 
 def run(options: argparse.Namespace) -> None:
     """Compute the tables of the selected figures."""
-    from analysis.experiment import split_timings
-    from analysis.runner import Workers, fill
-    from analysis.settings import Options
-
+    known = experiments()
+    needed = {name for figure in selected(options).values() for name in makers(figure, known)}
+    chosen = {name: module for name, module in known.items() if name in needed}
     spec = Options(options.quick, options.seed, options.dtype, options.device)
-    found = experiments(options)
-    cells = {name: experiment.cells(spec) for name, experiment in found.items()}
-    # One pool for all of them, since many experiments have few cells.
-    pooled = [(name, cell) for name, some in cells.items() for cell in some]
-    workers = Workers(options.jobs, options.backend, options.scheduler)
-    files = fill([cell for _, cell in pooled], options.out / "cells", workers)
-    for name, experiment in found.items():
-        tables = [results.read_table(file) for (owner, _), file in zip(pooled, files, strict=True) if owner == name]
-        frame = pd.concat(tables, ignore_index=True)
-        parts = dict(split_timings(frame))
-        derived = experiment.derive(parts[""]) if hasattr(experiment, "derive") else {}
-        for suffix, part in (parts | {f"_{key}": value for key, value in derived.items()}).items():
-            results.write_table(part, options.out / "tables" / f"{name}{suffix}.parquet", record(options))
-        if hasattr(experiment, "write"):
-            experiment.write(derived, options.out)
-
-
-def bench(options: argparse.Namespace) -> None:
-    """Compute the bench's table, and turn to its figure alone."""
-    from analysis.settings import Options
-    from toy_models.bench import measure
-
-    options.only = ["bench"]
-    try:
-        peers = {"peers": measure.require()}
-    except ImportError as error:
-        sys.exit(f"error: {error}")
-    frame = measure.run(Options(options.quick, options.seed, options.dtype, options.device), options.out / "cells")
-    results.write_table(frame, options.out / "tables" / "bench.parquet", record(options) | peers)
-
-
-def gpu(options: argparse.Namespace) -> None:
-    """Compute the table of costs on a device, and turn to its figure alone."""
-    from analysis.settings import Options
-    from real_models.experiments import gpu_cost
-
-    options.only = ["gpu_cost"]
-    frame = gpu_cost.run(Options(options.quick, options.seed, options.dtype, options.device), options.out / "cells")
-    results.write_table(frame, options.out / "tables" / "gpu_cost.parquet", record(options))
+    suite.make(chosen, spec, options.out, workers(options))
 
 
 def audit(options: argparse.Namespace) -> None:
-    """Audit a user's flow, say what came out, and turn to its figures alone."""
-    from analysis.audit import measure
-
-    options.only = ["audit_error", "audit_lookahead"]
-    try:
-        lines = measure.run(options, record(options))
-    except measure.AuditError as error:
-        sys.exit(f"error: {error}")
+    """Audit a user's flow, and say what came out."""
+    asked = {
+        name: getattr(options, name) for name in ("factory", "error", "times", "samples", "quick", "seed", "device")
+    }
+    lines = audits.run(audits.AuditOptions(**asked), options.out, workers(options))
     console.print(*lines, sep="\n", markup=False, highlight=False, soft_wrap=True)
 
 
-def tables_of(figure: ModuleType, out: Path) -> dict[str, Any]:
-    """Read a figure's tables."""
-    return {name: results.read_table(out / "tables" / f"{name}.parquet") for name in figure.TABLES}
-
-
-def save(figure: Figure, caption: str, base: Path) -> None:
-    """Write a figure as PDF and PNG, without dates so that bytes repeat, and its caption as text."""
-    for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
-        results.write_whole(base.with_suffix(f".{kind}"), partial(figure.savefig, format=kind, metadata=metadata))
-    results.write_whole(base.with_suffix(".txt"), lambda file: file.write(f"{caption}\n".encode()))
+def workers(options: argparse.Namespace) -> Workers:
+    """Return where cells run."""
+    return Workers(options.jobs, options.backend, options.scheduler)
 
 
 def draw(options: argparse.Namespace) -> dict[str, str]:
     """Draw the selected figures from their tables; return what each of them says."""
     wanted = list(selected(options))
-    with joblib.parallel_config("loky", n_jobs=min(options.jobs, len(wanted))):
-        return dict(
-            zip(wanted, joblib.Parallel()(joblib.delayed(draw_one)(n, options.out) for n in wanted), strict=True)
-        )
+    said = dict(Workers(min(options.jobs, len(wanted))).map(partial(draw_one, options.out), wanted))
+    return {name: said[name] for name in wanted}
 
 
-def draw_one(name: str, out: Path) -> str:
-    """Draw one figure, and return what it says."""
+def draw_one(out: Path, name: str) -> tuple[str, str]:
+    """Draw one figure; return its name and what it says."""
     figure = importlib.import_module(f"figures.{name}")
-    tables = tables_of(figure, out)
+    tables = {name: results.read_table(out / "tables" / f"{name}.parquet") for name in figure.TABLES}
     answer, drawn = figure.answer(tables), figure.draw(tables)
     save(drawn, f"{figure.QUESTION} {answer}", out / "figures" / name)
-    plt.close(drawn)
-    return answer
+    return name, answer
+
+
+def save(figure: Figure, caption: str, base: Path) -> None:
+    """Write a figure as PDF and PNG, without dates so that bytes repeat, and its caption as text."""
+    import matplotlib.pyplot as plt
+
+    for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+        results.write_whole(base.with_suffix(f".{kind}"), partial(figure.savefig, format=kind, metadata=metadata))
+    results.write_whole(base.with_suffix(".txt"), lambda file: file.write(f"{caption}\n".encode()))
+    plt.close(figure)
 
 
 def check(options: argparse.Namespace) -> list[str]:
     """Return what is missing or out of date among the selected figures' tables."""
-    problems = []
-    for name in sorted({table for figure in selected(options).values() for table in figure.TABLES}):
-        path = options.out / "tables" / f"{name}.parquet"
-        if not path.exists():
-            problems.append(f"{name}: the table is not there")
-        elif (made := results.read_provenance(path).get("code")) != code_hash():
-            problems.append(f"{name}: the table was made by other code ({made}, now {code_hash()})")
-    return problems
-
-
-def manifest(options: argparse.Namespace, seconds: float) -> None:
-    """Write what was made: provenance, wall time and the hash of every file."""
-    rooms = ("tables/*", "figures/*", "claims.json")
-    kept = sorted(p for room in rooms for p in options.out.glob(room) if p.is_file())
-    hashes = {str(p.relative_to(options.out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in kept}
-    results.write_json(options.out / "manifest.json", record(options) | {"seconds": round(seconds, 1), "files": hashes})
+    tables = sorted({table for figure in selected(options).values() for table in figure.TABLES})
+    return [problem for name in tables if (problem := suite.out_of_date(name, options.out))]
 
 
 def report(options: argparse.Namespace, answers: dict[str, str]) -> None:
     """Say where the results are and what they show."""
-    table = Table(title=f"Figures, captions and tables are in {options.out}/", title_justify="left")
+    table = Table(title=Text(f"Figures, captions and tables are in {options.out}/"), title_justify="left")
     table.add_column("figure")
     table.add_column("what it shows")
     for name, text in answers.items():
-        table.add_row(name, text)
+        table.add_row(Text(name), Text(text))
     console.print(table)
 
 
-def writable(folder: Path) -> None:
-    """Exit with a clear message unless files can be written into ``folder``."""
+def possible(options: argparse.Namespace) -> None:
+    """Exit with a clear message unless files can be written and torch has the device; nothing is left behind."""
+    place = next(p for p in (options.out, *options.out.absolute().parents) if p.exists())
     try:
-        probe = folder / ".writable"
-        results.write_whole(probe, lambda file: file.write(b""))
-        probe.unlink()
+        tempfile.TemporaryFile(dir=place).close()
     except OSError as error:
-        sys.exit(f"error: argument --out: cannot write to {folder} ({error.strerror})")
-
-
-def available(device: str) -> None:
-    """Exit with a clear message unless torch has the device."""
+        sys.exit(f"error: argument --out: cannot write to {options.out} ({error.strerror})")
+    if options.verb == "draw":
+        return
     import torch
 
     try:
-        torch.empty(1, device=device)
+        torch.empty(1, device=options.device)
     except (RuntimeError, AssertionError) as error:
-        sys.exit(f"error: argument --device: {device} is not available ({str(error).splitlines()[0]})")
+        sys.exit(f"error: argument --device: {options.device} is not available ({str(error).splitlines()[0]})")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a path's letters need not be in the terminal's alphabet
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")
     options = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return command(options)
+    except KeyboardInterrupt:
+        print("\nstopped; finished cells are kept", file=sys.stderr)
+        return 130
+    except FAILURES as error:
+        print(f"error: {error.strerror if isinstance(error, results.WriteError) else error}", file=sys.stderr)
+        return 1
+
+
+def command(options: argparse.Namespace) -> int:
+    """Do what the verb says; return the exit code."""
     start = time.perf_counter()
     if options.verb == "list":
         for name, figure in selected(options).items():
-            console.print(f"{name}: {figure.QUESTION} [tables: {', '.join(figure.TABLES)}]", markup=False)
+            console.print(Text(f"{name}: {figure.QUESTION} [tables: {', '.join(figure.TABLES)}]"))
         return 0
     if options.verb != "check":
-        writable(options.out)
-    if options.verb in ("all", "run", "bench", "gpu", "audit"):
-        available(options.device)
-        {"bench": bench, "gpu": gpu, "audit": audit}.get(options.verb, run)(options)
-    answers = draw(options) if options.verb in ("all", "draw", "bench", "gpu", "audit") else {}
+        possible(options)
+    makes: dict[str, Callable[[argparse.Namespace], None]] = {"all": run, "run": run, "audit": audit}
+    if options.verb in makes:
+        makes[options.verb](options)
+    answers = draw(options) if options.verb in ("all", "draw", "audit") else {}
     problems = check(options) if options.verb in ("all", "check") else []
     if options.verb != "check":
-        manifest(options, time.perf_counter() - start)
+        suite.write_manifest(options.out, time.perf_counter() - start)
     if answers:
         report(options, answers)
     for problem in problems:
-        console.print(problem, style="red")
+        console.print(Text(problem, style="red"))
     if options.verb in ("all", "check") and not problems:
         console.print("Every table is there and current.")
     return 1 if problems else 0

@@ -1,8 +1,8 @@
 """From a frozen spec to a tidy table: independent cells, each measured once and kept on disk.
 
 A ``Cell`` is one flow with a set of times and estimators. Its rows are cached under a key that covers the cell, the
-code and the library versions; a run that is interrupted finds its finished cells again. Wall time never repeats, so it
-goes to a table of its own, and the tables of measurements are the same bit for bit from run to run.
+sources that it depends on and the library versions; a run that is interrupted finds its finished cells again. Wall time
+never repeats, so it goes to a table of its own, and the tables of measurements are the same bit for bit in every run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import cost, errors, provenance, reference
+from analysis import cost, errors, provenance, reference, sources
 from analysis.gradients import ESTIMATORS, Estimate
 from analysis.losses import Loss
 from analysis.settings import DTYPES, Variant, resolve
@@ -40,14 +40,15 @@ class Cell:
     samples : states per time
     settings : the estimators to measure
     track_memory : whether to measure peak bytes
+    extra : what else the measure reads, as pairs of a name and a value
     """
 
     measure: str
-    factory: str
-    problem: str
-    path: str
-    times: tuple[float, ...]
-    samples: int
+    factory: str = ""
+    problem: str = ""
+    path: str = ""
+    times: tuple[float, ...] = ()
+    samples: int = 0
     settings: tuple[Variant, ...] = ()
     seed: int = 0
     dtype: str = "float64"
@@ -55,14 +56,40 @@ class Cell:
     track_memory: bool = False
     extra: tuple[tuple[str, Any], ...] = ()
 
+    @property
+    def extra_dict(self) -> dict[str, Any]:
+        """``extra`` as a dictionary."""
+        return dict(self.extra)
+
+    @property
+    def label(self) -> str:
+        """A short name, for reports on a run."""
+        module, _, function = self.measure.partition(":")
+        names = (module.rpartition(".")[2] if function in ("measure", "") else function, self.problem, self.path)
+        return " ".join(name for name in names if name)
+
+    def columns(self) -> dict[str, Any]:
+        """Return what every row of the cell's table begins with."""
+        place = {"problem": self.problem, "path": self.path, "seed": self.seed, "dtype": self.dtype}
+        return place | {"device": provenance.device_name(self.device)}
+
+    def names(self) -> set[str]:
+        """Return every string of the cell: ``analysis.sources`` finds the code by them."""
+        return set(sources.strings(asdict(self)))
+
+    def closure(self) -> sources.Closure:
+        """Return the sources that the cell's rows depend on."""
+        return sources.here().closure(self.names())
+
     def key(self) -> str:
-        """Return the cache key: the cell, the code and the versions."""
-        content = json.dumps([asdict(self), provenance.code_hash(), provenance.versions()], sort_keys=True)
+        """Return the cache key: the cell, its sources and the versions."""
+        content = json.dumps([asdict(self), self.closure().digest, provenance.versions()], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:24]
 
     def generator(self) -> torch.Generator:
         """Return the cell's own generator: seeded by the spec's seed and the problem's name."""
-        return torch.Generator().manual_seed(self.seed * 1_000_003 + zlib.crc32(self.problem.encode()))
+        seed = self.seed * 1_000_003 + zlib.crc32(self.problem.encode())
+        return torch.Generator().manual_seed(seed % 2**64)  # all that torch takes
 
 
 @dataclass(frozen=True)

@@ -1,40 +1,46 @@
-"""Where a table comes from: commit, versions, device, and the hash of the code that made it."""
+"""Where a table comes from: commit, versions, device."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
+import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-CODE = ("analysis", "toy_models", "real_models")
-SUFFIXES = (".py", ".npz", ".json", ".safetensors")
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "pyarrow")
 
 
 def _git(*arguments: str) -> str | None:
+    # In a hook, git's own variables name the repository that it runs for.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    options = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "check": True}
     try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+        done: subprocess.CompletedProcess[str] = subprocess.run(["git", *arguments], **options)  # type: ignore[call-overload]
     except (OSError, subprocess.CalledProcessError):
         return None  # an unpacked archive has no history, which is no error
     return done.stdout.strip()
 
 
+def commit() -> tuple[str | None, bool | None]:
+    """Return the commit of this package's own repository and whether files differ from it, or None for both.
+
+    A copy of the package inside another repository (unpacked there, or installed into an environment there) has none.
+    """
+    top = _git("rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != ROOT.resolve():
+        return None, None
+    status = _git("status", "--porcelain")
+    return _git("rev-parse", "HEAD"), None if status is None else bool(status)
+
+
 @functools.cache
-def code_hash() -> str:
-    """Return a hash of every source and data file that a number can depend on."""
-    digest = hashlib.sha256()
-    for path in sorted(p for room in CODE for p in (ROOT / room).rglob("*") if p.suffix in SUFFIXES):
-        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def versions() -> dict[str, str]:
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Return the versions of Python and of the packages that numbers depend on."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
 
 
 def device_name(device: str) -> str:
@@ -48,12 +54,5 @@ def device_name(device: str) -> str:
 
 def provenance(device: str, seed: int) -> dict[str, object]:
     """Return what a table carries about its making; nothing in it changes from one run to the next."""
-    status = _git("status", "--porcelain")
-    return {
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": None if status is None else bool(status),
-        "code": code_hash(),
-        "versions": versions(),
-        "device": device_name(device),
-        "seed": seed,
-    }
+    name, dirty = commit()
+    return {"commit": name, "dirty": dirty, "versions": versions(), "device": device_name(device), "seed": seed}

@@ -1,13 +1,18 @@
-"""Tidy tables on disk: parquet with provenance inside, CSV beside it, each file written whole or not at all.
+"""Tidy tables on disk: parquet with provenance and a checksum inside, CSV beside it, each file written whole or not.
 
 This module never imports torch: it is all that figures need.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
-import tempfile
+import platform
+import re
+import secrets
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -16,21 +21,69 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-METADATA = b"guidance-gradients"
+METADATA, CHECKSUM = b"guidance-gradients", b"guidance-gradients-checksum"
 CSV_ROWS = 50_000  # a longer table is too big to read as text
+TEMPORARY = re.compile(r"\..+\.(?P<host>[^.]*)-(?P<process>\d+)\.[0-9a-f]{8}\.tmp")
+ABANDONED = 24 * 3600.0  # seconds after which a temporary file of another machine is nobody's
+
+
+class TableError(ValueError):
+    """A table cannot be read, or is not what was written; the message names the file and the way out."""
+
+
+class WriteError(OSError):
+    """A file cannot be written; the message names it and says why."""
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then move it there; nothing is left behind on failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    """Let ``write`` fill a temporary file beside ``path``, then move it there; nothing is left behind on failure.
+
+    Raises
+    ------
+    WriteError
+        Where the file system refuses: a full disk, no permission, a folder in the file's place.
+    """
+    temporary = path.with_name(
+        f".{path.name}.{platform.node().replace('.', '_')}-{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    )
     try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        os.chmod(name, 0o644)  # mkstemp makes it private
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "xb") as file:
+                write(file)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise WriteError(error.errno or errno.EIO, f"cannot write {path}: {reason}") from error
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove temporary files that runs which are no more have left in ``folder``."""
+    for path in folder.glob(".*.tmp"):
+        if match := TEMPORARY.fullmatch(path.name):
+            here = match["host"] == _host()
+            try:
+                old = time.time() - path.stat().st_mtime > ABANDONED
+                if old or (here and not _runs(int(match["process"]))):
+                    path.unlink()
+            except FileNotFoundError:
+                continue  # its run has just finished with it
+
+
+def _host() -> str:
+    return platform.node().replace(".", "_")
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -43,20 +96,55 @@ def write_table(frame: pd.DataFrame, path: Path, provenance: Mapping[str, Any], 
     """Write a table as ``path`` (.parquet, provenance in its metadata) and, unless long or told not to, as CSV."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     encoded = json.dumps(provenance, sort_keys=True).encode()
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), METADATA: encoded})
+    known = {METADATA: encoded, CHECKSUM: _checksum(table, encoded)}
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **known})
     write_whole(path, lambda file: pq.write_table(table, file))
     if csv and len(frame) <= CSV_ROWS:
         text = frame.to_csv(index=False)
         write_whole(path.with_suffix(".csv"), lambda file: file.write(text.encode()))
 
 
+def _checksum(table: pa.Table, provenance: bytes) -> bytes:
+    """Return a checksum of columns, types, every value in its place, and the provenance."""
+    frame, digest = table.to_pandas(), hashlib.sha256(provenance)
+    types = [[str(name), str(frame[name].dtype), table.schema.field(name).type.id] for name in frame]
+    digest.update(json.dumps(types).encode())
+    for name in frame:
+        digest.update(pd.util.hash_pandas_object(frame[name], index=False).to_numpy().tobytes())
+    return digest.hexdigest().encode()
+
+
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table; raises ``FileNotFoundError`` naming the command that makes it."""
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is not there; `python reproduce.py run` makes it")
-    return pq.read_table(path).to_pandas()
+    """Read a table.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there is none; the message names the command that makes it.
+    TableError
+        Where the file is no table, is cut off, or its content is not what was written.
+    """
+    return read_with_provenance(path)[0]
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """Read the provenance inside a table."""
-    return json.loads((pq.read_schema(path).metadata or {}).get(METADATA, b"{}"))
+    """Read the provenance inside a table; raises what ``read_table`` does."""
+    return read_with_provenance(path)[1]
+
+
+def read_with_provenance(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read a table and the provenance inside it; raises what ``read_table`` does."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there; `python reproduce.py run` makes it")
+    try:
+        with open(path, "rb") as file:
+            table = pq.read_table(file)
+        known = table.schema.metadata or {}
+        encoded = known.get(METADATA, b"{}")
+        frame, provenance, checksum = table.to_pandas(), json.loads(encoded), _checksum(table, encoded)
+    except Exception as error:  # what a damaged file makes the reader do is not known beforehand
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise TableError(f"{path}: the table cannot be read ({reason}); remove it and run again") from error
+    if known.get(CHECKSUM) != checksum:
+        raise TableError(f"{path}: the table was changed after it was written; remove it and run again")
+    return frame, provenance

@@ -1,68 +1,133 @@
-"""Independent cells measured in parallel, each once, and kept on disk."""
+"""Independent cells measured in parallel, each once, and kept on disk.
+
+A cell's file holds, beside its rows, the cell's key and what ran: a digest of the sources that the measuring process
+had, and the versions there. A file that is damaged, or is not this cell's, is measured again.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Iterator, Sequence
+import platform
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import joblib
 import pandas as pd
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Console
 
-from analysis import checks, results
+from analysis import provenance, results, sources
 from analysis.experiment import Cell, measure_cell
+from analysis.progress import Report, reported
+from analysis.workers import Workers, WorkersError
 
-BACKENDS = ("loky", "dask")
+__all__ = ["Workers", "WorkersError", "fill", "run"]
 
 
 @dataclass(frozen=True)
-class Workers:
-    """How cells are spread: processes here (loky), or a Dask cluster whose scheduler has this address."""
+class Code:
+    """What a process runs: digest of a cell's sources, versions, and where, when and how long the files are."""
 
-    jobs: int = -1
-    backend: str = "loky"
-    scheduler: str | None = None
+    digest: str
+    versions: dict[str, str]
+    place: str
+    stamps: dict[str, tuple[int, int]]
 
-    def __post_init__(self) -> None:
-        checks.known("backend", self.backend, BACKENDS)
+    @classmethod
+    def of(cls, closure: sources.Closure) -> Code:
+        """Return the code of a closure, as this process has it."""
+        stats = {file.relative_to(sources.ROOT).as_posix(): file.stat() for file in closure.files}
+        stamps = {name: (stat.st_mtime_ns, stat.st_size) for name, stat in stats.items()}
+        return cls(closure.digest, provenance.versions(), f"{platform.node()}:{sources.ROOT}", stamps)
 
-    @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
-        """Make this the backend of joblib inside the block."""
-        with contextlib.ExitStack() as stack:
-            if self.backend == "dask":
-                try:
-                    from distributed import Client
-                except ImportError as error:
-                    raise ImportError('backend "dask" needs: pip install -e ".[cluster]"') from error
-                stack.enter_context(Client(self.scheduler, set_as_default=True))
-            stack.enter_context(joblib.parallel_config(self.backend, n_jobs=self.jobs))
-            yield
+    def differs(self, other: Code) -> str | None:
+        """Return a sentence that says in what another process's code is not this, or None."""
+        if other.digest != self.digest:
+            return "a worker's copy of the sources is not the one here"
+        for name, version in self.versions.items():
+            if other.versions.get(name) != version:
+                return f"a worker has {name} {other.versions.get(name)}, and here it is {version}"
+        written = [name for name, stamp in self.stamps.items() if other.stamps.get(name) != stamp]
+        if other.place == self.place and written:
+            return f"{written[0]} was written while cells were measured, and a worker may have either version"
+        return None
 
 
-def _labelled(i: int, cell: Cell) -> tuple[int, pd.DataFrame]:
-    return i, measure_cell(cell)
+@dataclass(frozen=True)
+class _Measured:
+    """The rows of a cell, and the code that a process measured them with."""
+
+    place: int
+    frame: pd.DataFrame
+    code: Code
+
+
+_known: dict[tuple[str, ...], tuple[set[str], Code]] = {}
+
+
+def _measure(item: tuple[int, Cell]) -> _Measured:
+    """Measure a cell, and the code that this process has imported for it."""
+    place, cell = item
+    frame, names = measure_cell(cell), tuple(sorted(cell.names()))
+    loaded = {name for name in sys.modules if name.split(".")[0] in sources.ROOMS}
+    # A module stays as it was imported: what the disk holds tells of it only when the import is new.
+    if names not in _known or not loaded <= _known[names][0]:
+        _known[names] = loaded, Code.of(sources.Sources().closure(names))
+    return _Measured(place, frame, _known[names][1])
 
 
 def fill(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cells") -> list[Path]:
-    """Measure the cells that ``store`` does not hold yet, in parallel, and return the files of all of them."""
+    """Measure missing cells in parallel; return the result file of every cell, in order.
+
+    Raises
+    ------
+    WorkersError
+        Where workers are lost or have other code; cells that are finished are kept.
+    results.WriteError
+        Where a cell cannot be written.
+    """
+    results.remove_abandoned(store)
     files = [store / f"{cell.key()}.parquet" for cell in cells]
-    missing = [i for i, file in enumerate(files) if not file.exists()]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns) as progress, workers.active(), warnings.catch_warnings():
-        # loky replaces a worker whose memory has grown, between cells; one that crashes is an exception and not this.
-        warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
-        task = progress.add_task(title, total=len(cells), completed=len(cells) - len(missing))
-        parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
-        for i, frame in parallel(joblib.delayed(_labelled)(i, cells[i]) for i in missing):
-            results.write_table(frame, files[i], asdict(cells[i]), csv=False)
-            progress.advance(task)
+    missing = [i for i, file in enumerate(files) if not _is_finished(file, cells[i])]
+    report = Report(title, [cells[i].label for i in missing], workers.count, len(cells) - len(missing))
+    here = {i: Code.of(cells[i].closure()) for i in missing}
+    with reported(report):
+        for measured in workers.map(_measure, [(i, cells[i]) for i in missing]):
+            i = measured.place
+            if said := here[i].differs(measured.code):
+                raise WorkersError(f"{said}; cells that are finished are kept, run again where the code is one")
+            about: dict[str, Any] = {"key": cells[i].key(), "code": measured.code.digest, "cell": asdict(cells[i])}
+            _write(measured.frame, files[i], about)
+            report.finish(missing.index(i))
     return files
 
 
+def _is_finished(file: Path, cell: Cell) -> bool:
+    """Say whether a file is a whole result of the cell; where one is there and is not, say so."""
+    if not file.exists():
+        return False
+    try:
+        frame, about = results.read_with_provenance(file)
+    except results.TableError:
+        said = "damaged"
+    else:
+        if about.get("key") == cell.key() and about.get("code") == cell.closure().digest and len(frame):
+            return True
+        said = "not this cell's"
+    Console(stderr=True).print(f"{file} is {said}: measured again", markup=False, highlight=False, soft_wrap=True)
+    return False
+
+
+def _write(frame: pd.DataFrame, file: Path, about: dict[str, Any]) -> None:
+    if not len(frame):
+        raise ValueError(
+            f"the measure of {about['cell']['measure']} has returned no rows for {about['cell']['problem']}"
+        )
+    if file.is_dir():  # not ours, and in the way
+        file.rename(file.with_name(f"{file.name}.folder"))
+    results.write_table(frame, file, about, csv=False)
+
+
 def run(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cells") -> pd.DataFrame:
-    """Measure the cells that ``store`` does not hold yet, and return all rows in the order of cells."""
+    """Measure missing cells, and return all rows in the order of cells; raises what ``fill`` does."""
     return pd.concat([results.read_table(file) for file in fill(cells, store, workers, title)], ignore_index=True)

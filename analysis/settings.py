@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +27,16 @@ class Variant:
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says of every experiment."""
+    """Options shared by all experiments."""
 
     quick: bool = False
     seed: int = 0
     dtype: str = "float64"
     device: str = "cpu"
+
+    def of(self, spec: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Return the entry "quick" or "full" of an experiment's sizes."""
+        return spec["quick" if self.quick else "full"]
 
 
 def resolve(name: str) -> Any:

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from figures import style
 
-VERB = "audit"
 TABLES = ("audit",)
 QUESTION = "How wrong is the greedy gradient on this flow, and would one have known?"
 MOST_TICKS = 6

@@ -13,7 +13,6 @@ from matplotlib.ticker import NullLocator
 
 from figures import style
 
-VERB = "audit"
 TABLES = ("audit", "audit_lookahead", "audit_best")
 QUESTION = "What does a good enough gradient cost on this flow?"
 CURVES = 4  # times drawn in the left panel, spread over the audit's

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from figures import style
 
-VERB = "bench"  # the verb of reproduce.py that makes the table; other verbs leave this figure out
 TABLES = ("bench",)
 QUESTION = "What does the same gradient cost elsewhere?"
 OURS = {"surface": "the whole surface in one pass", "end_to_end": "our end-to-end", "estimators": "greedy"}

@@ -16,7 +16,6 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from figures import style
 
 LOOKS = {name: style.marked(*look) for name, look in style.CHECKPOINTING.items()}
-VERB = "gpu"  # the verb of reproduce.py that makes the table; other verbs leave this figure out
 TABLES = ("gpu_cost",)
 QUESTION = "What does a gradient cost on this device, and what does faster arithmetic do to it?"
 LABELS = {"greedy": "greedy", "lookahead": "lookahead", "end_to_end": "end-to-end"}

@@ -8,12 +8,12 @@ float64 copy of itself; where there can be no copy, with fine solves in its own 
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -29,11 +29,13 @@ from analysis.flow import Flow
 from analysis.gradients import greedy, lookahead_surface
 from analysis.losses import Loss, value_and_gradient
 from analysis.paths import expand
-from analysis.runner import Workers
 from analysis.runner import run as run_cells
+from analysis.settings import Options
 from analysis.solvers.checkpointing import differentiate
+from analysis.suite import record
+from analysis.workers import Workers
 
-__all__ = ["AuditError", "Audited", "measure", "run"]
+__all__ = ["AuditError", "AuditOptions", "Audited", "measure", "run"]
 TIMES, QUICK_TIMES = tuple(i / 10 for i in range(1, 10)), (0.2, 0.5, 0.8)
 SAMPLES, QUICK_SAMPLES = 32, 8
 STEPS, QUICK_STEPS = (1, 2, 4, 8, 16), (1, 2, 4)
@@ -57,28 +59,63 @@ class Truth:
     doublings: list[dict[str, Any]]
 
 
-def run(options: argparse.Namespace, record: Mapping[str, Any]) -> list[str]:
-    """Audit ``options.factory``, write the tables, ``record`` inside, and audit.txt; return the lines of the latter.
+@dataclass(frozen=True)
+class AuditOptions:
+    """What is asked of an audit.
 
-    The options are those of the command line; times that are finished are found again in ``options.out``. Raises
-    ``AuditError``, whose message says what was wrong, for a subject or options that cannot be audited.
+    Attributes
+    ----------
+    factory : "package.module:factory", which returns the flow and its data
+    error : the relative error wanted of a lookahead, in (0, 1)
+    times : in (0, 1); None for 0.1, 0.2, ... 0.9, or fewer where ``quick``
+    samples : states per time; None for 32, or 8 where ``quick``
+    """
+
+    factory: str
+    error: float = 0.05
+    times: Sequence[float] | None = None
+    samples: int | None = None
+    quick: bool = False
+    seed: int = 0
+    device: str = "cpu"
+
+
+def run(options: AuditOptions, out: Path, workers: Workers) -> list[str]:
+    """Audit a flow, write the tables and audit.txt below ``out``, and return the lines of the latter.
+
+    Times that are finished are found again there.
+
+    Raises
+    ------
+    AuditError
+        For a subject or options that cannot be audited; the message says what is wrong.
     """
     if os.getcwd() not in sys.path:
-        sys.path.insert(1, os.getcwd())  # behind this package's own folder, which workers import from too
-    workers = Workers(options.jobs, options.backend, options.scheduler)
-    frame = run_cells(cells(options), options.out / "cells", workers, options.factory)
+        sys.path.append(os.getcwd())  # behind all else, so that no module there hides an installed one
+    todo = cells(options)
+    frame = run_cells(todo, out / "cells", workers, options.factory)
     parts = {kind: part.dropna(axis=1, how="all") for kind, part in frame.groupby("estimator", sort=False)}
     tables = {"audit": parts["greedy"], "audit_lookahead": parts["lookahead"], "audit_fine": parts["fine_solve"]}
     tables["audit_best"] = best_lookahead(tables["audit"], tables["audit_lookahead"])
+    names = {f"{__name__}:run"}.union(*(cell.names() for cell in todo))
+    about = record(Options(options.quick, options.seed, device=options.device), names)
+    asked = {"error": options.error, "times": [cell.times[0] for cell in todo], "samples": todo[0].samples}
+    about |= {"factory": options.factory, "options": asked | {"quick": options.quick}}
     for name, table in tables.items():
-        results.write_table(table, options.out / "tables" / f"{name}.parquet", {**record, "factory": options.factory})
+        results.write_table(table, out / "tables" / f"{name}.parquet", about)
     lines = words(tables)
-    results.write_whole(options.out / "audit.txt", lambda file: file.write("".join(f"{s}\n" for s in lines).encode()))
+    results.write_whole(out / "audit.txt", lambda file: file.write("".join(f"{s}\n" for s in lines).encode()))
     return lines
 
 
-def cells(options: argparse.Namespace) -> list[Cell]:
-    """Return one cell per time, after checking the options and the subject at all of them."""
+def cells(options: AuditOptions) -> list[Cell]:
+    """Return one cell per time, after checking the options and the subject at all of them.
+
+    Raises
+    ------
+    AuditError
+        For a subject or options that cannot be audited; the message says what is wrong.
+    """
     times = sorted(set(options.times or (QUICK_TIMES if options.quick else TIMES)))
     if not all(0 < t < 1 for t in times):
         raise AuditError(f"argument --times: must lie in (0, 1), got {times}")
@@ -90,7 +127,7 @@ def cells(options: argparse.Namespace) -> list[Cell]:
     except ValueError as error:
         raise AuditError(str(error)) from error
     audit, again = (load(options.factory, options.device) for _ in range(2))
-    common = {"measure": "analysis.audit.measure:measure", "factory": options.factory, "problem": options.factory}
+    common: dict[str, Any] = {"measure": f"{__name__}:measure", "factory": options.factory, "problem": options.factory}
     common |= {"path": type(audit.flow.path).__name__, "samples": samples, "device": options.device}
     seeded = Cell(**common, times=(), seed=options.seed).generator
     extra = (("steps", QUICK_STEPS if options.quick else STEPS), ("wanted", options.error))

@@ -1,26 +1,16 @@
-"""An audit's command line, and what its tables say: the smallest sufficient lookahead, five lines of plain words.
+"""What an audit's tables say: the smallest sufficient lookahead, five lines of plain words.
 
 This module never imports torch.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 
 import pandas as pd
 
 CLOSE = 0.1  # "close to" the measured error: within a tenth of it
 FROM = ["t", "zeta", "wanted", "estimator", "solver", "steps", "horizon", "fraction", "evaluations", "value"]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the audit's arguments to a command line."""
-    parser.add_argument("factory", nargs="?", help="with audit: package.module:factory, which returns your flow")
-    group = parser.add_argument_group("audit")
-    group.add_argument("--error", type=float, default=0.05, help="the relative error wanted of a lookahead")
-    group.add_argument("--times", type=float, nargs="+", help="times in (0, 1) (default: 0.1 0.2 ... 0.9)")
-    group.add_argument("--samples", type=int, help="states per time (default: 32)")
 
 
 def best_lookahead(greedy: pd.DataFrame, lookahead: pd.DataFrame) -> pd.DataFrame:

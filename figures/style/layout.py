@@ -24,7 +24,8 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def apply() -> None:
-    """Set matplotlib's parameters."""
+    """Set matplotlib's parameters, whatever a matplotlibrc says."""
+    mpl.rcdefaults()
     sns.set_theme(context="paper", style="ticks", palette=PALETTE)
     mpl.rcParams.update(
         {

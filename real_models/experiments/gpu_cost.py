@@ -18,7 +18,6 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -32,13 +31,12 @@ from analysis.experiment import Cell
 from analysis.gradients import ESTIMATORS
 from analysis.losses import Loss
 from analysis.provenance import device_name
-from analysis.runner import Workers
-from analysis.runner import run as run_cells
 from analysis.settings import DTYPES, Options, Variant, resolve
 from analysis.solvers.checkpointing import STRATEGIES
 from analysis.subject import Subject
 from real_models.arithmetic import Arithmetic
 
+ON_REQUEST = SERIAL = True
 FACTORY, PROBLEM = "real_models.images:subject", "mnist_unet"
 BATCHES = tuple(2**k for k in range(10))
 T, STEPS, REPETITIONS, PRECISION_SAMPLES = 0.3, 16, 5, 8
@@ -194,8 +192,3 @@ def _error(cell: Cell) -> dict[str, Any]:
     summary = errors.summary(errors.relative_error(found.gradient.double().cpu(), truth))
     status = "some samples are not finite" if summary["failed"] else "ok"
     return {"metric": "relative_error", "status": status} | summary
-
-
-def run(options: Options, store: Path) -> pd.DataFrame:
-    """Measure what ``store`` does not hold yet, one cell at a time, and return the table."""
-    return run_cells(cells(options), store, Workers(jobs=1), "gpu")

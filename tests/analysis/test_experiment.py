@@ -1,11 +1,12 @@
 import dataclasses
 import json
+import zlib
 
 import pandas as pd
 import pytest
 import torch
 
-from analysis import experiment, provenance
+from analysis import experiment, provenance, sources
 from analysis.experiment import Cell, measure_cell
 from analysis.gradients import ESTIMATORS, register
 from analysis.runner import Workers, run
@@ -84,13 +85,25 @@ def test_float32_loses_digits_and_says_so(problem):
     assert (exact.loc[exact["metric"] == "relative_error", "value"] < 1e-5).all()
 
 
-def test_the_key_covers_cell_code_and_versions(monkeypatch):
+def test_the_key_covers_cell_sources_and_versions(monkeypatch):
     base = cell()
     others = [dataclasses.replace(base, **change) for change in ({"seed": 1}, {"dtype": "float32"}, {"samples": 6})]
-    assert len({base.key(), *(o.key() for o in others)}) == 4
+    others += [dataclasses.replace(base, settings=base.settings[:1])]
+    assert len({base.key(), *(o.key() for o in others)}) == 5
     before = base.key()
-    monkeypatch.setattr(provenance, "code_hash", lambda: "other")
-    assert base.key() != before
+    with monkeypatch.context() as patch:
+        patch.setattr(sources.Sources, "closure", lambda self, names: sources.Closure("other", (), ()))
+        assert base.key() != before
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "versions", lambda: {"torch": "3.0"})
+        assert base.key() != before
+    assert base.key() == before
+
+
+@pytest.mark.parametrize("seed", [0, 20250101123456, 2**63 - 1])
+def test_every_seed_of_the_command_line_seeds_a_cell(seed):
+    generator = dataclasses.replace(cell(), seed=seed).generator()
+    assert generator.initial_seed() == (seed * 1_000_003 + zlib.crc32(b"gaussian")) % 2**64
 
 
 def test_a_run_finds_finished_cells_again_and_lets_nothing_depend_on_the_workers(tmp_path):
@@ -104,26 +117,10 @@ def test_a_run_finds_finished_cells_again_and_lets_nothing_depend_on_the_workers
     pd.testing.assert_frame_equal(without_times(first), without_times(again))
 
 
-def test_a_dask_cluster_gives_the_same_rows(tmp_path):
-    distributed = pytest.importorskip("distributed")
-    cells = [cell(), cell("ring8")]
-    with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, dashboard_address=None, processes=False
-    ) as cluster:
-        there = run(cells, tmp_path / "dask", Workers(backend="dask", scheduler=cluster.scheduler_address))
-    here = run(cells, tmp_path / "here", Workers(jobs=1))
-    pd.testing.assert_frame_equal(without_times(there), without_times(here))
-
-
 def test_wall_times_are_kept_apart():
     parts = experiment.split_timings(measure_cell(cell()))
     assert "seconds" not in parts[""]
     assert len(parts["_timings"]) == 2
-
-
-def test_an_unknown_backend_lists_the_known_ones():
-    with pytest.raises(ValueError, match="dask, loky"):
-        Workers(backend="threads")
 
 
 @pytest.mark.parametrize("name", ["no_such_module:f", "toy_models.problems.zoo:no_such", "toy_models.problems.zoo"])

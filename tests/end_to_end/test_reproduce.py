@@ -1,5 +1,8 @@
+"""The command line from end to end; the truth is bytes on disk, exit codes, and what is printed."""
+
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,10 +12,12 @@ from pathlib import Path
 import pytest
 
 import reproduce
-from analysis import results
+from analysis import results, sources
 from analysis.provenance import ROOT
+from tests.support.damage import KINDS, damage
 
-FAST = ["--quick", "--only", "lookahead_surface", "--jobs", "1"]
+ONE = ["--only", "lookahead_surface"]
+FAST = ["--quick", *ONE, "--jobs", "1"]
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -35,7 +40,7 @@ def test_a_figure_comes_with_its_tables_caption_and_manifest(made):
     caption = (made / "figures" / "lookahead_surface.txt").read_text()
     assert caption.startswith("At a fixed budget")
     manifest = results.json.loads((made / "manifest.json").read_text())
-    assert manifest["options"]["quick"] is True
+    assert manifest["tables"]["lookahead_surface_best"]["options"]["quick"] is True
     assert "figures/lookahead_surface.pdf" in manifest["files"]
 
 
@@ -56,18 +61,46 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(made, tmp_pa
 def test_drawing_again_computes_nothing_and_changes_nothing(made):
     before = hashes(made / "figures")
     cells = {p: p.stat().st_mtime_ns for p in (made / "cells").iterdir()}
-    assert reproduce.main(["draw", *FAST, "--out", str(made)]) == 0
+    assert reproduce.main(["draw", *ONE, "--jobs", "1", "--out", str(made)]) == 0
     assert hashes(made / "figures") == before
     assert {p: p.stat().st_mtime_ns for p in (made / "cells").iterdir()} == cells
 
 
 def test_check_tells_current_from_missing_and_stale(made, tmp_path, monkeypatch, capsys):
-    assert reproduce.main(["check", *FAST, "--out", str(made)]) == 0
-    assert reproduce.main(["check", *FAST, "--out", str(tmp_path)]) == 1
+    assert reproduce.main(["check", *ONE, "--out", str(made)]) == 0
+    assert reproduce.main(["check", *ONE, "--out", str(tmp_path / "none")]) == 1
     assert "not there" in capsys.readouterr().out
-    monkeypatch.setattr(reproduce, "code_hash", lambda: "0" * 16)
-    assert reproduce.main(["check", *FAST, "--out", str(made)]) == 1
+    assert not (tmp_path / "none").exists()
+    monkeypatch.setattr(sources.Sources, "closure", lambda self, names: sources.Closure("0" * 16, (), ()))
+    assert reproduce.main(["check", *ONE, "--out", str(made)]) == 1
     assert "other code" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_check_and_draw_name_a_table_that_is_not_as_it_was_written(made, tmp_path, kind, capsys):
+    shutil.copytree(made, tmp_path / "copy")
+    table = tmp_path / "copy" / "tables" / "lookahead_surface_best.parquet"
+    damage(table, kind)
+    assert reproduce.main(["check", *ONE, "--out", str(tmp_path / "copy")]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith("lookahead_surface_best: the table ")
+    assert said.endswith("remove it and run again")
+    assert reproduce.main(["draw", *ONE, "--jobs", "1", "--out", str(tmp_path / "copy")]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"error: {table}")
+
+
+def test_each_table_keeps_its_own_provenance(made, tmp_path):
+    shutil.copytree(made, tmp_path / "copy")
+    out = tmp_path / "copy"
+    other = ["run", "--quick", "--only", "gradient_field", "--seed", "5", "--jobs", "1", "--out", str(out)]
+    assert reproduce.main(other) == 0
+    (out / "tables" / ".x.parquet.host-1.0123abcd.tmp").write_text("")
+    reproduce.suite.write_manifest(out, 0.0)
+    manifest = results.json.loads((out / "manifest.json").read_text())
+    assert manifest["tables"]["gradient_field"]["seed"] == 5
+    assert manifest["tables"]["lookahead_surface"]["seed"] == 0
+    assert not any(".tmp" in name for name in manifest["files"])
 
 
 def test_list_names_every_figure(capsys):
@@ -84,6 +117,21 @@ def test_list_names_every_figure(capsys):
         (["--scheduler", "tcp://nowhere"], "--backend dask"),
         (["--backend", "threads"], "invalid choice"),
         (["dance"], "invalid choice"),
+        (["--jobs", "0"], "--jobs: must not be 0"),
+        (["--jobs", "two"], "--jobs: invalid"),
+        (["--seed", "-1"], "--seed: must be at least 0"),
+        (["--seed", str(2**63)], "below 2^63"),
+        (["bench", "--only", "digits"], "--only: goes with all, check, draw, list, run, and not with bench"),
+        (["bounds", "--only", "digits"], "and not with bounds"),
+        (["run", "--times", "0.5"], "--times: goes with audit, and not with run"),
+        (["--error", "0.5"], "--error: goes with audit"),
+        (["gpu", "--samples", "3"], "--samples: goes with audit"),
+        (["draw", "--quick"], "--quick: goes with"),
+        (["check", "--seed", "1"], "--seed: goes with"),
+        (["list", "--out", "x"], "--out: goes with"),
+        (["audit", "m:f", "--dtype", "float32"], "--dtype: goes with"),
+        (["audit", "m:f", "--only", "digits"], "--only: goes with"),
+        (["--backend", "dask", "--scheduler", "tcp://a:1", "--jobs", "2"], "takes no --jobs"),
     ],
 )
 def test_bad_options_are_refused_by_name(arguments, said, capsys):
@@ -102,7 +150,54 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path):
 
 def test_a_device_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(SystemExit, match="--device: cuda:99"):
-        reproduce.main([*FAST, "--device", "cuda:99", "--out", str(tmp_path)])
+        reproduce.main([*FAST, "--device", "cuda:99", "--out", str(tmp_path / "new")])
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_command_that_fails_makes_no_folder(tmp_path, capsys):
+    out = tmp_path / "new"
+    assert reproduce.main(["draw", *ONE, "--jobs", "1", "--out", str(out)]) == 1
+    assert "python reproduce.py run" in capsys.readouterr().err
+    assert reproduce.main(["audit", "nowhere:factory", "--quick", "--jobs", "1", "--out", str(out)]) == 1
+    scheduler = ["--backend", "dask", "--scheduler", "nonsense"]
+    assert reproduce.main(["run", "--quick", *ONE, *scheduler, "--out", str(out)]) == 1
+    assert "'nonsense' is no address of a Dask scheduler" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["v[red]2", "run [/final]", "größe 漢"])
+def test_an_output_folder_is_named_as_it_is(made, tmp_path, name, capsys):
+    shutil.copytree(made, tmp_path / name)
+    assert reproduce.main(["draw", *ONE, "--jobs", "1", "--out", str(tmp_path / name)]) == 0
+    assert f"/{name}/" in "".join(capsys.readouterr().out.split("\n"))
+
+
+def command(*arguments, **changed):
+    """Run the command line in a process of its own, with changes of the environment."""
+    folder = changed.pop("cwd", ROOT)
+    full = [sys.executable, str(ROOT / "reproduce.py"), *map(str, arguments)]
+    return subprocess.run(full, cwd=folder, env=os.environ | changed, capture_output=True, check=False)
+
+
+def test_what_a_terminal_cannot_show_stops_nothing(made, tmp_path):
+    shutil.copytree(made, tmp_path / "größe 漢")
+    done = command("draw", *ONE, "--jobs", 1, "--out", tmp_path / "größe 漢", PYTHONIOENCODING="cp1252")
+    assert done.returncode == 0, done.stderr
+    assert b"gr\xf6\xdfe \\u6f22" in done.stdout.replace(b"\n", b"")
+
+
+def test_the_users_matplotlib_changes_no_byte(made, tmp_path):
+    """Neither a matplotlibrc nor a notebook's backend, of a package that is not here."""
+    (tmp_path / "matplotlibrc").write_text("axes.grid: True\nsavefig.bbox: tight\ntext.usetex: True\n")
+    shutil.copytree(made, tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy" / "figures")
+    done = command(
+        *("draw", *ONE, "--jobs", 1, "--out", tmp_path / "copy"),
+        cwd=tmp_path,
+        MPLBACKEND="module://no_such_package.backend",
+    )
+    assert done.returncode == 0, done.stderr
+    assert hashes(tmp_path / "copy" / "figures") == hashes(made / "figures")
 
 
 def test_a_run_that_is_killed_resumes_to_the_same_bytes(tmp_path):

@@ -1,11 +1,9 @@
 """What the tests of the audit share."""
 
-import argparse
-from pathlib import Path
-
 import torch
 
 from analysis.audit import measure
+from analysis.audit.measure import AuditOptions
 
 
 class Network(torch.nn.Module):
@@ -20,12 +18,9 @@ class Network(torch.nn.Module):
         return self.last(torch.tanh(self.first(torch.cat([x, t[:, None]], 1))))
 
 
-def options(factory, out=Path(), **changed):
-    """The command line's options for "module:factory"."""
-    given = {"factory": factory, "out": out, "times": [0.4, 0.8], "samples": 5, "quick": True, "only": None}
-    given |= {"error": 0.05, "seed": 0, "device": "cpu", "dtype": "float64"}
-    given |= {"jobs": 1, "backend": "loky", "scheduler": None}
-    return argparse.Namespace(**given | changed)
+def options(factory, **changed):
+    """The options of a small audit of "module:factory"."""
+    return AuditOptions(factory, **{"times": [0.4, 0.8], "samples": 5, "quick": True} | changed)
 
 
 def measured(factory, **changed):

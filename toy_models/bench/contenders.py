@@ -60,9 +60,9 @@ Build = Callable[[Work], Runner]
 
 
 def work(cell: Cell) -> Work:
-    """Return a cell's work; ``problem`` is "BxdxK", and extra says the workload and how many steps it takes at most."""
-    extra = dict(cell.extra)
-    batch, d, k = map(int, cell.problem.split("x"))
+    """Return a cell's work; ``extra`` holds its size (B, d, K), the workload and how many steps it takes at most."""
+    extra = cell.extra_dict
+    batch, d, k = extra["size"]
     generator = cell.generator()
 
     def randn(*shape: int) -> Tensor:

@@ -10,14 +10,11 @@ products of these shapes.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 import statistics
 import time
 from collections.abc import Sequence
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,29 +24,9 @@ from torch import Tensor
 
 from analysis import gradients, solvers
 from analysis.experiment import Cell
-from analysis.provenance import device_name
-from analysis.runner import Workers
-from analysis.runner import run as run_cells
-from analysis.settings import Options, Variant
-from toy_models.bench.contenders import (
-    CONTENDERS,
-    LARGE,
-    LARGE_STEPS,
-    PEERS,
-    SINGLE_STEPS,
-    SIZES,
-    SLOW,
-    SLOW_STEPS,
-    STEPS,
-    THREADS,
-    THREE_EIGHTHS,
-    Runner,
-    T,
-    Work,
-    work,
-)
+from analysis.settings import Variant
+from toy_models.bench.contenders import CONTENDERS, THREE_EIGHTHS, Runner, T, Work, work
 
-__all__ = ["LARGE_STEPS", "PEERS", "SIZES", "SLOW_STEPS", "T", "cells", "measure", "require", "run", "work"]
 NOTES = {
     "ours": "ours against itself: the noise of a ratio",
     "torchdiffeq_adjoint": "optimise-then-discretise: another gradient, so that it differs",
@@ -119,23 +96,18 @@ def estimator(job: Work, setting: Variant) -> Runner:
 
 def measure(cell: Cell) -> pd.DataFrame:
     """Time a contender against ours in turn; return one row."""
-    extra = dict(cell.extra)
+    extra = cell.extra_dict
     torch.set_num_threads(extra["threads"])
     os.environ.setdefault("NPROC", str(extra["threads"]))  # what jax reads when it starts
     job, name, kind = work(cell), extra["contender"], extra["workload"]
     baseline = estimator(job, Variant.of("greedy")) if kind == "estimators" else CONTENDERS[kind]["ours"](job)
-    batch, d, k = map(int, cell.problem.split("x"))
-    row: dict[str, Any] = {"workload": kind, "contender": name, "problem": cell.problem, "B": batch, "d": d, "K": k}
-    row |= {"path": cell.path, "solver": job.solver, "t": T, "steps_max": extra["steps_max"]}
-    row |= {"cells": len(job.steps) * len(job.horizons), "status": "ok", "note": NOTES.get(name, "")}
-    row |= {"dtype": cell.dtype, "device": device_name(cell.device), "threads": extra["threads"], "seed": cell.seed}
+    row = cell.columns() | {"workload": kind, "contender": name} | dict(zip("BdK", extra["size"], strict=True))
+    row |= {"solver": job.solver, "t": T, "steps_max": extra["steps_max"], "note": NOTES.get(name), "status": "ok"}
+    row |= {"cells": len(job.steps) * len(job.horizons), "threads": extra["threads"]}
     if kind == "estimators":
         options = dict(cell.settings[0].options)
-        row |= {
-            "solver": options.get("solver", ""),
-            "steps_max": options.get("steps", 0),
-            "note": ", ".join(f"{key}={value}" for key, value in options.items()),
-        }
+        row |= {"solver": options.get("solver"), "steps_max": options.get("steps")}
+        row["note"] = ", ".join(f"{key}={value}" for key, value in options.items()) or None
     try:
         row |= _times(job, name, kind, cell, baseline, extra["repetitions"])
     except (ValueError, TypeError) as error:
@@ -175,41 +147,3 @@ def _times(job: Work, name: str, kind: str, cell: Cell, baseline: Runner, least:
     if name == "floor":
         row["rate"] = job.operations / row["seconds"]
     return row
-
-
-def require() -> dict[str, str]:
-    """Return the peers' versions; raises ``ImportError`` naming the install line if one is missing."""
-    if missing := [name for name in PEERS if importlib.util.find_spec(name) is None]:
-        raise ImportError(f'bench needs {", ".join(missing)}: pip install -e ".[bench]"')
-    return {name: metadata.version(name) for name in PEERS}
-
-
-def cells(options: Options, sizes: Sequence[tuple[int, int, int]] = SIZES, steps: int = STEPS[-1]) -> list[Cell]:
-    """Return one cell per size, workload and contender; quick is the first size, steps to 8 and 3 repetitions."""
-    if options.quick:
-        sizes, steps = sizes[:1], min(steps, 8)
-    found = []
-    shared = {"threads": THREADS, "repetitions": 3 if options.quick else 5, **require()}
-    for size in sizes:
-        contenders: list[tuple[str, str, tuple[Variant, ...]]] = [
-            (kind, name, ()) for kind in CONTENDERS for name in (*CONTENDERS[kind], "floor")
-        ]
-        for name, registered in gradients.ESTIMATORS.items():
-            first = next(iter(registered.variants), {})
-            contenders.append(("estimators", name, (Variant.of(name, **first),)))
-        for kind, name, settings in contenders:
-            top = min(SINGLE_STEPS, steps) if kind == "end_to_end" else steps
-            if math.prod(size) >= LARGE and (kind == "surface" or name in SLOW):
-                top = min(top, SLOW_STEPS if name in SLOW else LARGE_STEPS)
-            extra = shared | {"workload": kind, "contender": name, "steps_max": top}
-            cell = Cell(
-                "toy_models.bench.measure:measure", "", "x".join(map(str, size)), "condot", (T,), size[0], settings
-            )
-            fields = {"seed": options.seed, "dtype": options.dtype, "device": options.device}
-            found.append(Cell(**{**vars(cell), **fields, "extra": tuple(sorted(extra.items()))}))
-    return found
-
-
-def run(options: Options, store: Path) -> pd.DataFrame:
-    """Measure what ``store`` does not hold yet, one cell at a time, and return the table."""
-    return run_cells(cells(options), store, Workers(jobs=1), "bench")

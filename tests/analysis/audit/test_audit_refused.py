@@ -1,5 +1,7 @@
 """What the audit refuses, and what it says."""
 
+import re
+
 import pytest
 import torch
 
@@ -132,12 +134,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("factory", REFUSED)
-def test_what_cannot_be_audited_is_refused_before_anything_is_measured(factory, tmp_path):
-    with pytest.raises(SystemExit, match=REFUSED[factory]) as stopped:
-        reproduce.audit(options(f"{__name__}:{factory}", tmp_path))
-    assert str(stopped.value).startswith("error: ")
-    assert f"{__name__}:{factory}" in str(stopped.value)
-    assert not (tmp_path / "cells").exists()
+def test_what_cannot_be_audited_is_refused_before_anything_is_measured(factory, tmp_path, capsys):
+    command = ["audit", f"{__name__}:{factory}", "--quick", "--times", "0.4", "0.8", "--samples", "5", "--jobs", "1"]
+    assert reproduce.main([*command, "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert f"{__name__}:{factory}" in said
+    assert re.search(REFUSED[factory], said)
+    assert not (tmp_path / "out").exists()
 
 
 def test_modules_that_cannot_be_imported_are_refused(tmp_path, monkeypatch):

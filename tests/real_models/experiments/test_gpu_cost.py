@@ -185,7 +185,8 @@ def test_the_figure_shows_what_did_not_fit(made):
 
 
 def test_the_verb_writes_table_and_figure(monkeypatch, tmp_path, made):
-    monkeypatch.setattr(gpu_cost, "run", lambda options, store: made[0])
+    some = tiny()
+    monkeypatch.setattr(gpu_cost, "cells", lambda options: some)
     assert reproduce.main(["gpu", "--quick", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "figures" / "gpu_cost.pdf").exists()
     assert results.read_provenance(tmp_path / "tables" / "gpu_cost.parquet")["device"].startswith("cpu")

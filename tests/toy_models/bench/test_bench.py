@@ -7,7 +7,8 @@ from analysis.runner import Workers
 from analysis.runner import run as run_cells
 from analysis.settings import Options
 from figures import bench as figure
-from toy_models.bench import measure
+from toy_models.bench import contenders
+from toy_models.experiments import bench
 
 SIZE = (3, 2, 2)
 EXACT = ("ours", "ours_cells", "torchdiffeq", "diffrax", "diffrax_stored")
@@ -15,17 +16,18 @@ EXACT = ("ours", "ours_cells", "torchdiffeq", "diffrax", "diffrax_stored")
 OPTIMISE_FIRST = {"torchdiffeq_adjoint": 10.0, "diffrax_backsolve": 10.0}
 
 
-def tiny(**options):
-    return measure.cells(Options(quick=True, **options), [SIZE], 4)
+def tiny(patch):
+    patch.setitem(bench.SPEC, "quick", {"sizes": [SIZE], "steps": 4, "repetitions": 3})
+    return bench.cells(Options(quick=True))
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    for peer in measure.PEERS:
+    for peer in bench.PEERS:
         pytest.importorskip(peer)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "STEPS", (1, 4))  # every step count is a compilation
-        return run_cells(tiny(), tmp_path_factory.mktemp("cells"), Workers(jobs=1))
+        patch.setattr(contenders, "STEPS", (1, 4))  # every step count is a compilation
+        return run_cells(tiny(patch), tmp_path_factory.mktemp("cells"), Workers(jobs=1))
 
 
 def rows(table, contender):
@@ -62,19 +64,19 @@ def test_the_figure_draws_and_answers(table):
 
 
 def test_the_work_counts_what_the_surface_evaluates(monkeypatch):
-    monkeypatch.setattr(measure, "require", dict)
-    job = measure.work(tiny()[0])
-    args = (job.flow, job.loss, job.x, measure.T, job.steps, job.horizons)
+    monkeypatch.setattr(bench, "require", dict)
+    job = contenders.work(tiny(monkeypatch)[0])
+    args = (job.flow, job.loss, job.x, contenders.T, job.steps, job.horizons)
     cost = gradients.lookahead_surface(*args, solver=job.solver).cost
     assert cost.evaluations == cost.vjps == job.pairs
     assert job.operations == job.pairs * 8 * 3 * 2 * 2 * 2
 
 
 def test_a_new_estimator_is_timed_with_no_other_change(monkeypatch, tmp_path):
-    monkeypatch.setattr(measure, "require", dict)
+    monkeypatch.setattr(bench, "require", dict)
     own = gradients.register("own_for_bench")(lambda flow, loss, x, t: (torch.ones_like(x), x))
     try:
-        (cell,) = [c for c in tiny() if dict(c.extra)["contender"] == own.name]
+        (cell,) = [c for c in tiny(monkeypatch) if dict(c.extra)["contender"] == own.name]
         frame = run_cells([cell], tmp_path, Workers(jobs=1))
     finally:
         del gradients.ESTIMATORS[own.name]
@@ -83,39 +85,38 @@ def test_a_new_estimator_is_timed_with_no_other_change(monkeypatch, tmp_path):
 
 
 def test_steps_are_cut_for_all_contenders_of_a_large_size(monkeypatch):
-    monkeypatch.setattr(measure, "require", dict)
+    monkeypatch.setattr(bench, "require", dict)
     found = {}
-    for cell in measure.cells(Options()):
+    for cell in bench.cells(Options()):
         extra = dict(cell.extra)
         found[cell.problem, extra["workload"], extra["contender"]] = extra["steps_max"]
     assert found["256x8x8", "surface", "diffrax"] == found["256x8x8", "surface", "ours"] == 64
-    assert found["512x64x10", "surface", "diffrax"] == found["512x64x10", "surface", "floor"] == measure.LARGE_STEPS
-    assert found["512x64x10", "surface", "diffrax_backsolve"] == measure.SLOW_STEPS
+    assert found["512x64x10", "surface", "diffrax"] == found["512x64x10", "surface", "floor"] == contenders.LARGE_STEPS
+    assert found["512x64x10", "surface", "diffrax_backsolve"] == contenders.SLOW_STEPS
     assert found["512x64x10", "end_to_end", "torchdiffeq"] == 64
 
 
-def test_a_missing_peer_is_named_with_its_install_line(monkeypatch, tmp_path):
-    monkeypatch.setattr(measure, "PEERS", ("torch", "no_such_peer"))
-    with pytest.raises(ImportError, match=r"no_such_peer: pip install -e \"\.\[bench\]\""):
-        measure.require()
-    with pytest.raises(SystemExit, match=r"error: bench needs no_such_peer"):
-        reproduce.main(["bench", "--quick", "--out", str(tmp_path)])
+def test_a_missing_peer_is_named_with_its_install_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(bench, "PEERS", ("torch", "no_such_peer"))
+    assert reproduce.main(["bench", "--quick", "--out", str(tmp_path / "new")]) == 1
+    assert 'error: bench needs no_such_peer: pip install -e ".[bench]"' in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
-def test_only_its_own_verb_makes_the_bench(capsys):
-    assert reproduce.parse(["bench", "--quick"]).verb == "bench"
+def test_the_bench_is_made_on_request():
+    assert reproduce.parse(["bench", "--quick"]).only == ["bench"]
     assert "bench" not in reproduce.selected(reproduce.parse([]))
     assert "bench" not in reproduce.selected(reproduce.parse(["check"]))
     assert "bench" in reproduce.selected(reproduce.parse(["draw", "--only", "bench"]))
     assert "bench" in reproduce.selected(reproduce.parse(["list"]))
-    with pytest.raises(SystemExit):
-        reproduce.parse(["run", "--only", "bench"])
-    assert "python reproduce.py bench" in capsys.readouterr().err
 
 
 def test_the_verb_writes_table_and_figure(monkeypatch, tmp_path, table):
-    monkeypatch.setattr(measure, "run", lambda options, store: table)
+    monkeypatch.setattr(contenders, "STEPS", (1, 4))
+    (size,) = [cell for cell in tiny(monkeypatch) if cell.extra_dict["contender"] == "diffrax_stored"][:1]
+    monkeypatch.setattr(bench, "cells", lambda options: [size])
     assert reproduce.main(["bench", "--quick", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "figures" / "bench.pdf").exists()
-    made = results.read_provenance(tmp_path / "tables" / "bench.parquet")
-    assert set(made["peers"]) == set(measure.PEERS)
+    made, about = results.read_with_provenance(tmp_path / "tables" / "bench.parquet")
+    assert "seconds" in made
+    assert set(about["versions"]) >= set(bench.PEERS)

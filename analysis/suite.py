@@ -1,0 +1,111 @@
+"""The tables of a suite of experiments: made from their cells, checked against the sources, listed with their files.
+
+An experiment is a module with ``cells(options) -> list[Cell]``. It may define ``derive(table) -> {suffix: table}``,
+``write(derived, out)``, which writes further files, and
+
+- ``ON_REQUEST = True`` where it is made only when it is asked for by name;
+- ``SERIAL = True`` where seconds are what it measures: its cells run one after the other, in this process, and its
+  table keeps the column;
+- ``PACKAGES``, names of further packages whose versions belong to its tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from analysis import results, sources
+from analysis.experiment import Cell, split_timings
+from analysis.provenance import PACKAGES, provenance, versions
+from analysis.runner import fill
+from analysis.settings import Options
+from analysis.workers import Workers, WorkersError
+
+STEPS = ("cells", "derive", "write")  # the functions of an experiment that its tables depend on
+FOLDERS = ("tables/*", "figures/*", "claims.json")
+
+
+def make(experiments: Mapping[str, ModuleType], options: Options, out: Path, workers: Workers) -> None:
+    """Compute the tables of experiments, by name, and write them below ``out``.
+
+    Raises
+    ------
+    WorkersError
+        Where a package is missing, or workers are lost.
+    results.WriteError
+        Where a file cannot be written.
+    """
+    try:
+        cells = {name: experiment.cells(options) for name, experiment in experiments.items()}
+    except ImportError as error:
+        raise WorkersError(str(error)) from error
+    serial = [name for name, experiment in experiments.items() if getattr(experiment, "SERIAL", False)]
+    # One pool for all of the others, since many experiments have few cells.
+    pooled = [(name, cell) for name, some in cells.items() if name not in serial for cell in some]
+    results.remove_abandoned(out / "tables")
+    files: dict[str, list[Path]] = {name: [] for name in experiments}
+    for (name, _), file in zip(pooled, fill([cell for _, cell in pooled], out / "cells", workers), strict=True):
+        files[name].append(file)
+    for name in serial:
+        files[name] = fill(cells[name], out / "cells", Workers(jobs=1), name)
+    for name, experiment in experiments.items():
+        frame = pd.concat([results.read_table(file) for file in files[name]], ignore_index=True)
+        about = record(options, _names(experiment, cells[name]), getattr(experiment, "PACKAGES", ()))
+        _write(name, experiment, frame, out, about)
+
+
+def _names(experiment: ModuleType, cells: Iterable[Cell]) -> set[str]:
+    """Return the names by which the sources of an experiment's tables are found."""
+    steps = {f"{experiment.__name__}:{step}" for step in STEPS if hasattr(experiment, step)}
+    return steps.union(*(cell.names() for cell in cells))
+
+
+def _write(name: str, experiment: ModuleType, frame: pd.DataFrame, out: Path, about: dict[str, Any]) -> None:
+    parts = {"": frame} if getattr(experiment, "SERIAL", False) else dict(split_timings(frame))
+    derived = experiment.derive(parts[""]) if hasattr(experiment, "derive") else {}
+    for suffix, part in (parts | {f"_{key}": value for key, value in derived.items()}).items():
+        results.write_table(part, out / "tables" / f"{name}{suffix}.parquet", about)
+    if hasattr(experiment, "write"):
+        experiment.write(derived, out)
+
+
+def record(options: Options, names: Iterable[str], packages: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the provenance of a table whose sources are found by ``names``."""
+    known = sorted(name for name in set(names) if " " not in name)
+    about = {"options": {"quick": options.quick, "dtype": options.dtype}, "sources": known}
+    about |= {"code": sources.here().closure(known).digest, "versions": versions((*PACKAGES, *packages))}
+    return provenance(options.device, options.seed) | about
+
+
+def out_of_date(name: str, out: Path) -> str | None:
+    """Return why a table is not there as the sources of today would make it, or None."""
+    path = out / "tables" / f"{name}.parquet"
+    try:
+        made = results.read_provenance(path)
+    except FileNotFoundError:
+        return f"{name}: the table is not there"
+    except results.TableError as error:
+        return f"{name}: {str(error).removeprefix(f'{path}: ')}"
+    now = sources.here().closure(made.get("sources", ())).digest
+    return (
+        None if made.get("code") == now else f"{name}: the table was made by other code ({made.get('code')}, now {now})"
+    )
+
+
+def write_manifest(out: Path, seconds: float) -> None:
+    """Write what is in ``out``: the hash of every file, each table's own provenance, and the last command's seconds."""
+    hashes, tables = {}, {}
+    for path in sorted(path for folder in FOLDERS for path in out.glob(folder)):
+        try:
+            if path.is_file() and not path.name.startswith("."):
+                hashes[path.relative_to(out).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+                if path.suffix == ".parquet":
+                    tables[path.stem] = results.read_provenance(path)
+        except (FileNotFoundError, results.TableError):
+            continue  # another run has just written it
+    results.write_json(out / "manifest.json", {"files": hashes, "tables": tables, "seconds": round(seconds, 1)})

@@ -1,0 +1,211 @@
+"""Functions of many items, run in parallel: in processes here, or on a Dask cluster.
+
+Processes end with the one that started them. What goes wrong with processes or a cluster is a ``WorkersError``, whose
+message is one line that says which of them it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import joblib
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from analysis import checks
+
+BACKENDS = ("loky", "dask")
+ANSWER, JOIN = 10.0, 60.0  # seconds to wait for a scheduler's answer, and for a cluster without workers to have one
+POLL = 0.2
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class WorkersError(RuntimeError):
+    """Work cannot go on; the message is one line for the user."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How work is spread.
+
+    Attributes
+    ----------
+    jobs : processes here, not 0; -1 is one per core, -2 one less
+    backend : "loky", processes here, or "dask"
+    scheduler : address of a Dask scheduler, such as "tcp://host:8786"; None starts a cluster here
+
+    Raises
+    ------
+    ValueError
+        For an unknown backend, or jobs that are no whole number or 0.
+    """
+
+    jobs: int = -1
+    backend: str = "loky"
+    scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        checks.known("backend", self.backend, BACKENDS)
+        if isinstance(self.jobs, bool) or not isinstance(self.jobs, int) or self.jobs == 0:
+            raise ValueError(f"jobs must be a whole number other than 0 (-1: one per core), got {self.jobs!r}")
+
+    @property
+    def count(self) -> int:
+        """How many items run at once here."""
+        return joblib.effective_n_jobs(self.jobs)
+
+    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        """Yield function(item) of all items, as they are finished.
+
+        Raises
+        ------
+        WorkersError
+            Where workers die, or a cluster is not there, has no workers or cannot run this package.
+        """
+        return self._on_dask(function, items) if self.backend == "dask" else self._here(function, items)
+
+    def _here(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        parallel = joblib.Parallel(n_jobs=self.jobs, return_as="generator_unordered", batch_size=1)
+        bound = partial(_bound_to, os.getpid(), function)
+        try:
+            with warnings.catch_warnings(), closing(parallel(joblib.delayed(bound)(item) for item in items)) as results:
+                # A worker whose memory has grown is replaced between items; one that crashes is an exception.
+                warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
+                yield from results
+        except TerminatedWorkerError as error:
+            raise WorkersError(
+                "a worker process was ended from outside, perhaps for want of memory; fewer --jobs need less"
+            ) from error
+
+    def _on_dask(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        with _client(self) as client:
+            futures = client.map(function, items, pure=False, batch_size=1)
+            try:
+                yield from _finished(client, futures, self.scheduler)
+            finally:
+                client.cancel(futures)
+
+
+def _bound_to(parent: int, function: Callable[[Item], Result], item: Item) -> Result:
+    """Run a function in a process that ends when its parent has."""
+    if os.getpid() != parent:
+        _end_with(parent)
+    return function(item)
+
+
+_watching = threading.Lock()
+
+
+def _end_with(parent: int) -> None:
+    """Let this process end soon after its parent, and leave Ctrl-C to that."""
+    if not _watching.acquire(blocking=False):
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL)
+        os._exit(1)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _client(workers: Workers) -> Iterator[Any]:
+    """Connect to a Dask cluster, here where no scheduler is named, whose workers can run this package."""
+    try:
+        import distributed
+    except ImportError as error:
+        raise WorkersError('backend "dask" needs: pip install -e ".[cluster]"') from error
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # it would log, with tracebacks, what is said here
+    with ExitStack() as stack:
+        where = workers.scheduler
+        if where is None:
+            options = {"n_workers": workers.count, "threads_per_worker": 1, "dashboard_address": None}
+            where = stack.enter_context(distributed.LocalCluster(**options)).scheduler_address
+        client = stack.enter_context(_connected(distributed, where))
+        try:
+            client.wait_for_workers(1, timeout=JOIN)
+        except TimeoutError as error:
+            raise WorkersError(f"the Dask cluster at {where} has had no workers for {JOIN:g} s") from error
+        try:
+            client.run(_ready)
+        except Exception as error:
+            raise WorkersError(f"a Dask worker cannot run this package ({error}): install it where it runs") from error
+        yield client
+
+
+def _connected(distributed: Any, where: str) -> Any:
+    """Connect to a scheduler, after asking whether it is one: a client waits for other answers without an end."""
+    try:
+        asyncio.run(_identity(where))
+        return distributed.Client(where, timeout=ANSWER, set_as_default=False)
+    except TimeoutError as error:
+        raise WorkersError(f"no Dask scheduler answers at {where} within {ANSWER:g} s") from error
+    except (ValueError, TypeError) as error:
+        raise WorkersError(f"{where!r} is no address of a Dask scheduler, such as tcp://host:8786 ({error})") from error
+    except Exception as error:  # what another protocol's bytes make of the reader is not known beforehand
+        raise WorkersError(f"what answers at {where} is no Dask scheduler ({type(error).__name__})") from error
+
+
+async def _identity(where: str) -> None:
+    from distributed.core import connect
+
+    async with asyncio.timeout(ANSWER):
+        comm = await connect(where, timeout=ANSWER)
+        await comm.write({"op": "identity", "reply": True})
+        kind = (await comm.read())["type"]
+        await comm.close()
+    if kind != "Scheduler":
+        raise OSError(f"it is a {kind}")
+
+
+def _ready() -> None:
+    """Be called, which a worker can that can import this package."""
+
+
+def _finished(client: Any, futures: list[Any], where: str | None) -> Iterator[Any]:
+    """Yield the results of futures as they are finished, for as long as there are a scheduler and workers."""
+    from distributed import as_completed
+
+    completed, left, since = as_completed(futures, loop=client.loop), len(futures), time.monotonic()
+    while left:
+        for future in completed.next_batch(block=False):
+            left, since = left - 1, time.monotonic()
+            yield _result(future, where)
+        if client.status != "running":
+            raise WorkersError(f"the Dask scheduler at {where} is gone")
+        if client.scheduler_info(n_workers=-1)["workers"]:
+            since = time.monotonic()
+        elif time.monotonic() - since > JOIN:
+            raise WorkersError(f"the Dask cluster at {where} has had no workers for {JOIN:g} s")
+        time.sleep(POLL)
+
+
+def _result(future: Any, where: str | None) -> Any:
+    from distributed import CancelledError, KilledWorker
+
+    if future.status in ("cancelled", "lost"):
+        raise WorkersError(f"the Dask scheduler at {where} is gone")
+    try:
+        return future.result()
+    except CancelledError as error:
+        raise WorkersError(f"the Dask scheduler at {where} is gone") from error
+    except KilledWorker as error:
+        raise WorkersError(
+            "Dask workers died, one after the other, on the same cell, perhaps for want of memory"
+        ) from error
+    except ImportError as error:
+        raise WorkersError(f"a Dask worker cannot run this package ({error}): install it where it runs") from error

@@ -1,0 +1,79 @@
+"""Lookahead gradients by this package and by others: every contender of ``toy_models.bench`` at every size."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Iterator
+
+from analysis.experiment import Cell
+from analysis.gradients import ESTIMATORS
+from analysis.settings import Options, Variant
+from toy_models.bench.contenders import (
+    CONTENDERS,
+    LARGE,
+    LARGE_STEPS,
+    PEERS,
+    SINGLE_STEPS,
+    SIZES,
+    SLOW,
+    SLOW_STEPS,
+    STEPS,
+    THREADS,
+    T,
+)
+
+ON_REQUEST = SERIAL = True
+PACKAGES = PEERS
+SPEC = {
+    "quick": {"sizes": SIZES[:1], "steps": 8, "repetitions": 3},
+    "full": {"sizes": SIZES, "steps": STEPS[-1], "repetitions": 5},
+}
+
+
+def cells(options: Options) -> list[Cell]:
+    """Return one cell per size, workload and contender.
+
+    Raises
+    ------
+    ImportError
+        Where a peer is missing; the message is the line that installs it.
+    """
+    require()
+    spec = options.of(SPEC)
+    return [_cell(options, size, *contender) for size in spec["sizes"] for contender in contenders()]
+
+
+def require() -> None:
+    """Raise ``ImportError``, naming the install line, if a peer is missing."""
+    if missing := [name for name in PEERS if importlib.util.find_spec(name) is None]:
+        raise ImportError(f'bench needs {", ".join(missing)}: pip install -e ".[bench]"')
+
+
+def contenders() -> Iterator[tuple[str, str, tuple[Variant, ...]]]:
+    """Yield (workload, contender, the estimator that is timed): peers and floor, and every registered estimator."""
+    for kind, known in CONTENDERS.items():
+        yield from ((kind, name, ()) for name in (*known, "floor"))
+    for name, estimator in ESTIMATORS.items():
+        yield "estimators", name, (Variant.of(name, **next(iter(estimator.variants), {})),)
+
+
+def _cell(options: Options, size: tuple[int, ...], kind: str, name: str, settings: tuple[Variant, ...]) -> Cell:
+    spec = options.of(SPEC)
+    top = min(SINGLE_STEPS, spec["steps"]) if kind == "end_to_end" else spec["steps"]
+    if math.prod(size) >= LARGE and (kind == "surface" or name in SLOW):
+        top = min(top, SLOW_STEPS if name in SLOW else LARGE_STEPS)
+    extra = {"workload": kind, "contender": name, "size": size, "steps_max": top}
+    extra |= {"threads": THREADS, "repetitions": spec["repetitions"]}
+    return Cell(
+        measure="toy_models.bench.measure:measure",
+        problem="x".join(map(str, size)),
+        path="condot",
+        times=(T,),
+        samples=size[0],
+        settings=settings,
+        seed=options.seed,
+        dtype=options.dtype,
+        device=options.device,
+        extra=tuple(extra.items()),
+    )
