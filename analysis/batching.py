@@ -18,7 +18,7 @@ from analysis import checks
 from analysis.cost import Cost
 from analysis.flow import Flow
 from analysis.gradients import ESTIMATORS, Estimate
-from analysis.losses import HalfSquaredDistance, LinearGaussian, Loss
+from analysis.losses import HalfSquaredDistance, HalfSquaredResidual, LinearGaussian, Loss
 
 Part = TypeVar("Part")
 # cuBLAS, cuDNN and the allocator of the CPU have no exception of their own.
@@ -98,9 +98,9 @@ class LossOfPart:
 
 def loss_of_part(loss: Loss, x: Tensor, part: slice) -> Loss:
     """Return the loss of a part of the states x (B, *event); a loss that is linear-Gaussian stays so."""
-    if isinstance(loss, HalfSquaredDistance):
+    if isinstance(loss, HalfSquaredDistance) and type(loss) is HalfSquaredDistance:
         return replace(loss, target=loss.target[part]) if loss.target.shape == x.shape else loss
-    if isinstance(loss, LinearGaussian):
+    if isinstance(loss, LinearGaussian) and type(loss) in (LinearGaussian, HalfSquaredResidual):
         return replace(loss, measurement=loss.measurement[part]) if loss.measurement.ndim > 1 else loss
     return LossOfPart(loss, x, part)
 

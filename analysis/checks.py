@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 Value = TypeVar("Value")
+Given = TypeVar("Given")
 MOST, MOST_STEPS = 10**9, 10**6  # more samples or solver steps are a slip of the keyboard
 WRAP = "wrap a network in analysis.flow.from_velocity(network, path), from_denoiser or from_noise_predictor"
 
@@ -53,7 +54,7 @@ def kind(value: Any) -> str:
     )
 
 
-def flow(value: Any, name: str = "flow") -> Any:
+def flow(value: Given, name: str = "flow") -> Given:
     """Return ``value``, an object with the methods of ``analysis.flow.Flow``."""
     methods = ("predict", "predict_vjp", "checked")
     if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
@@ -62,7 +63,7 @@ def flow(value: Any, name: str = "flow") -> Any:
     return value
 
 
-def loss(value: Any, name: str = "loss") -> Any:
+def loss(value: Given, name: str = "loss") -> Given:
     """Return ``value``, a callable that maps x (B, *event) to (B,)."""
     if isinstance(value, type) or not callable(value):
         hint = "; for a target write losses.HalfSquaredDistance(target)" if isinstance(value, Tensor | list) else ""
@@ -72,7 +73,7 @@ def loss(value: Any, name: str = "loss") -> Any:
     return value
 
 
-def path(value: Any, name: str = "path") -> Any:
+def path(value: Given, name: str = "path") -> Given:
     """Return ``value``, an object with the methods of ``analysis.paths.AffinePath``."""
     if isinstance(value, type) or not callable(getattr(value, "readout", None)):
         hint = f"; make one: {value.__name__}()" if isinstance(value, type) else ""
@@ -80,7 +81,7 @@ def path(value: Any, name: str = "path") -> Any:
     return value
 
 
-def function(value: Any, name: str) -> Any:
+def function(value: Given, name: str) -> Given:
     """Return ``value``, an ``nn.Module`` or a function, but no class."""
     if isinstance(value, type) or not callable(value):
         hint = ": make an instance of it" if isinstance(value, type) else ""

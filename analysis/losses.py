@@ -155,6 +155,22 @@ class Linear:
         return (widened(x) * _fitting("direction", self.direction, x)).flatten(1).sum(1)
 
 
+@dataclass(frozen=True)
+class Equivalent:
+    """A loss asked in place of another that it agrees with wherever both are finite.
+
+    Only this class lets an estimator that needs the operator of a loss look inside a wrapper. Any other wrapper, or a
+    subclass, may compute another loss than the one inside.
+    """
+
+    function: Loss
+    original: Loss
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return (B,) losses of x (B, *event)."""
+        return self.function(x)
+
+
 def value_and_gradient(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the loss (B,) and its gradient (B, *event) at x.
 

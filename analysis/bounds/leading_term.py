@@ -1,4 +1,4 @@
-r"""The leading term of greedy guidance's error: one Jacobian-vector product, and no reference.
+r"""The leading term of greedy guidance's error: one product with a Jacobian, and no reference.
 
 In :math:`y = x/\alpha` and :math:`z = \zeta = \sigma/\alpha` a trajectory obeys :math:`dy/dz = \hat x_0`, and
 :math:`\hat x_1 = y - z\,dy/dz`. Integrating by parts,
@@ -15,12 +15,15 @@ of y at :math:`\zeta_t` is evaluated at :math:`\zeta_1`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from analysis.flow import Flow
+from analysis import checks
+from analysis.flow import Flow, PredictionFlow, Reparametrized
 from analysis.losses import Loss, value_and_gradient
 from analysis.paths import expand
 
@@ -30,16 +33,29 @@ Field = Callable[[Tensor, Tensor], Tensor]
 def curvature(flow: Flow, x: Tensor, t: Tensor | float) -> Tensor:
     """Return y'' = d x0hat / d zeta along the trajectory through x (B, *event) at t (float or (B,)), (B, *event).
 
-    One evaluation and one Jacobian-vector product in (x, t) jointly, so that the flow must be differentiable in t too:
-    a network that rounds its times has no such derivative, and what it leaves out is not seen. Where an operation has
-    no forward-mode derivative, two backward passes give the product. Where x requires a gradient, so does the result.
+    One product with the Jacobian in (x, t) jointly, so that the flow must be differentiable in t too:
+    a network that rounds its times has no such derivative, and what it leaves out is not seen. Where x requires a
+    gradient, so does the result.
 
-    Raises ``ValueError`` where x or t are not as the flow takes them, where zeta or its derivative is not finite and
-    nonzero (t = 0 where alpha is zero, t = 1 on linear VP), and where the flow is not differentiable.
+    The product of a wrapped function is taken by two backward passes. Fewer networks have a forward-mode derivative:
+    TorchScript gives wrong ones, checkpointed activations and attention none. Attention is computed by its plain
+    formula here, as its fused kernels can be differentiated once only.
+
+    Raises
+    ------
+    ValueError
+        Where x or t are not as the flow takes them, where zeta or its derivative is not finite and nonzero (t = 0 where
+        alpha is zero, t = 1 on linear VP), and where the flow cannot be differentiated twice.
     """
-    x, t = flow.checked(x, t)
+    x, t = checks.flow(flow).checked(x, t)
     dx, dt = _direction(flow, x, t)
-    return _directional_derivative(lambda x, t: flow.predict(x, t, flow.path.readout("source", t)), x, t, dx, dt)
+
+    def source(x: Tensor, t: Tensor) -> Tensor:
+        return flow.predict(x, t, flow.path.readout("source", t))
+
+    with sdpa_kernel(SDPBackend.MATH):
+        two_passes = isinstance(flow, PredictionFlow | Reparametrized)
+        return (_double_backward if two_passes else _forward_mode)(source, x, t, dx, dt)
 
 
 def remainder(flow: Flow, x: Tensor, t: Tensor | float) -> Tensor:
@@ -56,15 +72,31 @@ def leading_term(flow: Flow, loss: Loss, x: Tensor, t: Tensor | float) -> Tensor
     """Return the leading-term estimate of greedy's error g* - g at states x (B, *event), t (float or (B,)).
 
     The estimate, (B, *event), is a signed vector: greedy's gradient plus it is closer to the ideal one for small zeta.
-    Raises ``ValueError`` as ``curvature`` does, and for a loss that is not as ``losses.value_and_gradient`` takes it.
+
+    Raises
+    ------
+    ValueError
+        As ``curvature`` does, and for a loss that is not as ``losses.value_and_gradient`` takes it.
     """
-    x, t = flow.checked(x, t)
-    with torch.enable_grad():
+    checks.differentiable_here()
+    x, t = checks.flow(flow).checked(x, t)
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         x = x.detach().requires_grad_()
         endpoint = flow.predict(x, t, flow.path.readout("target", t))
-        value_and_gradient(loss, endpoint)  # its checks: the slope below has to be differentiable itself
-        (slope,) = torch.autograd.grad(loss(endpoint).sum(), endpoint, create_graph=True)
-        return torch.autograd.grad((slope * remainder(flow, x, t)).sum(), x)[0]
+        value_and_gradient(checks.loss(loss), endpoint)  # its checks: the gradient below has a graph itself
+        (cotangent,) = torch.autograd.grad(loss(endpoint).sum(), endpoint, create_graph=True)
+        estimate = (cotangent * remainder(flow, x, t)).sum()
+        with _refused_where_once():
+            return torch.autograd.grad(estimate, x)[0]
+
+
+@contextmanager
+def _refused_where_once() -> Iterator[None]:
+    """Turn torch's many errors about operations without a second derivative into one that says what is needed."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ValueError(f"flow must be differentiable twice in x and t, and is not: {error}") from error
 
 
 def _direction(flow: Flow, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,32 +114,24 @@ def _direction(flow: Flow, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     return expand(path.d_alpha(t) * dt / alpha, x) * x + expand(alpha, x) * source, dt
 
 
-def _directional_derivative(field: Field, x: Tensor, t: Tensor, dx: Tensor, dt: Tensor) -> Tensor:
-    """Return the derivative of ``field`` along (dx, dt), forward-mode where every operation has it."""
-    try:
+def _forward_mode(field: Field, x: Tensor, t: Tensor, dx: Tensor, dt: Tensor) -> Tensor:
+    """Return the derivative of ``field`` along (dx, dt)."""
+    with _refused_where_once():
         return torch.func.jvp(field, (x, t), (dx, dt))[1]
-    except RuntimeError as forward:
-        try:
-            return _double_backward(field, x, t, dx, dt)
-        except RuntimeError as backward:
-            raise ValueError(
-                "flow must be differentiable in x and t: neither forward-mode differentiation nor two backward passes "
-                f"go through it ({forward}; {backward})"
-            ) from backward
 
 
 def _double_backward(field: Field, x: Tensor, t: Tensor, dx: Tensor, dt: Tensor) -> Tensor:
     """Return J (dx, dt) as the derivative in w of <J^T w, (dx, dt)>, which is linear in w."""
     tracked = x.requires_grad
-    with torch.enable_grad():
+    with torch.enable_grad(), _refused_where_once():
         x, t = x if tracked else x.detach().requires_grad_(), t.detach().requires_grad_()
         value = field(x, t)
         w = torch.ones_like(value, requires_grad=True)
         pulled = torch.autograd.grad(value, (x, t), w, create_graph=True, materialize_grads=True)
         product = torch.stack([(p * v).sum() for p, v in zip(pulled, (dx, dt), strict=True)]).sum()
         (result,) = torch.autograd.grad(product, w, create_graph=tracked)
-    # An operation that can be differentiated only once drops out of the second pass in silence, but not out of this.
-    found = result.detach()
-    if bool((found.sum() - product.detach()).abs() > torch.finfo(x.dtype).eps ** 0.5 * found.abs().sum()):
-        raise RuntimeError("an operation can be differentiated only once")
+        # What can be differentiated only once drops out of the second pass in silence, but not out of this.
+        value = result.detach()
+        if bool((value.sum() - product.detach()).abs() > torch.finfo(x.dtype).eps ** 0.5 * value.abs().sum()):
+            raise RuntimeError("an operation can be differentiated only once")
     return result

@@ -23,21 +23,22 @@ solvers multiply g by r_t^2 and by sigma^2/alpha, which here is a matter of the 
 
 from __future__ import annotations
 
-import inspect
-
 import torch
 from torch import Tensor
 
+from analysis import checks
 from analysis.flow import Flow
 from analysis.gradients.registry import register
-from analysis.losses import HalfSquaredDistance, LinearGaussian, Loss
+from analysis.losses import Equivalent, HalfSquaredDistance, HalfSquaredResidual, LinearGaussian, Loss
+from analysis.norms import widened
 from analysis.paths import AffinePath, expand
+
+LINEAR_GAUSSIAN = (HalfSquaredDistance, LinearGaussian, HalfSquaredResidual)  # but no subclass, as it may override
 
 
 def isotropic_variance(path: AffinePath, t: Tensor, data_variance: float = 1.0) -> Tensor:
     """Return r_t^2 = v sigma^2 / (v alpha^2 + sigma^2), the shape of t: Var[X_1 | X_t] if X_1 has covariance v I."""
-    if not 0 < data_variance < float("inf"):
-        raise ValueError(f"data_variance must be positive and finite, got {data_variance!r}")
+    data_variance = checks.positive("data_variance", data_variance)
     alpha, sigma = path.alpha(t), path.sigma(t)
     return data_variance * sigma**2 / (data_variance * alpha**2 + sigma**2)
 
@@ -45,32 +46,34 @@ def isotropic_variance(path: AffinePath, t: Tensor, data_variance: float = 1.0) 
 def measurement(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return rows (k, d) and values, (k,) or (B, k), with L = |rows x - values|^2/2 + constant on flattened events.
 
-    The rows are orthogonal and k <= d. Raises ``ValueError`` for a loss that is not linear-Gaussian.
+    The rows are orthogonal and k <= d; both are in float32 where x is narrower. Raises ``ValueError`` for a loss that
+    is not linear-Gaussian, or that may compute another one than its class does.
     """
-    loss = inspect.unwrap(loss)
-    if not isinstance(loss, HalfSquaredDistance | LinearGaussian):
+    while isinstance(loss, Equivalent):
+        loss = loss.original
+    if not isinstance(loss, HalfSquaredDistance | LinearGaussian) or type(loss) not in LINEAR_GAUSSIAN:
         raise ValueError(
             "loss must be linear-Gaussian: one of losses.LinearGaussian, losses.HalfSquaredResidual and "
-            f"losses.HalfSquaredDistance; got {getattr(loss, '__name__', type(loss).__name__)}"
+            "losses.HalfSquaredDistance, with a weight in its noise and not in a wrapper or subclass; "
+            f"got {getattr(loss, '__name__', type(loss).__name__)}"
         )
     loss(x)  # checks that its shapes fit x
     if isinstance(loss, LinearGaussian):
         rows, values = loss.reduced
-        return rows.to(x), values.to(x)
-    d = x[0].numel()
-    values = loss.target.to(x).reshape(-1, d)
-    return torch.eye(d, dtype=x.dtype, device=x.device), values
+        return rows.to(widened(x)), values.to(widened(x))
+    d, values = x[0].numel(), loss.target.to(widened(x))
+    return torch.eye(d, dtype=values.dtype, device=x.device), values.reshape(-1, d)
 
 
 @register("pigdm")
 def pigdm(flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, data_variance: float = 1.0) -> tuple[Tensor, Tensor]:
     """Return the gradient (B, *event) with V = r_t^2 I: one evaluation and one VJP."""
-    variance = expand(isotropic_variance(flow.path, t, data_variance), x.flatten(1))
+    variance = expand(isotropic_variance(flow.path, t, data_variance), widened(x).flatten(1))
     rows, values = measurement(loss, x)
     endpoint, pull = flow.predict_vjp(x, t, flow.path.readout("target", t))
-    residual = endpoint.flatten(1) @ rows.T - values
+    residual = widened(endpoint).flatten(1) @ rows.T - values
     weights = residual / (1 + variance * rows.square().sum(1))  # A A^T is diagonal: the rows are orthogonal
-    return pull((weights @ rows).reshape(x.shape)), endpoint
+    return pull((weights @ rows).reshape(x.shape).to(x)), endpoint
 
 
 @register("tmpd")
@@ -82,11 +85,12 @@ def tmpd(flow: Flow, loss: Loss, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """
     rows, values = measurement(loss, x)
     endpoint, pull = flow.predict_vjp(x, t, flow.path.readout("target", t))
-    pulled = torch.stack([pull(row.reshape(x.shape[1:]).expand_as(x)).flatten(1) for row in rows], 1)
+    pulled = torch.stack([pull(row.to(x).reshape(x.shape[1:]).expand_as(x)).flatten(1) for row in rows], 1)
+    pulled = widened(pulled)
     alpha, sigma = flow.path.alpha(t), flow.path.sigma(t)
     ratio = torch.where(alpha > 0, sigma**2 / alpha, 0.0)
     spread = expand(ratio, pulled) * (pulled @ rows.T)  # (B, k, k): A V A^T
-    noise = torch.eye(len(rows), dtype=x.dtype, device=x.device)
-    residual = endpoint.flatten(1) @ rows.T - values
+    noise = torch.eye(len(rows), dtype=rows.dtype, device=x.device)
+    residual = widened(endpoint).flatten(1) @ rows.T - values
     weights = torch.linalg.solve_ex(noise + (spread + spread.mT) / 2, residual[..., None])[0]
-    return (weights.mT @ pulled).reshape(x.shape), endpoint
+    return (weights.mT @ pulled).reshape(x.shape).to(x), endpoint

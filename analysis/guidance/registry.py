@@ -19,7 +19,7 @@ from torch import Tensor
 from analysis import checks
 from analysis.cost import Cost, metered
 from analysis.flow import Flow
-from analysis.losses import Loss, value_and_gradient
+from analysis.losses import Equivalent, Loss, value_and_gradient
 from analysis.norms import norms
 from analysis.paths import expand
 
@@ -84,8 +84,7 @@ class DivergenceMonitor:
             self.noted |= far
             return value
 
-        safe.__wrapped__ = loss  # type: ignore[attr-defined]  # estimators that need its operator look inside
-        return safe
+        return Equivalent(safe, loss)
 
     def accept(self, new: Tensor, old: Tensor, step: int) -> Tensor:
         """Return ``new`` for samples that are within bounds and always were, and ``old`` for the others."""

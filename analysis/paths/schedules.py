@@ -214,12 +214,23 @@ class UserPath(AffinePath):
 
         ends = torch.tensor([1.0, 0.0], dtype=torch.float64)
         low, high = torch.atan2(self._sigma(ends), self._alpha(ends)).tolist()
-        angle = torch.atan(zeta).cpu()
+        angle = torch.atan(zeta.detach()).cpu()
         inside = angle.clamp(low, high).numpy()
         root = elementwise.find_root(excess, (np.zeros_like(inside), np.ones_like(inside)), args=(inside,))
         t = torch.as_tensor(root.x, dtype=torch.float64).reshape(zeta.shape)
         # The root is only as good as the slope of zeta; at the ends the answer is known.
-        return torch.where(angle <= low, 1.0, torch.where(angle >= high, 0.0, t)).to(zeta.device)
+        t = torch.where(angle <= low, 1.0, torch.where(angle >= high, 0.0, t)).to(zeta.device)
+        return self._differentiable_root(t, zeta)
+
+    def _differentiable_root(self, t: Tensor, zeta: Tensor) -> Tensor:
+        """Return the times t of given zeta with their derivative, by the implicit function theorem."""
+        if not zeta.requires_grad:
+            return t
+        alpha, sigma = self._alpha(t), self._sigma(t)
+        slope = (self._d_sigma(t) * alpha - sigma * self._d_alpha(t)) / (alpha.square() + sigma.square())
+        angle = torch.atan(zeta)
+        usable = torch.isfinite(slope) & (slope != 0)
+        return t + torch.where(usable, (angle - angle.detach()) / torch.where(usable, slope, 1.0), 0.0)
 
 
 PATHS: dict[str, Callable[[], AffinePath]] = {

@@ -52,13 +52,14 @@ class SchedulePath(UserPath):
         return torch.where(missing, (scale(inside) - scale(t)) / (inside - t), slope)
 
     def _time_from_zeta(self, zeta: Tensor) -> Tensor:
-        given = zeta.cpu().double()
+        given = zeta.detach().cpu().double()
         angle = torch.atan(given)
         angles = self._table[3]
         after = torch.searchsorted(angles, angle).clamp(1, NODES)
         # Not cos(angle), which has lost its digits where zeta is large.
         root = self._root(after, torch.sin(angle), 1 / torch.hypot(given, torch.ones_like(given)))
-        return torch.where(angle <= angles[0], 1.0, torch.where(angle >= angles[-1], 0.0, root)).to(zeta)
+        t = torch.where(angle <= angles[0], 1.0, torch.where(angle >= angles[-1], 0.0, root)).to(zeta)
+        return self._differentiable_root(t, zeta)
 
     def _root(self, after: Tensor, sine: Tensor, cosine: Tensor) -> Tensor:
         """Solve sigma cosine = alpha sine between the nodes ``after - 1`` and ``after``."""

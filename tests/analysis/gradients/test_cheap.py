@@ -1,11 +1,12 @@
 """The cheap estimators: what they take, cost and refuse, and the identity Jacobian."""
 
+import functools
 import math
 
 import pytest
 import torch
 
-from analysis import gradients, losses
+from analysis import errors, gradients, losses
 from analysis.flow import from_velocity
 from analysis.gradients import ESTIMATORS
 from analysis.paths import CondOT, Cosine
@@ -186,3 +187,39 @@ def test_losses_that_do_not_fit_the_state_are_refused(name):
         run(name, flow, losses.HalfSquaredDistance(torch.zeros(2)), x, 0.4)
     with pytest.raises(ValueError, match=r"operator .* must fit x"):
         run(name, flow, losses.HalfSquaredResidual(torch.eye(2).double(), Y), x, 0.4)
+
+
+class Weighted(losses.HalfSquaredResidual):
+    def __call__(self, x):
+        return 100 * super().__call__(x)
+
+
+RESIDUAL = losses.HalfSquaredResidual(torch.eye(3).double(), torch.ones(3).double(), noise=0.5)
+
+
+@functools.wraps(RESIDUAL)
+def wrapped(x):
+    return 100 * RESIDUAL(x)
+
+
+@pytest.mark.parametrize("name", ["pigdm", "tmpd"])
+@pytest.mark.parametrize("loss", [Weighted(torch.eye(3).double(), torch.ones(3).double(), noise=0.5), wrapped])
+def test_a_weighted_loss_is_not_taken_for_the_one_inside(name, loss):
+    """Its weight belongs into the noise: a hundredfold loss is that of a tenth of the noise, which is accepted."""
+    flow, x = problem(CondOT())
+    with pytest.raises(ValueError, match="with a weight in its noise and not in a wrapper or subclass"):
+        run(name, flow, loss, x, 0.4)
+    tenth = losses.HalfSquaredResidual(torch.eye(3).double(), torch.ones(3).double(), noise=0.05)
+    assert torch.allclose(tenth(x), 100 * RESIDUAL(x))
+    assert torch.isfinite(run(name, flow, tenth, x, 0.4).gradient).all()
+
+
+@pytest.mark.parametrize("name", ["pigdm", "tmpd"])
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float16, 3e-3), (torch.bfloat16, 3e-2), (torch.float32, 1e-5)])
+def test_they_work_in_every_dtype(name, dtype, error):
+    """Against float64, on a residual whose square overflows in float16."""
+    flow, x = from_velocity(lambda x, t: -torch.tanh(x), CondOT()), randn(4, 3)
+    loss = losses.HalfSquaredDistance(torch.full((3,), 400.0))
+    found, exact = (run(name, flow, loss, state, 0.4) for state in (x.to(dtype), x))
+    assert found.gradient.dtype == dtype
+    assert errors.relative_error(found.gradient.double(), exact.gradient).max() <= error
