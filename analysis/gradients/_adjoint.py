@@ -115,7 +115,7 @@ def hermite(start: Visit, end: Visit, begin: Tensor, h: Tensor) -> Callable[[Ten
 @register("adjoint_backsolve", VARIANTS)
 def adjoint_backsolve(
     flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, solver: str = "euler"
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Integrate state and adjoint back together from the end of the forward solve; memory does not grow with steps."""
     grid = time_grid(t, steps, solver)
     endpoint = solvers.solve(flow, x, solvers.plan(solver, flow.path, grid))
@@ -124,33 +124,35 @@ def adjoint_backsolve(
         velocity, pull = flow.predict_vjp(joint[:, 0], s, readout)
         return torch.stack([velocity, -pull(joint[:, 1])], 1)
 
-    joint = torch.stack([endpoint, value_and_gradient(loss, endpoint)[1]], 1)
+    value, a = value_and_gradient(loss, endpoint)
+    joint = torch.stack([endpoint, a], 1)
     joint = solvers.solve(Rate(flow, rate), joint, solvers.plan(solver, flow.path, grid.flip(0)))
-    return joint[:, 1], endpoint
+    return joint[:, 1], endpoint, value
 
 
 @register("adjoint_cached", VARIANTS)
 def adjoint_cached(
     flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, solver: str = "euler"
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Integrate the adjoint back along the states that the forward solve evaluated, which are kept."""
     grid = time_grid(t, steps, solver)
     backward = solvers.plan(solver, flow.path, grid.flip(0))
     kept, endpoint = [], x
     for visits, endpoint in walk(flow, x, solvers.plan(solver, flow.path, grid)):  # noqa: B007
         kept.append([visit.state for visit in visits[: 1 + INNER_STAGES[solver]]])
-    end, a = endpoint, value_and_gradient(loss, endpoint)[1]
+    value, a = value_and_gradient(loss, endpoint)
+    end = endpoint
     for i, states in enumerate(reversed(kept)):
         # The stages of a step backward run from its end, over those in between, to its start.
         a = adjoint_step(flow, a, backward[i], in_turn([end, *reversed(states)]))
         end = states[0]
-    return a, endpoint
+    return a, endpoint, value
 
 
 @register("adjoint_interpolated", VARIANTS)
 def adjoint_interpolated(
     flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, solver: str = "euler"
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Integrate the adjoint back along the Hermite interpolant of the forward solve, whose grid points are kept."""
     grid = time_grid(t, steps, solver)
     backward = solvers.plan(solver, flow.path, grid.flip(0))
@@ -158,8 +160,9 @@ def adjoint_interpolated(
     for visits, endpoint in walk(flow, x, solvers.plan(solver, flow.path, grid)):  # noqa: B007
         kept.append(visits[0])
     end = Visit(endpoint, flow.predict(endpoint, grid[-1], flow.path.readout("velocity", grid[-1])))
-    a, h = value_and_gradient(loss, endpoint)[1], grid.diff(dim=0)
+    value, a = value_and_gradient(loss, endpoint)
+    h = grid.diff(dim=0)
     for i, start in enumerate(reversed(kept), 1):
         a = adjoint_step(flow, a, backward[i - 1], hermite(start, end, grid[-1 - i], h[-i]))
         end = start
-    return a, endpoint
+    return a, endpoint, value

@@ -25,7 +25,7 @@ from analysis.flow import Flow
 from analysis.gradients._adjoint import VARIANTS, time_grid
 from analysis.gradients.control_adjoint import along_stretches, discrete_adjoint
 from analysis.gradients.registry import Estimate, register
-from analysis.losses import Loss, value_and_gradient
+from analysis.losses import Loss
 from analysis.paths import expand
 
 
@@ -65,10 +65,10 @@ def control_gradients(
     grid = time_grid(t, len(controls) * checks.count("steps", steps), solver)
     with metered(flow, x) as (counted, cost):
         arguments = counted, loss, x, grid, controls, solver
-        gradient, endpoint = along_stretches(*arguments, tolerance) if tolerance else discrete_adjoint(*arguments)
-    if not bool(torch.isfinite(gradient).all()):
+        result = along_stretches(*arguments, tolerance) if tolerance else discrete_adjoint(*arguments)
+    if not bool(torch.isfinite(result.gradient).all()):
         warnings.warn("control_gradients: some gradients are not finite", RuntimeWarning, stacklevel=2)
-    return Estimate(gradient, endpoint, value_and_gradient(loss, endpoint)[0], cost)
+    return Estimate(*result[:3], cost)
 
 
 def check_controls(controls: Tensor, x: Tensor) -> None:
@@ -84,12 +84,12 @@ def check_controls(controls: Tensor, x: Tensor) -> None:
 @register("control_average", VARIANTS)
 def control_average(
     flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, solver: str = "euler"
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Average the adjoint over [t, 1]: the exact gradient of the discrete map in a constant control, over 1 - t.
 
     At t = 1 nothing is left to be pushed, and the average is the gradient of the loss at x.
     """
     grid = time_grid(t, steps, solver)
-    gradients, endpoint = discrete_adjoint(flow, loss, x, grid, torch.zeros_like(x)[None], solver)
+    result = discrete_adjoint(flow, loss, x, grid, torch.zeros_like(x)[None], solver)
     length = expand(1 - t, x)
-    return torch.where(length > 0, gradients[0] / length, value_and_gradient(loss, endpoint)[1]), endpoint
+    return torch.where(length > 0, result.gradient[0] / length, result.loss_gradient), result.endpoint, result.value

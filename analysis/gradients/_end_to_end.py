@@ -21,7 +21,7 @@ VARIANTS = [
 @register("end_to_end", VARIANTS)
 def end_to_end(
     flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, solver: str = "euler", **options: Any
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Differentiate the loss of the sample that ``steps`` solver steps from t to 1 arrive at.
 
     ``options`` are lookahead's ``grid``, ``memory`` and ``slots``.

@@ -10,7 +10,8 @@ from analysis.losses import Loss, value_and_gradient
 
 
 @register("greedy")
-def greedy(flow: Flow, loss: Loss, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+def greedy(flow: Flow, loss: Loss, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Differentiate the loss of the target prediction: one evaluation and one VJP."""
     endpoint, pull = flow.predict_vjp(x, t, flow.path.readout("target", t))
-    return pull(value_and_gradient(loss, endpoint)[1]), endpoint
+    value, loss_gradient = value_and_gradient(loss, endpoint)
+    return pull(loss_gradient), endpoint, value

@@ -62,7 +62,7 @@ def identity_jacobian(
     steps: int | None = None,
     solver: str = "euler",
     horizon: Tensor | float = 1.0,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the loss gradient (B, *event) at the target prediction, times 1 or alpha_t; no VJP.
 
     With ``steps`` the prediction is the one after that many solver steps to ``horizon``, a time in [t, 1] or (B,).
@@ -74,5 +74,5 @@ def identity_jacobian(
         endpoint = flow.predict(x, t, flow.path.readout("target", t))
     else:
         endpoint = endpoint_after(flow, x, t, checks.count("steps", steps), solver, check_horizon(horizon, t, x))
-    gradient = value_and_gradient(loss, endpoint)[1]
-    return gradient if scale == "one" else expand(flow.path.alpha(t), x) * gradient, endpoint
+    value, gradient = value_and_gradient(loss, endpoint)
+    return gradient if scale == "one" else expand(flow.path.alpha(t), x) * gradient, endpoint, value

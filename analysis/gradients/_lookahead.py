@@ -56,7 +56,7 @@ def lookahead(
     grid: str | Tensor = "t",
     memory: str | None = None,
     slots: int = 4,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Differentiate the loss of the target prediction after ``steps`` solver steps to ``horizon``.
 
     The horizon is a time in [t, 1], a float or (B,), or, with ``horizon_fraction`` f in [0, 1], t + f (1 - t).
@@ -78,4 +78,5 @@ def lookahead(
 
     state, pull_back = on_rows(flow, x, horizon > t, solved)
     endpoint, pull = project(flow, state, horizon)
-    return pull_back(pull(value_and_gradient(loss, endpoint)[1])), endpoint
+    value, loss_gradient = value_and_gradient(loss, endpoint)
+    return pull_back(pull(loss_gradient)), endpoint, value

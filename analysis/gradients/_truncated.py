@@ -44,7 +44,7 @@ def check_keep(keep: int, steps: int) -> int:
 @register("truncated", VARIANTS)
 def truncated(
     flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, keep: int, solver: str = "euler"
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Return the gradient (B, *event) through the last ``keep`` of ``steps`` solver steps from t to 1.
 
     It costs the evaluations of ``steps`` steps and the VJPs of ``keep``. ``ValueError`` names ``keep`` where it is
@@ -62,4 +62,5 @@ def truncated(
         return solvers.solve_vjp(flow, state, solvers.plan(solver, flow.path, grid[cut:]))
 
     endpoint, pull = on_rows(flow, x, t < 1, solved)
-    return pull(value_and_gradient(loss, endpoint)[1]), endpoint
+    value, loss_gradient = value_and_gradient(loss, endpoint)
+    return pull(loss_gradient), endpoint, value

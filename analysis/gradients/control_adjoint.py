@@ -19,6 +19,8 @@ here each sample has stretches of its own, so that its gradient does not depend 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -53,21 +55,31 @@ class Controlled(Flow):
         return pair(velocity + x[:, 1]), lambda v: pair(pull(v[:, 0]), v[:, 0])
 
 
+class ControlGradients(NamedTuple):
+    """Gradients in n controls (n, B, *event), the endpoint, and the loss and its gradient there."""
+
+    gradient: Tensor
+    endpoint: Tensor
+    value: Tensor
+    loss_gradient: Tensor
+
+
 def discrete_adjoint(
     flow: Flow, loss: Loss, x: Tensor, grid: Tensor, controls: Tensor, solver: str
-) -> tuple[Tensor, Tensor]:
-    """Return the exact gradients (n, B, *event) of a solve on a grid of n equal intervals, and its endpoint."""
+) -> ControlGradients:
+    """Return the exact gradients of a solve on a grid of n equal intervals."""
     steps, pulls = (len(grid) - 1) // len(controls), []
     for k, control in enumerate(controls):
         stages = solvers.plan(solver, flow.path, grid[k * steps : (k + 1) * steps + 1])
         end, pull = solvers.solve_vjp(Controlled(flow), pair(x, control), stages)
         x = end[:, 0]
         pulls.append(pull)
-    a, gradients = value_and_gradient(loss, x)[1], []
+    value, loss_gradient = value_and_gradient(loss, x)
+    a, gradients = loss_gradient, []
     for pull in reversed(pulls):
         a, gradient = pull(pair(a)).unbind(1)
         gradients.append(gradient)
-    return torch.stack(gradients[::-1]), x
+    return ControlGradients(torch.stack(gradients[::-1]), x, value, loss_gradient)
 
 
 def stretches(velocities: Tensor, tolerance: float) -> Tensor:
@@ -84,7 +96,7 @@ def stretches(velocities: Tensor, tolerance: float) -> Tensor:
 
 def along_stretches(
     flow: Flow, loss: Loss, x: Tensor, grid: Tensor, controls: Tensor, solver: str, tolerance: float
-) -> tuple[Tensor, Tensor]:
+) -> ControlGradients:
     """Return what ``discrete_adjoint`` does, with one step back for every stretch that is straight to a tolerance."""
     steps, stages = (len(grid) - 1) // len(controls), solvers.plan(solver, flow.path, grid)
     z, states = controls.repeat_interleave(steps, 0), [x]
@@ -93,7 +105,8 @@ def along_stretches(
     velocities = torch.stack(states).diff(dim=0) / expand(grid.diff(dim=0), z) - z
     times = grid.reshape(len(grid), -1).to(x.device).expand(-1, len(x))
     first = stretches(velocities.flatten(2), tolerance)
-    a, shares = value_and_gradient(loss, states[-1])[1], torch.zeros_like(z)
+    value, loss_gradient = value_and_gradient(loss, states[-1])
+    a, shares = loss_gradient.clone(), torch.zeros_like(z)
     total, length = torch.zeros_like(x), torch.zeros_like(first[0])
     for i in reversed(range(len(z))):
         total, length = total + z[i], length + 1
@@ -106,4 +119,5 @@ def along_stretches(
             shares[i, who] = share / expand(length[who], x)
             total[who], length[who] = 0.0, 0
     gradients = shares[first, torch.arange(len(x), device=x.device)]
-    return gradients.unflatten(0, (len(controls), steps)).sum(1), states[-1]
+    gradient = gradients.unflatten(0, (len(controls), steps)).sum(1)
+    return ControlGradients(gradient, states[-1], value, loss_gradient)

@@ -1,7 +1,8 @@
 """The registry of estimators, and what each of them returns.
 
 An estimator's author writes ``(flow, loss, x, t, **options) -> (gradient, endpoint)`` and decorates it with
-``register``; checks of the arguments, the count of the cost and the value of the loss are added here, once.
+``register``; checks of the arguments and the count of the cost are added here, once. A rule that knows the loss at its
+endpoint, (B,), returns it as a third item, so that it is not evaluated a second time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from analysis.cost import Cost, metered
 from analysis.flow import Flow
 from analysis.losses import Loss, value_and_gradient
 
-GradientRule = Callable[..., tuple[Tensor, Tensor]]
+GradientRule = Callable[..., tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,12 @@ class Estimate:
         return ~torch.isfinite(self.gradient).flatten(-event_axes).all(-1)
 
 
+def with_value(result: tuple[Tensor, ...], loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
+    """Return gradient, endpoint and value of what a rule returned, with the loss evaluated where the rule did not."""
+    gradient, endpoint, *value = result
+    return gradient, endpoint, value[0] if value else value_and_gradient(loss, endpoint)[0]
+
+
 @dataclass(eq=False)
 class Estimator:
     """A registered estimator: call it with (flow, loss, x, t, **options).
@@ -67,8 +74,8 @@ class Estimator:
         """Return the estimate at states x (B, *event) and times t (float or (B,))."""
         x, t = flow.checked(x, t)
         with metered(flow, x) as (counted, cost):
-            gradient, endpoint = self.rule(counted, loss, x, t, **options)
-        estimate = Estimate(gradient, endpoint, value_and_gradient(loss, endpoint)[0], cost)
+            result = self.rule(counted, loss, x, t, **options)
+        estimate = Estimate(*with_value(result, loss), cost)
         if bool(estimate.failed.any()):
             n = int(estimate.failed.sum())
             warnings.warn(f"{self.name}: {n} of {len(x)} gradients are not finite", RuntimeWarning, stacklevel=2)

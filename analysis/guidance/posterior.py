@@ -14,12 +14,13 @@ from torch import Tensor
 
 from analysis import checks, solvers
 from analysis.flow import Flow
+from analysis.gradients.registry import with_value
 from analysis.guidance.dial import Choice, rule_of
 from analysis.guidance.likelihood import informed_time
 from analysis.guidance.oracle import whole_grid
 from analysis.guidance.registry import DivergenceMonitor, register
 from analysis.guidance.step_sizes import RULES, Move
-from analysis.losses import Loss, value_and_gradient
+from analysis.losses import Loss
 from analysis.norms import widened
 from analysis.paths import expand
 
@@ -71,8 +72,8 @@ def posterior_guidance(
     stages, x = solvers.plan(solver, flow.path, times), x0
 
     def moved(x: Tensor, i: int) -> Tensor:
-        g, endpoint = gradient(flow, loss, x, informed_time(flow.path, times[i], x.dtype), **options)
-        value = value_and_gradient(loss, endpoint)[0]
+        result = gradient(flow, loss, x, informed_time(flow.path, times[i], x.dtype), **options)
+        g, _, value = with_value(result, loss)
         size = update(Move(g, value, flow.path, times[i], times[i + 1], scale, inner))
         return -(expand(size, widened(g)) * widened(g)).to(x)
 

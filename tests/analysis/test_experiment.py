@@ -139,7 +139,7 @@ def test_slopes_of_a_table_are_beside_the_declared_orders():
 def test_a_new_estimator_is_in_the_sweeps_with_no_other_change():
     @register("half_greedy", variants=[{}])
     def half_greedy(flow, loss, x, t):
-        gradient, endpoint = ESTIMATORS["greedy"].rule(flow, loss, x, t)
+        gradient, endpoint, _ = ESTIMATORS["greedy"].rule(flow, loss, x, t)
         return gradient / 2, endpoint
 
     try:

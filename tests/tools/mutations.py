@@ -45,8 +45,8 @@ def rule(name, wrong):
 def _():
     def wrong(right):
         def negative(flow, loss, x, t):
-            gradient, endpoint = right(flow, loss, x, t)
-            return -gradient, endpoint
+            gradient, endpoint, value = right(flow, loss, x, t)
+            return -gradient, endpoint, value
 
         return negative
 

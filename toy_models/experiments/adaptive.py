@@ -21,7 +21,8 @@ from analysis.cost import Cost
 from analysis.errors import relative_error
 from analysis.experiment import Cell, Draw, draw
 from analysis.gradients import end_to_end, greedy
-from analysis.gradients._adaptive import RUNGS, SOLVER, choices
+from analysis.gradients._adaptive import STEP_COUNTS, choices
+from analysis.gradients.mesh_solves import SOLVER
 from analysis.settings import Options
 from toy_models.cells import error_cell
 from toy_models.problems.families import FAMILIES
@@ -29,7 +30,7 @@ from toy_models.problems.families import FAMILIES
 TIMES = tuple(round(0.1 * k, 1) for k in range(1, 10))
 TOLERANCES = (0.3, 0.1, 0.03, 0.01)
 SEEDS = range(3, 6)  # of each family; the rule was set on others, and 0 to 2 judged the rule before this one
-STEPS = tuple(n for n in RUNGS if n <= 64)
+STEPS = tuple(n for n in STEP_COUNTS if n <= 64)
 SHARE = 0.95  # of the states have to be within the tolerance
 TIME, COSINE = "fixed, in t", "fixed, in cosine time"
 

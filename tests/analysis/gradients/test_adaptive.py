@@ -1,4 +1,4 @@
-"""Adaptive lookahead: its rungs, its free leading term, its tolerance and its cost."""
+"""Adaptive lookahead: its solves, its free leading term, its tolerance and its cost."""
 
 import math
 
@@ -10,7 +10,7 @@ from analysis.bounds.leading_term import leading_term
 from analysis.flow import Flow
 from analysis.gradients import _adaptive as adaptive
 from analysis.gradients import mesh
-from analysis.gradients._adaptive import RUNGS, choices
+from analysis.gradients._adaptive import STEP_COUNTS, choices
 from analysis.paths import CondOT, Cosine, LinearVP
 from analysis.reference import ideal_gradient
 from tests.support.adaptive import LOSS, MIXTURE, NEVER, PATHS, PER_SAMPLE, drawn, problem
@@ -48,7 +48,7 @@ def equal(n):
     return torch.linspace(0, 1, n + 1, dtype=torch.float64)[:, None].expand(-1, 5)
 
 
-def test_the_rungs_are_ralstons_solves_on_the_cosine_path(path):
+def test_solves_are_ralstons_on_the_cosine_path(path):
     flow, x = problem(path)
     adjoints = Adjoints(flow, x, PER_SAMPLE)
     for steps in (1, 3):
@@ -58,22 +58,22 @@ def test_the_rungs_are_ralstons_solves_on_the_cosine_path(path):
         assert torch.isinf(found.error).all() == (steps == 1)
 
 
-def test_estimates_and_the_steps_of_a_second_rung_follow_the_bends(path, monkeypatch):
+def test_estimates_and_the_steps_of_a_second_solve_follow_the_curvature(path, monkeypatch):
     monkeypatch.setattr(adaptive, "FIRST", 0.0)  # so that the climb starts with so many steps
     monkeypatch.setattr(adaptive, "LEAST_STEPS", 3)
     flow, x = problem(path)
     found = [choices(flow, LOSS, x, PER_SAMPLE, tolerance=NEVER, max_steps=n) for n in (3, 6)]
     adjoints, steps = Adjoints(flow, x, PER_SAMPLE), mesh.Mesh.equal(5, 6, x)
     coarse = adjoints(equal(3))
-    bent = mesh.curvature(coarse, equal(3))
-    before, q = mesh.bends_of(bent, equal(3))
+    bent = mesh.adjoint_curvature(coarse, equal(3))
+    before, q = mesh.curvature_sums(bent, equal(3))
     expected = torch.maximum(adaptive.LINEAR * before, adaptive.QUADRATIC * before * q)
     assert distance(found[0].error, expected) <= 1e-8
     steps.refine(torch.arange(5), equal(3), bent)
-    nodes = steps.nodes(torch.arange(5), 6)
+    nodes = steps.place(torch.arange(5), 6)
     fine = adjoints(nodes)
     assert distance(nodes, equal(6)) > 0.01
-    p, q = mesh.bends_of(mesh.curvature(fine, nodes), nodes)
+    p, q = mesh.curvature_sums(mesh.adjoint_curvature(fine, nodes), nodes)
     apart = relative_l2(coarse[0], fine[0])
     assert distance(found[1].error, adaptive.SECOND * (apart * p * q.clamp(min=1)).sqrt()) <= 1e-6
     near = (apart <= adaptive.EXTRAPOLATED)[:, None]
@@ -85,7 +85,7 @@ def test_estimates_and_the_steps_of_a_second_rung_follow_the_bends(path, monkeyp
 def test_estimates_are_rarely_too_small(monkeypatch):
     flow, loss, x, t, truth = drawn("overlapping", "condot")
     ratios = []
-    for first, most in ((100, 4), (100, 8), (100, 16), (0, 3), (0, 5)):  # single solves, and second rungs
+    for first, most in ((100, 4), (100, 8), (100, 16), (0, 3), (0, 5)):  # single solves, and second ones
         monkeypatch.setattr(adaptive, "FIRST", first)
         found = choices(flow, loss, x, t, tolerance=NEVER, max_steps=most)
         ratios.append(found.error / relative_l2(found.gradient, truth))
@@ -168,7 +168,7 @@ def test_a_wider_tolerance_costs_no_more():
     found = [choices(flow, loss, x, t, tolerance=e) for e in (0.3, 0.1, 0.03, 0.01, 0.003)]
     evaluations = [f.cost.evaluations for f in found]
     assert evaluations == sorted(evaluations)
-    assert set(torch.cat([f.steps for f in found]).tolist()) <= {0, *RUNGS}
+    assert set(torch.cat([f.steps for f in found]).tolist()) <= {0, *STEP_COUNTS}
     assert len(found[1].steps.unique()) > 3
 
 
@@ -206,6 +206,6 @@ def test_work_is_counted_row_by_row():
     for name, count in counting.counts.items():
         assert getattr(found.cost, name) == pytest.approx(count / len(x), rel=1e-12)
     alone = choices(flow, loss, x, t, tolerance=NEVER, max_steps=3)
-    # Two stages a step; and rung 0 at two of the nine times, 0.8 and 0.9.
+    # Two stages a step; and corrected greedy at two of the nine times, 0.8 and 0.9.
     assert alone.cost.evaluations == pytest.approx(2 * 3 + 2 / 9, rel=1e-12)
     assert alone.cost.vjps == pytest.approx(2 * 3 + 2 / 9, rel=1e-12)

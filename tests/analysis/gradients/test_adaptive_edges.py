@@ -7,8 +7,7 @@ import torch
 
 from analysis import gradients, losses
 from analysis.flow import from_velocity
-from analysis.gradients import ESTIMATORS
-from analysis.gradients import _adaptive as adaptive
+from analysis.gradients import ESTIMATORS, mesh_solves
 from analysis.gradients._adaptive import choices
 from analysis.paths import CondOT
 from analysis.reference import ideal_gradient
@@ -39,7 +38,7 @@ def test_samples_are_solved_in_parts_where_all_do_not_fit(monkeypatch):
     flow, x = problem(CondOT())
     targets = losses.HalfSquaredDistance(randn(5, 3, seed=8))
     whole = choices(flow, targets, x, PER_SAMPLE, tolerance=0.02)
-    monkeypatch.setattr(adaptive, "HELD", 1)
+    monkeypatch.setattr(mesh_solves, "LARGEST_TAPE", 1)
     parts = choices(flow, targets, x, PER_SAMPLE, tolerance=0.02)
     assert parts.steps.tolist() == whole.steps.tolist()
     assert distance(parts.gradient, whole.gradient) <= 1e-9
@@ -70,8 +69,20 @@ def test_a_loss_need_not_be_made_for_noisy_states():
         return torch.where(y.norm(dim=1) < 1.5 * longest, LOSS(y), torch.nan)
 
     found = choices(flow, loss, x, t, tolerance=0.1)
-    assert path.zeta(t)[-1] < 0.41 < path.zeta(t)[0]  # rung 0 is tried for some, and not for others
+    assert path.zeta(t)[-1] < 0.41 < path.zeta(t)[0]  # greedy is tried for some, and not for others
     assert distance(found.gradient, choices(flow, LOSS, x, t, tolerance=0.1).gradient) == 0
+
+
+def test_a_sample_that_diverged_does_not_make_the_others_look_diverged():
+    states, far, asked = randn(4, 3, seed=9), torch.full((1, 3), 1e12).double(), []
+
+    def loss(y):
+        asked.append(y.detach())
+        return LOSS(y)
+
+    for part, others in ((far, states[1:]), (torch.full_like(far, math.nan), states[1:]), (far / 1e12, far / 1e12)):
+        mesh_solves.rows_value_and_gradient(loss, torch.tensor([0]), part, states)
+        assert torch.equal(asked[-1][1:], others.expand(3, 3))
 
 
 @pytest.mark.parametrize("t", [0.0, 1.0])

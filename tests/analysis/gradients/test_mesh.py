@@ -1,4 +1,4 @@
-"""Steps that are small where adjoints bend: the curvature, what it says of a solve, and the best steps."""
+"""The curvature of adjoints against parabolas and sums by hand; the best steps against Cauchy and Schwarz's bound."""
 
 import math
 
@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from analysis.gradients import mesh
-from analysis.gradients.mesh import Mesh, bends_of, curvature
+from analysis.gradients.mesh import Mesh, adjoint_curvature, curvature_sums
 from tests.support.problems import distance, f64, rand, randn
 
-WHO = torch.tensor([2, 0])
+INDEX = torch.tensor([2, 0])
 
 
 def line(count):
@@ -23,7 +23,7 @@ def uneven(n, count):
 
 
 def test_a_mesh_begins_with_equal_steps():
-    nodes = Mesh.equal(3, 7, randn(1)).nodes(WHO, 5)
+    nodes = Mesh.equal(3, 7, randn(1)).place(INDEX, 5)
     assert nodes.shape == (6, 2)
     assert distance(nodes, line(6)[:, None].expand(6, 2)) <= 1e-15
 
@@ -34,20 +34,20 @@ def test_the_curvature_of_a_parabola_is_exact_on_any_nodes(event):
     s = nodes.reshape(6, 2, *[1] * len(event))
     adjoints = a + b * s + c * s**2
     expected = 2 * c.flatten(1).norm(dim=1) / adjoints[1:-1].flatten(2).norm(dim=2)
-    assert distance(curvature(adjoints, nodes), expected) <= 1e-12
-    assert curvature(a + b * s, nodes).max() <= 1e-12
+    assert distance(adjoint_curvature(adjoints, nodes), expected) <= 1e-12
+    assert adjoint_curvature(a + b * s, nodes).max() <= 1e-12
 
 
 def test_a_vanishing_adjoint_has_no_curvature():
-    assert (curvature(torch.zeros(5, 2, 3), uneven(4, 2)) == 0).all()
+    assert (adjoint_curvature(torch.zeros(5, 2, 3), uneven(4, 2)) == 0).all()
 
 
 def test_equal_steps_have_p_equal_to_q_over_n():
-    nodes, bent = Mesh.equal(2, 8, randn(1)).nodes(torch.arange(2), 8), rand(7, 2)
-    p, q = bends_of(bent, nodes)
+    nodes, bent = Mesh.equal(2, 8, randn(1)).place(torch.arange(2), 8), rand(7, 2)
+    p, q = curvature_sums(bent, nodes)
     assert distance(p, q / 8) <= 1e-15
     assert distance(q, bent.sum(0) / 64) <= 1e-15
-    p, q = bends_of(bent[:, :1], uneven(8, 1))
+    p, q = curvature_sums(bent[:, :1], uneven(8, 1))
     assert p / q != pytest.approx(1 / 8, rel=1e-3)
 
 
@@ -59,7 +59,7 @@ def peak(s):
 def refined(n, even, monkeypatch):
     monkeypatch.setattr(mesh, "EVEN", even)
     steps, nodes = Mesh.equal(3, n, randn(1)), line(n + 1)[:, None].expand(n + 1, 2)
-    return steps, steps.refine(WHO, nodes, peak(nodes[1:-1]))
+    return steps, steps.refine(INDEX, nodes, peak(nodes[1:-1]))
 
 
 def test_the_best_steps_reach_the_least_that_cauchy_and_schwarz_allow(monkeypatch):
@@ -68,36 +68,36 @@ def test_the_best_steps_reach_the_least_that_cauchy_and_schwarz_allow(monkeypatc
     least = torch.trapezoid(peak(fine).sqrt(), fine, dim=0).square()
     assert distance(ahead, least) <= 1e-3
     for n in (200, 400):
-        nodes = steps.nodes(WHO, n)
-        assert distance(n**2 * bends_of(peak(nodes[1:-1]), nodes)[0], least) <= 6 / n
+        nodes = steps.place(INDEX, n)
+        assert distance(n**2 * curvature_sums(peak(nodes[1:-1]), nodes)[0], least) <= 6 / n
         assert (nodes.diff(dim=0) > 0).all()
 
 
 def test_what_a_refinement_promises_is_what_its_steps_have(monkeypatch):
     steps, ahead = refined(500, 0.3, monkeypatch)
-    nodes = steps.nodes(WHO, 250)
-    assert distance(250**2 * bends_of(peak(nodes[1:-1]), nodes)[0], ahead) <= 0.02
-    equal = Mesh.equal(2, 250, randn(1)).nodes(torch.arange(2), 250)
-    assert (ahead < 0.8 * 250**2 * bends_of(peak(equal[1:-1]), equal)[0]).all()
+    nodes = steps.place(INDEX, 250)
+    assert distance(250**2 * curvature_sums(peak(nodes[1:-1]), nodes)[0], ahead) <= 0.02
+    equal = Mesh.equal(2, 250, randn(1)).place(torch.arange(2), 250)
+    assert (ahead < 0.8 * 250**2 * curvature_sums(peak(equal[1:-1]), equal)[0]).all()
     assert nodes.diff(dim=0).max() <= 1.001 / (0.3 * 250)
 
 
 def test_other_solves_keep_their_steps(monkeypatch):
     steps, _ = refined(8, 0.3, monkeypatch)
     equal = line(9)
-    assert distance(steps.nodes(torch.tensor([1]), 8)[:, 0], equal) <= 1e-15
-    both = steps.nodes(WHO, 5)
-    for i, who in enumerate(WHO.tolist()):
-        assert torch.equal(steps.nodes(torch.tensor([who]), 5)[:, 0], both[:, i])
+    assert distance(steps.place(torch.tensor([1]), 8)[:, 0], equal) <= 1e-15
+    both = steps.place(INDEX, 5)
+    for i, one in enumerate(INDEX.tolist()):
+        assert torch.equal(steps.place(torch.tensor([one]), 5)[:, 0], both[:, i])
         assert distance(both[:, i], line(6)) > 0.05
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_curvature_that_is_not_finite_has_equal_steps_and_asks_for_any_number(bad):
     steps, nodes = Mesh.equal(3, 6, randn(1)), uneven(4, 2)
-    ahead = steps.refine(WHO, nodes, torch.stack([f64([1.0, bad, 2.0]), f64([1.0, 9.0, 2.0])], 1))
+    ahead = steps.refine(INDEX, nodes, torch.stack([f64([1.0, bad, 2.0]), f64([1.0, 9.0, 2.0])], 1))
     assert torch.isinf(ahead).tolist() == [True, False]
-    assert distance(steps.nodes(WHO, 6)[:, 0], line(7)) <= 1e-15
-    flat = steps.refine(WHO, nodes, torch.zeros(3, 2).double())
+    assert distance(steps.place(INDEX, 6)[:, 0], line(7)) <= 1e-15
+    flat = steps.refine(INDEX, nodes, torch.zeros(3, 2).double())
     assert (flat == 0).all()
-    assert distance(steps.nodes(WHO, 6)[:, 1], line(7)) <= 1e-15
+    assert distance(steps.place(INDEX, 6)[:, 1], line(7)) <= 1e-15
