@@ -10,9 +10,8 @@ from graphlib import CycleError, TopologicalSorter
 
 ROOMS = ("analysis", "toy_models", "real_models", "figures")
 # The upper part of the library, which needs more than the numerical packages: the rest of it needs none of RUNNERS.
-UPPER = tuple(
-    f"analysis.{name}" for name in ("experiment", "runner", "tables", "results", "provenance", "claims", "audit")
-)
+_RUNNING = ("experiment", "runner", "workers", "progress", "suite", "tables", "results", "provenance")
+UPPER = tuple(f"analysis.{name}" for name in (*_RUNNING, "claims", "audit"))
 RUNNERS = frozenset({"pandas", "pyarrow", "joblib", "rich", "distributed", "dask"})
 NAMED = re.compile(rf"((?:{'|'.join(ROOMS)})(?:\.\w+)+):\w+")
 

@@ -143,3 +143,17 @@ def test_bad_input_is_refused(change, message):
     for call in (choices, ESTIMATORS["adaptive"]):
         with pytest.raises(ValueError, match=message):
             call(flow, **arguments)
+
+
+def test_greedy_is_corrected_by_what_is_left_of_the_way_where_a_path_ends_with_noise():
+    # On this path zeta ends at 0.11. The leading term is half of the way only where it ends at 0; a correction by one
+    # half would here be worse than none, close to the end.
+    path = PATHS["user"]
+    t = path.time_from_zeta(f64([0.125, 0.14, 0.16, 0.18, 0.2]))
+    flow, x = problem(path, t)
+    truth = ideal_gradient(flow, LOSS, x, t).gradient
+    corrected = choices(flow, LOSS, x, t, tolerance=0.3)
+    assert corrected.steps.tolist() == [0] * 5
+    plain = gradients.end_to_end(flow, LOSS, x, t, steps=1, solver="ddim").gradient
+    gain = relative_l2(corrected.gradient, truth) / relative_l2(plain, truth)
+    assert gain.max() < 0.5

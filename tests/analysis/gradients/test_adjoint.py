@@ -180,3 +180,28 @@ def test_deis_of_order_one_follows_ddim(path):
     flow, x = problem(path, 0.6)
     found = gradients.adjoint_deis(flow, LOSS, x, 0.6, steps=7).endpoint
     assert distance(found, gradients.end_to_end(flow, LOSS, x, 0.6, steps=7, solver="ddim").endpoint) <= 1e-12
+
+
+def test_the_cache_serves_the_states_between_of_rk4_last_first():
+    # One step back by hand: the stages of the adjoint's step take their Jacobians at the end, at the forward step's
+    # third and then its second stage, both in the middle, and at the start.
+    flow, x, h = *problem(CondOT()), 0.7
+    times = [f64(0.3 + c * h) for c in (0, 0.5, 0.5, 1)]
+    k1 = flow.velocity(x, times[0])
+    second = x + h / 2 * k1
+    k2 = flow.velocity(second, times[1])
+    third = x + h / 2 * k2
+    k3 = flow.velocity(third, times[2])
+    end = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + flow.velocity(x + h * k3, times[3]))
+
+    def rate(a, state, t):
+        return flow.predict_vjp(state, t, flow.path.readout("velocity", t))[1](a)
+
+    a = losses.value_and_gradient(LOSS, end)[1]
+    m1 = rate(a, end, times[3])
+    m2 = rate(a + h / 2 * m1, third, times[2])
+    m3 = rate(a + h / 2 * m2, second, times[1])
+    expected = a + h / 6 * (m1 + 2 * m2 + 2 * m3 + rate(a + h * m3, x, times[0]))
+    assert distance(gradients.adjoint_cached(flow, LOSS, x, 0.3, steps=1, solver="rk4").gradient, expected) <= 64 * EPS
+    swapped = rate(a + h / 2 * rate(a + h / 2 * m1, second, times[1]), third, times[2])
+    assert distance(swapped, m3) > 1e-4

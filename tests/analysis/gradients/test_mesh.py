@@ -101,3 +101,12 @@ def test_a_curvature_that_is_not_finite_has_equal_steps_and_asks_for_any_number(
     flat = steps.refine(INDEX, nodes, torch.zeros(3, 2).double())
     assert (flat == 0).all()
     assert distance(steps.place(INDEX, 6)[:, 1], line(7)) <= 1e-15
+
+
+def test_three_tenths_of_the_steps_stay_spread_evenly():
+    # The curvature vanishes on one half, where the best steps alone would put no node at all.
+    steps, n = Mesh.equal(3, 400, randn(1)), 400
+    nodes = line(n + 1)[:, None].expand(n + 1, 2)
+    steps.refine(INDEX, nodes, (nodes[1:-1] > 0.5).double())
+    longest = steps.place(INDEX, 200).diff(dim=0).max()
+    assert float(longest) == pytest.approx(1 / (0.3 * 200), rel=0.01)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from analysis import gradients, losses, solvers
-from analysis.flow import from_velocity
+from analysis.flow import from_denoiser, from_velocity
 from analysis.guidance import LADDER, SAMPLERS, ladder
 from analysis.guidance.dial import rule_of
 from analysis.guidance.likelihood import GuidedFlow, ddim_scale, informed_time, scale_of
@@ -89,6 +89,25 @@ def test_the_oracle_sde_samples_the_exact_posterior(churn):
         generator=torch.Generator().manual_seed(1),
     )
     moments_agree(found.x, GAUSSIAN.condition(A, Y, R), 0.04)
+
+
+@pytest.mark.parametrize("churn", [0.0, 0.3, 1.0])
+def test_a_step_of_the_sde_by_hand(churn):
+    # Data at the origin, a score that adds nothing, and a path that ends with noise: x is all noise, and a step mixes
+    # it with new noise so that its variance stays that of the path, gamma_t/gamma_s telling how much is old.
+    path = every_path()["user"]
+    still = from_denoiser(lambda x, t: 0 * x, path)
+    x0, generator = randn(4, 3), torch.Generator().manual_seed(7)
+    x = x0
+    for t, s in ((0.0, 0.5), (0.5, 1.0)):
+        z = torch.randn(4, 3, dtype=torch.float64, generator=generator)
+        old, new = (float(path.sigma(time)) for time in (t, s))
+        ratio = float(path.gamma(t) / path.gamma(s))
+        variance = churn * new**2 * (1 - ratio**2)
+        x = math.sqrt(new**2 - variance) * x / old + math.sqrt(variance) * z
+    generator.manual_seed(7)
+    options = {"score": lambda x, t: torch.zeros_like(x), "steps": 2, "churn": churn, "generator": generator}
+    assert distance(SAMPLERS["oracle_sde"](still, LOSS, x0, **options).x, x) <= 1e-12
 
 
 def test_without_churn_the_sde_is_the_ode_and_with_it_the_seed_decides():

@@ -81,3 +81,42 @@ def test_conversion_refuses_times_that_are_not_one_per_sample():
 def test_unknown_prediction_lists_the_known_ones():
     with pytest.raises(ValueError, match="prediction must be one of score, source, target, velocity"):
         Cosine().readout("noise", 0.5)
+
+
+@pytest.mark.parametrize("name", STANDARD)
+@pytest.mark.parametrize("have", ["target", "velocity"])
+def test_without_noise_the_state_alone_gives_any_multiple_of_the_target(name, have):
+    # sigma(1) = 0, so x = alpha x1hat. Neither reading of have is needed, and linear VP's velocity is infinite there.
+    path, t = PATHS[name], f64(1.0)
+    want = path.combination(f64(0.7), f64(0.0), t)
+    on_value, on_x = path.change_readout(t, path.readout(have, t), want)
+    assert (float(on_value), float(on_x)) == pytest.approx((0, 0.7 / float(path.alpha(t))), abs=1e-15)
+
+
+@pytest.mark.parametrize("name", ZERO_ALPHA)
+def test_without_data_the_state_alone_gives_any_multiple_of_the_source(name):
+    path, t = PATHS[name], f64(0.0)
+    want = path.combination(f64(0.0), f64(0.7), t)
+    on_value, on_x = path.change_readout(t, path.readout("source", t), want)
+    assert (float(on_value), float(on_x)) == pytest.approx((0, 0.7 / float(path.sigma(t))), abs=1e-15)
+
+
+def test_the_velocity_of_linear_vp_at_time_one_leaves_the_target_to_the_state():
+    x = f64([[1.0, -2.0, 3.0]])
+    converted = PATHS["vp_linear"].convert(torch.full_like(x, 5.0), x, 1.0, "velocity", "target")
+    assert distance(converted, x) <= 4 * EPS
+
+
+@pytest.mark.parametrize("t", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("prediction", ["target", "source"])
+def test_a_readout_is_not_changed_to_itself(path, prediction, t):
+    readout = path.readout(prediction, f64(t))
+    assert [float(c) for c in path.change_readout(f64(t), readout, readout)] == [1, 0]
+
+
+def test_states_are_data_and_noise_weighted_time_after_time(path):
+    data, noise = f64([[1.0, 2.0, 3.0], [-1.0, 0.0, 4.0]]), f64([[0.5, -1.0, 2.0], [2.0, 1.0, 0.0]])
+    times = f64([0.25, 0.75, 1.0])
+    x = path.states(times, data, noise)
+    expected = [path.alpha(float(t)) * data + path.sigma(float(t)) * noise for t in times]
+    assert distance(x, torch.cat(expected)) <= 4 * EPS
