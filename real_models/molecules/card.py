@@ -173,7 +173,7 @@ def _error(interval: dict[str, float]) -> str:
 def measure(count: int, steps: int, folder: Path) -> tuple[dict[str, Any], Figure]:
     """Return what is said of samples of the flow in ``folder``, and their picture."""
     events = sample(count, steps, seed=SEED, velocity=network(path=folder / "flow.safetensors"))
-    training = chemistry.judge_data(data.part("flow"))
+    training = chemistry.judge_part("flow")
     shares = chemistry.shares(judged(events), [name for name in training.smiles if name])
     about = {"count": count, "steps": steps, "solver": "midpoint", "seed": SEED, "shares": shares}
     return about | {"data": chemistry.shares(training, [])}, picture(events)

@@ -8,8 +8,9 @@ connected part of what these bonds make, as EDM counts; it is also connected whe
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
+from analysis import results
 from real_models.molecules import data
 from real_models.molecules.data import ELEMENTS
 
@@ -153,3 +155,11 @@ def judge_data(molecules: data.Molecules) -> Judgement:
     for n in molecules.by_size:
         judged = judged + judge(*molecules.stacked(molecules.of_size(n)))
     return judged
+
+
+def judge_part(name: str) -> Judgement:
+    """Judge all molecules of one of ``data.splits``, once (minutes): what was said is kept in the cache folder."""
+    path = data.cache_folder() / "molecules" / f"{name}_judged.json"
+    if not path.exists():
+        results.write_json(path, asdict(judge_data(data.part(name))))
+    return Judgement(**json.loads(path.read_text()))

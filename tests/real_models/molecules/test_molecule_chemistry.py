@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from real_models.molecules import chemistry, data
+from tests.support.molecules import molecules
 
 HYDROGEN, CARBON, NITROGEN, OXYGEN, FLUORINE = range(5)
 METHANE = [
@@ -101,3 +102,13 @@ def test_without_rdkit_the_line_that_installs_it_is_given(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(ImportError, match=r'pip install -e "\.\[molecules\]"'):
         chemistry.judge(*tensors(*CASES["[H]O[H]"]))
+
+
+def test_a_part_of_the_data_is_judged_once(tmp_path, monkeypatch):
+    pytest.importorskip("rdkit")
+    monkeypatch.setenv("GUIDANCE_GRADIENTS_CACHE", str(tmp_path))
+    monkeypatch.setattr(data, "part", lambda name: molecules(5))
+    first = chemistry.judge_part("test")
+    monkeypatch.setattr(data, "part", lambda name: pytest.fail("it was judged again"))
+    assert chemistry.judge_part("test") == first
+    assert sorted(first.sizes) == sorted(molecules(5).sizes.tolist())
