@@ -5,7 +5,8 @@
     python -m real_models.molecules.train evaluator --seconds 1400
 
 The flow and the guide see one half of the training part, the evaluator the other half, with another seed. A run that
-has ended can be followed by another round from its weights (``--start``, with another ``--state``).
+has ended can be followed by another round from its weights (``--start``, with another ``--state``); ``--export`` writes
+the averaged weights of one that has not.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true", help="compile the network (minutes, then twice as fast)")
     parser.add_argument("--seed", type=int, help="(default: 0, and 1 for the evaluator)")
     parser.add_argument("--every", type=float, default=120.0, help="seconds between two writes of the state")
+    parser.add_argument("--export", action="store_true", help="train no further; write the weights of the state so far")
     parser.add_argument("--held-out", type=int, default=2000, help="molecules that were not trained on, to judge by")
     parser.add_argument("--start", type=Path, help="file of weights to go on from in another round, with a new state")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the weights")
@@ -114,8 +116,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     trainer = Trainer(network, loss_of(what, molecules, options.batch), settled(plan, store), store)
     if options.compile:
         trainer.module.compile(dynamic=True)
-    trainer.spend(options.seconds, options.fall, options.every)
+    if options.export and not trainer.done:
+        raise SystemExit(f"--export: there is no state of a training at {store}; --state names another file")
+    if not options.export:
+        trainer.spend(options.seconds, options.fall, options.every)
     about = record(what, trainer, options.batch, options.held_out)
+    if trainer.done < trainer.plan.steps:
+        about["note"] = f"The weights are those of a training under way, after {trainer.done} steps."
     about["start"] = checkpoint.read(options.start)[1]["record"] if options.start else None
     trainer.write(options.out, what, network.config, about)
     print(f"on molecules that were not trained on: {about.get('held_out_loss', about.get('mae'))}")

@@ -6,13 +6,16 @@ Truths: a run that is never stopped, for one that is; the closed form of the lea
 import pytest
 import torch
 
+from real_models import checkpoint
+from real_models.molecules import data, train
 from real_models.molecules.budget import ENDLESS, Plan, Trainer, settled
 from real_models.molecules.losses import Batches, held_out_loss, residuals, times
 from real_models.molecules.network import Velocity
+from real_models.molecules.predictor import Predictor
 from tests.support.molecules import molecules
 
 SMALL = {"width": 16, "channels": 8, "layers": 2, "heads": 4, "blocks": 2, "pairs": 8, "forces": 2, "context": 8}
-PLAN = Plan(steps=30, learning_rate=0.01, warmup=3, bfloat16=True)
+PLAN = Plan(steps=10, learning_rate=0.01, warmup=3, bfloat16=True)
 BATCHES = Batches(molecules())
 
 
@@ -36,7 +39,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
     straight = trainer(tmp_path / "a.safetensors")
     straight.spend(1e6)
     first = trainer(tmp_path / "b.safetensors")
-    for _ in range(11):
+    for _ in range(4):
         first.step()
     first.keep()
     again = trainer(tmp_path / "b.safetensors")
@@ -70,3 +73,29 @@ def test_held_out_loss_is_near_its_value_for_an_untrained_network():
 def test_a_budget_that_is_not_positive_is_refused(tmp_path):
     with pytest.raises(ValueError, match="seconds must be positive"):
         trainer(tmp_path / "state.safetensors").spend(0)
+
+
+@pytest.mark.parametrize(("what", "build"), [("flow", Velocity), ("evaluator", Predictor)])
+def test_the_command_trains_exports_and_goes_on_to_another_round(what, build, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(data, "part", lambda name: molecules(20, seed=len(name)))
+    monkeypatch.setattr(data, "splits", lambda: {"flow": range(20), "evaluator": range(20)})
+    common = [what, "--width", "24", "--batch", "2", "--held-out", "6", "--out", str(tmp_path)]
+    train.main([*common, "--seconds", "0.3", "--state", str(tmp_path / "state.safetensors")])
+    record = checkpoint.read(tmp_path / f"{what}.safetensors")[1]["record"]
+    assert record["steps_done"] >= 2
+    assert record["start"] is None
+    assert "note" not in record
+    first = checkpoint.load(tmp_path / f"{what}.safetensors", build).state_dict()
+    start = ["--start", str(tmp_path / f"{what}.safetensors"), "--state", str(tmp_path / "second.safetensors")]
+    train.main([*common, *start, "--seconds", "0.2"])
+    assert checkpoint.read(tmp_path / f"{what}.safetensors")[1]["record"]["start"]["steps_done"] == record["steps_done"]
+    train.main([*common, "--export", "--state", str(tmp_path / "state.safetensors")])
+    again = checkpoint.load(tmp_path / f"{what}.safetensors", build).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    assert "molecules that were not trained on" in capsys.readouterr().out
+
+
+def test_exporting_what_was_never_trained_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "part", lambda name: molecules())
+    with pytest.raises(SystemExit, match="there is no state of a training at"):
+        train.main(["flow", "--width", "24", "--export", "--state", str(tmp_path / "none.safetensors")])
