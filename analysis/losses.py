@@ -196,8 +196,25 @@ def values_and_gradients(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:
         x = x.detach().requires_grad_()
         value = torch.stack([_value(loss, batch) for batch in x])
         (gradient,) = torch.autograd.grad(value.sum(), x)
-    # Where x itself is not finite, as after a solve that overflowed, neither is the loss: that sample failed before.
-    usable = torch.isfinite(x.detach()).flatten(2).all(2)
-    checks.finite("loss value", value.detach()[usable])
-    checks.finite("loss gradient", gradient[usable])
+    _check_finite(x.flatten(0, 1), value.flatten(), gradient.flatten(0, 1))
     return value.detach(), gradient
+
+
+def gradient_with_graph(loss: Loss, x: Tensor) -> Tensor:
+    """Return the loss gradient (B, *event) at x, which is part of a graph, so that it can be differentiated again.
+
+    Raises ``ValueError`` as ``value_and_gradient`` does.
+    """
+    with torch.enable_grad():
+        value = _value(loss, x)
+        (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=True)
+    _check_finite(x, value, gradient)
+    return gradient
+
+
+def _check_finite(x: Tensor, value: Tensor, gradient: Tensor) -> None:
+    """Raise ``ValueError`` for NaN or infinity in the loss (B,) or its gradient at x (B, *event)."""
+    # Where x itself is not finite, as after a solve that overflowed, neither is the loss: that sample failed before.
+    usable = torch.isfinite(x.detach()).flatten(1).all(1)
+    checks.finite("loss value", value.detach()[usable])
+    checks.finite("loss gradient", gradient.detach()[usable])

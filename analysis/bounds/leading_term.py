@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from analysis import checks
 from analysis.flow import Flow, PredictionFlow, Reparametrized
-from analysis.losses import Loss, value_and_gradient
+from analysis.losses import Loss, gradient_with_graph
 from analysis.paths import expand
 
 Field = Callable[[Tensor, Tensor], Tensor]
@@ -83,8 +83,7 @@ def leading_term(flow: Flow, loss: Loss, x: Tensor, t: Tensor | float) -> Tensor
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         x = x.detach().requires_grad_()
         endpoint = flow.predict(x, t, flow.path.readout("target", t))
-        value_and_gradient(checks.loss(loss), endpoint)  # its checks: the gradient below has a graph itself
-        (cotangent,) = torch.autograd.grad(loss(endpoint).sum(), endpoint, create_graph=True)
+        cotangent = gradient_with_graph(checks.loss(loss), endpoint)
         estimate = (cotangent * remainder(flow, x, t)).sum()
         with _refused_where_once():
             return torch.autograd.grad(estimate, x)[0]

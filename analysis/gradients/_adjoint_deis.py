@@ -77,9 +77,10 @@ def backward_adjoint(flow: Flow, a: Tensor, states: list[Tensor], grid: Tensor, 
     """Return the adjoint at the last of decreasing times from ``a`` at the first, along states at these times."""
     alpha, zeta = flow.path.alpha(grid), flow.path.zeta(grid)
     b, before = expand(alpha[0], a) * a, torch.zeros_like(a)
+    noisy = (zeta > 0).reshape(len(zeta), -1).any(1).tolist()
     for i in range(len(w)):
         product = torch.zeros_like(b)
-        if bool((zeta[i] > 0).any()):
+        if noisy[i]:
             pull = flow.predict_vjp(states[i], grid[i], flow.path.readout("source", grid[i]))[1]
             product = expand(alpha[i], b) * pull(b)
         b = b + expand(zeta[i] - zeta[i + 1], b) * (product + expand(w[i], b) * (product - before))
@@ -90,7 +91,7 @@ def backward_adjoint(flow: Flow, a: Tensor, states: list[Tensor], grid: Tensor, 
 @register("adjoint_deis", VARIANTS)
 def adjoint_deis(
     flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, order: int = 1, expansion: str = "log_snr"
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Integrate the adjoint back by AdjointDEIS of order 1 or 2 on a uniform grid, along kept states.
 
     ``expansion``, of use to order 2 alone, is the variable of the Taylor expansion: "log_snr" or "zeta".
@@ -107,5 +108,6 @@ def adjoint_deis(
             f"t must lie where alpha is positive: the adjoint of x/alpha has no limit at alpha = 0 on {path}"
         )
     states = forward_states(flow, x, grid, weights(path, grid, order, expansion))
-    a = value_and_gradient(loss, states[-1])[1]
-    return backward_adjoint(flow, a, states[::-1], backward, weights(path, backward, order, expansion)), states[-1]
+    value, a = value_and_gradient(loss, states[-1])
+    gradient = backward_adjoint(flow, a, states[::-1], backward, weights(path, backward, order, expansion))
+    return gradient, states[-1], value

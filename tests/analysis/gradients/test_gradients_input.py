@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from analysis import cost, gradients, losses
+from analysis.bounds.leading_term import leading_term
 from analysis.flow import PredictionFlow, from_denoiser, from_velocity
 from analysis.gradients import ESTIMATORS, register
+from analysis.gradients.registry import Estimator
 from analysis.paths import CondOT, Cosine
 from analysis.solvers import SOLVERS
 from tests.support.problems import distance, f64, randn, random_mixture
@@ -55,6 +57,51 @@ def test_memory_grows_affinely_in_the_steps(flow, solver, learned):
     slopes = np.diff(found) / np.diff(steps)
     assert slopes.min() >= x.numel() * x.element_size()  # at least one state is kept for each step
     assert slopes.max() <= 1.05 * slopes.min()
+
+
+class Counting(losses.LinearGaussian):
+    """A loss that counts its calls; a subclass, as some estimators need a linear-Gaussian one."""
+
+    def __call__(self, x):
+        EVALUATED.append(x)
+        return super().__call__(x)
+
+
+EVALUATED = []
+ONCE = {name: options for name in ESTIMATORS for options in ESTIMATORS[name].variants[:1]}
+
+
+@pytest.mark.parametrize("name", sorted({*ONCE} - {"adaptive", "lgd", "pigdm", "tmpd"}))
+def test_the_loss_is_evaluated_once_per_estimate(flow, name):
+    loss = Counting(torch.eye(3).double()[:2], f64([0.5, -1.0]), torch.eye(2).double())
+    EVALUATED.clear()
+    found = ESTIMATORS[name](flow, loss, X, 0.4, **ONCE[name])
+    assert len(EVALUATED) == 1
+    assert torch.equal(found.value, loss(found.endpoint))
+
+
+def test_the_leading_term_evaluates_the_loss_once(flow):
+    loss = Counting(torch.eye(3).double()[:2], f64([0.5, -1.0]), torch.eye(2).double())
+    EVALUATED.clear()
+    leading_term(flow, loss, X, 0.8)
+    assert len(EVALUATED) == 1
+
+
+@pytest.mark.parametrize(("bad", "message"), [(float("nan"), "loss value"), (float("inf"), "loss value")])
+def test_the_leading_term_refuses_a_loss_that_is_not_finite(flow, bad, message):
+    with pytest.raises(ValueError, match=f"{message} must be finite"):
+        leading_term(flow, lambda x: x.sum(1) * bad, X, 0.8)
+
+
+def test_a_rule_may_leave_out_the_value_or_return_it(flow):
+    def doubled(flow, loss, x, t):
+        gradient, endpoint, value = ESTIMATORS["greedy"].rule(flow, loss, x, t)
+        return 2 * gradient, endpoint, 2 * value
+
+    right = gradients.greedy(flow, LOSS, X, 0.4)
+    two, three = (Estimator("one", rule)(flow, LOSS, X, 0.4) for rule in (lambda *a: doubled(*a)[:2], doubled))
+    assert torch.equal(two.value, right.value)
+    assert torch.equal(three.value, 2 * right.value)
 
 
 def test_a_new_estimator_is_three_lines(flow):
