@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis import checks
+from analysis import checks, solvers
 from analysis.canonical import CANONICAL
 from analysis.errors import relative_error
 from analysis.flow import Flow
@@ -89,7 +89,8 @@ def _solved(flow: Flow, loss: Loss, x: Tensor, at: Tensor, counts: Sequence[int]
     zeta, scale = flow.path.zeta(at), flow.path.radius(at).to(x)
     states, pulls = [x / scale[0]], []
     for (start, end), count in zip(pairwise(zeta), counts, strict=True):
-        state, pull = differentiate(canonical, states[-1], "rk4", _grid(start, end, count), "checkpoint")
+        plan = solvers.plan("rk4", CANONICAL, _grid(start, end, count))
+        state, pull = differentiate(canonical, states[-1], plan, "checkpoint")
         states.append(state)
         pulls.append(pull)
     adjoint = value_and_gradient(loss, states[-1] * scale[-1])[1] * scale[-1]

@@ -246,8 +246,8 @@ def _doubled(flow: Flow, loss: Loss, x: Tensor, t: float, limit: float) -> tuple
 def _fine(flow: Flow, loss: Loss, x: Tensor, t: float, steps: int) -> Tensor:
     """Return the end-to-end gradient of an RK4 solve in the time and scale in which every path is regular."""
     view = canonical.view(flow, torch.tensor(t, dtype=torch.float64))
-    grid = solvers.uniform_grid(view.begin, view.end, steps)
-    endpoint, pull = differentiate(view.flow, view.enter(x), "rk4", grid, "checkpoint")
+    plan = solvers.plan("rk4", view.flow.path, solvers.uniform_grid(view.begin, view.end, steps))
+    endpoint, pull = differentiate(view.flow, view.enter(x), plan, "checkpoint")
     if not bool(torch.isfinite(endpoint).all()):
         return torch.full_like(x, math.nan)
     return view.enter(view.leave(pull(value_and_gradient(loss, view.leave(endpoint))[1])))

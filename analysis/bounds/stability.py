@@ -51,11 +51,11 @@ def defects(
     The solves from all grid points to the end advance together, as one batch that grows step by step.
     """
     count, batch = len(jacobians), states.shape[1]
-    stages = solvers.plan(solver, flow.path, times)
+    plan = solvers.plan(solver, flow.path, times)
     running, pulls = states[0], []
     for i in range(count):
         repeated = flow.select_rows(torch.arange(batch, device=states.device).repeat(i + 1))
-        running, pull = solvers.step_vjp(repeated, running, stages[i])
+        running, pull = solvers.step_vjp(repeated, running, plan[i])
         pulls.append(pull)
         running = torch.cat([running, states[i + 1]])  # the last of them has no steps left: its W is the loss
     ends = running.unflatten(0, (count + 1, batch))

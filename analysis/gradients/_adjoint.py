@@ -72,26 +72,26 @@ def time_grid(t: Tensor, steps: int, solver: str) -> Tensor:
     return solvers.uniform_grid(t, torch.ones_like(t), checks.count("steps", steps))
 
 
-def walk(flow: Flow, x: Tensor, stages: solvers.StepPlan) -> Iterator[tuple[list[Visit], Tensor]]:
+def walk(flow: Flow, x: Tensor, plan: solvers.StepPlan) -> Iterator[tuple[list[Visit], Tensor]]:
     """Yield what each step of a plan visits, stage by stage, and the state that it ends in."""
-    for i in range(len(stages)):
+    for i in range(len(plan)):
         visits: list[Visit] = []
 
         def visit(state: Tensor, t: Tensor, readout: Readout, visits: list[Visit] = visits) -> Tensor:
             visits.append(Visit(state, flow.predict(state, t, readout)))
             return visits[-1].velocity
 
-        x = solvers.step(Rate(flow, visit), x, stages[i])
+        x = solvers.step(Rate(flow, visit), x, plan[i])
         yield visits, x
 
 
-def adjoint_step(flow: Flow, a: Tensor, stages: solvers.StepPlan, state_at: Callable[[Tensor], Tensor]) -> Tensor:
+def adjoint_step(flow: Flow, a: Tensor, plan: solvers.StepPlan, state_at: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the adjoint after one step backward, with the Jacobian of each stage at ``state_at(time)``."""
 
     def rate(a: Tensor, s: Tensor, readout: Readout) -> Tensor:
         return -flow.predict_vjp(state_at(s), s, readout)[1](a)
 
-    return solvers.step(Rate(flow, rate), a, stages)
+    return solvers.step(Rate(flow, rate), a, plan)
 
 
 def in_turn(states: list[Tensor]) -> Callable[[Tensor], Tensor]:

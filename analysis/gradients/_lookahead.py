@@ -12,7 +12,7 @@ from analysis import checks, solvers
 from analysis.flow import Flow, Pullback
 from analysis.gradients.registry import register
 from analysis.losses import Loss, value_and_gradient
-from analysis.solvers.checkpointing import differentiate
+from analysis.solvers.checkpointing import STRATEGIES, differentiate, reversible
 from analysis.solvers.grids import time_grid
 from analysis.solvers.rows import of_rows, on_rows
 
@@ -60,7 +60,8 @@ def lookahead(
     """Differentiate the loss of the target prediction after ``steps`` solver steps to ``horizon``.
 
     The horizon is a time in [t, 1], a float or (B,), or, with ``horizon_fraction`` f in [0, 1], t + f (1 - t).
-    ``grid`` is as ``coordinates.time_grid`` takes it, ``memory`` and ``slots`` as ``memory.differentiate`` does.
+    ``grid`` is as ``solvers.grids.time_grid`` takes it. ``memory`` is one of ``solvers.checkpointing.STRATEGIES``, or
+    ``None`` for the flow's own; ``slots`` is the number of states that "recursive" keeps.
     """
     if (horizon is None) == (horizon_fraction is None):
         raise ValueError("horizon or horizon_fraction must be given, and not both")
@@ -70,11 +71,16 @@ def lookahead(
     horizon = check_horizon(horizon, t, x)
     checks.count("steps", steps)
     checks.known("solver", solver, solvers.SOLVERS)
+    if memory is not None:
+        checks.known("memory", memory, STRATEGIES)
 
     def solved(flow: Flow, x: Tensor, rows: Tensor | None) -> tuple[Tensor, Pullback]:
         given = grid if rows is None or isinstance(grid, str) or grid.ndim == 1 else grid[:, rows]
         times = time_grid(given, flow.path, of_rows(t, rows), of_rows(horizon, rows), steps)
-        return differentiate(flow, x, solver, times, memory, slots)
+        plan = solvers.plan(solver, flow.path, times)
+        if memory == "reversible":
+            return reversible(flow, x, plan, solvers.plan(solver, flow.path, times.flip(0)))
+        return differentiate(flow, x, plan, memory, slots)
 
     state, pull_back = on_rows(flow, x, horizon > t, solved)
     endpoint, pull = project(flow, state, horizon)

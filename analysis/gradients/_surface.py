@@ -104,8 +104,8 @@ def _project_all(flow: Flow, state: Tensor, horizons: Tensor) -> tuple[Tensor, P
     moving = state[:, short]
     batch, count = state.shape[2], len(state) * int(short.sum())
     flow = flow.select_rows(torch.arange(batch, device=state.device).repeat(count))
-    stages = solvers.projection(flow.path, horizons[short].repeat(len(state)), batch)
-    projected, pull = solve_all_vjp(flow, moving.flatten(0, 2)[None], [stages])
+    plan = solvers.projection(flow.path, horizons[short].repeat(len(state)), batch)
+    projected, pull = solve_all_vjp(flow, moving.flatten(0, 2)[None], [plan])
     endpoint = state.clone()
     endpoint[:, short] = projected.view(moving.shape)
 

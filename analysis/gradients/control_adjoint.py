@@ -70,8 +70,8 @@ def discrete_adjoint(
     """Return the exact gradients of a solve on a grid of n equal intervals."""
     steps, pulls = (len(grid) - 1) // len(controls), []
     for k, control in enumerate(controls):
-        stages = solvers.plan(solver, flow.path, grid[k * steps : (k + 1) * steps + 1])
-        end, pull = solvers.solve_vjp(Controlled(flow), pair(x, control), stages)
+        plan = solvers.plan(solver, flow.path, grid[k * steps : (k + 1) * steps + 1])
+        end, pull = solvers.solve_vjp(Controlled(flow), pair(x, control), plan)
         x = end[:, 0]
         pulls.append(pull)
     value, loss_gradient = value_and_gradient(loss, x)
@@ -98,10 +98,10 @@ def along_stretches(
     flow: Flow, loss: Loss, x: Tensor, grid: Tensor, controls: Tensor, solver: str, tolerance: float
 ) -> ControlGradients:
     """Return what ``discrete_adjoint`` does, with one step back for every stretch that is straight to a tolerance."""
-    steps, stages = (len(grid) - 1) // len(controls), solvers.plan(solver, flow.path, grid)
+    steps, plan = (len(grid) - 1) // len(controls), solvers.plan(solver, flow.path, grid)
     z, states = controls.repeat_interleave(steps, 0), [x]
     for i in range(len(z)):
-        states.append(solvers.step(Controlled(flow), pair(states[i], z[i]), stages[i])[:, 0])
+        states.append(solvers.step(Controlled(flow), pair(states[i], z[i]), plan[i])[:, 0])
     velocities = torch.stack(states).diff(dim=0) / expand(grid.diff(dim=0), z) - z
     times = grid.reshape(len(grid), -1).to(x.device).expand(-1, len(x))
     first = stretches(velocities.flatten(2), tolerance)

@@ -1,4 +1,4 @@
-r"""Four ways to differentiate the same chain of solver steps, which trade memory for evaluations.
+r"""Four strategies to differentiate a chain of solver steps, which trade memory for evaluations.
 
 With n steps, and s the bytes of a state:
 
@@ -13,8 +13,8 @@ With n steps, and s the bytes of a state:
 
   started from y = z = x. Its inverse divides by lambda each step: round-off grows like lambda^{-n}.
 
-The first three give the same numbers up to round-off, each step's product being the same. So does what a flow offers
-instead, where it has a faster way for whole solves (``Flow.solve_vjp``): that is the way where none is asked for.
+The first three give the same numbers up to round-off, each step's product being the same. So does a flow's own fused
+solve, where it has one (``Flow.solve_vjp``): it is taken where no strategy is asked for.
 """
 
 from __future__ import annotations
@@ -30,40 +30,39 @@ from analysis import checks
 from analysis.flow import Flow, Pullback
 from analysis.norms import norms
 from analysis.plan import StepPlan
-from analysis.solvers.methods import plan
 from analysis.solvers.solve import Carry, CarryPullback, advance, advance_vjp, begin, solve_vjp, step, step_vjp
 
 COUPLING = 0.99
 RETURN, ORIGIN = 1e-3, 0.01  # how far a reversed solve may end from x, and the least norm of x that this is relative to
 
 
-def recursive(flow: Flow, x: Tensor, stages: StepPlan, slots: int) -> tuple[Tensor, Pullback]:
+def recursive(flow: Flow, x: Tensor, plan: StepPlan, slots: int) -> tuple[Tensor, Pullback]:
     """Return the end state and the pullback, keeping at most ``slots`` states besides the current one."""
     checks.count("slots", slots)
-    carry = begin(x, stages)
-    splits = _split_points(len(stages), slots)
+    carry = begin(x, plan)
+    splits = _split_points(len(plan), slots)
     kept: list[tuple[int, Carry]] = []
-    for i in range(len(stages)):
+    for i in range(len(plan)):
         if i in splits:
             kept.append((i, carry))
-        carry = advance(flow, carry, stages[i])
+        carry = advance(flow, carry, plan[i])
 
     def pullback(v: Tensor) -> Tensor:
         if not kept:
             raise RuntimeError("a pullback that recomputes frees its states as it goes, and can be used once")
-        cotangents, end = begin(v, stages), len(stages)  # the past of the last step has no cotangent
+        cotangents, end = begin(v, plan), len(plan)  # the past of the last step has no cotangent
         for k in reversed(range(len(kept))):
             start, state = kept.pop()
-            cotangents = _reverse(flow, state, stages, start, end, cotangents, slots - k)
+            cotangents = _reverse(flow, state, plan, start, end, cotangents, slots - k)
             end = start
         return cotangents[0]
 
     return carry[0], pullback
 
 
-def checkpoint(flow: Flow, x: Tensor, stages: StepPlan) -> tuple[Tensor, Pullback]:
+def checkpoint(flow: Flow, x: Tensor, plan: StepPlan) -> tuple[Tensor, Pullback]:
     """Return the end state and the pullback, keeping every state and recomputing every step once."""
-    return recursive(flow, x, stages, len(stages))
+    return recursive(flow, x, plan, len(plan))
 
 
 def _split_points(n: int, slots: int) -> set[int]:
@@ -91,21 +90,25 @@ def _advance_by(n: int, slots: int) -> int:
     return n - right
 
 
-def _reverse(flow: Flow, carry: Carry, stages: StepPlan, start: int, end: int, cotangents: Carry, slots: int) -> Carry:
+def _reverse(flow: Flow, carry: Carry, plan: StepPlan, start: int, end: int, cotangents: Carry, slots: int) -> Carry:
     """Return the cotangents at ``start`` from those at ``end``, with ``carry`` the state at ``start`` in a slot."""
     while end - start > 1:
         middle = start + _advance_by(end - start, slots) if slots > 1 else end - 1
         state = carry
         for i in range(start, middle):
-            state = advance(flow, state, stages[i])
-        cotangents = _reverse(flow, state, stages, middle, end, cotangents, max(slots - 1, 1))
+            state = advance(flow, state, plan[i])
+        cotangents = _reverse(flow, state, plan, middle, end, cotangents, max(slots - 1, 1))
         end = middle
-    pull: CarryPullback = advance_vjp(flow, carry, stages[start])[1]
+    pull: CarryPullback = advance_vjp(flow, carry, plan[start])[1]
     return pull(cotangents)
 
 
-def reversible(flow: Flow, x: Tensor, solver: str, grid: Tensor, coupling: float = COUPLING) -> tuple[Tensor, Pullback]:
-    """Return the end state of the reversible form of a one-step solver on a grid, and its pullback.
+def reversible(
+    flow: Flow, x: Tensor, forth: StepPlan, back: StepPlan, coupling: float = COUPLING
+) -> tuple[Tensor, Pullback]:
+    """Return the end state of the reversible form of a one-step solver, and its pullback.
+
+    ``forth`` and ``back`` are the solver's plans on a grid of times and on the same times in falling order.
 
     Raises ``ValueError`` for a coupling outside (0, 1], for a solver that remembers, and where reversing the solve
     does not bring every sample back to its x within 1e-3 of its norm: the method is then unstable at this step size.
@@ -113,17 +116,15 @@ def reversible(flow: Flow, x: Tensor, solver: str, grid: Tensor, coupling: float
     """
     if not 0 < checks.number("coupling", coupling) <= 1:
         raise ValueError(f"coupling must lie in (0, 1], got {coupling}")
-    forth, back = plan(solver, flow.path, grid), plan(solver, flow.path, grid.flip(0))
     n = len(forth)
     y = z = x
     for i in range(n):
         y = coupling * y + (1 - coupling) * z + step(flow, z, forth[i]) - z
         z = z - (step(flow, y, back[n - 1 - i]) - y)
     if not bool(torch.isfinite(y).all() & torch.isfinite(z).all()):
-        raise ValueError(f"solver {solver!r} has no stable reversible form with {n} steps: it overflows")
+        raise ValueError(f"solver has no stable reversible form with {n} steps: it overflows")
 
-    alpha, sigma = flow.path.alpha(grid[0]), flow.path.sigma(grid[0])
-    least = ORIGIN * math.sqrt(x[0].numel()) * torch.hypot(alpha, sigma).to(x.device)
+    least = ORIGIN * math.sqrt(x[0].numel()) * flow.path.radius(forth.times[0][0]).to(x.device)
 
     def pullback(v: Tensor) -> Tensor:
         start, gradient = _reverse_reversible(flow, (y, z), v, forth, back, coupling)
@@ -153,7 +154,7 @@ def solve_all_vjp(flow: Flow, x: Tensor, plans: Sequence[StepPlan]) -> tuple[Ten
     """
     if (found := flow.solve_vjp(x, plans)) is not None:
         return found
-    ends, pulls = zip(*(solve_vjp(flow, state, stages) for state, stages in zip(x, plans, strict=True)), strict=True)
+    ends, pulls = zip(*(solve_vjp(flow, state, plan) for state, plan in zip(x, plans, strict=True)), strict=True)
     return torch.stack(ends), lambda v: torch.stack([pull(w) for pull, w in zip(pulls, v, strict=True)])
 
 
@@ -161,21 +162,23 @@ STRATEGIES = ("store", "checkpoint", "recursive", "reversible")
 
 
 def differentiate(
-    flow: Flow, x: Tensor, solver: str, grid: Tensor, way: str | None = None, slots: int = 4
+    flow: Flow, x: Tensor, plan: StepPlan, strategy: str | None = None, slots: int = 4
 ) -> tuple[Tensor, Pullback]:
-    """Return the end of a solve on ``grid`` and its pullback, in one of ``STRATEGIES``; ``slots`` is for ``recursive``.
+    """Return the end of a planned solve from x (B, *event) and its pullback.
 
-    ``None`` leaves the way to the flow, as ``solve_all_vjp`` does.
+    Parameters
+    ----------
+    strategy : "store", "checkpoint" or "recursive", with ``slots`` states; ``None`` for the flow's own fused solve,
+        or "store" where it has none. ``reversible`` needs a second plan and is a function of its own.
+
+    Raises ``ValueError`` for another strategy, and for ``slots`` below 1.
     """
-    if way is None:
-        ends, pull = solve_all_vjp(flow, x[None], [plan(solver, flow.path, grid)])
+    if strategy is None:
+        ends, pull = solve_all_vjp(flow, x[None], [plan])
         return ends[0], lambda v: pull(v[None])[0]
-    if checks.known("memory", way, STRATEGIES) == "reversible":
-        return reversible(flow, x, solver, grid)
-    stages = plan(solver, flow.path, grid)
-    if way == "store":
-        return solve_vjp(flow, x, stages)
-    return checkpoint(flow, x, stages) if way == "checkpoint" else recursive(flow, x, stages, slots)
+    if checks.known("strategy", strategy, STRATEGIES[:3]) == "store":
+        return solve_vjp(flow, x, plan)
+    return checkpoint(flow, x, plan) if strategy == "checkpoint" else recursive(flow, x, plan, slots)
 
 
 def _reverse_reversible(

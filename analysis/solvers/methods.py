@@ -99,21 +99,21 @@ SOLVERS |= {
 
 
 def plan(solver: str, path: AffinePath, grid: Tensor, repeat: int = 1) -> StepPlan:
-    """Return the stages of all steps on a grid of times (n + 1,) or (n + 1, B), of ``repeat`` samples each.
+    """Return the plan of all steps on a grid of times (n + 1,) or (n + 1, B), of ``repeat`` samples each.
 
     Raises ``ValueError`` for an unknown solver (the message lists the known ones), and where a coefficient is infinite:
     gamma at sigma = 0, zeta at alpha = 0.
     """
-    stages = SOLVERS[checks.known("solver", solver, SOLVERS)].coefficients(path, grid)
-    used = [c for row in stages.rows for c in row if c is not None]
-    used += [c for readout in stages.readouts for c in (readout.target, readout.minus_score)]
+    planned = SOLVERS[checks.known("solver", solver, SOLVERS)].coefficients(path, grid)
+    used = [c for row in planned.rows for c in row if c is not None]
+    used += [c for readout in planned.readouts for c in (readout.target, readout.minus_score)]
     bad = functools.reduce(torch.logical_or, [~torch.isfinite(c) for c in used])
     if bool(bad.any()):
         raise ValueError(
             f"solver {solver!r} has infinite coefficients on {path} in a step that ends at t = "
             f"{float(grid[1:].expand(bad.shape)[bad].max()):.6g}; use ddim, a solver in zeta, or a horizon short of it"
         )
-    return replace(stages, repeat=repeat)
+    return replace(planned, repeat=repeat)
 
 
 def projection(path: AffinePath, time: Tensor, repeat: int = 1) -> StepPlan:

@@ -24,38 +24,38 @@ def _combine(row: Row, terms: Sequence[Tensor]) -> Tensor:
     return functools.reduce(torch.add, [expand(c, v) * v for c, v in zip(row, terms, strict=True) if c is not None])
 
 
-def begin(x: Tensor, stages: StepPlan) -> Carry:
+def begin(x: Tensor, plan: StepPlan) -> Carry:
     """Return the carry before the first step: the state, and a past of zeros, which the first step does not use."""
-    return (x, *[torch.zeros_like(x)] * stages.history)
+    return (x, *[torch.zeros_like(x)] * plan.history)
 
 
-def advance(flow: Flow, carry: Carry, stages: StepPlan) -> Carry:
+def advance(flow: Flow, carry: Carry, plan: StepPlan) -> Carry:
     """Return the carry after one step."""
     terms = list(carry)
-    for time, readout, row in zip(stages.times, stages.readouts, stages.rows, strict=False):
+    for time, readout, row in zip(plan.times, plan.readouts, plan.rows, strict=False):
         terms.append(flow.predict(_combine(row, terms), time, readout))
-    return (_combine(stages.rows[-1], terms), *terms[len(terms) - stages.history :])
+    return (_combine(plan.rows[-1], terms), *terms[len(terms) - plan.history :])
 
 
-def advance_vjp(flow: Flow, carry: Carry, stages: StepPlan) -> tuple[Carry, CarryPullback]:
+def advance_vjp(flow: Flow, carry: Carry, plan: StepPlan) -> tuple[Carry, CarryPullback]:
     """Return the carry after one step and the pullback of the step map."""
     terms, pulls = list(carry), []
-    for time, readout, row in zip(stages.times, stages.readouts, stages.rows, strict=False):
+    for time, readout, row in zip(plan.times, plan.readouts, plan.rows, strict=False):
         value, pull = flow.predict_vjp(_combine(row, terms), time, readout)
         terms.append(value)
         pulls.append(pull)
-    kept = len(terms) - stages.history
+    kept = len(terms) - plan.history
 
     def pullback(cotangents: Carry) -> Carry:
-        adjoints: list[Tensor | None] = [_scaled(c, cotangents[0]) for c in stages.rows[-1]]
+        adjoints: list[Tensor | None] = [_scaled(c, cotangents[0]) for c in plan.rows[-1]]
         adjoints[kept:] = [_add(a, v) for a, v in zip(adjoints[kept:], cotangents[1:], strict=True)]
         for i in reversed(range(len(pulls))):
             if (adjoint := adjoints.pop()) is not None:
                 state = pulls[i](adjoint)
-                adjoints = [_add(a, _scaled(c, state)) for a, c in zip(adjoints, stages.rows[i], strict=True)]
+                adjoints = [_add(a, _scaled(c, state)) for a, c in zip(adjoints, plan.rows[i], strict=True)]
         return tuple(torch.zeros_like(carry[0]) if a is None else a for a in adjoints)
 
-    return (_combine(stages.rows[-1], terms), *terms[kept:]), pullback
+    return (_combine(plan.rows[-1], terms), *terms[kept:]), pullback
 
 
 def _scaled(coefficient: Tensor | None, v: Tensor) -> Tensor | None:
@@ -66,40 +66,40 @@ def _add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return b if a is None else a if b is None else a + b
 
 
-def _one_step(stages: StepPlan) -> StepPlan:
-    if stages.history:
+def _one_step(plan: StepPlan) -> StepPlan:
+    if plan.history:
         raise ValueError("solver must be a one-step method here, and this one remembers the step before")
-    return stages
+    return plan
 
 
-def step(flow: Flow, x: Tensor, stages: StepPlan) -> Tensor:
+def step(flow: Flow, x: Tensor, plan: StepPlan) -> Tensor:
     """Return the state after one step of a one-step method from x (B, *event)."""
-    return advance(flow, (x,), _one_step(stages))[0]
+    return advance(flow, (x,), _one_step(plan))[0]
 
 
-def step_vjp(flow: Flow, x: Tensor, stages: StepPlan) -> tuple[Tensor, Pullback]:
+def step_vjp(flow: Flow, x: Tensor, plan: StepPlan) -> tuple[Tensor, Pullback]:
     """Return the state after one step of a one-step method, and the pullback of the step map."""
-    (end,), pull = advance_vjp(flow, (x,), _one_step(stages))
+    (end,), pull = advance_vjp(flow, (x,), _one_step(plan))
     return end, lambda v: pull((v,))[0]
 
 
-def solve(flow: Flow, x: Tensor, stages: StepPlan) -> Tensor:
+def solve(flow: Flow, x: Tensor, plan: StepPlan) -> Tensor:
     """Return the state after all steps of a plan."""
-    carry = begin(x, stages)
-    for i in range(len(stages)):
-        carry = advance(flow, carry, stages[i])
+    carry = begin(x, plan)
+    for i in range(len(plan)):
+        carry = advance(flow, carry, plan[i])
     return carry[0]
 
 
-def solve_vjp(flow: Flow, x: Tensor, stages: StepPlan) -> tuple[Tensor, Pullback]:
+def solve_vjp(flow: Flow, x: Tensor, plan: StepPlan) -> tuple[Tensor, Pullback]:
     """Return the state after all steps and the pullback of the discrete map, each step's in turn."""
-    carry, pulls = begin(x, stages), []
-    for i in range(len(stages)):
-        carry, pull = advance_vjp(flow, carry, stages[i])
+    carry, pulls = begin(x, plan), []
+    for i in range(len(plan)):
+        carry, pull = advance_vjp(flow, carry, plan[i])
         pulls.append(pull)
 
     def pullback(v: Tensor) -> Tensor:
-        cotangents = begin(v, stages)  # the past of the last step has no cotangent
+        cotangents = begin(v, plan)  # the past of the last step has no cotangent
         for pull in reversed(pulls):
             cotangents = pull(cotangents)
         return cotangents[0]

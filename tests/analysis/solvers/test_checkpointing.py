@@ -30,12 +30,20 @@ def setting():
     return subject.flow, x, torch.randn(x.shape, dtype=torch.float64, generator=generator)
 
 
-def spent(flow, x, v, solver, steps, way, **options):
+def differentiated(flow, x, solver, n, strategy, **options):
+    """The end of a solve in n steps from T to 1, and its pullback."""
+    grid = solvers.uniform_grid(T, ONE, n)
+    plan = solvers.plan(solver, flow.path, grid)
+    if strategy == "reversible":
+        return checkpointing.reversible(flow, x, plan, solvers.plan(solver, flow.path, grid.flip(0)))
+    return checkpointing.differentiate(flow, x, plan, strategy, **options)
+
+
+def spent(flow, x, v, solver, steps, strategy, **options):
     """Return the product v^T J and what it cost."""
     found = Cost()
-    grid = solvers.uniform_grid(T, ONE, steps)
     with cost.track_memory(), measured(found, x.device):
-        _, pull = checkpointing.differentiate(MeteredFlow(flow, len(x), found), x, solver, grid, way, **options)
+        pull = differentiated(MeteredFlow(flow, len(x), found), x, solver, steps, strategy, **options)[1]
         product = pull(v)
     return product, found
 
@@ -51,7 +59,7 @@ def test_storing_checkpointing_and_recursion_give_the_same_bits(setting, solver,
 
 def test_the_price_in_evaluations_is_what_the_schedules_promise(setting):
     n = 20
-    store, check = (spent(*setting, "euler", n, way)[1] for way in ("store", "checkpoint"))
+    store, check = (spent(*setting, "euler", n, strategy)[1] for strategy in ("store", "checkpoint"))
     assert (store.evaluations, store.vjps) == (n, n)
     assert (check.evaluations, check.vjps) == (2 * n, n)
     one = spent(*setting, "euler", n, "recursive", slots=1)[1]
@@ -98,14 +106,14 @@ def test_the_split_is_optimal(slots, n):
 
 def test_memory_grows_as_theory_says(setting):
     bytes_of = {
-        way: [spent(*setting, "euler", n, way, slots=3)[1].bytes for n in (16, 32, 64)]
-        for way in checkpointing.STRATEGIES
+        strategy: [spent(*setting, "euler", n, strategy, slots=3)[1].bytes for n in (16, 32, 64)]
+        for strategy in checkpointing.STRATEGIES
     }
-    growth = {way: (b[2] - b[1]) / (b[1] - b[0]) for way, b in bytes_of.items()}
+    growth = {strategy: (b[2] - b[1]) / (b[1] - b[0]) for strategy, b in bytes_of.items()}
     state = setting[1].numel() * 8
     assert growth["store"] == pytest.approx(2, rel=0.05)
     assert growth["checkpoint"] == pytest.approx(2, rel=0.05)
-    per_step = {way: (b[2] - b[0]) / 48 for way, b in bytes_of.items()}
+    per_step = {strategy: (b[2] - b[0]) / 48 for strategy, b in bytes_of.items()}
     assert per_step["store"] > 10 * state
     assert state <= per_step["checkpoint"] < 4 * state
     assert per_step["recursive"] < state  # the coefficients of the plan alone grow
@@ -116,7 +124,7 @@ def test_memory_grows_as_theory_says(setting):
 def test_the_reversible_gradient_is_that_of_its_own_map(setting, solver):
     flow, x, v = setting
     grid = solvers.uniform_grid(T, ONE, 12)
-    found = checkpointing.differentiate(flow, x, solver, grid, "reversible")[1](v)
+    found = differentiated(flow, x, solver, 12, "reversible")[1](v)
     forth, back = solvers.plan(solver, flow.path, grid), solvers.plan(solver, flow.path, grid.flip(0))
     leaf = x.clone().requires_grad_()
     y = z = leaf
@@ -132,23 +140,24 @@ def test_the_reversible_solver_has_the_order_of_its_base(setting):
     exact = solvers.solve(flow, x, solvers.plan("dopri5", flow.path, solvers.uniform_grid(T, ONE, 128)))
     errors = []
     for n in (16, 32):
-        end, _ = checkpointing.differentiate(flow, x, "midpoint", solvers.uniform_grid(T, ONE, n), "reversible")
+        end, _ = differentiated(flow, x, "midpoint", n, "reversible")
         errors.append(float((end - exact).norm()))
     assert 3.4 < errors[0] / errors[1] < 4.8
 
 
 def test_a_pullback_that_freed_its_states_says_so(setting):
     flow, x, v = setting
-    _, pull = checkpointing.differentiate(flow, x, "euler", solvers.uniform_grid(T, ONE, 4), "checkpoint")
+    _, pull = differentiated(flow, x, "euler", 4, "checkpoint")
     pull(v)
     with pytest.raises(RuntimeError, match="used once"):
         pull(v)
 
 
 def test_a_reversible_solve_that_cannot_come_back_is_refused(setting):
-    flow, x, v = setting
+    (flow, x, v), grid = setting, solvers.uniform_grid(T, ONE, 400)
+    plans = [solvers.plan("euler", flow.path, times) for times in (grid, grid.flip(0))]
     with pytest.raises(ValueError, match=r"unstable|no stable reversible form"):
-        checkpointing.reversible(flow, x, "euler", solvers.uniform_grid(T, ONE, 400), coupling=0.9)[1](v)
+        checkpointing.reversible(flow, x, *plans, coupling=0.9)[1](v)
 
 
 @pytest.mark.parametrize(
