@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +18,7 @@ from torch.utils._pytree import tree_map_only
 from analysis import checks
 from analysis.flow import Flow, Pullback
 from analysis.paths import AffinePath, Readout
-
-if TYPE_CHECKING:
-    from analysis.plan import StepPlan
+from analysis.plan import StepPlan
 
 
 @dataclass

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -19,9 +19,7 @@ from torch.autograd.forward_ad import unpack_dual
 
 from analysis import checks
 from analysis.paths import AffinePath, Readout, expand
-
-if TYPE_CHECKING:
-    from analysis.plan import StepPlan
+from analysis.plan import StepPlan
 
 Pullback = Callable[[Tensor], Tensor]
 Prediction = Callable[[Tensor, Tensor], Tensor]
@@ -106,6 +104,28 @@ class Flow(ABC):
         if self.dtype not in (None, x.dtype):
             raise ValueError(f"x must have the flow's dtype, {self.dtype}, got {x.dtype}")
         return x, checks.time(t, (x.shape[0],), x.device)
+
+
+@runtime_checkable
+class HasExactMap(Protocol):
+    """A flow whose map from t to 1 has a closed form."""
+
+    def exact_endpoint_vjp(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Pullback]:
+        """Return Phi_{t,1}(x), (B, *event), and the pullback v -> DPhi^T v."""
+        ...
+
+
+@runtime_checkable
+class HasDensity(Protocol):
+    """A flow whose density is known, and the trace of whose Jacobian is."""
+
+    def log_prob(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """Return log p_t(x), (B,), in nats."""
+        ...
+
+    def divergence(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
+        """Return the trace of a readout's Jacobian, (B,)."""
+        ...
 
 
 class PredictionFlow(Flow):

@@ -25,7 +25,7 @@ from analysis.audit.report import best_lookahead, words
 from analysis.audit.subject import Audit, Audited, AuditError, load, probe
 from analysis.bounds.leading_term import leading_term
 from analysis.experiment import Cell
-from analysis.flow import Flow
+from analysis.flow import Flow, HasDensity, HasExactMap
 from analysis.gradients import greedy, lookahead_surface
 from analysis.losses import Loss, value_and_gradient
 from analysis.paths import expand
@@ -195,7 +195,7 @@ def _truth(audit: Audit, loss: Loss, x: Tensor, t: float, limit: float) -> Truth
     flow, x = _widest(audit, loss, x, t)
     fine, rows, settled = _doubled(flow, loss, x, t, limit)
     steps = rows[-1]["steps"]
-    if not (hasattr(flow, "exact_endpoint_vjp") or hasattr(flow, "log_prob")):  # then nothing else vouches for it
+    if not isinstance(flow, HasExactMap | HasDensity):  # then nothing else vouches for it
         _require(settled, limit, f"the last doubling, to {steps} RK4 steps, moves it by {rows[-1]['value']:.2g}")
     least = max(reference.LEAST_TOLERANCE, 100 * torch.finfo(x.dtype).eps)
     try:

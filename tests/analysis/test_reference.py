@@ -73,7 +73,7 @@ def flows(path):
         (f64([1.0]), f64([0.5]), f64([0.3])),
     ]
     exact = ProductMixtureFlow(factors, torch.linalg.qr(randn(3, 3, seed=1))[0], path)
-    return exact, MixtureFlow(exact.mixture(), path)
+    return exact, MixtureFlow(exact.mixture, path)
 
 
 @pytest.mark.parametrize("name", ["condot", "vp_linear", "ve", "user"])

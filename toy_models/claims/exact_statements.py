@@ -19,6 +19,7 @@ from analysis.claims.states import (
     vjp_by_autograd,
 )
 from analysis.errors import relative_error
+from analysis.flow import HasExactMap, Pullback
 from analysis.reference import EPS
 from toy_models.claims.common import sample_states
 
@@ -56,7 +57,7 @@ def dynamics(quick: bool, seed: int) -> Iterator[Case]:
     problems = ("gaussian", "product256") if quick else ("gaussian", "product256", "radial32")
     for problem, path in product(problems, ("condot",) if quick else ("condot", "cosine", "vp_linear")):
         states = sample_states(problem, path, [one_step.T], 6, seed)
-        endpoint = states.flow.exact_endpoint(states.x, states.t)  # type: ignore[attr-defined]
+        endpoint = _exact_map(states, states.x)[0]
         moved, limit = _endpoint_derivative(states, estimated_gradient("greedy", states))
         target = target_prediction(states)
         for reading, where in (("x1hat(x)", target(states.x)), ("x_1 = Phi(x)", endpoint)):
@@ -65,9 +66,15 @@ def dynamics(quick: bool, seed: int) -> Iterator[Case]:
             yield equality_case(READING, f"grad L is taken at {reading}", f"{problem}, {path}", moved, expected, limit)
 
 
+def _exact_map(states: FlowStates, x: Tensor) -> tuple[Tensor, Pullback]:
+    """Return Phi(x), (B, d), and its pullback."""
+    assert isinstance(states.flow, HasExactMap)
+    return states.flow.exact_endpoint_vjp(x, states.t)
+
+
 def _jvp(states: FlowStates, v: Tensor) -> Tensor:
     """Return DPhi v, (B, d), from the pullbacks of the basis."""
-    pull = states.flow.exact_endpoint_vjp(states.x, states.t)[1]  # type: ignore[attr-defined]
+    pull = _exact_map(states, states.x)[1]
     basis = torch.eye(v.shape[1], dtype=v.dtype)
     return torch.stack([(pull(e.expand_as(v)) * v).sum(1) for e in basis], 1)
 
@@ -76,7 +83,7 @@ def _endpoint_derivative(states: FlowStates, g: Tensor) -> tuple[Tensor, Tensor]
     """Return d Phi(x - eta g)/d eta at 0 by differences of fourth order, and a bound of its relative error, (B,)."""
     size = g.norm(dim=1, keepdim=True)
     h = EPS**0.2 * states.x.norm(dim=1, keepdim=True)
-    ends = {k: states.flow.exact_endpoint(states.x - k * h * g / size, states.t) for k in (-2, -1, 1, 2)}  # type: ignore[attr-defined]
+    ends = {k: _exact_map(states, states.x - k * h * g / size)[0] for k in (-2, -1, 1, 2)}
     near, far = (size * (ends[k] - ends[-k]) / (2 * k * h) for k in (1, 2))
     fourth_order = (4 * near - far) / 3
     # The error of the fourth-order formula is below its distance from the second-order one, and above round-off over h.

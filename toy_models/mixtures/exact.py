@@ -10,6 +10,7 @@ Times t = 1 mean alpha_1, sigma_1 of the path, which need not be 1 and 0 for a u
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -112,10 +113,11 @@ class ProductMixtureFlow(ExactMap, Flow):
         """Return the flow in another dtype or on another device; the exact map wants float64 on the CPU."""
         return ProductMixtureFlow(self.factors, self._given, self.path, dtype, device)
 
+    @functools.cached_property
     def mixture(self) -> GaussianMixture:
-        """Return the distribution as a mixture of prod K_i Gaussians, in float64."""
+        """The distribution as a mixture of prod K_i Gaussians, in float64."""
         if (self.dtype, self.device) != (torch.float64, "cpu"):
-            return self.to(torch.float64, "cpu").mixture()
+            return self.to(torch.float64, "cpu").mixture
         index = torch.cartesian_prod(*[torch.arange(len(torch.as_tensor(f[0]))) for f in self.factors])
         index = index.reshape(-1, len(self.factors)).T
         w, m, v = (torch.gather(p, 1, index).T for p in (self._log_weights, self._means, self._variances))

@@ -62,7 +62,7 @@ def likelihood_score(
     x, t = flow.checked(x, t)
     if isinstance(flow, LowRankMixtureFlow):
         return LowRankLikelihood(flow.mixture, A, noise_covariance).score(flow.path, y, x, t)
-    mixture = flow.mixture() if isinstance(flow, ProductMixtureFlow) else flow.mixture
+    mixture = flow.mixture
     rows, values = measured(mixture.dim, A, y, noise_covariance)
     if values.ndim == 2 and len(values) != len(x):
         raise ValueError(f"y must have shape (m,) or (B, m) with B = {len(x)}, got {tuple(torch.as_tensor(y).shape)}")

@@ -36,9 +36,7 @@ def build(name: str, path: AffinePath) -> Flow:
 
 def distribution(flow: Flow) -> GaussianMixture:
     """Return the data distribution p_1 of a zoo flow."""
-    if isinstance(flow, ProductMixtureFlow):
-        return flow.mixture()
-    assert isinstance(flow, MixtureFlow)
+    assert isinstance(flow, MixtureFlow | ProductMixtureFlow)
     return flow.mixture
 
 

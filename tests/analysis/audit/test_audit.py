@@ -27,7 +27,7 @@ def known(path):
 
 
 def data(path=None):
-    return known(path or CondOT()).mixture().sample(50, torch.Generator().manual_seed(1))
+    return known(path or CondOT()).mixture.sample(50, torch.Generator().manual_seed(1))
 
 
 def velocity_module():

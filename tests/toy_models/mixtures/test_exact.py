@@ -139,7 +139,7 @@ def test_per_sample_times_agree_with_one_by_one(build):
 def test_product_is_the_flow_of_its_own_mixture(name):
     path, t, v = PATHS[name], torch.linspace(0.1, 1.0, 5).double(), randn(5, 3, seed=17)
     flow = product(path)
-    general, x = MixtureFlow(flow.mixture(), path), path.sigma(t)[:, None] * randn(5, 3, seed=18) + 0.5
+    general, x = MixtureFlow(flow.mixture, path), path.sigma(t)[:, None] * randn(5, 3, seed=18) + 0.5
     for prediction in ("target", "source"):
         readout = path.readout(prediction, t)
         value, pull = flow.predict_vjp(x, t, readout)
@@ -155,7 +155,7 @@ def test_product_is_the_flow_of_its_own_mixture(name):
 
 def test_product_mixture_has_a_mode_for_every_choice_of_components():
     flow = product(CondOT())
-    mixture = flow.mixture()
+    mixture = flow.mixture
     assert mixture.means.shape == (6, 3)
     means = sum(w[:, None] * m for w, m in [(mixture.weights, mixture.means @ flow.rotation)])
     expected = [float((f[0] * f[1]).sum()) for f in flow.factors]
@@ -183,7 +183,7 @@ def test_float32_copy_of_a_product_can_do_what_the_original_can():
     assert distance(low.velocity(x.float(), 0.3), product(CondOT()).velocity(x, 0.3)) <= precision
     moved = low.with_path(Cosine())
     assert distance(moved.velocity(x.float(), 0.3), product(Cosine()).velocity(x, 0.3)) <= precision
-    assert distance(low.mixture().means, product(CondOT()).mixture().means) <= precision
+    assert distance(low.mixture.means, product(CondOT()).mixture.means) <= precision
 
 
 GOOD = [(torch.ones(2) / 2, torch.zeros(2), torch.ones(2)), (torch.ones(1), torch.zeros(1), torch.ones(1))]

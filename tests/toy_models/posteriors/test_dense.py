@@ -169,7 +169,7 @@ def test_measurements_and_times_of_each_sample(name):
     found = likelihood_score(flow, A, y, R, x, t)
     one_by_one = [likelihood_score(flow, A, y[i], R, x[i : i + 1], float(t[i])) for i in range(5)]
     assert distance(found, torch.cat(one_by_one)) <= 1e-13
-    mixture = flow.mixture() if name == "product" else flow.mixture
+    mixture = flow.mixture
     posterior = MixtureFlow(condition(mixture, A, y[0], R), flow.path)
     assert distance(posterior.score(x, t), flow.score(x, t) + likelihood_score(flow, A, y[0], R, x, t)) <= 1e-12
 
