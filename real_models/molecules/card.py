@@ -90,9 +90,9 @@ coordinates together (`real_models.molecules.flow`). It turns, mirrors and permu
 {note}
 | | |
 |---|---|
-| data | QM9 (Ramakrishnan et al. 2014): {half} molecules trained on, no molecule of which the evaluator saw |
+| data | QM9 (Ramakrishnan et al. 2014): {half} molecules trained on, none of which the evaluator saw |
 | steps, batch | {steps_done}, {batch} |
-| device, precision, seconds of training | {device} (threads: {threads}), {precision}, {seconds} |
+| device, precision, seconds of wall time | {device} (threads: {threads}), {precision}, {seconds} |
 | held-out loss, mean and 95 % interval over {held_out} molecules | {mean:.4f} [{low:.4f}, {high:.4f}] |
 {shares}
 
@@ -121,7 +121,7 @@ coordinates and 0.1 in types.
 |---|---|---|
 | molecules | {guide_half} | {evaluator_half} |
 | steps, batch | {guide_steps} | {evaluator_steps} |
-| seconds of training ({device}) | {guide_seconds} | {evaluator_seconds} |
+| seconds of wall time ({device}) | {guide_seconds} | {evaluator_seconds} |
 
 Mean absolute error on {held_out} molecules of the test part, with 95 % bootstrap intervals, beside EDM's evaluator:
 
@@ -139,7 +139,9 @@ python -m real_models.molecules.train evaluator --seconds {evaluator_seconds}
 def text(about: dict[str, Any]) -> str:
     """Return the card of the flow from its record."""
     samples = about["samples"]
-    rows = (f"| {SHARES[name]} | {s:.1%} [{a:.1%}, {b:.1%}] |" for name, (s, a, b) in samples["shares"].items())
+    rows = (
+        "| {} | {:.1%} [{:.1%}, {:.1%}] |".format(title, *samples["shares"][name]) for name, title in SHARES.items()
+    )
     plan = about["plan"]
     fields = about | about["held_out_loss"] | {"half": about["split"]["flow"], "shares": "\n".join(rows)}
     fields |= {"count": samples["count"], "solver": samples["solver"], "drawn": samples["steps"]}
