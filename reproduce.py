@@ -190,6 +190,8 @@ def draw_one(out: Path, name: str) -> tuple[str, str]:
     tables = {name: results.read_table(out / "tables" / f"{name}.parquet") for name in figure.TABLES}
     answer, drawn = figure.answer(tables), figure.draw(tables)
     save(drawn, f"{figure.QUESTION} {answer}", out / "figures" / name)
+    for table, text in figure.latex(tables).items() if hasattr(figure, "latex") else ():
+        results.write_whole(out / "tables" / f"{table}.tex", lambda file, text=text: file.write(text.encode()))
     return name, answer
 
 

@@ -2,71 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.tables import only
 from figures import style
 
-TABLES = ("audit",)
+TABLES = ("audit", "audit_facts")
 QUESTION = "How wrong is the greedy gradient on this flow, and would one have known?"
-MOST_TICKS = 6
-Tables = Mapping[str, pd.DataFrame]
+answer = style.Caption(
+    "{subject!s}: its relative error is {first:.2g} at t = {first_t:g} and {last:.2g} at t = {last_t:g}.",
+    style.choose(
+        "estimate",
+        {
+            "close": "The leading-term estimate, which needs no reference, is within {close:.0%} of it from t = "
+            "{close_t:g} on.",
+            "apart": "The leading-term estimate, which needs no reference, is not within {close:.0%} of it at the end.",
+            "none": "The leading-term estimate cannot be computed.",
+        },
+    ),
+    "Medians and quartiles over {states!p:state}; the estimate is relative to greedy's own length, the error to the "
+    "ideal gradient's. a, error, with the wanted one; b, cosine with the ideal gradient.",
+)
+MOST_TICKS = 5
 
 
-def answer(tables: Tables) -> str:
-    """Say how large the error is at both ends, and how far the estimate is from it."""
-    subject = tables["audit"]["problem"].iloc[0]
-    found = tables["audit"].pivot(index="t", columns="metric", values="value").sort_index()
-    first, last = found.iloc[0], found.iloc[-1]
-    estimate = (
-        f"the leading-term estimate says {first['leading_term']:.2g} and {last['leading_term']:.2g}"
-        if found["leading_term"].notna().all()
-        else "the leading-term estimate cannot be computed"
-    )
-    return (
-        f"{subject}: relative error {first['relative_error']:.2g} at t = {found.index[0]:g}, "
-        f"{last['relative_error']:.2g} at t = {found.index[-1]:g}; {estimate}. Lines are medians over states, bands "
-        "quartiles; the estimate is relative to greedy's own length, the error to the ideal gradient's."
-    )
-
-
-def draw(tables: Tables) -> Figure:
+@style.figure(legend=3)
+def draw(tables: style.Tables) -> Figure:
     """Draw the error and its estimate, and the cosine, against t."""
-    style.apply()
-    table = tables["audit"].sort_values("t")
-    figure, axes = plt.subplots(1, 2, figsize=(style.TEXT_WIDTH, 2.4))
-    look = style.method("greedy")
-    _curve(axes[0], _rows(table, "relative_error"), "greedy, measured", look | {"markersize": 5})
-    estimate = _rows(table, "leading_term").dropna(subset="value")
-    axes[0].plot(estimate["t"], estimate["value"], label="leading-term estimate", **style.THEORY | {"zorder": 3})
-    axes[0].axhline(table["wanted"].iloc[0], color=style.BLUE, linewidth=0.8, label="wanted error")
-    axes[0].set(yscale="log", ylabel="relative error")
-    turned = _rows(table, "one_minus_cosine")
+    table, look = tables["audit"].sort_values("t"), style.method("greedy")
+    figure, axes = style.panels(2, 2, 2.1)
+    error = only(table, metric="relative_error")
+    style.band(axes[0], error, "t", label="greedy, measured", **look)
+    estimate = only(table, metric="leading_term").dropna(subset="value")
+    if len(estimate):
+        dashed = style.THEORY | {"color": look["color"], "zorder": 3}
+        axes[0].plot(estimate["t"], estimate["value"], label="leading-term estimate", **dashed)
+    axes[0].axhline(table["wanted"].iloc[0], label="wanted error", **style.BOUND)
+    turned = only(table, metric="one_minus_cosine")
     turned = turned.assign(value=1 - turned["value"], low=1 - turned["high"], high=1 - turned["low"])
-    _curve(axes[1], turned, "greedy, measured", look | {"markersize": 5})
+    style.band(axes[1], turned, "t", **look)
     axes[1].axhline(1, **style.THEORY)
+    axes[0].set(yscale="log", ylabel="relative error")
     axes[1].set(ylabel="cosine with the ideal")
     for ax in axes:
-        _time_axis(ax, turned)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return style.finish(figure, list(axes))
+        _times(ax, error)
+    return figure
 
 
-def _rows(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    return table[table["metric"] == metric]
-
-
-def _curve(ax: Axes, rows: pd.DataFrame, label: str, look: dict) -> None:
-    ax.plot(rows["t"], rows["value"], label=label, **look)
-    ax.fill_between(rows["t"], rows["low"], rows["high"], color=look["color"], alpha=0.15, linewidth=0)
-
-
-def _time_axis(ax: Axes, rows: pd.DataFrame) -> None:
+def _times(ax: Axes, rows: pd.DataFrame) -> None:
     """Label times with their zeta beneath, as many as there is room for."""
-    kept = rows.iloc[:: -(-len(rows) // MOST_TICKS)]
-    ax.set_xticks(kept["t"], [f"{t:.2g}\n{zeta:.2g}" for t, zeta in zip(kept["t"], kept["zeta"], strict=True)])
+    shown = rows.iloc[:: -(-len(rows) // MOST_TICKS)]
+    style.ticks(ax.xaxis, shown["t"], [f"{r.t:.2g}\n{r.zeta:.2g}" for r in shown.itertuples()])
     ax.set_xlabel(r"$t$ (beneath: $\zeta_t$)")

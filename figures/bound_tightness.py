@@ -2,92 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.tables import only
 from figures import style
+from figures.style import names
 
-TABLES = ("bounds", "bounds_tightness", "bounds_overall", "bounds_loosest")
+TABLES = ("bounds_tightness", "bounds_facts")
 QUESTION = "Do the bounds of the gradient's error hold, and how much of them is used?"
-Tables = Mapping[str, pd.DataFrame]
-LABELS = {
-    "integral_form": "integral form",
-    "sup_form": "sup form",
-    "a_priori": "a priori",
-    "logarithmic_norm": "logarithmic norm",
-    "gronwall": "Lipschitz constant",
-}
-GREEDY, END_TO_END = ("integral_form", "sup_form", "a_priori"), ("logarithmic_norm", "gronwall")
-FLOOR = 1e-7  # tightness below it is drawn at the edge, as an arrow
+answer = style.Caption(
+    style.choose(
+        "holds",
+        {
+            True: "No bound is violated in {cases!p:case} or more.",
+            False: "Bounds are violated in {violated!p:case}.",
+        },
+    ),
+    "Median errors are {integral_form:.2f} of the integral form and {logarithmic_norm:.2g} of the logarithmic norm; "
+    "{a_priori_vacuous:.0%} of the a priori bounds say nothing.",
+    "The integral form is loosest on {loosest!n} at ζ = {loosest_zeta:.2g}.",
+    "Upper row: greedy; lower row: end-to-end, 2 to 8 steps. Marks are medians, thick lines quartiles, thin lines 5 % "
+    "to 95 %, dashes the bound itself; rows are decades of ζ.",
+)
+BOUNDS = ("integral_form", "sup_form", "a_priori", "logarithmic_norm", "gronwall")
+FLOOR = 1e-9  # what is tighter is drawn at the edge
 
 
-def answer(tables: Tables) -> str:
-    """Say how many cases each bound was tried on, and how it did."""
-    overall = tables["bounds_overall"].set_index("bound")
-    parts = [
-        f"{LABELS[b]} {row.violated:.0f} of {row.cases:,.0f} (median {_plain(row['median'])}, more than always "
-        f"holds in {row.vacuous / row.cases:.0%})"
-        for b, row in overall.loc[[b for b in LABELS if b in overall.index]].iterrows()
-    ]
-    near = tables["bounds_tightness"]
-    near = near[(near["bound"] == "integral_form") & (near["decade"] < 0)]["median"].min()
-    loosest = tables["bounds_loosest"].set_index("bound").loc["integral_form"]
-    return (
-        f"Violations, and measured error over bound: {'; '.join(parts)}. For zeta below 1 the integral form's "
-        f"median is {near:.2f} or more; it is loosest on {loosest['problem']} at zeta = {loosest['zeta']:.2g}. "
-        "Marks are medians, thick lines quartiles, thin lines 5 % to 95 %; the dashed line is the bound itself."
-    )
-
-
-def _plain(value: float) -> str:
-    return f"{value:.2f}" if value >= 0.005 else f"{value:.0e}" if value >= FLOOR else f"below {FLOOR:.0e}"
-
-
-def draw(tables: Tables) -> Figure:
-    """Draw greedy's bounds beside the end-to-end ones, by decade of zeta."""
-    style.apply()
-    figure, axes = plt.subplots(1, 2, figsize=(style.TEXT_WIDTH, 3.4), width_ratios=[1, 1])
+@style.figure(legend=5)
+def draw(tables: style.Tables) -> Figure:
+    """Draw one panel per bound, by decade of zeta."""
     table = tables["bounds_tightness"]
-    _panel(axes[0], table, GREEDY)
-    _panel(axes[1], table, END_TO_END)
-    axes[0].set_title("greedy")
-    axes[1].set_title("end-to-end, 2 to 8 steps")
-    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return style.finish(figure, list(axes))
+    there = [bound for bound in BOUNDS if bound in set(table["bound"])]
+    figure, axes = style.panels(len(there), 3, 1.9, 0.5)
+    for ax, bound in zip(axes, there, strict=True):
+        _panel(ax, only(table, bound=bound))
+        ax.set_title(names.of("bounds", bound))
+    return figure
 
 
-def _panel(ax: Axes, table: pd.DataFrame, wanted: tuple[str, ...]) -> None:
-    rows = table[table["bound"].isin(wanted)]
-    keys = [(b, d) for b in wanted for d in sorted(rows["decade"].unique())]
-    solvers = list(dict.fromkeys(rows["solver"]))
-    for i, (bound, decade) in enumerate(keys):
-        for j, solver in enumerate(solvers):
-            found = rows[(rows["bound"] == bound) & (rows["decade"] == decade) & (rows["solver"] == solver)]
-            offset = (j - (len(solvers) - 1) / 2) * 0.2
-            for row in found.itertuples():
-                _strip(ax, row._asdict(), i + offset, solver, label=not i)
-    for i in range(len(keys) // len(wanted), len(keys), len(keys) // len(wanted)):
-        ax.axhline(i - 0.5, color="0.85", linewidth=0.6)
+def _panel(ax: Axes, table: pd.DataFrame) -> None:
+    decades = sorted(table["decade"].unique())
+    solvers = list(style.groups(table, "solver"))
+    for j, (solver, rows) in enumerate(solvers):
+        y = rows["decade"].map(decades.index) + (j - (len(solvers) - 1) / 2) * 0.2
+        look = style.method("end_to_end", solver) if solver else style.method("greedy")
+        for low, high, width in (("q05", "q95", 0.7), ("q25", "q75", 2.2)):
+            ends = (rows[end].clip(lower=FLOOR) for end in (low, high))
+            ax.hlines(y, *ends, color=look["color"], linewidth=width)
+        label = names.of_solver(solver) if solver else "greedy"
+        ax.plot(rows["median"].clip(lower=FLOOR), y, label=label, **look | {"linestyle": "none", "markersize": 5})
     ax.axvline(1, **style.THEORY)
-    labels = [_row_label(b, d, first=k % (len(keys) // len(wanted)) == 0) for k, (b, d) in enumerate(keys)]
-    ax.set(xscale="log", xlim=(FLOOR / 2, 3), yticks=range(len(keys)), yticklabels=labels)
-    ax.set(ylim=(len(keys) - 0.4, -0.6), xlabel="measured error / bound")
-
-
-def _row_label(bound: str, decade: int, first: bool) -> str:
-    interval = rf"$\zeta < 10^{{{decade + 1}}}$"
-    return f"{LABELS[bound]}\n{interval}" if first else interval
-
-
-def _strip(ax: Axes, row: dict[str, float], y: float, solver: str, label: bool) -> None:
-    look = style.method("end_to_end", solver) if solver else style.method("greedy")
-    colour = look["color"]
-    for low, high, width in (("q05", "q95", 0.7), ("q25", "q75", 2.2)):
-        ax.plot([max(row[low], FLOOR), max(row[high], FLOOR)], [y, y], color=colour, lw=width, solid_capstyle="butt")
-    beyond = row["median"] < FLOOR
-    mark = {"marker": "<" if beyond else look["marker"], "color": colour, "markeredgecolor": "white"}
-    ax.plot(max(row["median"], FLOOR), y, linestyle="", ms=5, mew=0.4, label=solver if label else None, **mark)
+    ax.set_xlabel("error / bound")
+    style.decades(ax.xaxis)
+    style.rows_of_names(ax, [f"$10^{{{d}}}$ to $10^{{{d + 1}}}$" for d in decades])

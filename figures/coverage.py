@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.tables import only
 from figures import style
-from figures.outcome_vs_compute import DIALS, OTHERS, at_main_noise, rung_look
+from figures.style import names
 
-TABLES = ("outcome", "outcome_summary")
+TABLES = ("outcome_coverage", "outcome_coverage_facts")
 QUESTION = "Do credible intervals of guided samples hold the exact posterior as often as they say?"
-Tables = Mapping[str, pd.DataFrame]
-PREFIX = "coverage_"
+answer = style.Caption(
+    "Central {level:.0%} intervals of greedy hold {greedy_low..greedy_high:.0%} of the exact samples, those of the "
+    "oracle ODE {oracle_low..oracle_high:.0%}, of unguided samples {unguided_low..unguided_high:.0%} "
+    "({operators!p:operator}).",
+    "Intervals that are as wide as they are misplaced cover too: coverage is read beside the distances.",
+    "Shares are over coordinates and exact samples, by ranks, so that exact sets of any size are nominal (grey). Bars "
+    "are 95 % bootstrap intervals over measurements.",
+)
 SHOWN = (
     "oracle_ode",
     "oracle_ode_more",
@@ -28,78 +30,28 @@ SHOWN = (
     "d_flow",
     "flowgrad",
 )
-OFFSET = 0.006  # between methods, so that bars do not hide each other
 
 
-def curves(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of coverage, with their nominal level."""
-    rows = table[table["metric"].str.startswith(PREFIX)]
-    return rows.assign(level=rows["metric"].str.removeprefix(PREFIX).astype(float))
-
-
-def answer(tables: Tables) -> str:
-    """Say how far from nominal the widest intervals of each method are, and that this alone is no sign of quality."""
-    rows = curves(at_main_noise(tables["outcome_summary"]))
-    top = rows[rows["level"] == rows["level"].max()]
-    parts = []
-    for name in ("exact", *SHOWN, "unguided"):
-        found = top[top["estimator"] == name]["mean"]
-        if len(found):
-            parts.append(f"{label(name)} {found.min():.0%} to {found.max():.0%}")
-    return (
-        f"Exact samples inside central {top['level'].iloc[0]:.0%} intervals, over {top['operator'].nunique()} "
-        f"operators: {'; '.join(parts)}. Shares are over coordinates and exact samples, by ranks, so that exact sets "
-        "of any size are nominal (the dashed line). Intervals that are as wide as they are misplaced cover too, as "
-        "those of unguided samples nearly do: coverage is read beside the distances. Bars are 95 % bootstrap intervals "
-        "over measurements."
-    )
-
-
-def label(name: str) -> str:
-    """Return a method's name as the figure prints it."""
-    if name in OTHERS:
-        return OTHERS[name][0]
-    family, _, rung = name.partition(":")
-    named = {"likelihood": "likelihood steps", "dps": "DPS steps"}.get(family, family)
-    return f"{rung.replace('_', '-')}, {named}" if rung else named
-
-
-def look_of(name: str) -> dict[str, Any]:
-    """Return the look of a method."""
-    if name in OTHERS:
-        return {"linestyle": "--" if name.endswith("more") else "-"} | OTHERS[name][1]
-    dash = DIALS[name.split(":")[0]]
-    return rung_look(name) | {"linestyle": dash} | ({"mfc": "white"} if name.startswith("dps") else {})
-
-
-def draw(tables: Tables) -> Figure:
+@style.figure(legend=3)
+def draw(tables: style.Tables) -> Figure:
     """Draw coverage less its nominal level, one panel per operator."""
-    style.apply()
-    table = curves(at_main_noise(tables["outcome_summary"]))
-    operators = list(dict.fromkeys(table["operator"]))
-    size = (style.TEXT_WIDTH, 2.9)
-    figure, axes = plt.subplots(1, len(operators), figsize=size, sharex=True, sharey=True, squeeze=False)
-    for ax, operator in zip(axes[0], operators, strict=True):
-        _panel(ax, table[table["operator"] == operator])
-        ax.set_title(str(operator).replace("_", " "))
-        ax.set_xlabel("nominal level")
-    axes[0, 0].set_ylabel("coverage − nominal level")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
-    return style.finish(figure, list(axes[0]))
+    table = tables["outcome_coverage"]
+    operators = style.operators(table)
+    figure, axes = style.panels(len(operators), 3, 2.2, 0.7, sharey=True)
+    for ax, operator in zip(axes, operators, strict=True):
+        _panel(ax, only(table, operator=operator))
+        ax.set(title=names.of("operators", operator), xlabel="nominal level")
+        style.ticks(ax.xaxis, sorted(table["level"].unique()))
+    axes[0].set_ylabel("coverage − nominal level")
+    return figure
 
 
 def _panel(ax: Axes, table: pd.DataFrame) -> None:
     ax.axhline(0, **style.THEORY)
-    exact = table[table["estimator"] == "exact"].sort_values("level")
-    low, high = exact["low"] - exact["level"], exact["high"] - exact["level"]
-    ax.fill_between(exact["level"], low, high, color="0.85", linewidth=0, zorder=0, label="exact samples")
-    for i, name in enumerate(SHOWN):
-        rows = table[table["estimator"] == name].sort_values("level")
-        if rows.empty:
-            continue
-        bars = np.abs(rows[["low", "high"]].to_numpy().T - rows["mean"].to_numpy())
-        x = rows["level"] + (i - len(SHOWN) / 2) * OFFSET
-        ax.errorbar(
-            x, rows["mean"] - rows["level"], yerr=bars, elinewidth=0.6, lw=0.9, label=label(name), **look_of(name)
-        )
+    exact = only(table, estimator="exact").sort_values("level")
+    ax.fill_between(exact["level"], exact["low"], exact["high"], color="0.85", linewidth=0, label="exact samples")
+    for name in SHOWN:
+        rows = only(table, estimator=name).sort_values("level")
+        if len(rows):
+            look = style.sampler(name) | {"linestyle": "-", "linewidth": 0.9}
+            style.errorbars(ax, rows["level"], rows, "excess", label=names.sampler(name), **look)

@@ -1,188 +1,111 @@
-"""Seconds, bytes and round-off of guidance gradients on one device, over batch sizes, memory ways and arithmetics."""
+"""Seconds, bytes and round-off of guidance gradients on one device, by batch, checkpointing and arithmetic."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter, NullLocator
 
+from analysis.tables import only
 from figures import style
+from figures.style import names
 
-LOOKS = {name: style.marked(*look) for name, look in style.CHECKPOINTING.items()}
-TABLES = ("gpu_cost",)
+TABLES = ("gpu_cost", "gpu_cost_facts")
 QUESTION = "What does a gradient cost on this device, and what does faster arithmetic do to it?"
-LABELS = {"greedy": "greedy", "lookahead": "lookahead", "end_to_end": "end-to-end"}
-COLOURS = {
-    "float32": "black",
-    "tf32": style.BROWN,
-    "bfloat16": style.SKY,
-    "channels_last": style.GREY,
-    "compile": style.PINK,
-    "all": style.YELLOW,
-}
+answer = style.Caption(
+    "On {device!s}, in batches of {batch}, a float32 gradient takes {greedy_ms:.3g} ms greedy, {lookahead_ms:.3g} ms "
+    "lookahead and {end_to_end_ms:.3g} ms end-to-end ({steps!p:midpoint step}).",
+    "{fast!n} is {fast_ratio:.2g} times as fast, at an error of {fast_error:.1e}.",
+    "Checkpointing by {small!s} takes {small_ratio:.2g} of the memory.",
+    "{full!p:cell} of {cells} did not fit (crosses).",
+    "Times: medians, least and largest; errors: distance from the float64 gradient, medians and quartiles. Dashes: in "
+    "proportion to the batch.",
+)
+ESTIMATORS = ("greedy", "lookahead", "end_to_end")
 SHOWN = {"channels_last": "channels-last", "compile": "compiled", "all": "all switches"}
-SHOWN = {name: SHOWN.get(name, name) for name in COLOURS}
 TOGETHER = ("all", "bfloat16")  # what is drawn beside float32: all switches, or the one of them that changes most
-Tables = Mapping[str, pd.DataFrame]
 
 
-def _look(row: Any) -> dict[str, Any]:
-    return style.method(row.estimator, row.solver or None)
+@style.figure()
+def draw(tables: style.Tables) -> Figure:
+    """Draw seconds and bytes against the batch, and error against seconds at the largest batch that all finished."""
+    table, facts = tables["gpu_cost"], tables["gpu_cost_facts"].iloc[0]
+    done = only(table, status="ok")
+    plain = done[(done["estimator"] != "end_to_end") | (done["memory"] == "store")]
+    cost, precision = only(plain, kind="cost"), only(plain, kind="precision")
+    figure, axes = style.panels(3, 3, 2.5, 0.0)
+    _seconds(axes[0], cost)
+    _bytes(axes[1], only(table, kind="cost", arithmetic="float32", estimator="end_to_end"))
+    _errors(axes[2], only(cost, batch=facts["batch"]), precision)
+    return figure
 
 
-def _cost(table: pd.DataFrame, estimator: str, arithmetic: str = "float32", memory: str = "store") -> pd.DataFrame:
-    """Return the finished rows of one line over batches; the way to save memory is end-to-end's alone."""
-    rows = table[(table["kind"] == "cost") & (table["status"] == "ok") & (table["arithmetic"] == arithmetic)]
-    rows = rows[rows["estimator"] == estimator]
-    rows = rows[rows["memory"] == memory] if estimator == "end_to_end" else rows
-    return rows.sort_values("batch")
+def _arithmetics(cost: pd.DataFrame) -> list[str]:
+    return [name for name in style.ARITHMETIC if name in set(only(cost, estimator="end_to_end")["arithmetic"])]
 
 
-def _precision(table: pd.DataFrame, estimator: str, arithmetic: str) -> pd.DataFrame:
-    rows = table[(table["kind"] == "precision") & (table["status"] == "ok") & (table["arithmetic"] == arithmetic)]
-    return rows[(rows["estimator"] == estimator) & ((rows["memory"] == "store") | (estimator != "end_to_end"))]
-
-
-def _arithmetics(table: pd.DataFrame) -> list[str]:
-    return [name for name in COLOURS if len(_cost(table, "end_to_end", name))]
-
-
-def _common(table: pd.DataFrame) -> int:
-    """Return the largest batch that every estimator and arithmetic that is drawn finished."""
-    return min(int(_cost(table, e, a)["batch"].max()) for a in _arithmetics(table) for e in LABELS)
-
-
-def _at(table: pd.DataFrame, estimator: str, arithmetic: str = "float32", memory: str = "store") -> Any:
-    rows = _cost(table, estimator, arithmetic, memory)
-    return next(rows[rows["batch"] == _common(table)].itertuples(), None)
-
-
-def _number(n: int, unit: str) -> str:
-    return f"{n} {unit}{'' if n == 1 else 's'}"
-
-
-def answer(tables: Tables) -> str:
-    """Name the device, and give seconds, error and bytes at the largest batch that everything finished."""
-    table = tables["gpu_cost"]
-    rows, batch = table[table["kind"] == "cost"], _common(table)
-    threads = f" ({_number(int(rows['threads'].max()), 'thread')})" if "cpu" in rows["device"].iloc[0] else ""
-    steps = int(_cost(table, "end_to_end")["steps"].iloc[0])
-    times = [f"{label} {1000 * _at(table, name).seconds / batch:.3g} ms" for name, label in LABELS.items()]
-    return (
-        f"Measured on {rows['device'].iloc[0]}{threads}. A gradient in float32 takes, in a batch of {batch}, "
-        f"{', '.join(times)} (end-to-end: {_number(steps, 'midpoint step')}). End-to-end in another arithmetic: "
-        f"{_faster(table)}. Bytes of the ways to save memory, over those of storing: {_smaller(table)}. "
-        f"{_missing(rows)} Times are medians with their least and largest, after one call that is not counted; errors "
-        "are medians and quartiles of the distance from the float64 gradient of the same discrete map, in panel c over "
-        f"the time in a batch of {batch}. Dashed grey: bytes in proportion to the batch. Crosses: out of memory."
-    )
-
-
-def _faster(table: pd.DataFrame) -> str:
-    base, parts = _at(table, "end_to_end").seconds, []
-    for name in _arithmetics(table):
-        error = _precision(table, "end_to_end", name)["value"]
-        at = f", error {error.iloc[0]:.1e}" if len(error) else ""
-        parts.append(f"{SHOWN[name]} {base / _at(table, 'end_to_end', name).seconds:.2g} times as fast{at}")
-    return "; ".join(parts)
-
-
-def _smaller(table: pd.DataFrame) -> str:
-    base, parts = _at(table, "end_to_end").bytes, []
-    for way in LOOKS:
-        row = _at(table, "end_to_end", memory=way)
-        if way != "store" and row is not None:
-            parts.append(f"{way} {row.bytes / base:.2g}")
-    return ", ".join(parts)
-
-
-def _missing(rows: pd.DataFrame) -> str:
-    full = int((rows["status"] == "out of memory").sum())
-    other = int((rows["status"] != "ok").sum()) - full
-    return f"Of {len(rows)} cells {full} did not fit into memory, and {other} could not run for another reason."
-
-
-def draw(tables: Tables) -> Figure:
-    """Draw seconds and bytes against the batch, and error against seconds."""
-    style.apply()
-    table = tables["gpu_cost"]
-    figure, axes = plt.subplots(1, 3, figsize=(style.TEXT_WIDTH, 2.5))
-    _draw_seconds(axes[0], table)
-    _draw_bytes(axes[1], table)
-    _draw_errors(axes[2], table)
-    return style.finish(figure, list(axes))
-
-
-def _draw_seconds(ax: Axes, table: pd.DataFrame) -> None:
-    other = next((name for name in TOGETHER if name in _arithmetics(table)), "float32")
+def _seconds(ax: Axes, cost: pd.DataFrame) -> None:
+    other = next((name for name in TOGETHER if name in _arithmetics(cost)), None)
+    dashes: dict[str, Any] = {"float32": "-"} | ({other: ":"} if other else {})
     handles = []
-    for name, label in LABELS.items():
-        for arithmetic, dash in ((other, ":"), ("float32", "-")):
-            rows = _cost(table, name, arithmetic)
-            look = {**_look(next(rows.itertuples())), "linestyle": dash}
-            per = [rows[column] / rows["batch"] for column in ("seconds_min", "seconds", "seconds_max")]
-            ax.errorbar(rows["batch"], per[1], [per[1] - per[0], per[2] - per[1]], elinewidth=0.6, **look)
-        handles.append(Line2D([], [], label=label, **look))
-    handles += [
-        Line2D([], [], color="0.3", label="float32"),
-        Line2D([], [], color="0.3", linestyle=":", label=SHOWN[other]),
-    ]
+    for estimator in ESTIMATORS:
+        for arithmetic, dash in dashes.items():
+            rows = only(cost, estimator=estimator, arithmetic=arithmetic).sort_values("batch")
+            per = {"low": "seconds_min", "seconds": "seconds", "high": "seconds_max"}
+            rows = rows.assign(**{name: rows[column] / rows["batch"] for name, column in per.items()})
+            look = style.method(estimator, rows["solver"].iloc[0]) | {"linestyle": dash}
+            style.errorbars(ax, rows["batch"], rows, "seconds", **look)
+        handles.append(Line2D([], [], label=names.method(estimator), **look | {"linestyle": "-"}))
+    handles += [Line2D([], [], color="0.3", linestyle=d, label=SHOWN.get(n, n)) for n, d in dashes.items()]
     ax.set(ylabel="seconds per gradient", yscale="log")
-    _batches(ax, table)
+    style.plain(ax.yaxis)
+    _batches(ax, cost)
     _legend(ax, handles)
 
 
-def _draw_bytes(ax: Axes, table: pd.DataFrame) -> None:
-    failed = table[(table["kind"] == "cost") & (table["arithmetic"] == "float32") & (table["status"] != "ok")]
-    for way, look in LOOKS.items():
-        rows = _cost(table, "end_to_end", memory=way)
-        ax.plot(rows["batch"], rows["bytes"], label=way, **look)
-        full = failed[(failed["memory"] == way) & (failed["status"] == "out of memory")]["batch"]
+def _bytes(ax: Axes, table: pd.DataFrame) -> None:
+    for strategy, mark in style.CHECKPOINTING.items():
+        own, look = only(table, memory=strategy), style.marked(*mark)
+        rows = only(own, status="ok").sort_values("batch")
+        ax.plot(rows["batch"], rows["bytes"] / 1e6, label=strategy, **look)
+        full = only(own, status="out of memory")["batch"]
         ax.plot(full, np.full(len(full), 0.97), "x", color=look["color"], transform=ax.get_xaxis_transform())
-    rows = _cost(table, "end_to_end")
-    ends = rows["batch"].iloc[[0, -1]].to_numpy(float)
-    ax.plot(ends, 1.6 * rows["bytes"].iloc[-1] * ends / ends[1], **style.THEORY)
-    ax.set(ylabel="peak bytes, end-to-end", yscale="log")
+        if strategy == "store":
+            ends, last = rows["batch"].iloc[[0, -1]].to_numpy(float), rows["bytes"].iloc[-1] / 1e6
+            style.power_law(ax, ends, 1.6 * last / ends[1], 1, label=False)
+    ax.set(ylabel="peak memory (MB)", yscale="log")
+    style.plain(ax.yaxis)
     _batches(ax, table)
     _legend(ax, ax.get_legend_handles_labels()[0])
 
 
-def _draw_errors(ax: Axes, table: pd.DataFrame) -> None:
-    for arithmetic in _arithmetics(table):
-        for name in LABELS:
-            cost, error = _at(table, name, arithmetic), next(_precision(table, name, arithmetic).itertuples(), None)
-            if cost is None or error is None:
-                continue
-            look, colour = _look(cost), COLOURS[arithmetic]
-            look |= {"color": colour, "markeredgecolor": colour}
-            look["markerfacecolor"] = "white" if look["markerfacecolor"] == "white" else colour
-            whisker = [[error.value - error.low], [error.high - error.value]]
-            ax.errorbar(cost.seconds / cost.batch, error.value, whisker, linestyle="none", elinewidth=0.6, **look)
+def _errors(ax: Axes, cost: pd.DataFrame, precision: pd.DataFrame) -> None:
+    keys = ["estimator", "arithmetic"]
+    both = precision.merge(cost[[*keys, "seconds", "batch"]], on=keys, suffixes=("_", ""))
+    for row in both.to_dict("records"):
+        colour = style.ARITHMETIC[row["arithmetic"]][0]
+        shape = style.method(row["estimator"], row["solver"])
+        look = style.marked(colour, shape["marker"], hollow=row["estimator"] == "lookahead")
+        style.errorbars(ax, [row["seconds"] / row["batch"]], row, **look)
+    shown = _arithmetics(cost)
     handles = [
-        Line2D([], [], marker="o", linestyle="none", color=COLOURS[name], label=SHOWN[name])
-        for name in _arithmetics(table)
+        Line2D([], [], marker="o", linestyle="none", color=style.ARITHMETIC[n][0], label=SHOWN.get(n, n)) for n in shown
     ]
     ax.set(xlabel="seconds per gradient", ylabel="relative error", xscale="log", yscale="log")
-    ax.xaxis.set_minor_formatter(NullFormatter())  # two of its labels do not fit side by side
+    style.plain(ax.xaxis)
     _legend(ax, handles)
 
 
 def _batches(ax: Axes, table: pd.DataFrame) -> None:
-    every = sorted(table.loc[table["kind"] == "cost", "batch"].unique())
-    shown = every[:: max(1, len(every) // 4)]
+    every = sorted(table["batch"].unique())
     ax.set(xlabel="batch", xscale="log", xlim=(every[0] / 1.3, every[-1] * 1.3))
-    ax.set_xticks(shown, [str(n) for n in shown])
-    ax.xaxis.set_minor_locator(NullLocator())
+    style.ticks(ax.xaxis, every[:: max(1, len(every) // 4)])
 
 
 def _legend(ax: Axes, handles: list[Any]) -> None:
-    ax.legend(
-        handles=handles, loc="upper center", bbox_to_anchor=(0.4, -0.24), ncols=2, columnspacing=0.8, handlelength=1.6
-    )
+    place: style.Look = {"loc": "upper center", "bbox_to_anchor": (0.4, -0.24), "ncols": 2, "handlelength": 1.6}
+    ax.legend(handles=handles, **place, columnspacing=0.8)

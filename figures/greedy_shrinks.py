@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from figures import style
 from figures.style import names
 
-TABLES = tuple(f"greedy_shrinks_{part}" for part in ("directions", "mixtures", "deviations", "facts"))
+TABLES = tuple(f"greedy_shrinks{part}" for part in ("_directions", "_mixtures", "_deviations", "_facts"))
 QUESTION = "Along which directions does the greedy gradient shrink, and by how much?"
 answer = style.Caption(
     "On one Gaussian it shrinks by (1 + ζ²/λ)^−½ along variance λ, to {gaussian:.0e} relative on {paths} paths: "

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from analysis.tables import only
 from figures import style
 
-TABLES = ("memory", "memory_growth", "memory_facts")
+TABLES = ("memory_growth", "memory_facts")
 QUESTION = "How does memory grow with the number of steps, and what is paid for saving it?"
 answer = style.Caption(
     "Over the last doubling of the steps, peak bytes grow as the steps to the power {store_power:.2f} (store), "

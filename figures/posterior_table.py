@@ -2,164 +2,121 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
+from analysis.tables import only
 from figures import style
-from figures.outcome_vs_compute import OTHERS, rung_look
+from figures.style import latex as tex
+from figures.style import names
 
-TABLES = ("posterior_table", "posterior_table_summary", "posterior_table_paired")
-QUESTION = "Over seven operators and two kinds of real digits, which guided samplers come near the exact posterior?"
-Tables = Mapping[str, pd.DataFrame]
-DISTANCE = "energy_distance"
-NAMES = {"digits": "8×8 digits", "mnist": "MNIST, 28×28"}
+TABLES = ("posterior_table_summary", "posterior_table_relative", "posterior_table_facts")
+QUESTION = "Which guided samplers come near the exact posterior of real digits, over all operators?"
+answer = style.Caption(
+    "Of unguided samples' energy distance to the posterior greedy leaves {digits_low..digits_high:.0%} on 8×8 digits.",
+    "On MNIST it leaves {mnist_low..mnist_high:.0%}.",
+    "Without the exact score {best!n} is best most often ({wins} of {places}).",
+    "Of {pairs!p:paired difference} to greedy {better} are better and {worse} worse.",
+    "Along two paths {same_order} of {path_pairs} pairs of methods keep their order.",
+    "{lost!n} could not run.",
+    "Means over images, noise {noise:g}, over unguided means (dashes), 95 % intervals; truth: the mixture's posterior.",
+)
+METHODS = (
+    "oracle_ode",
+    "likelihood:greedy",
+    "dps:greedy",
+    "likelihood:pigdm",
+    "likelihood:two_step_euler",
+    "likelihood:midpoint",
+    "likelihood:adaptive",
+    "likelihood:end_to_end",
+    "d_flow",
+    "flowgrad",
+    "oc_flow",
+)
+"""In the order in which they are drawn, from left to right."""
 LINEAR = 0.02  # below it the axis, on which distances may be negative, is linear
-HOLLOW = {"mfc": "white"}
-GREEDY = "likelihood:greedy"
-# in the order in which they are drawn, from left to right
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "oracle_ode": OTHERS["oracle_ode"],
-    GREEDY: ("greedy", rung_look(":greedy")),
-    "dps:greedy": ("greedy, DPS steps", rung_look(":greedy") | HOLLOW),
-    "likelihood:pigdm": ("PiGDM", style.method("pigdm")),
-    "likelihood:two_step_euler": ("two-step Euler", rung_look(":two_step_euler")),
-    "likelihood:midpoint": ("midpoint", rung_look(":midpoint")),
-    "likelihood:adaptive": ("adaptive", style.method("adaptive")),
-    "likelihood:end_to_end": ("end-to-end", rung_look(":end_to_end")),
-    "d_flow": OTHERS["d_flow"],
-    "flowgrad": OTHERS["flowgrad"],
-    "oc_flow": ("OC-Flow", OTHERS["flowgrad"][1] | HOLLOW),
-}
 
 
-def main_path(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the distances along the path that all methods were run on."""
-    rows = table[table["metric"] == DISTANCE]
-    return rows[rows["path"] == rows.groupby("path")["estimator"].nunique().idxmax()]
-
-
-def relative(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return means and intervals over the unguided mean of the same place."""
-    places = ["problem", "path", "operator", "noise"]
-    unguided = rows[rows["estimator"] == "unguided"].set_index(places)["mean"].rename("unguided")
-    found = rows.join(unguided, on=places)
-    for key in ("mean", "low", "high"):
-        found[key] = found[key] / found["unguided"]
-    return found
-
-
-def answer(tables: Tables) -> str:
-    """Say what share of the distance greedy leaves, which methods are better, and whether another path agrees."""
-    summary = tables["posterior_table_summary"]
-    rows = relative(main_path(summary))
-    sizes = rows.drop_duplicates("problem").set_index("problem")
-    counts = [f"{row.measurements} images of {label(p)}, {row.samples} samples each" for p, row in sizes.iterrows()]
-    return (
-        f"{' '.join(_left(p, part) for p, part in rows.groupby('problem', sort=False))} "
-        f"{_against_greedy(main_path(tables['posterior_table_paired']))}{_other_path(summary)}"
-        f"Truth is the posterior of the mixture fitted to other images. Means over {'; '.join(counts)}, noise "
-        f"{rows['noise'].iloc[0]:g}, over the mean of unguided samples (dashed); bars are 95 % bootstrap intervals. "
-        f"{_failures(summary)}"
-    )
-
-
-def label(problem: Any) -> str:
-    """Return a data set's name as the figure prints it."""
-    return NAMES.get(str(problem), str(problem))
-
-
-def _left(problem: Any, rows: pd.DataFrame) -> str:
-    shares = rows.pivot(index="operator", columns="estimator", values="mean")
-    greedy, most = shares[GREEDY], str(shares[GREEDY].idxmax()).replace("_", " ")
-    guided = rows[rows["estimator"].isin(METHODS) & (rows["family"] != "oracle") & rows["mean"].notna()]
-    best = guided.loc[guided.groupby("operator", sort=False)["mean"].idxmin(), "estimator"].value_counts()
-    wins = ", ".join(f"{METHODS[name][0]} on {n}" for name, n in best.items())
-    return (
-        f"{label(problem)}: greedy with likelihood steps leaves {greedy.min():.0%} to {greedy.max():.0%} ({most}) of "
-        f"the energy distance between unguided samples and the posterior; best without the exact score are {wins}."
-    )
-
-
-def _against_greedy(paired: pd.DataFrame) -> str:
-    """Say on how many operators each method differs from greedy, in pairs."""
-    parts = []
-    for name, (shown, _) in METHODS.items():
-        rows = paired[(paired["estimator"] == name) & paired["mean"].notna()]
-        if len(rows) and name not in (GREEDY, "oracle_ode"):
-            better, worse = int((rows["high"] < 0).sum()), int((rows["low"] > 0).sum())
-            parts.append(f"{shown} {better} and {worse} of {len(rows)}")
-    return f"Better and worse than greedy, paired over the images, with an interval without zero: {', '.join(parts)}. "
-
-
-def _other_path(summary: pd.DataFrame) -> str:
-    """Say how often two methods that both paths have stand in the same order on both."""
-    rows = relative(summary[summary["metric"] == DISTANCE])
-    rows = rows[rows["estimator"].isin(METHODS) & (rows["family"] != "oracle") & (rows["problem"] == "digits")]
-    found = rows.pivot(index=["operator", "estimator"], columns="path", values="mean").dropna()
-    if found.shape[1] < 2:
-        return ""
-    signs = [_signs(part) for _, part in found.groupby(level="operator")]
-    same = np.concatenate([(s[:, 0] == s[:, 1]) for s in signs])
-    names = " and ".join(style.path_label(str(path)) for path in found.columns)
-    return f"Along {names}, {same.sum()} of {len(same)} pairs of methods stand in the same order. "
-
-
-def _signs(values: pd.DataFrame) -> np.ndarray:
-    first, second = np.triu_indices(len(values), 1)
-    return np.sign(values.to_numpy()[first] - values.to_numpy()[second])
-
-
-def _failures(summary: pd.DataFrame) -> str:
-    rows = summary[summary["metric"] == DISTANCE]
-    samples = int((rows["samples"] * rows["measurements"]).sum())
-    lost = rows[rows["mean"].isna()]["estimator"].unique()
-    could_not = f" {', '.join(map(str, lost))} could not run." if len(lost) else ""
-    return f"Of {samples} samples {int(rows['failed_samples'].sum())} diverged.{could_not}"
-
-
-def draw(tables: Tables) -> Figure:
+@style.figure(legend=4)
+def draw(tables: style.Tables) -> Figure:
     """Draw a panel per data set, with the operators side by side and the methods in the same order in each."""
-    style.apply()
-    rows = relative(main_path(tables["posterior_table_summary"]))
-    problems = list(dict.fromkeys(rows["problem"]))
-    size = (style.TEXT_WIDTH, 0.9 + 2.1 * len(problems))
-    figure, axes = plt.subplots(len(problems), 1, figsize=size, sharey=True, squeeze=False)
-    for ax, problem in zip(axes[:, 0], problems, strict=True):
-        _panel(ax, rows[rows["problem"] == problem])
-        ax.set_title(label(problem))
-    shown = [name for name in METHODS if rows.loc[rows["estimator"] == name, "mean"].notna().any()]
-    handles = [Line2D([], [], linestyle="none", label=METHODS[n][0], **METHODS[n][1]) for n in shown]
-    figure.legend(
-        handles=[*handles, Line2D([], [], label="unguided", **style.THEORY)], loc="outside lower center", ncols=4
-    )
-    figure.supylabel("energy distance / unguided", fontsize=8)
-    return style.finish(figure, list(axes[:, 0]))
+    rows = _first_path(tables["posterior_table_relative"])
+    rows = rows[rows["mean"].notna()]
+    methods = [name for name in METHODS if name in set(rows["estimator"])]
+    problems = list(style.groups(rows, "problem"))
+    figure, axes = style.panels(len(problems), 1, 2.1, 0.8)
+    for ax, (problem, group) in zip(axes, problems, strict=True):
+        _panel(ax, group, methods)
+        ax.set(title=names.of("problems", problem), ylabel="energy distance\n/ unguided")
+    return figure
 
 
-def _panel(ax: Axes, rows: pd.DataFrame) -> None:
-    operators = list(dict.fromkeys(rows["operator"]))
+def _first_path(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the path that all methods were run on, which comes first."""
+    return only(table, path=table["path"].iloc[0])
+
+
+def _panel(ax: Axes, table: pd.DataFrame, methods: list[str]) -> None:
+    operators = style.operators(table)
     ax.set_yscale("symlog", linthresh=LINEAR, linscale=0.4)
-    ax.axhline(1, **style.THEORY)
+    style.ticks(ax.yaxis, [0, LINEAR, 0.1, 0.5, 1, 2, 5, 10, 20])
+    ax.axhline(1, label="unguided", **style.THEORY)
     ax.axhline(0, color="0.75", linewidth=0.6, zorder=0)
     for i in range(0, len(operators), 2):
         ax.axvspan(i - 0.5, i + 0.5, color="0.95", linewidth=0, zorder=-1)
-    offsets = np.linspace(-0.4, 0.4, len(METHODS))
-    for offset, (name, (_, look)) in zip(offsets, METHODS.items(), strict=True):
-        found = rows[rows["estimator"] == name].set_index("operator").reindex(operators)
-        bars = np.abs(found[["low", "high"]].to_numpy().T - found["mean"].to_numpy())
-        x = np.arange(len(operators)) + offset
-        ax.errorbar(x, found["mean"], yerr=bars, linestyle="none", elinewidth=0.7, zorder=3, **look)
-    ax.set_xticks(range(len(operators)), [_two_lines(str(o)) for o in operators])
-    ax.set_xlim(-0.5, len(operators) - 0.5)
+    for offset, name in zip(np.linspace(-0.4, 0.4, max(len(methods), 2)), methods, strict=False):
+        rows = only(table, estimator=name)
+        if rows.empty:
+            continue
+        x = rows["operator"].map(operators.index) + offset
+        look = style.sampler(name) | {"linestyle": "none", "zorder": 3}
+        style.errorbars(ax, x, rows, "mean", label=names.sampler(name), **look)
+    style.ticks(
+        ax.xaxis, range(len(operators)), [names.two_lines(names.of("operators", o)) for o in operators], fontsize=7
+    )
+    shown = only(table, estimator=methods)
+    ax.set(xlim=(-0.5, len(operators) - 0.5), ylim=(min(-LINEAR / 2, shown["low"].min()), 1.5 * shown["high"].max()))
     ax.tick_params(axis="x", length=0)
 
 
-def _two_lines(operator: str) -> str:
-    return operator.replace("gaussian", "Gaussian").replace("_", "\n", 1).replace("_", " ×")
+def latex(tables: style.Tables) -> dict[str, str]:
+    """Return a table per data set, a row per method, means over their intervals by operator; the best is bold.
+
+    The best is the least mean of the methods that do not know the exact score.
+    """
+    rows = _first_path(only(tables["posterior_table_summary"], metric="energy_distance"))
+    return {f"posterior_table_{problem}": _table(problem, part) for problem, part in style.groups(rows, "problem")}
+
+
+def _table(problem: str, rows: pd.DataFrame) -> str:
+    operators = style.operators(rows)
+    frame = pd.DataFrame(list(_lines(rows, operators)))
+    caption = (
+        f"Energy distance to the exact posterior, {names.of('problems', problem)}".replace("×", r"$\times$")
+        + f", noise {rows['noise'].iloc[0]:g}: means over {int(rows['measurements'].max())} images with "
+        r"95\,\% bootstrap intervals; the best mean without the exact score is bold."
+    )
+    return tex.table(frame, f"posterior_{problem}", caption, f"lrr{'c' * len(operators)}", plain=[""])
+
+
+def _lines(rows: pd.DataFrame, operators: list[str]) -> Iterator[dict[str, str]]:
+    guided = rows[~rows["family"].isin(["exact", "oracle"]) & rows["mean"].notna()]
+    best = {operator: part["mean"].min() for operator, part in style.groups(guided, "operator")}
+    for name, part in style.groups(rows, "estimator"):
+        line = {"": names.sampler(name)}
+        line |= {head: f"{part[key].mean():.0f}" for head, key in (("Eval.", "evaluations"), ("VJPs", "vjps"))}
+        cells = part.set_index("operator")
+        for operator in operators:
+            head = names.two_lines(names.of("operators", operator))
+            if operator not in cells.index:
+                line[head] = ""
+            else:
+                row = cells.loc[operator]
+                bold = row["mean"] == best.get(operator) and row["family"] not in ("exact", "oracle")
+                line[head] = tex.interval(row["mean"], row["low"], row["high"], bold=bold)
+        yield line

@@ -2,176 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
+from analysis.tables import only
 from figures import style
+from figures.style import names
 
-TABLES = ("real_flow", "real_flow_fits", "real_claims", "real_claims_ledger", "greedy_error", "convergence")
+PARTS = ("fits", "ahead", "facts")
+TABLES = (
+    "real_flow",
+    *(f"real_flow_{part}" for part in PARTS),
+    "real_claims",
+    "real_claims_facts",
+    "greedy_error",
+    "convergence",
+)
 QUESTION = "Does what holds on analytic flows hold on a trained network of digits?"
-Tables = Mapping[str, pd.DataFrame]
+answer = style.Caption(
+    "Greedy's error falls as ζ to the power {greedy:.2f} at the least ζ (theory: 2).",
+    "At those of a sampler's last steps it falls as ζ to the power {practical:.2f}.",
+    "End-to-end's falls as 1/n to the power {euler:.2f} (Euler), {midpoint:.2f} (midpoint) and {rk4:.2f} (RK4).",
+    "The leading term misses {left:.1%} of greedy's error at ζ = {left_zeta:.2g}.",
+    "A horizon short of the end is best for {short} of {counts} step counts (filled, d).",
+    "{claims_hold} of {claims} claims hold on the network.",
+    "Medians and quartiles over {samples!p:digit}; pale lines: analytic flows; dashes: theory; dots: the reference's "
+    "error.",
+)
 PLAIN: dict[str, Any] = {"color": "0.75", "linewidth": 0.7, "zorder": 0}
 MARKERS = "osD^v"
-WITHIN = 0.1  # of greedy's error: then its leading term explains it
 
 
-def answer(tables: Tables) -> str:
-    """Give the slopes with their intervals, the worst cosine, what the leading term leaves, and the best horizons."""
-    table, fits = tables["real_flow"], tables["real_flow_fits"].set_index("name")
-    first = table.iloc[0]
-    return (
-        f"On the network greedy's error falls as zeta to the power {_slope(fits, 'greedy')} at the least zetas (theory "
-        f"2), but to the power {_slope(fits, 'greedy, practical')} at those of a sampler's last steps: digits have "
-        "pixels that hardly vary, and zeta is small only against their deviation. End-to-end's error falls "
-        f"as 1/n to the power {_slope(fits, 'euler')} with Euler, {_slope(fits, 'midpoint')} with midpoint and "
-        f"{_slope(fits, 'rk4')} with RK4. {_late(table)} {_horizons(table)} {_claims(tables)} Medians and quartiles "
-        f"over {first['samples']} digits; the truth is a fine solve in {first['truth_dtype']} "
-        f"that half the steps change by at most {table['reference_bound'].max():.1g} (dotted). Grey and pale lines are "
-        "the analytic flows, dashed ones the slopes of theory; filled markers in d are the best horizons."
-    )
-
-
-def _late(table: pd.DataFrame) -> str:
-    """Give greedy's worst cosine, what the leading term misses at the smallest zeta, and how far it reaches."""
-    cosine = _greedy(table, "one_minus_cosine")
-    worst = cosine.loc[cosine["value"].idxmax()]
-    left = _greedy(table, "leading_term_error").sort_values("zeta")
-    good = left[left["value"] <= WITHIN]["zeta"]
-    reach = f", and by less than {WITHIN:.0%} up to zeta = {good.max():.2g}" if len(good) else ""
-    return (
-        f"Greedy's cosine with the ideal gradient is {1 - worst['value']:.3f} at worst, at t = {worst['t']:.2g}. The "
-        f"leading term misses greedy's error by {left.iloc[0]['value']:.1%} of it at zeta = "
-        f"{left.iloc[0]['zeta']:.2g}{reach}."
-    )
-
-
-def _greedy(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    return table[(table["estimator"] == "greedy") & (table["metric"] == metric)].drop_duplicates("t")
-
-
-def _slope(fits: pd.DataFrame, name: str) -> str:
-    """Return a fitted slope with its interval as text."""
-    if fits.loc[name, "status"] != "ok":
-        return "(too few points above the truth's own error)"
-    return f"{fits.loc[name, 'slope']:.2f} [{fits.loc[name, 'low']:.2f}, {fits.loc[name, 'high']:.2f}]"
-
-
-def _ahead(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the errors over steps and horizons, from greedy (0) to the end (1), with Euler's and midpoint's steps."""
-    rows = table[table["metric"] == "relative_error"]
-    ahead = rows[rows["estimator"] == "lookahead"]
-    ends = rows[(rows["estimator"] == "end_to_end") & rows["solver"].isin(ahead["solver"])].assign(horizon=1.0)
-    here = rows[(rows["estimator"] == "greedy") & (rows["t"] == ends["t"].iloc[0])].assign(horizon=0.0)
-    grid = ahead[["solver", "steps"]].drop_duplicates()
-    here = grid.merge(here.drop(columns=["solver", "steps"]), how="cross")
-    return pd.concat([here, ahead, ends.merge(grid)], ignore_index=True)
-
-
-def _horizons(table: pd.DataFrame) -> str:
-    """Say for how many step counts a horizon short of the end is best."""
-    ahead = _ahead(table)
-    best = ahead.loc[ahead.groupby(["solver", "steps"])["value"].idxmin()]
-    short = best[best["horizon"] < 1]
-    listed = ", ".join(f"{r.solver} {r.steps:.0f}: {r.horizon:g}" for r in short.itertuples())
-    return (
-        f"Looking ahead from t = {ahead['t'].iloc[0]:g}, a horizon short of the end is best for {len(short)} of "
-        f"{len(best)} step counts{f' ({listed})' if listed else ''}."
-    )
-
-
-def _claims(tables: Tables) -> str:
-    """Count the verdicts of the claims on the network."""
-    ledger = tables["real_claims_ledger"]
-    listed = [f"{', '.join(rows['id'])} {verdict}" for verdict, rows in ledger.groupby("verdict")]
-    return f"Of {len(ledger)} claims that need no closed form, measured on the network: {'; '.join(listed)}."
-
-
-def draw(tables: Tables) -> Figure:
+@style.figure(legend=4)
+def draw(tables: style.Tables) -> Figure:
     """Draw error over zeta, what cosine and leading term leave, error over steps, and error over the horizon."""
-    style.apply()
-    figure, axes = plt.subplots(2, 2, figsize=(style.TEXT_WIDTH, 4.6))
-    a, b, c, d = np.ravel(axes)
-    _errors(a, tables)
-    _left(b, tables["real_flow"])
-    _steps(c, tables)
-    _lookahead(d, tables["real_flow"])
-    return style.finish(figure, [a, b, c, d])
+    figure, (a, b, c, d) = style.panels(4, 2, 2.0, 0.6)
+    table = tables["real_flow"]
+    greedy = only(table, estimator="greedy").drop_duplicates(["t", "metric"])
+    _errors(a, only(greedy, metric="relative_error"), _analytic(tables["greedy_error"]))
+    _left(b, greedy)
+    _steps(c, only(table, estimator="end_to_end", metric="relative_error"), tables)
+    _lookahead(d, tables["real_flow_ahead"])
+    return figure
 
 
-def _band(ax: Axes, x: pd.Series, rows: pd.DataFrame, label: str, **look: Any) -> None:
-    ax.plot(x, rows["value"], label=label, **look)
-    ax.fill_between(x, rows["low"], rows["high"], color=look["color"], alpha=0.15, linewidth=0)
+def _analytic(table: pd.DataFrame) -> pd.DataFrame:
+    return only(table, metric="relative_error", path="condot")
 
 
-def _errors(ax: Axes, tables: Tables) -> None:
-    analytic = tables["greedy_error"]
-    analytic = analytic[(analytic["metric"] == "relative_error") & (analytic["path"] == "condot")]
-    rows = _greedy(tables["real_flow"], "relative_error").sort_values("zeta")
-    low = rows["zeta"].min() / 2
-    for i, (_, group) in enumerate(analytic[analytic["zeta"] >= low].groupby("problem")):
+def _errors(ax: Axes, rows: pd.DataFrame, analytic: pd.DataFrame) -> None:
+    least = rows["zeta"].min()
+    for i, (_, group) in enumerate(style.groups(analytic[analytic["zeta"] >= least / 2], "problem")):
         group = group.sort_values("zeta")
         ax.plot(group["zeta"], group["value"], label="" if i else "analytic flows", **PLAIN)
-    _band(ax, rows["zeta"], rows, "learned flow", **style.method("greedy"))
-    ax.plot(rows["zeta"], rows["reference_bound"], color="0.5", linestyle=":", linewidth=0.8)
-    first = rows.iloc[0]
-    span = np.array([first["zeta"], min(20 * first["zeta"], rows["zeta"].max())])
-    style.power_law(ax, span, 0.4 * first["value"] / first["zeta"] ** 2, 2)
+    style.band(ax, rows, "zeta", label="learned flow, greedy", **style.method("greedy"))
+    ax.plot(rows["zeta"], rows["reference_bound"], **style.BOUND)
+    level = 0.1 * rows.loc[rows["zeta"].idxmin(), "value"] / least**2
+    style.power_law(ax, [least, min(20 * least, rows["zeta"].max())], level, 2)
     ax.set(xscale="log", yscale="log", xlabel=r"$\zeta_t$", ylabel="greedy's relative error")
-    ax.legend(loc="lower right")
 
 
-def _left(ax: Axes, table: pd.DataFrame) -> None:
-    for metric, label, look in (
-        ("one_minus_cosine", "1 − cosine of greedy", style.method("greedy")),
-        ("leading_term_error", "what the leading term misses\nof greedy's error", style.series(0)),
-    ):
-        rows = _greedy(table, metric).sort_values("zeta")
-        _band(ax, rows["zeta"], rows, label, **look)
+def _left(ax: Axes, greedy: pd.DataFrame) -> None:
+    cosine, left = (only(greedy, metric=metric) for metric in ("one_minus_cosine", "leading_term_error"))
+    style.band(ax, cosine, "zeta", label="1 − cosine of greedy", **style.method("greedy"))
+    style.band(ax, left, "zeta", label="missed by leading term", **style.series(0))
     ax.axhline(1, **style.THEORY)
     ax.set(xscale="log", yscale="log", xlabel=r"$\zeta_t$", ylabel="relative size")
-    ax.legend(loc="lower right")
 
 
-def _steps(ax: Axes, tables: Tables) -> None:
-    table = tables["real_flow"]
-    rows = table[(table["estimator"] == "end_to_end") & (table["metric"] == "relative_error")]
-    analytic = tables["convergence"]
-    analytic = analytic[(analytic["metric"] == "relative_error") & (analytic["path"] == "condot")]
-    for (_, solver), group in analytic[analytic["steps"] <= rows["steps"].max()].groupby(["problem", "solver"]):
-        if solver in set(rows["solver"]):
-            group = group.sort_values("steps")
-            ax.plot(group["steps"], group["value"], **PLAIN | {"color": style.method("end_to_end", solver)["color"]})
-            ax.lines[-1].set_alpha(0.35)
-    for solver, group in rows.groupby("solver"):
+def _steps(ax: Axes, rows: pd.DataFrame, tables: style.Tables) -> None:
+    analytic = _analytic(tables["convergence"])
+    analytic = only(analytic[analytic["steps"] <= rows["steps"].max()], solver=style.values(rows, "solver"))
+    for (_, solver), group in style.groups(analytic, "problem", "solver"):
+        group, colour = group.sort_values("steps"), style.method("end_to_end", solver)["color"]
+        ax.plot(group["steps"], group["value"], alpha=0.35, **PLAIN | {"color": colour})
+    for solver, group in style.groups(rows, "solver"):
         group = group.sort_values("steps")
-        _band(ax, group["steps"], group, str(solver), **style.method("end_to_end", str(solver)))
-    fits = tables["real_flow_fits"].set_index("name")
-    for solver, group in rows.groupby("solver"):
-        last = group.sort_values("steps").iloc[-1]
-        steps = np.array([max(last["steps"] / 4, 1), last["steps"]])
-        ax.plot(steps, 0.5 * last["value"] * (steps / steps[-1]) ** -fits.loc[solver, "theory"], **style.THEORY)
-    ax.axhline(rows["reference_bound"].max(), color="0.5", linestyle=":", linewidth=0.8)
-    ax.set(yscale="log", xlabel=f"steps from t = {rows['t'].iloc[0]:g} to 1", ylabel="end-to-end's relative error")
-    ax.set_xscale("log", base=2)
-    ax.legend(loc="lower left")
+        style.band(ax, group, "steps", label=names.of_solver(solver), **style.method("end_to_end", solver))
+        order = only(tables["real_flow_fits"], name=solver)["theory"].iloc[0]
+        n, last = group["steps"].iloc[-1], group["value"].iloc[-1]
+        style.power_law(ax, [max(n / 4, 1), n], 0.5 * last * n**order, -order, label=False)
+    ax.axhline(rows["reference_bound"].max(), **style.BOUND)
+    low = min(group["value"].min() for _, group in style.groups(rows, "solver"))
+    ax.set(yscale="log", xlabel=f"steps from t = {rows['t'].iloc[0]:.2g} to 1", ylabel="end-to-end's relative error")
+    ax.set_ylim(low / 30, 3 * max(rows["high"].max(), 1))
+    style.doublings(ax.xaxis, rows["steps"])
 
 
-def _lookahead(ax: Axes, table: pd.DataFrame) -> None:
-    ahead = _ahead(table)
+def _lookahead(ax: Axes, ahead: pd.DataFrame) -> None:
     counts = sorted(ahead["steps"].unique())
-    for (solver, steps), rows in ahead.groupby(["solver", "steps"]):
-        rows = rows.sort_values("horizon")
-        look = style.method("lookahead", str(solver)) | {"marker": MARKERS[counts.index(steps) % 5]}
+    for (solver, steps), rows in style.groups(ahead.sort_values("horizon"), "solver", "steps"):
+        look = style.method("lookahead", solver) | {"marker": MARKERS[counts.index(steps) % 5]}
         ax.plot(rows["horizon"], rows["value"], **look)
-        best = rows.loc[rows["value"].idxmin()]
+        best = rows[rows["best"]]
         ax.plot(best["horizon"], best["value"], **look | {"markerfacecolor": look["color"]})
-    handles = [Line2D([], [], color="0.3", marker=MARKERS[i % 5], ls="", mfc="white") for i in range(len(counts))]
-    ax.legend(handles, [f"{n:.0f}" for n in counts], title="steps", loc="lower left")
+    for i, n in enumerate(counts):
+        look = style.marked("0.3", MARKERS[i % 5], hollow=True)
+        ax.plot([], [], linestyle="none", label=f"{n:.0f} step{'s' * bool(n > 1)}", **look)
     ax.set(yscale="log", xlabel="horizon (fraction of 1 − t)", ylabel="lookahead's relative error")

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from analysis import canonical, checks, errors, provenance, reference, results, solvers
-from analysis.audit.report import best_lookahead, words
+from analysis.audit.report import best_lookahead, facts, frontier, words
 from analysis.audit.subject import Audit, Audited, AuditError, load, probe
 from analysis.bounds.leading_term import leading_term
 from analysis.experiment import Cell
@@ -97,6 +97,8 @@ def run(options: AuditOptions, out: Path, workers: Workers) -> list[str]:
     parts = {kind: part.dropna(axis=1, how="all") for kind, part in frame.groupby("estimator", sort=False)}
     tables = {"audit": parts["greedy"], "audit_lookahead": parts["lookahead"], "audit_fine": parts["fine_solve"]}
     tables["audit_best"] = best_lookahead(tables["audit"], tables["audit_lookahead"])
+    tables["audit_frontier"] = frontier(tables["audit"], tables["audit_lookahead"])
+    tables["audit_facts"] = facts(tables)
     names = {f"{__name__}:run"}.union(*(cell.names() for cell in todo))
     about = record(Options(options.quick, options.seed, device=options.device), names)
     asked = {"error": options.error, "times": [cell.times[0] for cell in todo], "samples": todo[0].samples}

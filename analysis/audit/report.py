@@ -27,6 +27,42 @@ def best_lookahead(greedy: pd.DataFrame, lookahead: pd.DataFrame) -> pd.DataFram
     return pd.DataFrame(best)
 
 
+def frontier(greedy: pd.DataFrame, lookahead: pd.DataFrame) -> pd.DataFrame:
+    """Return for each t the least median error that so many evaluations or fewer reach, by number of evaluations."""
+    tried = pd.concat([greedy[greedy["metric"] == "relative_error"], lookahead])
+    least = tried.groupby(["t", "evaluations"], as_index=False).agg(value=("value", "min"), wanted=("wanted", "first"))
+    return least.assign(value=least.groupby("t")["value"].cummin())
+
+
+def facts(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return what the captions of an audit's figures state, in one row."""
+    table, best = tables["audit"], tables["audit_best"]
+    by = table.pivot(index="t", columns="metric", values="value").sort_index()
+    error, first = by["relative_error"], table.iloc[0]
+    row = {
+        "subject": first["problem"],
+        "wanted": first["wanted"],
+        "states": int(table["samples"].max()),
+        "close": CLOSE,
+    }
+    row |= {"first_t": error.index[0], "first": error.iloc[0], "last_t": error.index[-1], "last": error.iloc[-1]}
+    close_t = _close_from(by)
+    computed = by["leading_term"].notna().all()
+    row["estimate"] = ("apart" if close_t is None else "close") if computed else "none"
+    row |= {} if close_t is None else {"close_t": close_t}
+    reached = best[best["reached"]]
+    row |= {"times": len(best), "reached_times": len(reached)}
+    row["reached"] = "none" if reached.empty else "all" if len(reached) == len(best) else "some"
+    row |= {"most": reached["evaluations"].max()} if len(reached) else {}
+    return pd.DataFrame([row])
+
+
+def _close_from(by: pd.DataFrame) -> float | None:
+    """Return the time from which on the leading-term estimate is close to the error, if there is one."""
+    off = (by["leading_term"] / by["relative_error"] - 1).abs()
+    return min((t for t in off.index if (off[off.index >= t] <= CLOSE).all()), default=None)
+
+
 def words(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     """Return five lines that say what the tables do."""
     greedy = tables["audit"].pivot(index="t", columns="metric", values="value")
@@ -62,11 +98,10 @@ def _estimate(greedy: pd.DataFrame, table: pd.DataFrame) -> str:
     failed = table[(table["metric"] == "leading_term") & (table["status"] != "ok")]
     if len(failed):
         return f"The leading-term estimate cannot be computed: {failed['status'].iloc[0]}"
-    ratio = greedy["leading_term"] / greedy["relative_error"]
-    good = [t for t in ratio.index if ((ratio[ratio.index >= t] - 1).abs() <= CLOSE).all()]
-    when = (
-        f"within {CLOSE:.0%} of it from t = {min(good):g} on" if good else f"not within {CLOSE:.0%} of it up to the end"
-    )
+    ratio, since = greedy["leading_term"] / greedy["relative_error"], _close_from(greedy)
+    when = f"not within {CLOSE:.0%} of it up to the end"
+    if since is not None:
+        when = f"within {CLOSE:.0%} of it from t = {since:g} on"
     return (
         f"The leading-term estimate of that error, which needs no reference, is {when}; it is {ratio.iloc[-1]:.2g} "
         f"times it at t = {ratio.index[-1]:g} and {ratio.iloc[0]:.2g} times at t = {ratio.index[0]:g}."

@@ -4,7 +4,7 @@ A sentence is a template, such as ``"Errors fall as ζ to the power {slope:.2f}.
 numbers is missing. Which of several sentences is true is a fact too, and chosen by ``choose``. In a field,
 
 - ``{low..high:.2f}`` writes "0.10 to 0.20", and one number where both print alike;
-- ``{best!n}`` writes the printed name of a key, by the glossary;
+- ``{best!n}`` writes the printed name of a key, or of several with commas, by the glossary;
 - ``{count!p:state}`` writes "1 state" or "2 states";
 - an exponent of ten is set with superscripts, and zero has no sign.
 """
@@ -87,7 +87,10 @@ def _sentence(sentence: str | Choice, found: Mapping[str, Any]) -> str:
         if sentence.fact not in found:
             return ""
         sentence = sentence.sentences[found[sentence.fact]]
-    return _Writer().vformat(sentence, (), found) if _fields(sentence) <= set(found) else ""
+    if not _fields(sentence) <= set(found):
+        return ""
+    text = _Writer().vformat(sentence, (), found)
+    return text[0].upper() + text[1:] if sentence.startswith("{") else text
 
 
 def _fields(text: str) -> set[str]:
@@ -103,7 +106,9 @@ class _Writer(string.Formatter):
     def convert_field(self, value: Any, conversion: Any) -> Any:
         if conversion == "p":
             return _Counted(value)
-        return names.label(value) if conversion == "n" else super().convert_field(value, conversion)
+        if conversion == "n":
+            return ", ".join(map(names.label, value.split(", ")))
+        return super().convert_field(value, conversion)
 
     def format_field(self, value: Any, format_spec: str) -> Any:
         if isinstance(value, _Counted):

@@ -26,9 +26,9 @@ def stacked(*lines: str) -> str:
 
 
 def interval(middle: float, low: float, high: float, digits: int = 2, bold: bool = False) -> str:
-    """Return a number above its interval, or a dash where there is none."""
+    """Return a number above its interval, or that it failed where there is none."""
     if pd.isna(middle):
-        return "--"
+        return "failed"
     shown = f"{middle:.{digits}f}"
     value = rf"\textbf{{{shown}}}" if bold else shown
     return stacked(value, rf"{{\scriptsize [{low:.{digits}f}, {high:.{digits}f}]}}")

@@ -31,7 +31,7 @@ def apply() -> None:
         {
             "pdf.fonttype": 42,
             "ps.fonttype": 42,
-            "font.family": "STIXGeneral",
+            "font.family": ["STIXGeneral", "DejaVu Serif"],  # the second one for signs that the first lacks
             "mathtext.fontset": "stix",
             "font.size": NORMAL,
             "axes.titlesize": NORMAL,
@@ -115,7 +115,8 @@ def panels(count: int, columns: int, height: float, more: float = 0.4, **options
 def letter(axes: list[Axes], first: int = 0) -> None:
     """Letter panels, from the given letter on."""
     for sign, ax in zip(LETTERS[first:], axes, strict=False):
-        ax.set_title(sign, loc="left", fontweight="bold")
+        where: Look = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "left"}
+        ax.annotate(sign, (0, 1), (-18, 5), fontweight="bold", **where)
 
 
 def labelled(*axes: Axes) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from figures.style import names
+
 Look = dict[str, Any]
 BLUE, ORANGE, GREEN, RED, SKY, GREY = "#0173b2", "#de8f05", "#029e73", "#d55e00", "#56b4e9", "#949494"
 INDIGO, WINE, OLIVE, ROSE, PURPLE, TEAL = "#332288", "#882255", "#7a7a1f", "#cc6677", "#aa4499", "#2a8f86"
@@ -23,13 +25,17 @@ METHODS = {
     "end_to_end": ("black", "o"),
     "greedy": (RED, "*"),
     "greedy_more": (RED, "*"),
-    "dps": (RED, "X"),
+    "dps": (RED, "*"),
     "adaptive": (ORANGE, "P"),
     "euler": (BLUE, "o"),
     "midpoint": (GREEN, "s"),
     "heun": (WINE, "^"),
     "rk4": (INDIGO, "D"),
     "ddim": (SKY, "v"),
+    "two_step_euler": (BLUE, "o"),
+    "euler_4": (BLUE, "p"),
+    "midpoint_1": (GREEN, "s"),
+    "midpoint_4": (GREEN, "D"),
     "adjoint_backsolve": (GREY, "X"),
     "adjoint_cached": (OLIVE, "P"),
     "adjoint_interpolated": (PURPLE, "p"),
@@ -46,10 +52,9 @@ METHODS = {
     "oracle_sde": ("#6b4c2a", "<"),
     "d_flow": (INDIGO, "D"),
     "flowgrad": (TEAL, "^"),
-    "oc_flow": (TEAL, "v"),
+    "oc_flow": (TEAL, "^"),
 }
-RUNGS = {"two_step_euler": "euler", "euler_4": "euler", "midpoint_1": "midpoint", "midpoint_4": "midpoint"}
-OPEN = ("two_step_euler", "midpoint_1", "midpoint", "oracle_ode_more", "greedy_more")  # of two step counts, the fewer
+HOLLOW = ("dps", "oracle_ode_more", "oc_flow")
 CHECKPOINTING = {
     "store": (BLUE, "o"),
     "checkpoint": (ORANGE, "s"),
@@ -101,14 +106,12 @@ def method(estimator: str, solver: object = None) -> Look:
 
 
 def sampler(key: str) -> Look:
-    """Return the look of a guided sampler "rule:estimator" or of another one; DPS steps are dotted."""
-    if key == "dps:greedy":
-        return method("dps") | {"linestyle": RULES["dps"]}
+    """Return the look of a guided sampler "rule:estimator" or of another one; markers of DPS steps are hollow."""
     rule, _, estimator = key.rpartition(":")
-    look = method(RUNGS.get(estimator, estimator))
-    if estimator in OPEN:
+    look = method(names.SAMPLED.get(estimator, estimator))
+    if rule == "dps" or estimator in HOLLOW:
         look |= {"markerfacecolor": "white"}
-    return look | ({"linestyle": RULES[rule]} if rule in RULES else {})
+    return look | ({"markersize": 8} if estimator == "greedy_more" else {})
 
 
 def series(i: int) -> Look:

@@ -113,7 +113,7 @@ GLOSSARY = {
 }
 """Every name by kind."""
 RULES = {"likelihood": "", "dps": ", DPS steps"}
-ALIASES = {"dto": "end_to_end", "midpoint_4_steps": "midpoint_4"}
+SAMPLED = {"midpoint": "midpoint_1", "lookahead": "euler_4", "dto": "end_to_end"}  # keys of samplers' tables
 VARIABLES = {"_zeta": " in ζ", "_gamma": " in γ", "_logsnr": " in log SNR"}
 
 
@@ -143,7 +143,7 @@ def method(key: str, solver: object = None, steps: float | None = None) -> str:
     if key == "dps:greedy":
         return METHODS["dps"].label
     rule, _, estimator = str(key).rpartition(":")
-    name = of("methods", ALIASES.get(estimator, estimator)) + RULES.get(rule, "")
+    name = of("methods", estimator) + RULES.get(rule, "")
     if isinstance(solver, str) and solver:
         name = f"{name}, {of_solver(solver)}"
     if steps is not None and not pd.isna(steps):
@@ -160,14 +160,14 @@ def of_solver(key: str) -> str:
 
 
 def sampler(key: str) -> str:
-    """Return the printed name of a guided sampler, in whose tables "midpoint" is one midpoint step to the end."""
-    rule, _, estimator = key.rpartition(":")
-    return method(f"{rule}:midpoint_1" if estimator == "midpoint" else key)
+    """Return the printed name of a guided sampler, "rule:estimator" or another one."""
+    rule, mark, estimator = key.rpartition(":")
+    return method(rule + mark + SAMPLED.get(estimator, estimator))
 
 
 def two_lines(text: str) -> str:
-    """Return a name on two lines, parted at its last space."""
-    return "\n".join(text.rsplit(" ", 1))
+    """Return a name on two lines, parted at its hyphen where it is long, or at its last space."""
+    return text.replace("super-", "super-\n") if text.startswith("super-") else "\n".join(text.rsplit(" ", 1))
 
 
 def table() -> pd.DataFrame:

@@ -34,6 +34,7 @@ from analysis.provenance import device_name
 from analysis.settings import DTYPES, Options, Variant, resolve
 from analysis.solvers.checkpointing import STRATEGIES
 from analysis.subject import Subject
+from analysis.tables import only
 from real_models.arithmetic import Arithmetic
 
 ON_REQUEST = SERIAL = True
@@ -192,3 +193,32 @@ def _error(cell: Cell) -> dict[str, Any]:
     summary = errors.summary(errors.relative_error(found.gradient.double().cpu(), truth))
     status = "some samples are not finite" if summary["failed"] else "ok"
     return {"metric": "relative_error", "status": status} | summary
+
+
+def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Give times at the largest batch that all float32 gradients finished, the fastest arithmetic, the least memory."""
+    cost, precision = (only(table, kind=kind, status="ok") for kind in ("cost", "precision"))
+    stored = cost[(cost["estimator"] != "end_to_end") | (cost["memory"] == "store")]
+    batch = int(stored.groupby(["estimator", "arithmetic"])["batch"].max().min())
+    here = only(stored, batch=batch)
+    plain = only(here, arithmetic="float32").set_index("estimator")
+    seconds = plain["seconds"] / batch
+    whole = only(table, kind="cost")
+    row: dict[str, Any] = {"device": whole["device"].iloc[0], "batch": batch, "cells": len(whole)}
+    row |= {f"{name}_ms": 1000 * value for name, value in seconds.items()}
+    row["steps"] = int(plain.loc["end_to_end", "steps"])
+    if full := int((whole["status"] == "out of memory").sum()):
+        row["full"] = full
+    fast = only(here, estimator="end_to_end").sort_values("seconds").iloc[0]
+    error = only(precision, estimator="end_to_end", memory="store", arithmetic=fast["arithmetic"])
+    if fast["arithmetic"] != "float32" and len(error):
+        row |= {"fast": fast["arithmetic"], "fast_error": error["value"].iloc[0]}
+        row["fast_ratio"] = seconds["end_to_end"] * batch / fast["seconds"]
+    ways = only(cost, estimator="end_to_end", arithmetic="float32", batch=batch)
+    ways = ways[(ways["memory"] != "store") & ways["bytes"].notna()].sort_values("bytes")
+    if len(ways):
+        row |= {
+            "small": ways["memory"].iloc[0],
+            "small_ratio": ways["bytes"].iloc[0] / plain.loc["end_to_end", "bytes"],
+        }
+    return {"facts": pd.DataFrame([row])}

@@ -32,6 +32,7 @@ from analysis.paths import PATHS
 from analysis.reference import Reference, ideal_gradient
 from analysis.settings import Options, Variant, resolve
 from analysis.subject import Subject
+from analysis.tables import only
 from real_models.arithmetic import Arithmetic
 
 FACTORY, PROBLEM, ANALYTIC = "real_models.images:subject", "mixture_unet", "toy_models.problems.mnist:flow"
@@ -140,7 +141,25 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     for key, rows in table.groupby([*KEYS, "part"], sort=False):
         place = dict(zip([*KEYS, "part"], key, strict=True)) | rows.iloc[0][kept].to_dict()
         summary.append(place | _geometric(rows["value"]))
-    return {"summary": pd.DataFrame(summary), "crossings": pd.DataFrame(_crossings(table))}
+    found = {"summary": pd.DataFrame(summary), "crossings": pd.DataFrame(_crossings(table))}
+    return found | {"facts": facts(**found)}
+
+
+def facts(summary: pd.DataFrame, crossings: pd.DataFrame) -> pd.DataFrame:
+    """Give learning's part at both ends of time, where discretisation drops below it, and what bfloat16 adds."""
+    learning = only(summary, estimator="greedy", part="learning").sort_values("t").reset_index(drop=True)
+    first, last = learning.iloc[0], learning.iloc[-1]
+    row: dict[str, Any] = {"states": int(first["measurements"]), "first_t": first["t"], "learning_first": first["mean"]}
+    if len(learning) > 1:
+        row |= {"last_t": last["t"], "learning_last": last["mean"]}
+    below = only(crossings, solver="euler")["below"]
+    if below.notna().all() and (below > 0).all():
+        row |= {"below_low": below.min(), "below_high": below.max()}
+    wide = summary.pivot_table(index=KEYS, columns="part", values="mean").dropna(subset=["bfloat16", "discretisation"])
+    if len(wide):
+        row |= {"bfloat16": wide["bfloat16"].median(), "gradients": len(wide)}
+        row["outweighs"] = int((wide["bfloat16"] > wide["discretisation"]).sum())
+    return pd.DataFrame([row])
 
 
 def _geometric(values: pd.Series) -> dict[str, Any]:

@@ -29,5 +29,7 @@ def measure(cell: Cell) -> pd.DataFrame:
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Judge the claims: one row each."""
-    return {"ledger": ledger(table)}
+    """Judge the claims: one row each, and count those that hold as printed or in a reading."""
+    judged = ledger(table)
+    counts = {"claims": len(judged), "claims_hold": int(judged["standing"].sum())}
+    return {"ledger": judged, "facts": pd.DataFrame([counts])}

@@ -24,7 +24,7 @@ from analysis.orders import fit_order
 from analysis.paths import CondOT
 from analysis.settings import DTYPES, Options, Variant, resolve
 from analysis.solvers import SOLVERS
-from analysis.tables import errors_only
+from analysis.tables import errors_only, only
 
 FACTORY, PROBLEM = "real_models.images:subject", "mnist_unet"
 SOLVED = 4  # zeta of the states whose gradients are also taken through many steps: t = 0.2
@@ -35,6 +35,7 @@ POINTS = 4  # of a fit
 CLEAR, ROUND_OFFS = 2.0, 64.0
 PRACTICAL = (0.01, 0.3)  # zetas at which a guided sampler ends its way
 GREEDY = Variant.of("greedy")
+NAMES = {"greedy, practical": "practical", "leading term": "leading_term"}  # of fits, as columns
 
 
 def cells(options: Options) -> list[Cell]:
@@ -139,7 +140,33 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     for solver, rows in ends.groupby("solver"):
         order = float(SOLVERS[str(solver)].order)
         fits.append(_fit(str(solver), "1/n", order, 1 / rows["steps"].astype(float), rows["value"], _floor(rows)))
-    return {"fits": pd.DataFrame(fits)}
+    tables = {"fits": pd.DataFrame(fits), "ahead": ahead(table)}
+    return tables | {"facts": facts(table, **tables)}
+
+
+def ahead(table: pd.DataFrame) -> pd.DataFrame:
+    """Return errors over steps and horizons, from greedy (0) to the end (1); ``best`` marks the least of each count."""
+    errors = errors_only(table)
+    inside = only(errors, estimator="lookahead")
+    ends = only(errors, estimator="end_to_end", solver=set(inside["solver"])).assign(horizon=1.0)
+    here = only(errors, estimator="greedy", t=ends["t"].iloc[0]).assign(horizon=0.0)
+    grid = inside[["solver", "steps"]].drop_duplicates()
+    here = grid.merge(here.drop(columns=["solver", "steps"]), how="cross")
+    found = pd.concat([here, inside, ends.merge(grid)], ignore_index=True)
+    least = found.groupby(["solver", "steps"])["value"].idxmin()
+    return found.assign(best=found.index.isin(least))
+
+
+def facts(table: pd.DataFrame, fits: pd.DataFrame, ahead: pd.DataFrame) -> pd.DataFrame:
+    """Give the slopes that could be fitted, what the leading term leaves at the least zeta, and the best horizons."""
+    done = only(fits, status="ok")
+    slopes = dict(zip(done["name"], done["slope"], strict=True)) if len(done) else {}
+    row: dict[str, Any] = {NAMES.get(str(name), str(name)): slope for name, slope in slopes.items()}
+    left = only(table, metric="leading_term_error").sort_values("zeta").iloc[0]
+    best = only(ahead, best=True)
+    row |= {"left": left["value"], "left_zeta": left["zeta"], "samples": int(table["samples"].iloc[0])}
+    row |= {"counts": len(best), "short": int((best["horizon"] < 1).sum())}
+    return pd.DataFrame([row])
 
 
 def _floor(rows: pd.DataFrame) -> pd.Series:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import intervals
+from analysis.tables import only
 from real_models.restoration.methods import DIAL
 
 FAMILIES = {"dial": "", "equal_steps": "_equal"}  # and the end of the names of their methods
@@ -28,7 +29,34 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     restored = table[table["metric"] != ACCURACY]
     means = summary(restored)
     tables = {"summary": means, "paired": paired(restored), "paper": printed_table(means)}
-    return tables | {"dial": dial(table), "ranks": ranks(table)}
+    tables |= {"dial": dial(table), "ranks": ranks(table)}
+    return tables | {"facts": facts(table, **{name: tables[name] for name in ("summary", "paired", "ranks")})}
+
+
+def facts(table: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFrame, ranks: pd.DataFrame) -> pd.DataFrame:
+    """Name the method that is best most often by PSNR, count what differs from greedy, and give the correlations."""
+    methods = summary[~summary["estimator"].isin(["clean", "measurement"]) & (summary["family"] != "equal_steps")]
+    psnr = only(methods, metric="psnr").dropna(subset="mean")
+    wins = psnr.loc[psnr.groupby("operator")["mean"].idxmax(), "estimator"].value_counts()
+    row: dict[str, Any] = {"images": int(summary["measurements"].max()), "operators": psnr["operator"].nunique()}
+    row |= {"noise": table["noise"].iloc[0], "budget": int(table["budget"].iloc[0])}
+    row |= {"best": wins.index[0], "wins": int(wins.iloc[0])}
+    pairs = paired[(paired["metric"] == "psnr") & paired["estimator"].isin(set(psnr["estimator"]) - {"greedy"})]
+    row |= {"pairs": len(pairs), "better": int((pairs["low"] > 0).sum()), "worse": int((pairs["high"] < 0).sum())}
+    clean = only(summary, estimator="clean", metric="label")["mean"]
+    row |= {"clean": clean.iloc[0]} if len(clean) else {}
+    for rank in only(ranks, operator="all").to_dict("records"):
+        row |= {rank["family"]: rank["spearman"]}
+        row |= {f"{rank['family']}_{end}": rank[end] for end in ("low", "high")}
+    refused = methods[(methods["metric"] == "psnr") & (methods["failed"] > 0)]
+    refused = refused[~refused["status"].str.startswith("diverged")]
+    if len(refused):
+        row |= {"refused": refused["estimator"].iloc[0]}
+        row["refused_on"] = only(refused, estimator=row["refused"])["operator"].nunique()
+    fits = only(methods, metric="misfit")
+    shown = fits.groupby("estimator")["mean"].median()
+    row |= {f"{name}_misfit": shown[name] for name in ("greedy", "dps", "pigdm") if name in shown}
+    return pd.DataFrame([row])
 
 
 def _groups(restored: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
@@ -68,7 +96,9 @@ def dial(table: pd.DataFrame) -> pd.DataFrame:
     """Return the median error of each estimator's gradient, with quartiles, and its PSNR, by operator and family."""
     rows = table[table["metric"] == ACCURACY]
     if rows.empty:
-        return pd.DataFrame(columns=["operator", "family", "estimator", "error", "error_low", "error_high", "psnr"])
+        return pd.DataFrame(
+            columns=["operator", "family", "estimator", "error", "error_low", "error_high", "psnr", "psnr_less_mean"]
+        )
     quartiles = rows.groupby(["operator", "estimator"])["value"].quantile([0.25, 0.5, 0.75]).unstack()
     psnr = _matrices(table)
     medians = []
@@ -78,7 +108,9 @@ def dial(table: pd.DataFrame) -> pd.DataFrame:
             row = {"operator": operator, "family": family, "estimator": name, "error_low": errors[0.25]}
             row |= {"error": errors[0.5], "error_high": errors[0.75], "psnr": values.mean}
             medians.append(row | {"psnr_low": values.low, "psnr_high": values.high})
-    return pd.DataFrame(medians)
+    found = pd.DataFrame(medians)
+    centre = found.groupby(["operator", "family"])["psnr"].transform("mean")  # over estimators
+    return found.assign(psnr_less_mean=found["psnr"] - centre)
 
 
 def _matrices(table: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:

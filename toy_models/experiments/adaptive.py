@@ -24,6 +24,7 @@ from analysis.gradients import end_to_end, greedy
 from analysis.gradients._adaptive import STEP_COUNTS, choices
 from analysis.gradients.mesh_solves import SOLVER
 from analysis.settings import Options
+from analysis.tables import only
 from toy_models.cells import error_cell
 from toy_models.problems.families import FAMILIES
 
@@ -32,6 +33,8 @@ TOLERANCES = (0.3, 0.1, 0.03, 0.01)
 SEEDS = range(3, 6)  # of each family; the rule was set on others, and 0 to 2 judged the rule before this one
 STEPS = tuple(n for n in STEP_COUNTS if n <= 64)
 SHARE = 0.95  # of the states have to be within the tolerance
+SHOWN = 0.1  # the tolerance at which choices are shown
+BANDS = {0: "0 (greedy)", 3: "2–3", 5: "4–5", 8: "6–8", 12: "9–12", 24: "14–24", np.inf: "> 24"}
 TIME, COSINE = "fixed, in t", "fixed, in cosine time"
 
 
@@ -115,7 +118,38 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
         for (tolerance, kind), part in group.groupby(["tolerance", "estimator"], sort=False):
             named = {"problem": problem, "path": path, "tolerance": tolerance, "estimator": kind}
             rows.append(named | (adaptive_summary(part) if kind == "adaptive" else cheapest(part)))
-    return {"summary": pd.DataFrame(rows)}
+    summary, own = pd.DataFrame(rows), only(table, estimator="adaptive")
+    return {"summary": summary, "choices": chosen(own), "families": families(own), "facts": facts(summary)}
+
+
+def chosen(own: pd.DataFrame) -> pd.DataFrame:
+    """Return the share of states by time and band of chosen numbers of steps, at the tolerance ``SHOWN``."""
+    rows = only(own, tolerance=SHOWN)
+    bands = pd.cut(rows["steps"], [-1, *BANDS], labels=list(BANDS.values()))
+    share = pd.crosstab(bands, rows["t"], normalize="columns").stack().rename("share")  # bands in their order
+    share = share.rename_axis(["band", "t"]).reset_index().astype({"band": str})
+    return share[share["share"] > 0].reset_index(drop=True)
+
+
+def families(own: pd.DataFrame) -> pd.DataFrame:
+    """Return the share within the tolerance and the 95th percentile of the error by family, as in "family_seed"."""
+    family = own["problem"].str.rsplit("_", n=1).str[0]
+    groups = own.groupby([family, "tolerance"], sort=False)
+    return pd.DataFrame([{"family": name, "tolerance": t} | adaptive_summary(part) for (name, t), part in groups])
+
+
+def facts(summary: pd.DataFrame) -> pd.DataFrame:
+    """Say how often the tolerance is kept, and what adaptive costs over the cheapest fixed number of steps in t."""
+    pooled, single = only(summary, problem="all"), summary[summary["problem"] != "all"]
+    own, single = only(pooled, estimator="adaptive").set_index("tolerance"), only(single, estimator="adaptive")
+    fixed = only(pooled, estimator=TIME, status="ok").set_index("tolerance")
+    row: dict[str, Any] = {"within_low": own["within"].min(), "within_high": own["within"].max(), "share": SHARE}
+    row |= {"tightest": own.index.min(), "loosest": own.index.max(), "shown": SHOWN}
+    row |= {"count": len(single), "reach": int((single["within"] >= SHARE).sum())}
+    if len(fixed):
+        work = (own["evaluations"] + own["vjps"]) / (fixed["evaluations"] + fixed["vjps"])
+        row |= {"ratio_low": work.min(), "ratio_high": work.max()}
+    return pd.DataFrame([row])
 
 
 def adaptive_summary(part: pd.DataFrame) -> dict[str, Any]:

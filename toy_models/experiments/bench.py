@@ -5,10 +5,14 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
 
 from analysis.experiment import Cell
 from analysis.gradients import ESTIMATORS
 from analysis.settings import Options, Variant
+from analysis.tables import only
 from toy_models.bench.contenders import (
     CONTENDERS,
     LARGE,
@@ -23,6 +27,8 @@ from toy_models.bench.contenders import (
     T,
 )
 
+OWN = ("ours", "ours_cells", "floor")
+EXACT = 1e-8  # contenders that differ by more compute another gradient
 ON_REQUEST = SERIAL = True
 PACKAGES = PEERS
 SPEC = {
@@ -77,3 +83,16 @@ def _cell(options: Options, size: tuple[int, ...], kind: str, name: str, setting
         device=options.device,
         extra=tuple(extra.items()),
     )
+
+
+def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Say how the fastest peer of the same gradient compares at each size, and how far the floor is."""
+    row: dict[str, Any] = {"threads": int(table["threads"].max())}
+    done = only(table, status="ok")
+    for workload in ("surface", "end_to_end"):
+        rows = only(done, workload=workload)
+        peers = rows[~rows["contender"].isin(OWN) & (rows["agreement"] < EXACT)]
+        fastest = peers.groupby("problem")["ratio"].min()
+        row |= {f"{workload}_low": fastest.min(), f"{workload}_high": fastest.max()}
+    floor = only(done, workload="surface", contender="floor")["ratio"]
+    return {"facts": pd.DataFrame([row | {"floor_low": 1 / floor.max(), "floor_high": 1 / floor.min()}])}

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 
-from analysis.claims.two_terms import FITTED_STEPS, two_term_tables, with_zeta
+from analysis.claims.two_terms import FITTED_STEPS, RULE, two_term_tables, with_zeta
 from analysis.errors import summary
 from analysis.experiment import Cell, Draw, draw, estimate
 from analysis.settings import Options, Variant
-from analysis.tables import errors_only
+from analysis.tables import errors_only, only
 from toy_models.cells import error_cell
 from toy_models.experiments import lookahead_surface
 from toy_models.problems.zoo import ZOO_PATHS
@@ -65,4 +66,28 @@ def cosine_rows(cell: Cell, drawn: Draw) -> Iterator[dict[str, Any]]:
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Fit every form to the small step counts, and compare the best horizons it predicts with those measured."""
-    return two_term_tables(table)
+    tables = two_term_tables(table)
+    return tables | {"regrets": regrets(tables["predicted"]), "facts": facts(tables)}
+
+
+def regrets(predicted: pd.DataFrame) -> pd.DataFrame:
+    """Return what predicted horizons cost over the least error: geometric means with two standard errors."""
+    rows = []
+    keys = ["form", "solver", "held_out"]
+    for key, group in predicted.groupby(keys):
+        logs = np.log(group["regret"])
+        half = 2 * logs.std() / np.sqrt(len(logs)) if len(logs) > 1 else 0.0
+        ends = {name: np.exp(logs.mean() + sign * half) for name, sign in (("low", -1), ("mean", 0), ("high", 1))}
+        rows.append(dict(zip(keys, key, strict=True)) | ends)
+    return pd.DataFrame(rows)
+
+
+def facts(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Say how far each form is off, what the rule's horizons and the end cost, and how often stopping short pays."""
+    row: dict[str, Any] = tables["fits"].groupby("form")["held_out_factor"].median().to_dict()
+    rule = only(tables["predicted"], form=RULE)
+    for name, unseen in (("few", False), ("many", True)):
+        part = only(rule, held_out=unseen)
+        row |= {name: stats.gmean(part["regret"]), f"{name}_end": stats.gmean(part["regret_of_1"])}
+    budgets = tables["budgets"]
+    return pd.DataFrame([row | {"wins": int((budgets["ratio"] > 1).sum()), "budgets": len(budgets)}])

@@ -1,30 +1,23 @@
-"""The ledger: every claim of the theory measured, judged, and written as claims.json and a LaTeX table."""
+"""The ledger: every claim of the theory measured, judged, and written as claims.json."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 import toy_models.claims  # noqa: F401 (registers them)
 from analysis import results
-from analysis.claims import CLAIMS, HOLDS, ledger, place
+from analysis.claims import CLAIMS, FAILS, HOLDS, HOLDS_SO, ledger, place
 from analysis.experiment import Cell
 from analysis.settings import Options
+from analysis.tables import only
 
-SPECIALS = {c: rf"\{c}" for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-}
-RULES = {"at most": r"$\le$", "at least": r"$\ge$", "near": r"$\approx$"}
-WIDTHS = (0.34, 0.13, 0.12, 0.25)  # of the text, for the columns that wrap
+NAMES = {HOLDS: "holds", HOLDS_SO: "in_reading", FAILS: "not_as_printed"}  # of verdicts, as columns
 
 
 def cells(options: Options) -> list[Cell]:
@@ -40,16 +33,50 @@ def measure(cell: Cell) -> pd.DataFrame:
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Judge the claims: one row each."""
-    return {"ledger": ledger(table)}
+    """Judge the claims: one row each; count the verdicts, and say what share of its allowance each case uses."""
+    judged = ledger(table)
+    return {"ledger": judged, "shares": shares(table, judged), "facts": facts(table, judged)}
+
+
+def shares(table: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
+    """Return the shares that the figure shows, at most 1 where a case passes: ``mark`` says which case it is.
+
+    "decides" is the case that decides a claim, "reading" the cases of the reading that it rests on, and "failed" those
+    of the statement as printed that fail.
+    """
+    chosen = table.merge(judged[["id", "reading"]])
+    failed = table[(table["kind"] == "as printed") & ~table["passed"]]
+    marks = {"failed": failed, "reading": chosen, "decides": judged}
+    return pd.concat([rows[["id"]].assign(mark=mark, share=used(rows)) for mark, rows in marks.items()])
+
+
+def used(rows: pd.DataFrame) -> pd.Series:
+    """Return the share of its allowance that each case uses: at most 1 where it passes, infinite without a number."""
+    limit, slack = rows["limit"], rows["tolerance"]
+    share = {
+        "at most": rows["high"] / (limit + slack),
+        "at least": (limit - slack) / rows["low"].where(rows["low"] > 0, 0.0),
+        "near": (rows["value"] - limit).abs() / slack,
+    }
+    return (
+        pd.concat([values[rows["rule"] == rule] for rule, values in share.items()]).reindex(rows.index).fillna(np.inf)
+    )
+
+
+def facts(table: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
+    """Count and name the claims by verdict."""
+    row: dict[str, Any] = {"claims": len(judged), "cases": len(table)}
+    for verdict, name in NAMES.items():
+        some = only(judged[judged["standing"]], verdict=verdict)
+        row |= {name: len(some), f"{name}_ids": ", ".join(some["id"])} if len(some) else {}
+    if not judged["standing"].all():
+        row["fails_ids"] = ", ".join(judged.loc[~judged["standing"], "id"])
+    return pd.DataFrame([row])
 
 
 def write(tables: Mapping[str, pd.DataFrame], out: Path) -> None:
-    """Write ``out/claims.json`` and ``out/tables/claims_ledger.tex`` from the judged claims."""
-    ledger = tables["ledger"]
-    results.write_json(out / "claims.json", [entry(row) for row in ledger.to_dict("records")])
-    text = latex(ledger).encode()
-    results.write_whole(out / "tables" / "claims_ledger.tex", lambda file: file.write(text))
+    """Write ``out/claims.json`` from the judged claims."""
+    results.write_json(out / "claims.json", [entry(row) for row in tables["ledger"].to_dict("records")])
 
 
 def entry(row: Mapping[str, object]) -> dict[str, object]:
@@ -57,29 +84,3 @@ def entry(row: Mapping[str, object]) -> dict[str, object]:
     plain = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
     interval = [plain.pop("low"), plain.pop("high")]
     return plain | {"interval": interval}
-
-
-def escape(text: str) -> str:
-    """Return text with the characters that LaTeX reads as commands taken literally, and named Greek letters set."""
-    literal = "".join(SPECIALS.get(c, c) for c in text)
-    found = re.sub(r"(?<![A-Za-z])([dD]?)(alpha|gamma|sigma|zeta|eta|lambda|Phi)(?![a-z])", r"\1$\\\2$", literal)
-    return re.sub(r"(?<![A-Za-z])grad(?![a-z])", r"$\\nabla$", found)
-
-
-def latex(ledger: pd.DataFrame) -> str:
-    """Return the ledger as a booktabs table: id, statement, number, what it is held to, verdict with its reading."""
-    columns = "".join(rf"p{{{width}\linewidth}}" for width in WIDTHS)
-    head = " & ".join(("", "Statement", "Measured", "Held to", "Verdict"))
-    lines = [rf"\begin{{tabular}}{{l{columns}}}", r"\toprule", rf"{head} \\", r"\midrule"]
-    lines += [" & ".join(_fields(row)) + r" \\" for _, row in ledger.iterrows()]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def _fields(row: pd.Series) -> list[str]:
-    number = f"{row['value']:.3g}" if math.isfinite(row["value"]) else "no number"
-    if row["low"] < row["high"]:
-        number += f" [{row['low']:.3g}, {row['high']:.3g}]"
-    slack = rf" $\pm$ {row['tolerance']:.2g}" if row["tolerance"] else ""
-    verdict = row["verdict"] if row["verdict"] == HOLDS else f"{row['verdict']}: {row['reading']}"
-    held = f"{RULES[row['rule']]} {row['limit']:.3g}{slack}"
-    return [row["id"], escape(row["statement"]), number, held, escape(verdict)]

@@ -34,6 +34,7 @@ from analysis.measurements import MeasuredBatch
 from analysis.operators import OPERATORS
 from analysis.paths import PATHS
 from analysis.settings import Options, Variant
+from analysis.tables import only
 from toy_models.experiments import outcome
 from toy_models.experiments.outcome import DIAL, NOISE, STEPS
 from toy_models.experiments.outcome_windows import WINDOWS
@@ -51,6 +52,7 @@ TOLERANCE = 1e-11  # of the reference: enough for a bound of 1e-6, at half the c
 FULL = {"estimators": tuple(VARIANTS), "scales": SCALES, "windows": WINDOWS, "tolerance": TOLERANCE}
 QUICK = {"estimators": ("greedy", "two_step_euler", "midpoint"), "scales": (0.03,), "tolerance": 1e-10}
 QUICK |= {"windows": WINDOWS[::2], "replaced": WINDOWS[:1]}
+ENOUGH = 4  # estimators: a correlation of fewer says nothing
 PLACE = ["operator", "noise", "estimator", "start", "end"]
 
 
@@ -144,7 +146,24 @@ def _measured(
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return means with intervals, outcomes less greedy's in pairs, and rank correlations of error and outcome."""
     table = pd.concat([table, over_time(table)], ignore_index=True)
-    return {"summary": summary(pd.concat([table, over_operators(table)])), "correlation": correlation(table)}
+    tables = {"summary": summary(pd.concat([table, over_operators(table)])), "correlation": correlation(table)}
+    return tables | {"facts": facts(table, **tables)}
+
+
+def facts(table: pd.DataFrame, summary: pd.DataFrame, correlation: pd.DataFrame) -> pd.DataFrame:
+    """Give the correlations with both truths, with a verdict on each, and greedy's error against the score by time."""
+    row: dict[str, Any] = {"noise": table["noise"].iloc[0], "measurements": table["measurement"].nunique()}
+    row |= {"operators": table["operator"].nunique(), "estimators": len(set(table["estimator"]) & set(DIAL))}
+    whole = only(correlation, operator="all", start=0.0, end=1.0, kind="tuned")
+    for rank in whole.to_dict("records") if row["estimators"] >= ENOUGH else ():
+        truth = rank["truth"]
+        row |= {truth: rank["value"], f"{truth}_low": rank["low"], f"{truth}_high": rank["high"]}
+        row[f"{truth}_pays"] = "yes" if rank["low"] > 0 else "no" if rank["high"] < 0 else "unknown"
+    errors = only(summary, estimator=["greedy", "ideal"], operator="all", quantity="score_error").sort_values("start")
+    for name, part in errors[errors["end"] - errors["start"] < 1].groupby("estimator"):
+        row |= {f"{name}_early": part["mean"].iloc[0], f"{name}_late": part["mean"].iloc[-1]}
+    lost = int(table["value"].isna().sum())
+    return pd.DataFrame([row | ({"lost": lost} if lost else {})])
 
 
 def over_time(table: pd.DataFrame) -> pd.DataFrame:

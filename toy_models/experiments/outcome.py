@@ -27,16 +27,17 @@ from analysis.paths import PATHS
 from analysis.settings import DTYPES, Options, Variant
 from toy_models.mixtures.gaussian import MixtureFlow
 from toy_models.mixtures.low_rank import LowRankMixtureFlow
+from toy_models.posteriors.guided_facts import BASELINE, DISTANCE, guided_facts
 from toy_models.posteriors.measurements import measured_batch
 from toy_models.problems.zoo import build
 
+__all__ = ["BASELINE", "DISTANCE"]
 AnyMixtureFlow = MixtureFlow | LowRankMixtureFlow
 SIDE, STEPS, MORE_STEPS, ITERATIONS = 8, 16, 64, 8
 OPERATORS = ("box_inpainting", "super_resolution_2", "gaussian_deblurring")
 NOISE, OTHER_NOISES = 0.2, (0.1, 0.4)
 METRICS = ("sliced_wasserstein", "energy_distance", "mean_error", "log_density", "misfit")
 PLACES = ("operator", "noise")
-BASELINE = "likelihood:greedy"
 LIKELIHOOD = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 RESIDUAL = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)  # times the noise, as the rule's gradient is in units of 1/noise
 DFLOW = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -173,7 +174,8 @@ def _values(batch: MeasuredBatch, x: Tensor) -> Iterator[dict[str, Any]]:
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return means with intervals, paired differences to greedy with the likelihood's steps, and a table to print."""
     summary, paired = summarise(table, PLACES)
-    return {"summary": summary, "paired": paired, "paper": printed_table(summary)}
+    tables = {"summary": summary, "paired": paired, "paper": printed_table(summary)}
+    return tables | guided_facts(summary, paired)
 
 
 def summarise(table: pd.DataFrame, places: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:

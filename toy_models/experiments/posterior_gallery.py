@@ -69,3 +69,12 @@ def _rows(cell: Cell, operator: str, shown: MeasuredBatch, name: str, x: Tensor)
         row = {"problem": "mnist", "path": cell.path, "operator": operator, "noise": shown.problem.noise}
         row |= {"image": name, "member": i, "misfit": float(shown.misfit(image[None, None]))}
         yield from (row | {"pixel": j, "value": value} for j, value in enumerate(image.tolist()))
+
+
+def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Give the median misfit chi^2/m of the exact samples, and the range of those of guided methods."""
+    images = table.drop_duplicates(["operator", "image", "member"]).groupby("image")["misfit"].median()
+    guided = images.drop(["image", "measurement", "mean", "exact", "unguided"], errors="ignore")
+    row = {"noise": table["noise"].iloc[0], "exact": images["exact"], "unguided": images["unguided"]}
+    row |= {"guided_low": guided.min(), "guided_high": guided.max()} if len(guided) else {}
+    return {"facts": pd.DataFrame([row])}

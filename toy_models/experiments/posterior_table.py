@@ -14,24 +14,23 @@ operator; the cheap methods also run along a second path.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import results
 from analysis.experiment import Cell
 from analysis.guidance import Method
 from analysis.operators import OPERATORS, inverse_problem
 from analysis.paths import PATHS, AffinePath
 from analysis.settings import Options, Variant
+from analysis.tables import only
 from toy_models.experiments import outcome
-from toy_models.experiments.claims import escape
-from toy_models.experiments.outcome import BASELINE, METRICS, NOISE, STEPS, AnyMixtureFlow
+from toy_models.experiments.outcome import BASELINE, DISTANCE, METRICS, NOISE, STEPS, AnyMixtureFlow
 from toy_models.mixtures.gaussian import MixtureFlow
 from toy_models.posteriors.measurements import measured_batch
 from toy_models.problems import digits, mnist
@@ -150,7 +149,51 @@ def _shortened(method: Method) -> Method:
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return means with intervals, paired differences to greedy, and the table of methods x operators."""
     summary, paired = outcome.summarise(table, PLACES)
-    return {"summary": summary, "paired": paired, "paper": printed_table(summary)}
+    relative = relative_to_unguided(summary)
+    tables = {"summary": summary, "paired": paired, "paper": printed_table(summary), "relative": relative}
+    return tables | {"facts": facts(relative, paired)}
+
+
+def relative_to_unguided(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return energy distances and their intervals over the mean of unguided samples of the same place."""
+    rows = only(summary, metric=DISTANCE)
+    unguided = only(rows, estimator="unguided").set_index(list(PLACES))["mean"].rename("unguided")
+    rows = rows.join(unguided, on=list(PLACES))
+    ends = {name: rows[name] / rows["unguided"] for name in ("mean", "low", "high")}
+    return rows.assign(**ends).drop(columns="unguided").reset_index(drop=True)
+
+
+def facts(relative: pd.DataFrame, paired: pd.DataFrame) -> pd.DataFrame:
+    """Give what greedy leaves by data set, who is best most often, and how often others differ from greedy in pairs."""
+    guided = relative[~relative["family"].isin(["exact", "oracle"]) & relative["mean"].notna()]
+    main = only(guided, path=PATH)
+    row: dict[str, Any] = {"noise": main["noise"].iloc[0]}
+    for problem, rows in main.groupby("problem", sort=False):
+        left = only(rows, estimator=BASELINE)["mean"]
+        row |= {f"{problem}_low": left.min(), f"{problem}_high": left.max()}
+        row |= {f"{problem}_images": int(rows["measurements"].max())}
+    wins = main.loc[main.groupby(["problem", "operator"])["mean"].idxmin(), "estimator"].value_counts()
+    row |= {"best": wins.index[0], "wins": int(wins.iloc[0]), "places": int(wins.sum())}
+    pairs = only(paired, metric=DISTANCE, path=PATH).dropna(subset="mean")
+    pairs = pairs[~pairs["family"].isin(["exact", "oracle", "unguided"]) & (pairs["estimator"] != BASELINE)]
+    row |= {"pairs": len(pairs), "better": int((pairs["high"] < 0).sum()), "worse": int((pairs["low"] > 0).sum())}
+    row |= {"lost": lost} if (lost := ", ".join(only(relative, mean=None)["estimator"].unique())) else {}
+    return pd.DataFrame([row | _other_path(guided)])
+
+
+def _other_path(guided: pd.DataFrame) -> dict[str, int]:
+    """Count pairs of methods that stand in the same order along both paths, where there are two."""
+    wide = only(guided, problem="digits").pivot(index=["operator", "estimator"], columns="path", values="mean").dropna()
+    if wide.shape[1] < 2:
+        return {}
+    same = np.concatenate([_signs(part)[:, 0] == _signs(part)[:, 1] for _, part in wide.groupby(level="operator")])
+    return {"same_order": int(same.sum()), "path_pairs": len(same)}
+
+
+def _signs(values: pd.DataFrame) -> np.ndarray:
+    """Return the signs of the differences (pairs, paths) of all pairs of rows."""
+    first, second = np.triu_indices(len(values), 1)
+    return np.sign(values.to_numpy()[first] - values.to_numpy()[second])
 
 
 def printed_table(summary: pd.DataFrame) -> pd.DataFrame:
@@ -165,48 +208,3 @@ def printed_table(summary: pd.DataFrame) -> pd.DataFrame:
     spent = rows.groupby(keys, sort=False)[["evaluations", "vjps", "bytes"]].mean()
     operators = list(dict.fromkeys(rows["operator"]))
     return spent.join(rows.pivot(index=keys, columns="operator", values="text")[operators]).reset_index()
-
-
-def write(tables: Mapping[str, pd.DataFrame], out: Path) -> None:
-    """Write ``out/tables/posterior_table.tex``: the energy distances along the first path."""
-    text = latex(tables["summary"]).encode()
-    results.write_whole(out / "tables" / "posterior_table.tex", lambda file: file.write(text))
-
-
-def latex(summary: pd.DataFrame) -> str:
-    """Return a booktabs table: a block per data set, a row per method, means over their intervals by operator.
-
-    The best mean of a block's methods that do not know the exact score is bold.
-    """
-    rows = summary[(summary["metric"] == PRINTED) & (summary["path"] == PATH)]
-    operators = list(dict.fromkeys(rows["operator"]))
-    head = " & ".join(
-        ["", "Eval.", "VJPs", *(_stacked(*escape(o).replace(r"\_", " ").split(" ", 1)) for o in operators)]
-    )
-    lines = [rf"\begin{{tabular}}{{lrr{'c' * len(operators)}}}", r"\toprule", rf"{head} \\"]
-    for problem, block in rows.groupby("problem", sort=False):
-        lines += [r"\midrule", rf"\multicolumn{{3}}{{l}}{{\emph{{{escape(str(problem))}}}}} \\"]
-        lines += _block(block, operators)
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def _block(rows: pd.DataFrame, operators: list[str]) -> Iterator[str]:
-    guided = rows[~rows["family"].isin(["exact", "oracle"]) & rows["mean"].notna()]
-    best = set(guided.groupby("operator")["mean"].idxmin())
-    for name, some in rows.groupby("estimator", sort=False):
-        entries = {row.operator: _entry(row.mean, row.low, row.high, row.Index in best) for row in some.itertuples()}
-        spent = [f"{some[key].mean():.0f}" for key in ("evaluations", "vjps")]
-        label = escape(str(name)).replace(r"\_", " ")
-        yield " & ".join([label, *spent, *(entries.get(o, "") for o in operators)]) + r" \\"
-
-
-def _entry(mean: float, low: float, high: float, best: bool) -> str:
-    if math.isnan(mean):  # every measurement failed
-        return "failed"
-    value = rf"\textbf{{{mean:.2f}}}" if best else f"{mean:.2f}"
-    return _stacked(value, rf"{{\scriptsize [{low:.2f}, {high:.2f}]}}")
-
-
-def _stacked(*lines: str) -> str:
-    joined = r" \\ ".join(lines)
-    return rf"\shortstack{{{joined}}}"

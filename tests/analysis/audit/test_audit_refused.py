@@ -9,6 +9,7 @@ import reproduce
 from analysis import reference
 from analysis.audit import measure, subject
 from analysis.audit.measure import Audited
+from analysis.audit.report import best_lookahead, facts
 from analysis.paths import CondOT
 from figures import audit_error
 from tests.support.audits import Network, measured, options
@@ -206,7 +207,7 @@ class Once(torch.autograd.Function):
 
 def test_without_second_derivatives_all_but_the_estimate_is_measured():
     greedy = measured(f"{__name__}:not_twice").set_index("metric")
-    assert "flow must be differentiable in x and t" in greedy.loc["leading_term", "status"]
+    assert "flow must be differentiable twice in x and t" in greedy.loc["leading_term", "status"]
     assert greedy.loc["leading_term", "failed"] == 5
     assert (greedy.loc["relative_error", "failed"] == 0).all()
 
@@ -226,6 +227,8 @@ def test_bad_options_are_refused(changed, said):
 
 def test_a_missing_estimate_is_said_and_drawn():
     table = measured(f"{__name__}:not_twice")
-    parts = {"audit": table[table["estimator"] == "greedy"]}
+    greedy, ahead = (table[table["estimator"] == name] for name in ("greedy", "lookahead"))
+    parts = {"audit": greedy, "audit_best": best_lookahead(greedy, ahead)}
+    parts["audit_facts"] = facts(parts)
     assert "cannot be computed" in audit_error.answer(parts)
-    audit_error.plt.close(audit_error.draw(parts))
+    audit_error.draw(parts)

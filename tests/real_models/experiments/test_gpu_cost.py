@@ -170,18 +170,32 @@ def test_finished_cells_are_not_measured_again(made, monkeypatch):
     assert again["seconds"].equals(table["seconds"])
 
 
+def with_facts(table):
+    return {"gpu_cost": table, "gpu_cost_facts": gpu_cost.derive(table)["facts"]}
+
+
+def test_the_facts_are_those_of_the_table(made):
+    row = gpu_cost.derive(made[0])["facts"].to_dict("records")[0]
+    rows = made[0][(made[0]["kind"] == "cost") & (made[0]["batch"] == row["batch"])]
+    greedy = rows[(rows["estimator"] == "greedy") & (rows["arithmetic"] == "float32")]["seconds"].iloc[0]
+    assert row["greedy_ms"] == pytest.approx(1000 * greedy / row["batch"])
+    assert row["batch"] == made[0].query("kind == 'cost'")["batch"].max()
+    assert "full" not in row
+
+
 def test_the_figure_draws_and_names_the_device(made):
-    assert "Measured on cpu" in figure.answer({"gpu_cost": made[0]})
-    drawn = figure.draw({"gpu_cost": made[0]})
+    tables = with_facts(made[0])
+    assert "On cpu" in figure.answer(tables)
+    drawn = figure.draw(tables)
     assert len(drawn.axes) == 3
-    figure.plt.close(drawn)
 
 
 def test_the_figure_shows_what_did_not_fit(made):
     table = made[0].copy()
     table.loc[(table["batch"] == 2) & (table["memory"] == "store"), "status"] = "out of memory"
-    assert "3 did not fit into memory" in figure.answer({"gpu_cost": table})
-    figure.plt.close(figure.draw({"gpu_cost": table}))
+    tables = with_facts(table)
+    assert "3 cells of" in figure.answer(tables)
+    figure.draw(tables)
 
 
 def test_the_verb_writes_table_and_figure(monkeypatch, tmp_path, made):

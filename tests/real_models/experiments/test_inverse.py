@@ -140,10 +140,21 @@ def test_figures_draw_and_say_numbers(figure, kind, table, full):
     answer = figure.answer(tables)
     assert any(letter.isdigit() for letter in answer)
     assert "nan" not in answer
-    figure.plt.close(figure.draw(tables))
+    figure.draw(tables)
 
 
 def test_captions_name_what_cannot_run(full):
     answer = inverse_table.answer(full)
-    assert "ΠGDM cannot run on HDR clipping" in answer
-    assert "1.00 (1.00 to 1.00) under one budget" in answer
+    assert "ΠGDM cannot run on 2 operators." in answer
+    assert "is 1.00 [1.00, 1.00] under one budget" in answer
+
+
+def test_the_facts_count_what_leaves_zero_out(full):
+    facts = full["inverse_facts"].to_dict("records")[0]
+    paired = full["inverse_paired"].query("metric == 'psnr' and family != 'equal_steps'")
+    paired = paired[~paired["estimator"].isin(["greedy", "clean", "measurement"]) & paired["mean"].notna()]
+    better, worse = (paired["low"] > 0).sum(), (paired["high"] < 0).sum()
+    assert (facts["better"], facts["worse"]) == (better, worse)
+    assert (facts["refused"], facts["refused_on"]) == ("pigdm", 2)  # the nonlinear ones
+    centred = full["inverse_dial"].groupby(["operator", "family"])["psnr_less_mean"].mean()
+    assert centred.abs().max() < 1e-12

@@ -57,10 +57,13 @@ def test_rows_carry_ratio_agreement_and_floor(table):
 
 
 def test_the_figure_draws_and_answers(table):
-    assert "the fastest peer" in figure.answer({"bench": table})
-    drawn = figure.draw({"bench": table})
+    facts = bench.derive(table)["facts"]
+    timed = table[(table["status"] == "ok") & (table["agreement"] < 1e-8) & (table["workload"] == "surface")]
+    peers = timed[~timed["contender"].isin(["ours", "ours_cells", "floor"])]
+    assert facts["surface_low"].tolist() == [peers["ratio"].min()]  # the tables here are of one size
+    assert "The fastest peer takes" in figure.answer({"bench": table, "bench_facts": facts})
+    drawn = figure.draw({"bench": table, "bench_facts": facts})
     assert len(drawn.axes) == 3
-    figure.plt.close(drawn)
 
 
 def test_the_work_counts_what_the_surface_evaluates(monkeypatch):

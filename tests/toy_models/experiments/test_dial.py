@@ -113,7 +113,7 @@ def test_the_full_experiment_has_all_operators_and_the_estimators_that_outcome_r
     assert sorted(dict(cell.extra)["operator"] for cell in cells) == sorted(OPERATORS)
     assert all(set(outcome.DIAL) < set(dict(cell.extra)["estimators"]) for cell in cells)
     assert {dict(c.extra)["operator"] for c in cells if dict(c.extra)["replaced"]} == set(outcome.OPERATORS)
-    assert set(figure.DIAL) == set(outcome.DIAL)
+    assert set(figure.ESTIMATORS) == {*outcome.DIAL, *dial.ASIDE}
     json.dumps([cell.extra for cell in cells])
 
 
@@ -121,9 +121,7 @@ def test_the_full_experiment_has_all_operators_and_the_estimators_that_outcome_r
 def tables():
     table = pd.concat([measure_cell(cell) for cell in dial.cells(Options(quick=True))], ignore_index=True)
     found = {f"dial_{name}": part for name, part in dial.derive(table).items()}
-    greedy = {"estimator": "likelihood:greedy", "family": "likelihood", "metric": "energy_distance", "mean": 0.4}
-    summary = pd.DataFrame([greedy | {"operator": "box_inpainting", "noise": 0.2}])
-    return {"dial": table, "outcome": summary, "outcome_summary": summary} | found
+    return {"dial": table} | found
 
 
 def test_the_gradients_near_the_ideal_one_are_far_from_the_score(tables):
@@ -140,6 +138,7 @@ def test_the_gradients_near_the_ideal_one_are_far_from_the_score(tables):
 
 def test_the_figure_draws_and_says_numbers(tables):
     answer = figure.answer(tables)
-    assert any(letter.isdigit() for letter in answer)
+    assert "Greedy is off the score by" in answer
+    assert "correlation" not in answer  # three estimators are too few for one
     assert "nan" not in answer
-    figure.plt.close(figure.draw(tables))
+    figure.draw(tables)

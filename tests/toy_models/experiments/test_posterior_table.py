@@ -31,7 +31,10 @@ def table():
 
 @pytest.fixture(scope="module")
 def tables(table):
-    main = split_timings(table)[""]
+    return with_derived(split_timings(table)[""])
+
+
+def with_derived(main):
     found = {f"posterior_table_{name}": part for name, part in posterior_table.derive(main).items()}
     return {"posterior_table": main} | found
 
@@ -118,54 +121,57 @@ def test_the_printed_table_has_a_column_per_operator_and_costs(tables):
     assert {"box_inpainting", "super_resolution_2", "super_resolution_4", "bytes"} <= set(paper.columns)
 
 
-def test_latex_has_a_block_per_data_set_and_one_best_entry_per_operator(tables, tmp_path):
-    posterior_table.write({"summary": tables["posterior_table_summary"]}, tmp_path)
-    text = (tmp_path / "tables" / "posterior_table.tex").read_text()
-    assert text.count("{") == text.count("}")
-    assert text.count(r"\emph{") == 2
-    assert text.count(r"\textbf{") == 3  # two operators of the digits, one of MNIST
-    body = [line for line in text.splitlines() if line.startswith(("oracle", "likelihood", "exact", "unguided", "dps"))]
-    assert len(body) == 5 + 3
-    assert {line.count("&") for line in body} == {2 + 3}
-    assert "_" not in text
+def test_latex_has_a_table_per_data_set_and_one_best_entry_per_operator(tables):
+    texts = figure.latex(tables)
+    assert list(texts) == ["posterior_table_digits", "posterior_table_mnist"]
+    for text, operators, methods in zip(texts.values(), (2, 1), (5, 3), strict=True):
+        assert text.count("{") == text.count("}")
+        assert text.count(r"\textbf{") == operators
+        assert r"\caption{Energy distance to the exact posterior" in text
+        body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+        assert len(body) == methods
+        assert {line.count("&") for line in body} == {2 + operators}
+        assert "_" not in text.replace("tab:posterior_", "")
 
 
 @pytest.fixture
 def failed(tables):
-    summary = tables["posterior_table_summary"].copy()
-    lost = summary["estimator"] == "dps:greedy"
-    summary.loc[lost, ["mean", "low", "high"]] = float("nan")
-    return tables | {"posterior_table_summary": summary}
+    table = tables["posterior_table"].copy()
+    table.loc[table["estimator"] == "dps:greedy", "value"] = float("nan")
+    return with_derived(table)
 
 
 def test_a_method_that_failed_everywhere_is_printed_so_and_not_drawn(failed):
-    text = posterior_table.latex(failed["posterior_table_summary"])
-    assert next(line for line in text.splitlines() if line.startswith("dps:greedy")).count("failed") == 2
-    assert "dps:greedy could not run" in figure.answer(failed)
+    text = figure.latex(failed)["posterior_table_digits"]
+    assert next(line for line in text.splitlines() if line.startswith("DPS")).count("failed") == 2
+    assert "DPS could not run" in figure.answer(failed)
     drawn = figure.draw(failed)
-    assert "greedy, DPS steps" not in [text.get_text() for text in drawn.legends[0].get_texts()]
-    figure.plt.close(drawn)
+    assert "DPS" not in [text.get_text() for text in drawn.legends[0].get_texts()]
 
 
 def test_the_figure_has_a_panel_per_data_set_and_says_numbers(tables):
     drawn, said = figure.draw(tables), figure.answer(tables)
-    assert [ax.get_title() for ax in drawn.axes] == ["8×8 digits", "MNIST, 28×28"]
-    assert "greedy with likelihood steps leaves" in said
+    assert [ax.get_title() for ax in drawn.axes] == ["8×8 digits", "MNIST"]
+    left = tables["posterior_table_relative"].query("estimator == 'likelihood:greedy' and problem == 'mnist'")
+    assert f"On MNIST it leaves {left['mean'].iloc[0]:.0%}." in said
     assert "nan" not in said
-    figure.plt.close(drawn)
 
 
-def test_distances_are_drawn_over_the_unguided_mean(tables):
-    rows = figure.relative(figure.main_path(tables["posterior_table_summary"]))
+def test_distances_are_over_the_unguided_mean(tables):
+    rows, summary = tables["posterior_table_relative"], tables["posterior_table_summary"]
     assert rows.loc[rows["estimator"] == "unguided", "mean"].tolist() == [1, 1, 1]
-    assert set(rows["path"]) == {posterior_table.PATH}
+    greedy, unguided = (
+        summary.query("metric == 'energy_distance' and problem == 'mnist'").set_index("estimator")["mean"][name]
+        for name in ("likelihood:greedy", "unguided")
+    )
+    found = rows.query("estimator == 'likelihood:greedy' and problem == 'mnist'")["mean"]
+    assert found.tolist() == pytest.approx([greedy / unguided])
 
 
 def test_order_along_two_paths_is_counted_pair_by_pair():
     rows = [
-        {"problem": "digits", "path": path, "operator": "a", "noise": 0.2, "estimator": name, "family": "x"}
-        | {"metric": "energy_distance", "mean": mean, "low": mean, "high": mean}
-        for path, means in (("condot", (4, 1, 2, 3)), ("cosine", (4, 1, 3, 2)))
-        for name, mean in zip(("unguided", figure.GREEDY, "d_flow", "flowgrad"), means, strict=True)
+        {"problem": "digits", "path": path, "operator": "a", "noise": 0.2, "estimator": name, "mean": mean}
+        for path, means in (("condot", (1, 2, 3)), ("cosine", (1, 3, 2)))
+        for name, mean in zip(("likelihood:greedy", "d_flow", "flowgrad"), means, strict=True)
     ]
-    assert "2 of 3 pairs" in figure._other_path(pd.DataFrame(rows))
+    assert posterior_table._other_path(pd.DataFrame(rows)) == {"same_order": 2, "path_pairs": 3}
