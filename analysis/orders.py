@@ -1,4 +1,10 @@
-"""Signed orders: the slope of log error against log h, on a stated window, with a confidence interval."""
+"""Signed orders: the slope of log error against log h, on a stated window, with the interval of the line fit.
+
+The errors are those of deterministic solves, or medians over samples, and carry no noise that differs from one h to the
+next. The interval of the regression is therefore no statement about other samples: it says how far the three to five
+points are from a straight line, and so how much the order still changes over the window. A wide one means that the
+window is not asymptotic, and that no order can be read from it.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +21,11 @@ LEAST_POINTS = 3
 class OrderFit:
     """A slope d log(error) / d log(h): positive where the error vanishes with h, negative where it grows.
 
-    ``low`` and ``high`` bound the 95 % confidence interval of the regression; ``h_min`` to ``h_max`` is the window of
-    ``points`` values it was fitted on.
+    Attributes
+    ----------
+    slope : of the least-squares line through (log h, log error)
+    low, high : the 95 % interval of that line fit, which measures how straight the points are
+    h_min, h_max, points : the window it was fitted on, and how many values lie in it
     """
 
     slope: float
@@ -32,9 +41,16 @@ def fit_order(
 ) -> OrderFit:
     """Fit the order on the ``points`` smallest h whose error is finite and above ``floor``.
 
-    The floor, one number or one per value, keeps round-off and the reference's own error out: give it a multiple of
-    both. Raises ``ValueError``
-    where fewer than three points are left, or h is not positive and distinct.
+    Parameters
+    ----------
+    h, error : (H,) step sizes, positive and distinct, and the errors there
+    floor : one number or (H,), which keeps round-off and the reference's own error out: give it a multiple of both
+    points : the most values to use
+
+    Raises
+    ------
+    ValueError
+        For other shapes or step sizes, and where fewer than three errors are above the floor.
     """
     h, error = np.asarray(h, float), np.asarray(error, float)
     if h.ndim != 1 or h.shape != error.shape or not np.all(h > 0) or len(np.unique(h)) != len(h):
@@ -45,7 +61,7 @@ def fit_order(
         raise ValueError(
             f"error must exceed the floor (at least {np.min(floor):.3g}) at three values of h or more; {len(window)} do"
         )
-    found = stats.linregress(np.log(h[window]), np.log(error[window]))
-    half = float(stats.t.ppf(0.975, len(window) - 2) * found.stderr)
-    slope = float(found.slope)
+    line = stats.linregress(np.log(h[window]), np.log(error[window]))
+    half = float(stats.t.ppf(0.975, len(window) - 2) * line.stderr)
+    slope = float(line.slope)
     return OrderFit(slope, slope - half, slope + half, float(h[window].min()), float(h[window].max()), len(window))

@@ -21,7 +21,7 @@ answer = style.Caption(
     "On linear VP, DDIM's slope is {vp_low..vp_high:.2f} in ζ, but {vp_first:.2f} to {vp_last:.2f} in 1 − t.",
     "{refused} fits are missing.",
     "Medians and quartiles of errors of DΦ along one x/α, {problem!n} problem; dashes: theory; dots: the reference's "
-    "error. Last row: slopes, 95 % intervals; bars: theory.",
+    "error. Last row: slopes, 95 % intervals of the line fits; bars: theory.",
 )
 CURVES = ("euler", "midpoint", "heun", "rk4", "ddim")
 VARIABLES = {"zeta": r"$\zeta_t$", "1 - t": r"$1-t$"}

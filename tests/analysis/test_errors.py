@@ -36,6 +36,11 @@ def test_summary_counts_what_is_not_finite_and_drops_nothing_else():
     assert (found["value"], found["failed"], found["samples"]) == (2.0, 2, 5)
 
 
+def test_summary_has_the_quartiles_in_order():
+    found = errors.summary(torch.tensor([50.0, 10.0, 40.0, 20.0, 30.0]))
+    assert (found["low"], found["value"], found["high"]) == (20, 30, 40)
+
+
 def test_summary_of_failures_alone_is_nan():
     found = errors.summary(torch.full((3,), float("nan")))
     assert np.isnan(found["value"])

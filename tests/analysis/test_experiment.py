@@ -1,3 +1,5 @@
+"""Cells and their tables: medians and keys by hand, on flows whose ideal gradient is exact."""
+
 import dataclasses
 import json
 import zlib
@@ -6,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis import experiment, provenance, sources
+from analysis import experiment, provenance, reference, sources
 from analysis.experiment import Cell, measure_cell
 from analysis.gradients import ESTIMATORS, register
 from analysis.runner import Workers, run
@@ -85,11 +87,31 @@ def test_float32_loses_digits_and_says_so(problem):
     assert (exact.loc[exact["metric"] == "relative_error", "value"] < 1e-5).all()
 
 
-def test_the_key_covers_cell_sources_and_versions(monkeypatch):
+CHANGES = {
+    "measure": "analysis.audit.measure:measure",
+    "factory": "toy_models.problems.jacobian_rows:subject",
+    "problem": "ring8",
+    "path": "cosine",
+    "times": (0.25, 0.5),
+    "samples": 6,
+    "settings": (Variant.of("greedy"), Variant.of("end_to_end", steps=5)),
+    "seed": 1,
+    "dtype": "float32",
+    "device": "cuda",
+    "track_memory": True,
+    "extra": (("steps", 3),),
+}
+
+
+def test_the_key_covers_every_field_of_a_cell():
+    assert CHANGES.keys() == {field.name for field in dataclasses.fields(Cell)}
     base = cell()
-    others = [dataclasses.replace(base, **change) for change in ({"seed": 1}, {"dtype": "float32"}, {"samples": 6})]
-    others += [dataclasses.replace(base, settings=base.settings[:1])]
-    assert len({base.key(), *(o.key() for o in others)}) == 5
+    others = {name: dataclasses.replace(base, **{name: value}) for name, value in CHANGES.items()}
+    assert [name for name, other in others.items() if other.key() == base.key()] == []
+
+
+def test_the_key_covers_sources_and_versions(monkeypatch):
+    base = cell()
     before = base.key()
     with monkeypatch.context() as patch:
         patch.setattr(sources.Sources, "closure", lambda self, names: sources.Closure("other", (), ()))
@@ -115,6 +137,30 @@ def test_a_run_finds_finished_cells_again_and_lets_nothing_depend_on_the_workers
     again = run(cells, tmp_path / "a", Workers(jobs=1))
     assert files[0].stat().st_mtime_ns == stamp
     pd.testing.assert_frame_equal(without_times(first), without_times(again))
+
+
+def test_a_reference_that_is_not_good_enough_fails_its_sample_and_no_other(monkeypatch):
+    ideal = reference.ideal_gradient
+
+    def second_is_bad(*arguments, **options):
+        found = ideal(*arguments, **options)
+        bound = found.error_bound.clone()
+        bound[1] = 1e-3
+        return dataclasses.replace(found, error_bound=bound)
+
+    greedy = cell(settings=(Variant.of("greedy"),))
+    drawn = experiment.draw(greedy)
+    gradient = experiment.estimate(greedy, drawn, greedy.settings[0]).gradient
+    values = (gradient - drawn.reference.gradient).norm(dim=1) / drawn.reference.gradient.norm(dim=1)
+    monkeypatch.setattr(reference, "ideal_gradient", second_is_bad)
+    table = measure_cell(greedy)
+    rows = table[table["metric"] == "relative_error"].set_index("t")
+    assert rows["failed"].to_dict() == {0.3: 1, 0.7: 0}
+    assert rows["samples"].to_list() == [5, 5]
+    assert rows["status"].to_dict() == {0.3: "some samples are not finite or have no reference", 0.7: "ok"}
+    assert rows.loc[0.3, "value"] == pytest.approx(float(values[[0, 2, 3, 4]].quantile(0.5)), rel=1e-12)
+    assert rows.loc[0.7, "value"] == pytest.approx(float(values[5:].quantile(0.5)), rel=1e-12)
+    assert (rows["reference_bound"] < 1e-6).all()
 
 
 def test_wall_times_are_kept_apart():

@@ -1,5 +1,7 @@
 """The audit of a user's flow, measured against flows whose truth is known."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -90,6 +92,68 @@ def test_measured_errors_are_the_direct_ones(factory, path, tolerance):
     fine = table[table["estimator"] == "fine_solve"].set_index("metric")
     assert fine.loc[["change_by_doubling"], "value"].iloc[-1] <= 0.05 / measure.MARGIN
     assert fine.loc["distance_to_reference", "value"] <= 2 * 0.05 / measure.MARGIN
+
+
+def changed_for_the_second(part, change):
+    """``reference.ideal_gradient`` with one of its parts changed for the second state."""
+    ideal = reference.ideal_gradient
+
+    def changed(*arguments, **options):
+        found = ideal(*arguments, **options)
+        value = getattr(found, part).clone()
+        value[1] = change(value[1])
+        return dataclasses.replace(found, **{part: value})
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("part", "change"), [("gradient", lambda g: 1.5 * g), ("error_bound", lambda b: b + 1)], ids=["gradient", "bound"]
+)
+def test_a_state_whose_two_solves_disagree_has_no_reference(part, change, monkeypatch):
+    whole = measured(f"{__name__}:velocity_module")
+    monkeypatch.setattr(reference, "ideal_gradient", changed_for_the_second(part, change))
+    table = measured(f"{__name__}:velocity_module")
+    for estimator in ("greedy", "lookahead"):
+        rows = table[(table["estimator"] == estimator) & (table["metric"] == "relative_error")]
+        assert (rows["failed"] == 1).all()
+        assert (rows["samples"] == 5).all()
+    before, after = (t[t["metric"] == "distance_to_reference"]["value"].item() for t in (whole, table))
+    assert after == pytest.approx(before, rel=0.9)  # of the others
+    assert table["reference_bound"].max() <= 0.05 / measure.MARGIN
+
+
+def test_a_state_on_which_the_fixed_solve_has_not_settled_has_no_reference(monkeypatch):
+    doubled = measure._doubled
+
+    def second_goes_on(*arguments):
+        fine, rows, settled = doubled(*arguments)
+        settled[1] = False
+        return fine, rows, settled
+
+    monkeypatch.setattr(measure, "_doubled", second_goes_on)
+    table = measured(f"{__name__}:velocity_module")
+    greedy = table[(table["estimator"] == "greedy") & (table["metric"] == "relative_error")]
+    assert greedy["failed"].item() == 1
+
+
+def test_an_audit_goes_on_where_most_states_have_a_reference_and_else_not(monkeypatch):
+    ideal = reference.ideal_gradient
+
+    def first_are_bad(count):
+        def changed(*arguments, **options):
+            found = ideal(*arguments, **options)
+            bound = torch.where(torch.arange(5) < count, 1.0, found.error_bound)
+            return dataclasses.replace(found, error_bound=bound)
+
+        return changed
+
+    monkeypatch.setattr(reference, "ideal_gradient", first_are_bad(2))
+    table = measured(f"{__name__}:velocity_module")
+    assert table[table["estimator"] == "greedy"]["failed"].iloc[0] == 2
+    monkeypatch.setattr(reference, "ideal_gradient", first_are_bad(3))
+    with pytest.raises(measure.AuditError, match="in 3 of 5 states the gradient is not known"):
+        measured(f"{__name__}:velocity_module")
 
 
 def test_lookahead_rows_are_those_of_lookahead():

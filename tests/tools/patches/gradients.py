@@ -1,30 +1,9 @@
-"""Deliberate mistakes in the source: one replacement each, and the tests nearest to it, which must fail.
+"""Mistakes in paths, solvers and gradients."""
 
-What is replaced occurs once in its file.
-"""
-
-from typing import NamedTuple
-
-
-class Patch(NamedTuple):
-    """``old`` becomes ``new`` in the file ``path``; ``tests`` are paths or node ids as pytest takes them."""
-
-    path: str
-    old: str
-    new: str
-    tests: tuple[str, ...]
-
-
-PATCHES: dict[str, Patch] = {}
-
-
-def _add(path, tests, replacements):
-    for name, (old, new) in replacements.items():
-        PATCHES[name] = Patch(path, old, new, tuple(f"tests/{test}" for test in tests))
-
+from tests.tools.patches.record import add
 
 STATE_ALONE = "((want.target, want.source, alpha), (want.source, want.target, sigma))"
-_add(
+add(
     "analysis/paths/affine.py",
     ["analysis/paths"],
     {
@@ -36,7 +15,7 @@ _add(
     },
 )
 SPLIT = "right = min(math.comb(slots - 1 + repeats, repeats), n - 1)"
-_add(
+add(
     "analysis/solvers/checkpointing.py",
     ["analysis/solvers/test_checkpointing.py"],
     {
@@ -49,7 +28,7 @@ _add(
         "reversible: a return that is not small counts": ("RETURN, ORIGIN = 1e-3", "RETURN, ORIGIN = 1e-1"),
     },
 )
-_add(
+add(
     "analysis/solvers/solve.py",
     ["analysis/solvers"],
     {
@@ -61,7 +40,7 @@ _add(
 )
 CUBIC = "rest.square() * (1 + 2 * theta) * start.state + theta.square() * (3 - 2 * theta) * end.state + bend"
 IN_TURN = "in_turn([end, *reversed(states)])"
-_add(
+add(
     "analysis/gradients/_adjoint.py",
     ["analysis/gradients/test_adjoint.py"],
     {
@@ -75,7 +54,7 @@ _add(
         "interpolated adjoint: straight lines": (CUBIC, "rest * start.state + theta * end.state"),
     },
 )
-_add(
+add(
     "analysis/gradients/_truncated.py",
     ["analysis/gradients/test_cheap.py", "analysis/gradients/test_cheap_accuracy.py"],
     {
@@ -87,13 +66,13 @@ _add(
         ),
     },
 )
-_add(
+add(
     "analysis/gradients/_identity.py",
     ["analysis/gradients/test_cheap.py"],
     {"identity Jacobian: alpha in the wrong scale": ('if scale == "one" else', 'if scale == "alpha" else')},
 )
 INSIDE = "ends = torch.cat([curvature[:1], curvature, curvature[-1:]])"
-_add(
+add(
     "analysis/gradients/mesh.py",
     ["analysis/gradients/test_mesh.py"],
     {
@@ -108,7 +87,7 @@ _add(
     },
 )
 ADAPTIVE = ["analysis/gradients/test_adaptive.py", "analysis/gradients/test_adaptive_edges.py"]
-_add(
+add(
     "analysis/gradients/corrected_greedy.py",
     ADAPTIVE,
     {
@@ -127,7 +106,7 @@ _add(
         ),
     },
 )
-_add(
+add(
     "analysis/gradients/_adaptive.py",
     ADAPTIVE,
     {
@@ -149,7 +128,7 @@ _add(
         "adaptive: steps of another number of them": ("torch.maximum(wanted, steps + 1)", "steps + 1 + 0 * wanted"),
     },
 )
-_add(
+add(
     "analysis/gradients/mesh_solves.py",
     ADAPTIVE,
     {
@@ -159,7 +138,7 @@ _add(
         )
     },
 )
-_add(
+add(
     "analysis/gradients/control_adjoint.py",
     ["analysis/gradients/test_control.py"],
     {
@@ -170,101 +149,5 @@ _add(
         "control: a stretch's gradient given to each of its steps": ("share / expand(length[who], x)", "share"),
         "control: the control of a stretch is its sum": ("total[who] / expand(length[who], x))", "total[who])"),
         "control: a stretch ends a step late": ("follows = bend < tolerance", "follows = bend <= tolerance"),
-    },
-)
-GUIDANCE = ["analysis/guidance/test_guidance.py", "analysis/guidance/test_guidance_input.py"]
-_add(
-    "analysis/guidance/oracle.py",
-    GUIDANCE,
-    {
-        "oracle_sde: noise by churn, not by its root": ("noise = churn**0.5 *", "noise = churn *"),
-        "oracle_sde: the old noise keeps its weight beside the new": ("sigma(s) ** 2 - noise**2)", "sigma(s) ** 2)"),
-        "oracle_sde: the share of the noise without its square": ("(1 - ratio**2)", "(1 - ratio)"),
-    },
-)
-_add(
-    "analysis/guidance/registry.py",
-    ["analysis/guidance/test_divergence.py", *GUIDANCE, "analysis/guidance/test_guidance_optimised.py"],
-    {
-        "divergence: a loss taken out of bounds does not count": ("(self.far(new) | self.noted)", "self.far(new)"),
-        "divergence: an overflow of the loss does not count": ("far = far | overflows", "far = far"),
-        "divergence: the value of the origin in place of infinity": (
-            "torch.where(last.noted, math.inf, value)",
-            "value",
-        ),
-        "divergence: the step is not kept": (
-            "torch.where(bad, step, self.failed_at)",
-            "torch.where(bad, 0, self.failed_at)",
-        ),
-        "divergence: a sample comes back": (
-            "where(expand(self.failed_at < 0, new)",
-            "where(expand(~self.far(new), new)",
-        ),
-        "divergence: the last iterate is not taken": (
-            "where(expand(self.far(new), new)",
-            "where(expand(self.failed_at >= 0, new)",
-        ),
-    },
-)
-_add(
-    "analysis/guidance/posterior.py",
-    GUIDANCE,
-    {
-        "posterior guidance: a gradient where alpha = 0": (
-            "informed_time(flow.path, times[i], x.dtype), **options",
-            "times[i], **options",
-        ),
-        "posterior guidance: one inner update less": (
-            "range(1, inner if scale else 1)",
-            "range(2, inner if scale else 1)",
-        ),
-    },
-)
-_add(
-    "analysis/guidance/step_sizes.py",
-    GUIDANCE,
-    {
-        "step sizes: inner updates each take a whole step": ("move.scale / move.inner", "move.scale"),
-        "step sizes: DPS's norm without its factor two": (
-            "(2 * widened(move.value)).sqrt()",
-            "widened(move.value).sqrt()",
-        ),
-    },
-)
-_add(
-    "analysis/guidance/likelihood.py",
-    GUIDANCE,
-    {"likelihood: lambda without its score's share": ("path.alpha(t) - readout.minus_score", "path.alpha(t)")},
-)
-_add(
-    "analysis/guidance/tuning.py",
-    ["analysis/guidance/test_guidance_optimised.py"],
-    {
-        "tuning: a sample that diverged counts with its score": (
-            "torch.where(sample.failed, math.inf, score(sample).double())",
-            "score(sample).double()",
-        ),
-        "tuning: the worst options": ("best = min(tried", "best = max(tried"),
-        "tuning: candidates in other units": ("c * noise**self.noise_power", "c * noise"),
-    },
-)
-_add(
-    "analysis/errors.py",
-    ["analysis/test_errors.py"],
-    {
-        "errors: relative to the measured gradient": ("- widened(truth), truth)", "- widened(truth), g)"),
-        "errors: the cosine without its half": (".square().sum(1) / 2", ".square().sum(1)"),
-        "errors: a value that is not finite counts as none": ("len(values) - len(usable)", "0"),
-        "errors: quartiles the wrong way round": ("(0.25, 0.5, 0.75)", "(0.75, 0.5, 0.25)"),
-    },
-)
-_add(
-    "analysis/norms.py",
-    ["analysis/test_errors.py", "analysis/test_norms.py"],
-    {
-        "norms: squares overflow": (
-            "torch.where(usable, largest / (2 * torch.frexp(largest)[0]), 1.0)",
-            "torch.ones_like(largest)",
-        )
     },
 )
