@@ -1,5 +1,6 @@
 """Ways to save memory against the plain one, bit for bit, and what each may keep and recompute."""
 
+import contextlib
 import functools
 import itertools
 
@@ -197,3 +198,11 @@ def test_a_reversible_solve_is_judged_for_each_sample():
         with pytest.raises(ValueError, match=f"too far in {count} samples"):
             end_to_end(flow, loss, x, 0.0, steps=8, memory="reversible")
     assert torch.isfinite(end_to_end(flow, loss, large, 0.0, steps=8, memory="reversible").gradient).all()
+
+
+@pytest.mark.parametrize(("drift", "refused"), [(5e-4, False), (2e-3, True)])
+def test_a_reversed_solve_must_end_within_a_thousandth_of_where_it_began(drift, refused):
+    x = f64([[3.0, 4.0, 0.0], [0.0, 0.0, 2.0]])
+    start = x + drift * x.norm(dim=1, keepdim=True) * f64([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    with pytest.raises(ValueError, match="in 1 of 2 samples") if refused else contextlib.nullcontext():
+        checkpointing._check_return(start, x, f64(0.01), 8)
