@@ -99,8 +99,9 @@ def tensor(value: Any, name: str) -> Tensor:
         raise TypeError(f"{name} must be a tensor or a NumPy array, got {kind(value)}")
     if value.dtype == torch.bool or value.is_complex():
         raise TypeError(f"{name} must hold real numbers, got {kind(value)}")
-    if value.layout != torch.strided or value.is_meta:
-        raise TypeError(f"{name} must be dense and hold numbers, got a {'meta' if value.is_meta else 'sparse'} tensor")
+    empty = value.is_meta and type(value) in (Tensor, torch.nn.Parameter)  # a subclass may keep its numbers elsewhere
+    if empty or value.layout != torch.strided:
+        raise TypeError(f"{name} must be dense and hold numbers, got a {'meta' if empty else 'sparse'} tensor")
     return value
 
 

@@ -74,7 +74,7 @@ def picture(events: dict[int, Tensor], shown: int = SHOWN, seed: int = SEED) -> 
     every = [decode(x[None]) for group in events.values() for x in group]
     chosen = np.random.default_rng(seed).permutation(len(every))[:shown]
     rows = -(-len(chosen) // COLUMNS)
-    figure, axes = plt.subplots(rows, COLUMNS, figsize=(8, 0.8 * rows), squeeze=False)
+    figure, axes = plt.subplots(rows, COLUMNS, figsize=(8, 0.8 * rows), squeeze=False, layout="none")
     for ax in axes.flat[len(chosen) :]:
         ax.axis("off")
     for ax, i in zip(axes.flat, chosen, strict=False):

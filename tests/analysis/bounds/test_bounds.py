@@ -15,6 +15,7 @@ from toy_models.bounds.a_priori import curvature as bound_curvature
 from toy_models.bounds.a_priori import curvature_jacobian as bound_curvature_jacobian
 from toy_models.bounds.groups import draw, solve
 from toy_models.bounds.stacked import StackedMixtures
+from toy_models.bounds.tightness import BOUNDS
 from toy_models.experiments import bounds as experiment
 from toy_models.mixtures.gaussian import MixtureFlow
 from toy_models.problems import zoo
@@ -213,7 +214,7 @@ def quick_cell():
 
 def test_the_audit_counts_no_violation_and_a_broken_estimator_many(quick_cell, monkeypatch):
     judged = experiment.derive(experiment.measure(quick_cell))
-    assert set(judged["overall"]["bound"]) == set(experiment.BOUNDS)
+    assert set(judged["overall"]["bound"]) == set(BOUNDS)
     assert judged["overall"]["violated"].sum() == 0
     assert (judged["overall"]["cases"] > 0).all()
     late = judged["estimates"].query("decade == -2")

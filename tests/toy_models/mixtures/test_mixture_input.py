@@ -51,7 +51,7 @@ def test_bad_parameters_are_refused(name, bad, message):
         (f64([[0.0, math.nan, 0.0]]), ValueError, "x must be finite"),
         (f64([[0.0, math.inf, 0.0]]), ValueError, "x must be finite"),
         (torch.zeros(5, 3, dtype=torch.long), TypeError, "x must be a floating-point tensor"),
-        (np.zeros((5, 3)), TypeError, "x must be a floating-point tensor"),
+        (np.zeros((5, 3), dtype=complex), TypeError, "x must hold real numbers"),
     ],
 )
 def test_bad_states_are_refused(x, error, message):
