@@ -46,3 +46,16 @@ def test_blocks_nest():
             pass
         assert measured_bytes() > 0
     assert measured_bytes() is None
+
+
+def test_evaluations_and_products_are_counted_as_often_as_they_are_made_and_per_sample():
+    path, spent = paths.CondOT(), cost.Cost()
+    counted = cost.MeteredFlow(flow.from_velocity(lambda x, t: -x, path), 4, spent)
+    t = torch.tensor(0.3, dtype=torch.float64)
+    readout = path.readout("velocity", t)
+    counted.predict(randn(4, 2), t, readout)
+    _, pull = counted.predict_vjp(randn(2, 2), t, readout)  # half of the batch
+    assert (spent.evaluations, spent.vjps) == (1.5, 0)
+    pull(randn(2, 2))
+    pull(randn(2, 2))
+    assert (spent.evaluations, spent.vjps) == (1.5, 1)

@@ -56,7 +56,7 @@ def used(rows: pd.DataFrame) -> pd.Series:
     share = {
         "at most": rows["high"] / (limit + slack),
         "at least": (limit - slack) / rows["low"].where(rows["low"] > 0, 0.0),
-        "near": (rows["value"] - limit).abs() / slack,
+        "near": pd.concat([limit - rows["low"], rows["high"] - limit], axis=1).max(axis=1, skipna=False) / slack,
     }
     return (
         pd.concat([values[rows["rule"] == rule] for rule, values in share.items()]).reindex(rows.index).fillna(np.inf)

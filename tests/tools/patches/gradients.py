@@ -151,3 +151,58 @@ add(
         "control: a stretch ends a step late": ("follows = bend < tolerance", "follows = bend <= tolerance"),
     },
 )
+add(
+    "analysis/gradients/_surface.py",
+    ["analysis/gradients/test_surface.py"],
+    {
+        "surface: projected at another cell's horizon": (
+            "horizons[short].repeat(len(state)), batch)",
+            "horizons[short].repeat_interleave(len(state)), batch)",
+        ),
+        "surface: the sample projected at time 1 too": ("short = horizons < 1", "short = horizons <= 1"),
+        "surface: grids end at another cell's horizon": (
+            "end = horizons.repeat_interleave(batch // repeat)",
+            "end = horizons.repeat(batch // repeat)",
+        ),
+    },
+)
+add(
+    "analysis/gradients/_adjoint_deis.py",
+    ["analysis/gradients/test_adjoint.py"],
+    {
+        "DEIS: the weight of the past without its half": (
+            "lengths[1:] / (2 * lengths[:-1])",
+            "lengths[1:] / lengths[:-1]",
+        ),
+        "DEIS: the states of a step forward": (
+            "backward_adjoint(flow, a, states[::-1],",
+            "backward_adjoint(flow, a, states,",
+        ),
+    },
+)
+add(
+    "analysis/gradients/_pigdm.py",
+    ["analysis/gradients/test_cheap.py", "analysis/gradients/test_cheap_accuracy.py"],
+    {
+        "PiGDM: the noise left out": ("residual / (1 + variance", "residual / (0 + variance"),
+        "PiGDM: the variance of the noise": (
+            "return data_variance * sigma**2 / (data_variance * alpha**2 + sigma**2)",
+            "return data_variance * sigma**2",
+        ),
+        "TMPD: sigma^2 in place of sigma^2/alpha": ("torch.where(alpha > 0, sigma**2 / alpha, 0.0)", "sigma**2"),
+    },
+)
+add(
+    "analysis/solvers/methods.py",
+    ["analysis/solvers/test_solvers.py", "analysis/solvers/test_convergence.py"],
+    {
+        "AB2: as if all steps were equal": ("0.0, h[1:] / h[:-1])", "0.0, 1.0)"),
+        "DPM-Solver++: the past weighted twice": ("h[1:] / (2 * h[:-1])", "h[1:] / h[:-1]"),
+        "DDIM: noise of the step's start": ("path.sigma(grid[1:]), grid[:-1])", "path.sigma(grid[:-1]), grid[:-1])"),
+    },
+)
+add(
+    "analysis/solvers/grids.py",
+    ["analysis/solvers"],
+    {"grid: EDM's spacing with another power": ("EDM_RHO = 7.0", "EDM_RHO = 5.0")},
+)

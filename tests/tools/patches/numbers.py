@@ -128,3 +128,27 @@ add(
         "cost: evaluations of a part count for the batch": ("numel() / self.batch", "numel() / x.shape[0]"),
     },
 )
+add(
+    "analysis/sample_distances.py",
+    ["analysis/test_sample_distances.py"],
+    {
+        "distances: a member's distance from itself counts": ("(n * (n - 1))", "(n * n)"),
+        "distances: energy without its two": ("2 * _distances(a, b).mean((1, 2))", "_distances(a, b).mean((1, 2))"),
+        "distances: another projection for every call": (
+            "manual_seed(seed)), dim=0",
+            "manual_seed(seed + dim)), dim=0",
+        ),
+    },
+)
+add(
+    "analysis/losses.py",
+    ["analysis/test_losses.py"],
+    {
+        "losses: the noise not squared": ("/ (2 * self.noise**2)", "/ (2 * self.noise)"),
+        "losses: the distance without its half": (".square().flatten(1).sum(1) / 2", ".square().flatten(1).sum(1)"),
+        "losses: the covariance of the noise by its diagonal": (
+            "torch.linalg.solve_triangular(factor, ",
+            "torch.linalg.solve_triangular(factor.diagonal().diag(), ",
+        ),
+    },
+)
