@@ -103,7 +103,8 @@ CHANGES = {
 }
 
 
-def test_the_key_covers_every_field_of_a_cell():
+def test_the_key_covers_every_field_of_a_cell(monkeypatch):
+    monkeypatch.setattr(sources.Sources, "closure", lambda self, names: sources.Closure("the same for all", (), ()))
     assert CHANGES.keys() == {field.name for field in dataclasses.fields(Cell)}
     base = cell()
     others = {name: dataclasses.replace(base, **{name: value}) for name, value in CHANGES.items()}

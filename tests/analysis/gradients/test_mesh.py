@@ -110,3 +110,12 @@ def test_three_tenths_of_the_steps_stay_spread_evenly():
     steps.refine(INDEX, nodes, (nodes[1:-1] > 0.5).double())
     longest = steps.place(INDEX, 200).diff(dim=0).max()
     assert float(longest) == pytest.approx(1 / (0.3 * 200), rel=0.01)
+
+
+def test_the_mesh_of_a_curvature_that_is_even_about_the_middle_is_even_too():
+    # A step has the curvature of its own two nodes, and at the ends that of its one: a shift by a node would show.
+    steps, nodes = Mesh.equal(3, 4, randn(1)), line(5)[:, None].expand(5, 2)
+    steps.refine(INDEX, nodes, f64([[0.0, 2.0], [1.0, 0.0], [0.0, 2.0]]))
+    placed = steps.place(INDEX, 4)
+    assert distance(placed + placed.flip(0), torch.ones(5, 2).double()) <= 1e-14
+    assert distance(placed, nodes) > 0.05
