@@ -1,4 +1,4 @@
-"""Affine probability paths: what all of them have (``affine``), and the schedules of each (``schedules``)."""
+"""Affine probability paths: what all have (``affine``), the named ones (``schedules``), and those of a user."""
 
 from analysis.paths.affine import PREDICTIONS, AffinePath, Readout, expand
 from analysis.paths.schedules import (
@@ -7,10 +7,9 @@ from analysis.paths.schedules import (
     Cosine,
     LinearVP,
     Polynomial,
-    Schedule,
-    UserPath,
     VarianceExploding,
 )
+from analysis.paths.user_path import Schedule, UserPath
 
 __all__ = [
     "PATHS",

@@ -1,4 +1,4 @@
-"""The affine probability paths (alpha_t, sigma_t); their coordinates and conversions come from ``analysis.paths``.
+"""The named affine probability paths (alpha_t, sigma_t).
 
 A path is one class with its schedules, their derivatives and the inverse of zeta = sigma/alpha, entered in ``PATHS``.
 """
@@ -9,28 +9,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from scipy.optimize import elementwise
 from torch import Tensor
 
-from analysis import checks
-from analysis.paths.affine import PREDICTIONS, AffinePath, Readout, expand
-
-__all__ = [
-    "PATHS",
-    "PREDICTIONS",
-    "AffinePath",
-    "CondOT",
-    "Cosine",
-    "LinearVP",
-    "Polynomial",
-    "Readout",
-    "UserPath",
-    "VarianceExploding",
-    "expand",
-]
-Schedule = Callable[[Tensor], Tensor]
+from analysis.paths.affine import AffinePath
 
 
 @dataclass(frozen=True)
@@ -165,72 +147,6 @@ class Polynomial(AffinePath):
 
     def _time_from_zeta(self, zeta: Tensor) -> Tensor:
         return (1 + zeta) ** (-1 / self.degree)
-
-
-def derivative(schedule: Schedule) -> Schedule:
-    """Return the derivative of an elementwise schedule, by forward-mode automatic differentiation."""
-    return lambda t: torch.func.jvp(schedule, (t,), (torch.ones_like(t),))[1]
-
-
-@dataclass(frozen=True)
-class UserPath(AffinePath):
-    """Any pair of elementwise torch callables; derivatives that are not given come from automatic differentiation.
-
-    Raises ``ValueError`` unless alpha and sigma are finite and non-negative and zeta decreases strictly on [0, 1].
-    """
-
-    user_alpha: Schedule
-    user_sigma: Schedule
-    user_d_alpha: Schedule | None = None
-    user_d_sigma: Schedule | None = None
-
-    def __post_init__(self) -> None:
-        t = torch.linspace(0, 1, 257, dtype=torch.float64)
-        values = {"user_alpha": self._alpha(t), "user_sigma": self._sigma(t)}
-        for name, value in values.items():
-            if not isinstance(value, Tensor) or value.shape != t.shape:
-                raise ValueError(f"{name} must be elementwise: a tensor of times in, one of the same shape out")
-            if bool((checks.finite(name, value) < 0).any()):
-                raise ValueError(f"{name} must be non-negative on [0, 1]")
-        if not bool((torch.atan2(values["user_sigma"], values["user_alpha"]).diff() < 0).all()):
-            raise ValueError("user_alpha and user_sigma must make sigma/alpha strictly decreasing on [0, 1]")
-
-    def _alpha(self, t: Tensor) -> Tensor:
-        return self.user_alpha(t)
-
-    def _sigma(self, t: Tensor) -> Tensor:
-        return self.user_sigma(t)
-
-    def _d_alpha(self, t: Tensor) -> Tensor:
-        return (self.user_d_alpha or derivative(self.user_alpha))(t)
-
-    def _d_sigma(self, t: Tensor) -> Tensor:
-        return (self.user_d_sigma or derivative(self.user_sigma))(t)
-
-    def _time_from_zeta(self, zeta: Tensor) -> Tensor:
-        def excess(t: np.ndarray, angle: np.ndarray) -> np.ndarray:
-            times = torch.as_tensor(t, dtype=torch.float64)
-            return torch.atan2(self._sigma(times), self._alpha(times)).numpy() - angle
-
-        ends = torch.tensor([1.0, 0.0], dtype=torch.float64)
-        low, high = torch.atan2(self._sigma(ends), self._alpha(ends)).tolist()
-        angle = torch.atan(zeta.detach()).cpu()
-        inside = angle.clamp(low, high).numpy()
-        root = elementwise.find_root(excess, (np.zeros_like(inside), np.ones_like(inside)), args=(inside,))
-        t = torch.as_tensor(root.x, dtype=torch.float64).reshape(zeta.shape)
-        # The root is only as good as the slope of zeta; at the ends the answer is known.
-        t = torch.where(angle <= low, 1.0, torch.where(angle >= high, 0.0, t)).to(zeta.device)
-        return self._differentiable_root(t, zeta)
-
-    def _differentiable_root(self, t: Tensor, zeta: Tensor) -> Tensor:
-        """Return the times t of given zeta with their derivative, by the implicit function theorem."""
-        if not zeta.requires_grad:
-            return t
-        alpha, sigma = self._alpha(t), self._sigma(t)
-        slope = (self._d_sigma(t) * alpha - sigma * self._d_alpha(t)) / (alpha.square() + sigma.square())
-        angle = torch.atan(zeta)
-        usable = torch.isfinite(slope) & (slope != 0)
-        return t + torch.where(usable, (angle - angle.detach()) / torch.where(usable, slope, 1.0), 0.0)
 
 
 PATHS: dict[str, Callable[[], AffinePath]] = {

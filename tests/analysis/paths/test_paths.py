@@ -214,3 +214,24 @@ def test_checks_are_back_when_an_estimator_is_done():
     for bad in (torch.tensor(1.5), torch.tensor([0.5, -0.1])):
         with pytest.raises(ValueError, match=r"t must lie in \[0, 1\]"):
             flow.path.alpha(bad)
+
+
+@pytest.mark.parametrize("kind", ["user", "user_autograd", "flat"])
+def test_a_users_inverse_has_the_derivative_of_the_inverse_function(kind):
+    # The last has no slope at the data: zeta falls to 0.05 with sqrt(1 - t).
+    flat = UserPath(torch.sqrt, lambda t: (1 - t).square() + 0.05)
+    path, t = PATHS.get(kind, flat), torch.linspace(0.05, 0.95, 7, dtype=torch.float64)
+    zeta = path.zeta(t)
+    slope = (path.d_sigma(t) * path.alpha(t) - path.sigma(t) * path.d_alpha(t)) / path.alpha(t).square()
+    forward = torch.func.jvp(path.time_from_zeta, (zeta,), (torch.ones_like(zeta),))[1]
+    leaf = zeta.clone().requires_grad_()
+    backward = torch.autograd.grad(path.time_from_zeta(leaf).sum(), leaf)[0]
+    torch.testing.assert_close(forward, 1 / slope, rtol=1e-12, atol=0)
+    torch.testing.assert_close(backward, forward, rtol=1e-14, atol=0)
+
+
+def test_a_users_inverse_finds_every_node_of_its_table_and_what_lies_between():
+    path = PATHS["user"]
+    times = path._table[0][::37]
+    for t in (times, (times[1:] + times[:-1]) / 2, times[5]):
+        torch.testing.assert_close(path.time_from_zeta(path.zeta(t)), t, rtol=0, atol=64 * EPS)
