@@ -1,7 +1,9 @@
 """The ideal gradient: against the golden values, against itself, and where it must refuse."""
 
 import functools
+import math
 
+import mpmath
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from analysis.paths import CondOT, Cosine, LinearVP
 from analysis.reference import CertificationError, ideal_gradient
 from tests.support.golden import CASES, NAMES, arguments, distance, tensor
 from tests.support.problems import EPS, central_difference, every_path, f64, randn, random_mixture, relative_l2
-from toy_models import MixtureFlow, ProductMixtureFlow
+from toy_models import GaussianFlow, MixtureFlow, ProductMixtureFlow
 
 PATHS = every_path()
 LOSS = losses.HalfSquaredDistance(f64([1.0, -0.5, 0.3]))
@@ -227,3 +229,30 @@ def test_bad_states_times_and_losses_are_refused():
 def test_relative_of_zero_over_zero_is_zero():
     zero = torch.zeros(2, 3)
     assert torch.equal(reference.relative(zero, zero), torch.zeros(2))
+
+
+def test_the_bound_covers_how_far_the_way_back_ends_from_where_the_way_there_began():
+    # A flow that contracts by e^12: its way back magnifies round-off, whatever two tolerances say of the gradient.
+    flow = from_velocity(lambda x, t: -12 * x, CondOT())
+    result = ideal_gradient(flow, losses.Linear(torch.ones(3)), randn(4, 3), 0.0, max_error=math.inf)
+    round_trip = result.diagnostics["round_trip"]
+    assert round_trip.min() > 1e-10
+    assert (result.error_bound >= round_trip).all()
+
+
+def test_the_exact_tiers_bound_covers_the_stiffness_of_the_loss():
+    # Data of deviation 1e-6 at a target 1e-7 away: the end point hardly depends on x, and the loss gradient, which is
+    # its distance from the target, loses seven digits to the round-off of the end point.
+    mean, variance, t = f64([0.7, -1.3, 0.4]), 1e-12, 0.3
+    flow = GaussianFlow(mean, variance * torch.eye(3, dtype=torch.float64), CondOT())
+    x, target = randn(5, 3), mean * (1 + 1e-7)
+    result = ideal_gradient(flow, losses.HalfSquaredDistance(target), x, t, max_error=math.inf)
+    with mpmath.workdps(40):
+        gain = mpmath.sqrt(
+            mpmath.mpf(variance) / (mpmath.mpf(t) ** 2 * mpmath.mpf(variance) + (1 - mpmath.mpf(t)) ** 2)
+        )
+        for row, gradient, bound in zip(x.tolist(), result.gradient.tolist(), result.error_bound.tolist(), strict=True):
+            parts = zip(row, mean.tolist(), target.tolist(), strict=True)
+            exact = [gain * (m + gain * (value - mpmath.mpf(t) * m) - goal) for value, m, goal in parts]
+            error = mpmath.norm([g - e for g, e in zip(gradient, exact, strict=True)]) / mpmath.norm(exact)
+            assert 1e-11 < error <= bound < 1e-4

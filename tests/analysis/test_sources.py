@@ -70,6 +70,12 @@ SMALL = {
         def looks(cell): return cell.name in REGISTRY or REGISTRY.get(cell.name)
         def shadowed(tools): return tools.unused
         """,
+    "real_models/nets.py": """
+        from analysis.late import late
+        def learned(cell): return late(), open("net.safetensors"), open("net.json")
+        """,
+    "real_models/weights/net.safetensors": "5",
+    "real_models/weights/net.json": "6",
     "toy_models/data/fit.npz": "1",
     "toy_models/data/a.json": "2",
     "toy_models/data/b.json": "3",
@@ -102,6 +108,7 @@ MEASURES = {
     "data a": {"toy_models.measures:data", "a"},
     "looks": {"toy_models.measures:looks", "two"},
     "shadowed": {"toy_models.measures:shadowed"},
+    "learned": {"real_models.nets:learned"},
     "factory": {"mine:measure", "analysis.late:late"},
 }
 EDITS = {
@@ -110,9 +117,12 @@ EDITS = {
     ("analysis/tools.py", "SCALE = 3", "SCALE = 4"): {"named one", "direct", "sweep", "module"},
     ("analysis/tools.py", "LEFT_OUT = 4", "LEFT_OUT = 5"): {"module"},
     ("analysis/types.py", "pass", "x = 1"): {"named one", "direct", "sweep", "module"},
-    ("analysis/late.py", "return 5", "return 6"): {"inside", "factory"},
+    ("analysis/late.py", "return 5", "return 6"): {"inside", "factory", "learned"},
+    ("real_models/nets.py", "return late()", "return -late()"): {"learned"},
+    ("real_models/weights/net.safetensors", "5", "6"): {"learned"},
+    ("real_models/weights/net.json", "6", "7"): {"learned"},
     ("analysis/late.py", "def late(): return 5", "def late():\n    'Say five.'\n    # five\n    return 5"): set(),
-    ("analysis/late.py", "def late", "import os\nos.umask(0)\ndef late"): {"inside", "factory"},
+    ("analysis/late.py", "def late", "import os\nos.umask(0)\ndef late"): {"inside", "factory", "learned"},
     ("analysis/rules/__init__.py", "pass", "print(found)"): set(),
     ("analysis/registry.py", "REGISTRY[name] = function", "REGISTRY[name] = lambda: 0"): {
         *("named one", "named two", "direct", "sweep", "looks")

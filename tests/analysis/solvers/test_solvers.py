@@ -1,3 +1,5 @@
+"""Solvers against a fine solve, the conditions of their tableaux, each other, and autograd through their steps."""
+
 import pytest
 import torch
 
@@ -103,3 +105,17 @@ def test_a_multistep_method_is_refused_where_one_step_is_taken():
     stages = solvers.plan("ab2", flow.path, solvers.uniform_grid(START, END, 2))
     with pytest.raises(ValueError, match="one-step"):
         solvers.step(flow, torch.zeros(2, 6, dtype=torch.float64), stages[0])
+
+
+@pytest.mark.parametrize("solver", solvers.SOLVERS)
+def test_the_pullback_of_a_solve_is_that_of_autograd_through_its_steps(solver):
+    # Steps of different lengths, so that a multistep method weights its past; what it remembers has a cotangent too.
+    flow = zoo.build("overlapping", CondOT())
+    grid = torch.tensor([0.1, 0.2, 0.45, 0.6, 0.9], dtype=torch.float64)
+    x, v = torch.randn(2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    plan = solvers.plan(solver, flow.path, grid)
+    end, pull = solvers.solve_vjp(flow, x, plan)
+    start = x.clone().requires_grad_()
+    same = solvers.solve(flow, start, plan)
+    torch.testing.assert_close(end, same.detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(pull(v), torch.autograd.grad(same, start, v)[0], rtol=1e-10, atol=1e-10)

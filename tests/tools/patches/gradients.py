@@ -30,7 +30,7 @@ add(
 )
 add(
     "analysis/solvers/solve.py",
-    ["analysis/solvers"],
+    ["analysis/solvers/test_solvers.py"],
     {
         "discrete adjoint: the past of a multistep method has none": (
             "adjoints[kept:] = [_add(a, v) for a, v in zip(adjoints[kept:], cotangents[1:], strict=True)]",
@@ -86,7 +86,7 @@ add(
         "mesh: p weighted as q is": ("(steps**3 * curvature).sum(0), (", "(steps**2 * curvature).sum(0), ("),
     },
 )
-ADAPTIVE = ["analysis/gradients/test_adaptive.py", "analysis/gradients/test_adaptive_edges.py"]
+ADAPTIVE = ["analysis/gradients/test_adaptive_edges.py", "analysis/gradients/test_adaptive.py"]
 add(
     "analysis/gradients/corrected_greedy.py",
     ADAPTIVE,
