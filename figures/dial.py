@@ -49,7 +49,11 @@ def draw(tables: style.Tables) -> Figure:
     places = [(truth, operator) for truth in TRUTHS for operator in shown]
     several = len(set(summary["estimator"]) & set(ESTIMATORS)) >= ENOUGH
     by_time = ranks[(ranks["end"] - ranks["start"] < 1) & (ranks["operator"] == "all")] if several else ranks[:0]
-    figure, axes = style.panels(len(places) + 2 + bool(len(by_time)), 3, 1.85, 0.8)
+    errors = only(thirds, quantity="score_error", estimator="greedy")
+    windows = only(thirds, operator="all", quantity="matched")
+    late = [(_errors, errors), (_windows, windows), (_correlations, by_time)]
+    late = [(draw_panel, rows) for draw_panel, rows in late if len(rows)]
+    figure, axes = style.panels(len(places) + len(late), 3, 1.85, 0.8)
     for ax, (truth, operator) in zip(axes, places, strict=False):
         rank = only(ranks, truth=truth, kind="tuned", operator=operator, start=0.0, end=1.0)
         _paths(ax, only(whole, operator=operator), truth)
@@ -58,10 +62,8 @@ def draw(tables: style.Tables) -> Figure:
         ax.set(xlabel=f"error to {TRUTHS[truth][0]}", ylabel="energy distance")
         if operator != shown[0]:
             ax.set_ylabel("")
-    _errors(axes[len(places)], only(thirds, quantity="score_error", estimator="greedy"))
-    _windows(axes[len(places) + 1], only(thirds, operator="all", quantity="matched"))
-    if len(by_time):
-        _correlations(axes[-1], by_time)
+    for ax, (draw_panel, rows) in zip(axes[len(places) :], late, strict=True):
+        draw_panel(ax, rows)
     return figure
 
 

@@ -37,10 +37,13 @@ def draw(tables: style.Tables) -> Figure:
     done = only(table, status="ok")
     plain = done[(done["estimator"] != "end_to_end") | (done["memory"] == "store")]
     cost, precision = only(plain, kind="cost"), only(plain, kind="precision")
-    figure, axes = style.panels(3, 3, 2.5, 0.0)
-    _seconds(axes[0], cost)
-    _bytes(axes[1], only(table, kind="cost", arithmetic="float32", estimator="end_to_end"))
-    _errors(axes[2], only(cost, batch=facts["batch"]), precision)
+    stored = only(table, kind="cost", arithmetic="float32", estimator="end_to_end")
+    drawings: list[tuple[Any, tuple[pd.DataFrame, ...]]]
+    drawings = [(_seconds, (cost,)), (_bytes, (stored,)), (_errors, (only(cost, batch=facts["batch"]), precision))]
+    drawings = [(draw_panel, parts) for draw_panel, parts in drawings if all(len(part) for part in parts)]
+    figure, axes = style.panels(len(drawings), 3, 2.5, 0.0)
+    for ax, (draw_panel, parts) in zip(axes, drawings, strict=True):
+        draw_panel(ax, *parts)
     return figure
 
 
@@ -55,6 +58,8 @@ def _seconds(ax: Axes, cost: pd.DataFrame) -> None:
     for estimator in ESTIMATORS:
         for arithmetic, dash in dashes.items():
             rows = only(cost, estimator=estimator, arithmetic=arithmetic).sort_values("batch")
+            if rows.empty:
+                continue
             per = {"low": "seconds_min", "seconds": "seconds", "high": "seconds_max"}
             rows = rows.assign(**{name: rows[column] / rows["batch"] for name, column in per.items()})
             look = style.method(estimator, rows["solver"].iloc[0]) | {"linestyle": dash}
@@ -74,7 +79,7 @@ def _bytes(ax: Axes, table: pd.DataFrame) -> None:
         ax.plot(rows["batch"], rows["bytes"] / 1e6, label=strategy, **look)
         full = only(own, status="out of memory")["batch"]
         ax.plot(full, np.full(len(full), 0.97), "x", color=look["color"], transform=ax.get_xaxis_transform())
-        if strategy == "store":
+        if strategy == "store" and len(rows):
             ends, last = rows["batch"].iloc[[0, -1]].to_numpy(float), rows["bytes"].iloc[-1] / 1e6
             style.power_law(ax, ends, 1.6 * last / ends[1], 1, label=False)
     ax.set(ylabel="peak memory (MB)", yscale="log")

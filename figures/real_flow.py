@@ -60,7 +60,7 @@ def _errors(ax: Axes, rows: pd.DataFrame, analytic: pd.DataFrame) -> None:
         ax.plot(group["zeta"], group["value"], label="" if i else "analytic flows", **PLAIN)
     style.band(ax, rows, "zeta", label="learned flow, greedy", **style.method("greedy"))
     ax.plot(rows["zeta"], rows["reference_bound"], **style.BOUND)
-    level = 0.1 * rows.loc[rows["zeta"].idxmin(), "value"] / least**2
+    level = 0.1 * only(rows, zeta=least)["value"].iloc[0] / least**2
     style.power_law(ax, [least, min(20 * least, rows["zeta"].max())], level, 2)
     ax.set(xscale="log", yscale="log", xlabel=r"$\zeta_t$", ylabel="greedy's relative error")
 

@@ -1,0 +1,59 @@
+"""The glossary: it has all that can be met in a table. The truth is the registries of the library."""
+
+import pandas as pd
+import pytest
+
+from analysis.gradients import ESTIMATORS
+from analysis.guidance import ladder
+from analysis.operators import OPERATORS
+from figures.style import looks, names
+from real_models.restoration.digits import NAMES as DIGIT_OPERATORS
+from real_models.restoration.methods import METHODS as RESTORERS
+from toy_models.experiments.convergence import SHOWN
+from toy_models.experiments.outcome import METHODS
+from toy_models.problems.zoo import PROBLEMS, ZOO_PATHS
+
+
+def test_everything_that_is_registered_has_a_name_and_a_meaning():
+    assert set(ESTIMATORS) <= set(names.METHODS)
+    assert set(SHOWN) <= set(names.SOLVERS)
+    assert set(ZOO_PATHS) <= set(names.PATHS)
+    assert set(PROBLEMS) <= set(names.PROBLEMS)
+    assert {*OPERATORS, *DIGIT_OPERATORS} <= set(names.OPERATORS)
+    assert {*OPERATORS, *DIGIT_OPERATORS} <= set(looks.OPERATORS)
+    table = names.table()
+    assert (table["name"].str.len() > 0).all()
+    assert (table["meaning"].str.len() > 0).all()
+    assert not table.duplicated(["kind", "key"]).any()
+
+
+@pytest.mark.parametrize("key", [*METHODS, *RESTORERS, *(f"likelihood:{name}" for name in ladder(16))])
+def test_every_sampler_has_a_printed_name_and_a_look(key):
+    assert "_" not in names.sampler(key)
+    assert ":" not in names.sampler(key)
+    assert {"color", "marker"} <= looks.sampler(key).keys()
+
+
+def test_one_name_for_one_method_whatever_its_key():
+    assert names.sampler("dto") == names.sampler("likelihood:end_to_end") == names.method("end_to_end") == "end-to-end"
+    assert names.sampler("dps:greedy") == names.sampler("dps") == "DPS"
+    assert names.sampler("pigdm") == names.sampler("likelihood:pigdm") == "ΠGDM"
+    assert names.sampler("midpoint") == "midpoint, 1 step"
+    assert names.method("end_to_end", "midpoint_zeta", 4) == "end-to-end, midpoint in ζ 4"
+    assert names.method("somebody's_own") == "somebody's own"
+
+
+def test_methods_look_different_and_the_same_everywhere():
+    plain = [looks.method("end_to_end", solver) for solver in ("euler", "midpoint", "heun", "rk4", "ddim")]
+    plain += [looks.method(name) for name in ESTIMATORS if name not in ("lookahead", "end_to_end")]
+    assert len({(look["color"], look["marker"]) for look in plain}) == len(plain)
+    assert looks.method("lookahead", "euler")["color"] == looks.method("end_to_end", "euler")["color"]
+    assert looks.method("lookahead", "euler")["markerfacecolor"] == "white"
+    assert looks.method("somebody's own") == looks.method("somebody's own")
+    assert looks.sampler("likelihood:greedy")["color"] == looks.sampler("dps:greedy")["color"]
+    assert looks.sampler("dps:greedy")["markerfacecolor"] == "white"
+
+
+def test_operators_come_in_one_order():
+    table = pd.DataFrame({"operator": ["own", "motion_deblurring", "all", "box_inpainting"]})
+    assert looks.operators(table) == ["box_inpainting", "motion_deblurring", "own"]
