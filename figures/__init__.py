@@ -1,7 +1,7 @@
-"""The figures, one module each, found by their names: pure drawings of tables.
+"""The figures: one module each, loaded by name, each a pure drawing of tables.
 
-A module defines ``TABLES`` (those it is drawn from), ``QUESTION``, ``answer`` (a ``style.Caption``: sentences over the
-facts in its tables) and ``draw(tables) -> Figure``. It may define ``latex(tables) -> {name: LaTeX}``. The caption is
-the question and the answer. Nothing here computes statistics, imports another figure, or imports torch; what all of
-them share is in ``figures.style``.
+A module defines ``TABLES`` (the tables that it reads), ``QUESTION``, ``answer`` (a ``style.Caption``: sentences over
+the facts in those tables) and ``draw(tables) -> Figure``. It may define ``latex(tables) -> {name: LaTeX}``. The caption
+is the question followed by the answer. Figures compute no statistics and import neither another figure nor torch; the
+code that they share is in ``figures.style``.
 """

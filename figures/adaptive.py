@@ -1,4 +1,4 @@
-"""Lookahead that chooses its own steps: what it chooses, whether it keeps its tolerance, and what that costs."""
+"""Lookahead that chooses its own steps: its choices, its errors against the tolerance, and its cost."""
 
 from __future__ import annotations
 

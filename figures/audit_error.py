@@ -1,4 +1,4 @@
-"""Greedy's error on an audited flow against time, with what the leading term says of it."""
+"""Greedy's error on an audited flow against time, with its leading-term estimate."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def draw(tables: style.Tables) -> Figure:
 
 
 def _times(ax: Axes, rows: pd.DataFrame) -> None:
-    """Label times with their zeta beneath, as many as there is room for."""
+    """Label at most ``MOST_TICKS`` times, with their zeta beneath."""
     shown = rows.iloc[:: -(-len(rows) // MOST_TICKS)]
     style.ticks(ax.xaxis, shown["t"], [f"{r.t:.2g}\n{r.zeta:.2g}" for r in shown.itertuples()])
     ax.set_xlabel(r"$t$ (beneath: $\zeta_t$)")

@@ -32,7 +32,7 @@ CURVES = 4  # times drawn in the left panel, spread over the audit's
 
 @style.figure()
 def draw(tables: style.Tables) -> Figure:
-    """Draw the frontier of error and evaluations at some times, and the evaluations needed at every time, if any."""
+    """Draw the frontier of error and evaluations at some times and, where any is enough, the evaluations needed."""
     frontier, best = tables["audit_frontier"], tables["audit_best"]
     reached = best[best["reached"]]
     figure, axes = style.panels(2 if len(reached) else 1, 2, 2.4)

@@ -1,4 +1,4 @@
-"""Times of the bench's contenders as ratios to ours."""
+"""Times of the bench's contenders as ratios to those of this package."""
 
 from __future__ import annotations
 

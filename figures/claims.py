@@ -1,4 +1,4 @@
-"""The ledger at a glance: every claim, its number against the limit it is held to, and its verdict."""
+"""The ledger at a glance: every claim, its measured number against its limit, and its verdict."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def draw(tables: style.Tables) -> Figure:
 
 
 def symbols(text: str) -> str:
-    """Return text with the Greek letters that it names, hats, bars, powers and indices set as mathematics."""
-    found = re.sub(rf"(?<![A-Za-z])([dD]?)({'|'.join(GREEK)})(?![a-z])", lambda m: m[1] + GREEK[m[2]], text)
+    """Set the Greek letters, hats, bars, powers and indices that a text spells out as mathematics."""
+    shown = re.sub(rf"(?<![A-Za-z])([dD]?)({'|'.join(GREEK)})(?![a-z])", lambda m: m[1] + GREEK[m[2]], text)
     for plain, sign in (
         ("<=", "≤"),
         ("->", "→"),
@@ -75,15 +75,15 @@ def symbols(text: str) -> str:
         ("→", r"$\rightarrow$"),
         ("∇", r"$\nabla$"),
     ):
-        found = found.replace(plain, sign)
-    found = re.sub(r"(x|x0|x1)(hat|bar)", lambda m: rf"$\{m[2]}{{x}}{'_' + m[1][1:] if m[1][1:] else ''}$", found)
-    found = re.sub(r"\^\(([^()]*(?:\([^()]*\))?[^()]*)\)", r"$^{(\1)}$", found)
-    found = re.sub(r"\^(-?\w)", r"$^{\1}$", found)
-    return re.sub(r"(?<=[A-Za-zα-ωΑ-Ω])_(\w)(?!\w)", r"$_{\1}$", found)
+        shown = shown.replace(plain, sign)
+    shown = re.sub(r"(x|x0|x1)(hat|bar)", lambda m: rf"$\{m[2]}{{x}}{'_' + m[1][1:] if m[1][1:] else ''}$", shown)
+    shown = re.sub(r"\^\(([^()]*(?:\([^()]*\))?[^()]*)\)", r"$^{(\1)}$", shown)
+    shown = re.sub(r"\^(-?\w)", r"$^{\1}$", shown)
+    return re.sub(r"(?<=[A-Za-zα-ωΑ-Ω])_(\w)(?!\w)", r"$_{\1}$", shown)
 
 
 def _text(row: dict[str, Any]) -> list[tuple[str, bool]]:
-    """Return the wrapped lines of the statement, and of the reading where the verdict names one (true)."""
+    """Return the wrapped lines of the statement (False) and, unless it holds as printed, of the reading (True)."""
     reading = "" if row["verdict"] == "holds" else f"→ {row['reading']}"
     parts = {False: row["statement"], True: reading}
     joined = {own: re.sub(r"\^\([^)]*\)", lambda m: m[0].replace(" ", "\u00a0"), text) for own, text in parts.items()}
@@ -130,7 +130,7 @@ def _finish(axes: np.ndarray, ends: np.ndarray) -> None:
 
 
 def latex(tables: style.Tables) -> dict[str, str]:
-    """Return the ledger as a table: id, statement, number, what it is held to, verdict with its reading."""
+    """Return the ledger as a LaTeX table: id, statement, number, limit, and verdict with its reading."""
     ledger = tables["claims_ledger"]
     verdict = ledger["verdict"].where(ledger["verdict"] == "holds", ledger["verdict"] + ": " + ledger["reading"])
     cells = pd.DataFrame(

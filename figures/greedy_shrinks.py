@@ -31,7 +31,7 @@ answer = style.Caption(
 
 @style.figure(legend=5)
 def draw(tables: style.Tables) -> Figure:
-    """Draw the law on one Gaussian, the ratio against the law on mixtures, and where the law is left."""
+    """Draw the law on one Gaussian, the ratio against the law on mixtures, and the deviation from the law over zeta."""
     mixtures = tables["greedy_shrinks_mixtures"]
     figure, axes = style.panels(3 if len(mixtures) else 1, 3, 2.1)
     directions = tables["greedy_shrinks_directions"]

@@ -1,4 +1,4 @@
-"""Held-out digits, their measurements, and what each method restores."""
+"""Held-out digits, their measurements, and the image that each method restores."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LARGE = 10  # a misfit beyond it is printed without decimals
 
 @style.figure(letters=False)
 def draw(tables: style.Tables) -> Figure:
-    """Draw a row per operator and a column per method: of the i-th operator the i-th image, so that digits differ."""
+    """Draw a row per operator and a column per method; row i shows the i-th image, so that the digits differ."""
     table = tables["inverse"].dropna(subset="pixels")
     operators = style.operators(table)
     methods = [name for name in METHODS if name in set(table["estimator"])]

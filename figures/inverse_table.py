@@ -1,4 +1,4 @@
-"""PSNR of restored digits, methods by operators, and the order of the dial by gradient error beside that by PSNR."""
+"""PSNR of restored digits, methods by operators, and the order of the dial by gradient error against that by PSNR."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ SHADES = {"better than greedy": looks.BLUE, "worse than greedy": looks.ORANGE}
 
 @style.figure(letters=False)
 def draw(tables: style.Tables) -> Figure:
-    """Draw PSNR as a table of methods by operators and, where there are any, below it the two orders."""
+    """Draw PSNR as a table of methods by operators and, below it, the two orders of the dial where there are any."""
     summary, ranks = only(tables["inverse_summary"], metric="psnr"), tables["inverse_ranks"]
     methods, operators = _there(summary), style.operators(summary)
     heights = [0.17 * len(methods) + 0.75, *([2.3] if len(ranks) else [])]
@@ -81,7 +81,7 @@ def _tint(colour: str) -> tuple[float, float, float]:
 
 
 def _grid(ax: Axes, summary: pd.DataFrame, paired: pd.DataFrame, methods: list[str], operators: list[str]) -> None:
-    """Print means, tinted where the paired difference to greedy leaves zero out; the best of an operator is bold."""
+    """Print means: bold for an operator's best, tinted where the interval of the difference to greedy excludes 0."""
     means, pairs = (t.set_index(["operator", "estimator"]) for t in (summary, paired))
     for j, operator in enumerate(operators):
         best = means.loc[operator].reindex(methods)["mean"].drop("measurement", errors="ignore").max()

@@ -1,4 +1,4 @@
-"""Peak bytes against steps for the four ways to differentiate a solve."""
+"""Peak bytes against steps for the four checkpointing strategies."""
 
 from __future__ import annotations
 

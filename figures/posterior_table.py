@@ -38,7 +38,7 @@ METHODS = (
     "flowgrad",
     "oc_flow",
 )
-"""In the order in which they are drawn, from left to right."""
+"""The methods from left to right."""
 LINEAR = 0.02  # below it the axis, on which distances may be negative, is linear
 
 
@@ -57,7 +57,7 @@ def draw(tables: style.Tables) -> Figure:
 
 
 def _first_path(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the path that all methods were run on, which comes first."""
+    """Return the rows of the table's first path, the one that all methods were run on."""
     return only(table, path=table["path"].iloc[0])
 
 
@@ -85,9 +85,14 @@ def _panel(ax: Axes, table: pd.DataFrame, methods: list[str]) -> None:
 
 
 def latex(tables: style.Tables) -> dict[str, str]:
-    """Return a table per data set, a row per method, means over their intervals by operator; the best is bold.
+    """Build a LaTeX table per data set: a row per method, means over their intervals by operator.
 
-    The best is the least mean of the methods that do not know the exact score.
+    The best mean of the methods that do not know the exact score is bold.
+
+    Returns
+    -------
+    dict
+        From "posterior_table_DATASET" to LaTeX.
     """
     rows = _first_path(only(tables["posterior_table_summary"], metric="energy_distance"))
     return {f"posterior_table_{problem}": _table(problem, part) for problem, part in style.groups(rows, "problem")}

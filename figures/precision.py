@@ -54,9 +54,9 @@ def draw(tables: style.Tables) -> Figure:
 
 def _panel(ax: Axes, rows: pd.DataFrame) -> None:
     for part, look in LOOKS.items():
-        found = only(rows, part=part)
-        found = found[found["value"] > 0]
-        if len(found):
-            style.errorbars(ax, found["y"], found, along="x", label=part, **look)
+        shown = only(rows, part=part)
+        shown = shown[shown["value"] > 0]
+        if len(shown):
+            style.errorbars(ax, shown["y"], shown, along="x", label=part, **look)
     ax.set_xscale("log")
     ax.grid(axis="y", color="0.92", linewidth=0.5)

@@ -38,7 +38,7 @@ MARKERS = "osD^v"
 
 @style.figure(legend=4)
 def draw(tables: style.Tables) -> Figure:
-    """Draw error over zeta, what cosine and leading term leave, error over steps, and error over the horizon."""
+    """Draw greedy's error over zeta, its cosine and leading term, error over steps, and error over the horizon."""
     figure, (a, b, c, d) = style.panels(4, 2, 2.0, 0.6)
     table = tables["real_flow"]
     greedy = only(table, estimator="greedy").drop_duplicates(["t", "metric"])

@@ -46,10 +46,10 @@ def draw(tables: style.Tables) -> Figure:
         ax.tick_params(labelleft=i % n == 0)
     for ax in (axes[0], axes[n]):
         ax.set_ylabel("relative error of DΦ")
-    found = style.labelled(axes[0])
+    handles = style.labelled(axes[0])
     for variable, hollow in (("slope in ζ", False), ("slope in 1 − t", True)):
-        found[variable] = Line2D([], [], linestyle="none", **style.marked("0.3", "o", hollow))
-    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=7)
+        handles[variable] = Line2D([], [], linestyle="none", **style.marked("0.3", "o", hollow))
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=7)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""What every figure needs beyond its drawing: names, looks, the shell of panels and legend, marks, captions, LaTeX."""
+"""Shared parts of the figures: names, looks, panels and their legend, marks, captions, LaTeX."""
 
 from figures.style import latex, names
 from figures.style.captions import Caption, choose

@@ -29,7 +29,7 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 @dataclass(frozen=True)
 class Choice:
-    """Sentences by the values of a fact."""
+    """One sentence for each value that a fact may have."""
 
     fact: str
     sentences: Mapping[Any, str]
@@ -47,20 +47,20 @@ class _Counted:
 
 
 def choose(fact: str, sentences: Mapping[Any, str]) -> Choice:
-    """Return the sentence of the value that a fact has; an empty one, or a missing fact, says nothing."""
+    """Return the choice of a sentence by the value of a fact; where the fact is missing, nothing is written."""
     return Choice(fact, sentences)
 
 
 class Caption:
-    """Sentences, or choices of them, called with a figure's tables."""
+    """A caption's sentences, or choices of sentences; call it with a figure's tables to get the text."""
 
     def __init__(self, *sentences: str | Choice) -> None:
         self.sentences = sentences
 
     def __call__(self, tables: Tables) -> str:
-        """Return the sentences whose numbers are there."""
-        found = facts(tables)
-        return " ".join(text for text in (_sentence(s, found) for s in self.sentences) if text)
+        """Return the caption, leaving out each sentence with a missing number."""
+        known = facts(tables)
+        return " ".join(text for text in (_sentence(s, known) for s in self.sentences) if text)
 
     def headline(self, tables: Tables) -> str:
         """Return the first sentence alone."""
@@ -68,12 +68,12 @@ class Caption:
 
     @property
     def fields(self) -> set[str]:
-        """Return the facts that the sentences name."""
-        found: set[str] = set()
+        """Return the names of all facts that the sentences use."""
+        names: set[str] = set()
         for s in self.sentences:
             texts = [s] if isinstance(s, str) else [*s.sentences.values(), f"{{{s.fact}}}"]
-            found |= {name for text in texts for name in _fields(text)}
-        return found
+            names |= {name for text in texts for name in _fields(text)}
+        return names
 
 
 def facts(tables: Tables) -> dict[str, Any]:
@@ -82,14 +82,14 @@ def facts(tables: Tables) -> dict[str, Any]:
     return {str(key): value for row in rows for key, value in row.items() if not pd.isna(value)}
 
 
-def _sentence(sentence: str | Choice, found: Mapping[str, Any]) -> str:
+def _sentence(sentence: str | Choice, known: Mapping[str, Any]) -> str:
     if isinstance(sentence, Choice):
-        if sentence.fact not in found:
+        if sentence.fact not in known:
             return ""
-        sentence = sentence.sentences[found[sentence.fact]]
-    if not _fields(sentence) <= set(found):
+        sentence = sentence.sentences[known[sentence.fact]]
+    if not _fields(sentence) <= set(known):
         return ""
-    text = _Writer().vformat(sentence, (), found)
+    text = _Writer().vformat(sentence, (), known)
     return text[0].upper() + text[1:] if sentence.startswith("{") else text
 
 
@@ -120,7 +120,7 @@ class _Writer(string.Formatter):
 
 
 def number(value: Any, spec: str) -> str:
-    """Return a value in a format, with exponents of ten as superscripts, minus signs, and no sign for zero."""
+    """Format a value, with exponents of ten as superscripts, proper minus signs, and no sign for zero."""
     text = format(value, spec)
     if isinstance(value, str):
         return text

@@ -13,20 +13,20 @@ SIGNS |= {sign: sign for sign in "<>|"} | {"−": "-"} | {letter: rf"\{name}" fo
 
 
 def maths(escaped: str) -> str:
-    """Return escaped text with Greek letters, also those that are spelt out, and signs set as mathematics."""
-    found = re.sub(rf"(?<![A-Za-z\\])([dD]?)({'|'.join(GREEK.values())})(?![a-z])", r"\1$\\\2$", escaped)
-    found = re.sub(r"(?<![A-Za-z\\])grad(?![a-z])", r"$\\nabla$", found)
-    return "".join(f"${SIGNS[c]}$" if c in SIGNS else c for c in found)
+    """Return escaped text with its signs and Greek letters, spelt out or not, set as mathematics."""
+    shown = re.sub(rf"(?<![A-Za-z\\])([dD]?)({'|'.join(GREEK.values())})(?![a-z])", r"\1$\\\2$", escaped)
+    shown = re.sub(r"(?<![A-Za-z\\])grad(?![a-z])", r"$\\nabla$", shown)
+    return "".join(f"${SIGNS[c]}$" if c in SIGNS else c for c in shown)
 
 
 def stacked(*lines: str) -> str:
-    r"""Return lines on top of one another, by \shortstack."""
+    r"""Return lines stacked on top of one another by \shortstack."""
     joined = r" \\ ".join(lines)
     return rf"\shortstack{{{joined}}}" if len(lines) > 1 else joined
 
 
 def interval(middle: float, low: float, high: float, digits: int = 2, bold: bool = False) -> str:
-    """Return a number above its interval, or that it failed where there is none."""
+    """Return a number stacked on its interval, or "failed" where the number is NaN."""
     if pd.isna(middle):
         return "failed"
     shown = f"{middle:.{digits}f}"
@@ -35,7 +35,7 @@ def interval(middle: float, low: float, high: float, digits: int = 2, bold: bool
 
 
 def table(frame: pd.DataFrame, name: str, caption: str, columns: str, plain: list[str] | None = None) -> str:
-    """Return a table float with its caption above it.
+    """Build a LaTeX table float with its caption above it.
 
     Parameters
     ----------
@@ -44,6 +44,11 @@ def table(frame: pd.DataFrame, name: str, caption: str, columns: str, plain: lis
     caption : LaTeX
     columns : column specification of the tabular
     plain : columns of plain text, which are escaped here; the others are LaTeX already
+
+    Returns
+    -------
+    str
+        The LaTeX of the table.
     """
     styled = frame.style.hide(axis="index").format_index(lambda head: stacked(*maths(head).split("\n")), axis="columns")
     styled = styled.format(maths, escape="latex", subset=plain or [])

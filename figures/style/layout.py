@@ -60,46 +60,56 @@ def apply() -> None:
 
 
 def figure(legend: int | None = None, letters: bool = True) -> Callable[[Draw], Draw]:
-    """Give a function from tables to a figure its style, the letters of its panels, and a shared legend.
+    """Decorate a function from tables to a figure: apply the style, letter the panels, add a shared legend.
 
     Parameters
     ----------
-    legend : columns of one legend below all panels, of all that is labelled in panels without one of their own;
-        None for no shared legend
-    letters : whether several panels are lettered
+    legend : number of columns of the legend below all panels, which shows the labels of every panel without a legend of
+        its own; None for no shared legend
+    letters : whether to letter the panels where there are several
+
+    Returns
+    -------
+    Callable
+        The decorator.
     """
 
     def wrap(draw: Draw) -> Draw:
         @functools.wraps(draw)
-        def drawn(tables: Tables) -> Figure:
+        def styled(tables: Tables) -> Figure:
             apply()
-            found = draw(tables)
-            panels = [ax for ax in found.axes if ax.axison and ax.get_label() != "<colorbar>"]
+            made = draw(tables)
+            panels = [ax for ax in made.axes if ax.axison and ax.get_label() != "<colorbar>"]
             if letters and len(panels) > 1:
                 letter(panels)
             if legend:
-                shared_legend(found, legend)
-            return found
+                shared_legend(made, legend)
+            return made
 
-        return drawn
+        return styled
 
     return wrap
 
 
 def panels(count: int, columns: int, height: float, more: float = 0.4, **options: Any) -> tuple[Figure, list[Axes]]:
-    """Return a figure as wide as the text with ``count`` panels in rows of at most ``columns``.
+    """Make a figure as wide as the text with ``count`` panels in rows of at most ``columns``.
 
     Parameters
     ----------
     count, columns : number of panels, and the most in a row
     height : of a row, in inches
-    more : inches for the legend and what else is outside of the panels
+    more : inches added to the height, for the legend and other parts outside the panels
     **options : of ``matplotlib.pyplot.subplots``
+
+    Returns
+    -------
+    tuple
+        The figure and its ``count`` axes, row by row.
 
     Raises
     ------
     ValueError
-        For no panels: there is nothing to draw.
+        If ``count`` is below 1: the tables hold nothing to draw.
     """
     if count < 1:
         raise ValueError("the tables of this figure hold nothing to draw")
@@ -113,25 +123,25 @@ def panels(count: int, columns: int, height: float, more: float = 0.4, **options
 
 
 def letter(axes: list[Axes], first: int = 0) -> None:
-    """Letter panels, from the given letter on."""
+    """Letter the panels, starting with letter number ``first``."""
     for sign, ax in zip(LETTERS[first:], axes, strict=False):
         where: Look = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "left"}
         ax.annotate(sign, (0, 1), (-18, 5), fontweight="bold", **where)
 
 
 def labelled(*axes: Axes) -> dict[str, Any]:
-    """Return the handles of what is labelled in panels, by label; error bars are shown by their markers."""
-    found: dict[str, Any] = {}
+    """Return the handles of all labelled lines in the panels, by label; error bars are shown by their markers."""
+    handles: dict[str, Any] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             line = handle.lines[0] if isinstance(handle, ErrorbarContainer) else handle
-            found.setdefault(label, line)
-    return found
+            handles.setdefault(label, line)
+    return handles
 
 
 def shared_legend(figure: Figure | SubFigure, columns: int, **options: Any) -> None:
-    """Write one legend below a figure, of what is labelled in its panels that have no legend of their own."""
-    found = labelled(*(ax for ax in figure.axes if ax.get_legend() is None))
-    if found:
-        place: Look = {"loc": "outside lower center", "ncols": min(columns, len(found))} | options
-        figure.legend(list(found.values()), list(found), **place)
+    """Draw one legend below a figure, with the labels of all panels that have no legend of their own."""
+    handles = labelled(*(ax for ax in figure.axes if ax.get_legend() is None))
+    if handles:
+        place: Look = {"loc": "outside lower center", "ncols": min(columns, len(handles))} | options
+        figure.legend(list(handles.values()), list(handles), **place)

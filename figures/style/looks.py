@@ -92,10 +92,15 @@ def marked(colour: str, marker: str, hollow: bool = False) -> Look:
 
 
 def method(estimator: str, solver: object = None) -> Look:
-    """Return the look of a method: of its solver where it is the plain gradient through one.
+    """Choose the look of a method: that of its solver for lookahead and end-to-end, else its own.
 
-    End-to-end markers are filled, lookahead markers hollow. A method that nobody has named yet gets a colour and a
-    marker from its name, the same ones everywhere.
+    End-to-end markers are filled, lookahead markers hollow. A method without an entry gets a colour and a marker
+    computed from its name, so they are the same in every figure.
+
+    Returns
+    -------
+    Look
+        Colour, marker and its face, as keyword arguments of matplotlib.
     """
     through = isinstance(solver, str) and solver and estimator in ("lookahead", "end_to_end")
     name = str(solver) if through else estimator
@@ -115,11 +120,11 @@ def sampler(key: str) -> Look:
 
 
 def series(i: int) -> Look:
-    """Return the look of the i-th of several problems: colour, marker and dash together, to survive print in grey."""
+    """Return the look of the i-th of several problems: colour, marker and dash all differ, as prints may be grey."""
     return {"color": PALETTE[i % 10], "marker": "os^Dv<>ph8"[i % 10], "linestyle": DASHES[i % 4]}
 
 
 def operators(table: pd.DataFrame, column: str = "operator") -> list[str]:
-    """Return the operators that a table has, in the order of every figure."""
+    """Return the operators of a table, in the order that all figures share."""
     there = set(table[column])
     return [*(name for name in OPERATORS if name in there), *sorted(there - {*OPERATORS, "all"})]

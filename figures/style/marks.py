@@ -1,4 +1,4 @@
-"""What figures draw again and again: groups of rows, lines with bands, points with intervals, slopes, ticks."""
+"""Marks that figures share: groups of rows, lines with bands, points with intervals, slopes, ticks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ from figures.style.looks import THEORY, Look
 
 
 def groups(table: pd.DataFrame, *columns: str) -> Iterator[tuple[Any, pd.DataFrame]]:
-    """Yield the rows of each value of one column, or of each tuple of values, in the order of the table.
+    """Split a table by the values of one column, or by tuples of values of several, in the order of the table.
 
-    A value that is missing is None.
+    A missing value is None.
+
+    Yields
+    ------
+    tuple
+        The value, or tuple of values, and its rows.
     """
     by = columns[0] if len(columns) == 1 else list(columns)
     for key, rows in table.groupby(by, sort=False, dropna=False):
@@ -51,11 +56,11 @@ def errorbars(
     """
     middle, low, high = (np.atleast_1d(np.asarray(rows[key], float)) for key in (y, "low", "high"))
     bars = np.maximum([middle - low, high - middle], 0)  # NaN ends draw no whisker
-    drawn: Look = {"linestyle": "none", "elinewidth": 0.7} | look
+    bars_look: Look = {"linestyle": "none", "elinewidth": 0.7} | look
     if along == "y":
-        ax.errorbar(x, middle, yerr=bars, **drawn)
+        ax.errorbar(x, middle, yerr=bars, **bars_look)
     else:
-        ax.errorbar(middle, x, xerr=bars, **drawn)
+        ax.errorbar(middle, x, xerr=bars, **bars_look)
 
 
 def power_law(ax: Axes, x: Sequence[float] | np.ndarray, level: float, power: float, label: bool = True) -> None:
@@ -69,14 +74,14 @@ def power_law(ax: Axes, x: Sequence[float] | np.ndarray, level: float, power: fl
 
 
 def ticks(axis: Axis, at: Sequence[float] | np.ndarray, names: Sequence[str] | None = None, **text: Any) -> None:
-    """Set the ticks of an axis and their names, and leave out all others."""
+    """Set the ticks of an axis and their labels; no other ticks remain."""
     axis.set_ticks(list(at), [f"{v:g}" for v in at] if names is None else list(names), **text)
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
 
 
 def doublings(axis: Axis, at: Any) -> None:
-    """Make an axis logarithmic to base 2, with ticks at powers of two that have room."""
+    """Make an axis logarithmic to base 2, with ticks at as many powers of two as fit."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})  # type: ignore[attr-defined]
     low, high = (int(np.floor(np.log2(max(v, 1)) + 1e-9)) for v in (np.min(at), np.max(at)))
     step = 1 + (high - low) // 6
@@ -91,7 +96,7 @@ def plain(axis: Axis) -> None:
 
 
 def decades(axis: Axis, most: int = 3) -> None:
-    """Make an axis logarithmic with at most so many ticks, at powers of ten inside its limits."""
+    """Make an axis logarithmic with at most ``most`` ticks, at powers of ten inside its limits."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})  # type: ignore[attr-defined]
     low, high = np.log10(axis.get_view_interval())
     first, last = int(np.ceil(low - 1e-9)), int(np.floor(high + 1e-9))

@@ -12,7 +12,7 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Name:
-    """What is printed for a key, what it means, and the paper that it comes from, if any."""
+    """The printed name of a key, its meaning, and the paper that it comes from, if any."""
 
     label: str
     meaning: str
@@ -118,13 +118,13 @@ VARIABLES = {"_zeta": " in ζ", "_gamma": " in γ", "_logsnr": " in log SNR"}
 
 
 def of(kind: str, key: str) -> str:
-    """Return the printed name of a key of one kind of ``GLOSSARY``; an unknown key is printed without underscores."""
-    found = GLOSSARY[kind].get(key)
-    return found.label if found else str(key).replace("_", " ")
+    """Return the printed name of a key of one kind of ``GLOSSARY``; for an unknown key, the key without underscores."""
+    entry = GLOSSARY[kind].get(key)
+    return entry.label if entry else str(key).replace("_", " ")
 
 
 def label(key: str) -> str:
-    """Return the printed name of a key of any kind, the methods' first."""
+    """Return the printed name of a key of any kind; methods are searched first."""
     for names in GLOSSARY.values():
         if key in names:
             return names[key].label
@@ -132,13 +132,18 @@ def label(key: str) -> str:
 
 
 def method(key: str, solver: object = None, steps: float | None = None) -> str:
-    """Return the printed name of an estimator, of a sampler ("rule:estimator"), or of either through a solver.
+    """Build the printed name of an estimator, of a sampler ("rule:estimator"), or of either through a solver.
 
     Parameters
     ----------
     key : the estimator's or sampler's key
-    solver : key of the solver, or nothing that is one (None, "" or NaN)
-    steps : number of solver steps, if it is to be printed
+    solver : key of the solver; None, "" or NaN for none
+    steps : number of solver steps to print, if any
+
+    Returns
+    -------
+    str
+        The name.
     """
     if key == "dps:greedy":
         return METHODS["dps"].label
@@ -152,7 +157,7 @@ def method(key: str, solver: object = None, steps: float | None = None) -> str:
 
 
 def of_solver(key: str) -> str:
-    """Return the printed name of a solver, with the variable that it steps in where this is not t."""
+    """Return the printed name of a solver, with its step variable where that is not t."""
     for end, shown in VARIABLES.items():
         if key.endswith(end):
             return of("solvers", key.removesuffix(end)) + shown
@@ -166,7 +171,7 @@ def sampler(key: str) -> str:
 
 
 def two_lines(text: str) -> str:
-    """Return a name on two lines, parted at its hyphen where it is long, or at its last space."""
+    """Break a name into two lines, after "super-" or at its last space."""
     return text.replace("super-", "super-\n") if text.startswith("super-") else "\n".join(text.rsplit(" ", 1))
 
 
