@@ -15,8 +15,11 @@ python reproduce.py bounds       = --only bound_tightness: judge the error bound
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 
 def _stopped(kind: type[BaseException], error: BaseException, trace: object) -> None:
@@ -27,8 +30,24 @@ def _stopped(kind: type[BaseException], error: BaseException, trace: object) -> 
         sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]
 
 
+def _hidden(rooms: Sequence[str] = ("analysis", "toy_models", "real_models", "figures")) -> str | None:
+    """Return a sentence where a file or folder of the user's hides one of this project's packages, else None."""
+    here = Path(__file__).resolve().parent
+    for room in rooms:
+        spec = importlib.util.find_spec(room)
+        places = [*(spec.submodule_search_locations or [spec.origin])] if spec else []
+        if places and Path(str(places[0])).resolve() != here / room:
+            return (
+                f"{places[0]} hides the package {room!r} of guidance-gradients: run the command guidance-gradients, "
+                "which looks at its own packages first, or rename it, or call this from another folder"
+            )
+    return None
+
+
 if __name__ == "__main__":
     sys.excepthook = _stopped
+if _said := _hidden():
+    sys.exit(f"error: {_said}")
 os.environ["MPLBACKEND"] = "Agg"  # whatever draws in the environment that this is called from
 
 import argparse
@@ -36,9 +55,8 @@ import importlib
 import pkgutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -47,6 +65,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+import analysis
 import figures
 from analysis import results, suite
 from analysis.audit import measure as audits
@@ -85,6 +104,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the command line; options that the verb does not read are refused."""
     about = {"description": __doc__, "formatter_class": argparse.RawDescriptionHelpFormatter}
     parser = argparse.ArgumentParser(**about, argument_default=argparse.SUPPRESS)  # type: ignore[arg-type]
+    parser.add_argument("--version", action="version", version=f"%(prog)s {analysis.__version__}")
     parser.add_argument("verb", nargs="?", default="all", choices=tuple(TAKES))
     parser.add_argument("factory", nargs="?", help="with audit: package.module:factory, which returns your flow")
     parser.add_argument("--quick", action="store_true", help="fewer problems, states and steps: under a minute")

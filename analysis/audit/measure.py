@@ -90,8 +90,9 @@ def run(options: AuditOptions, out: Path, workers: Workers) -> list[str]:
     AuditError
         For a subject or options that cannot be audited; the message says what is wrong.
     """
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # behind all else, so that no module there hides an installed one
+    # Behind all else, so that no module there hides an installed one; nor one of this project, which an editable
+    # installation finds after all that is on the path, in the processes that measure.
+    sys.path += [place for place in (str(provenance.ROOT), os.getcwd()) if place not in sys.path]
     todo = cells(options)
     frame = run_cells(todo, out / "cells", workers, options.factory)
     parts = {kind: part.dropna(axis=1, how="all") for kind, part in frame.groupby("estimator", sort=False)}

@@ -1,15 +1,24 @@
 """Estimators of the guidance gradient, one file per family, found by name in ``ESTIMATORS``.
 
-Every module of this package is imported, so that a new file is a new family with no other change.
+Every module of this package is imported, so that a new file is a new family with no other change; those below are
+named so that editors and type checkers know them.
 """
 
 import importlib
 import pkgutil
 
+from analysis.gradients._adaptive import adaptive
+from analysis.gradients._adjoint import adjoint_backsolve, adjoint_cached, adjoint_interpolated
+from analysis.gradients._adjoint_deis import adjoint_deis
+from analysis.gradients._control import control_average, control_gradients
 from analysis.gradients._end_to_end import end_to_end
 from analysis.gradients._greedy import greedy
+from analysis.gradients._identity import identity_jacobian
 from analysis.gradients._lookahead import lookahead
+from analysis.gradients._pigdm import pigdm, tmpd
+from analysis.gradients._smoothing import lgd
 from analysis.gradients._surface import lookahead_surface
+from analysis.gradients._truncated import truncated
 from analysis.gradients.registry import ESTIMATORS, Estimate, register
 
 for _module in pkgutil.iter_modules(__path__):
@@ -17,4 +26,24 @@ for _module in pkgutil.iter_modules(__path__):
 
 globals().update(ESTIMATORS)  # an estimator hides the module of its own name
 
-__all__ = ["ESTIMATORS", "Estimate", "end_to_end", "greedy", "lookahead", "lookahead_surface", "register"]
+__all__ = [
+    "ESTIMATORS",
+    "Estimate",
+    "adaptive",
+    "adjoint_backsolve",
+    "adjoint_cached",
+    "adjoint_deis",
+    "adjoint_interpolated",
+    "control_average",
+    "control_gradients",
+    "end_to_end",
+    "greedy",
+    "identity_jacobian",
+    "lgd",
+    "lookahead",
+    "lookahead_surface",
+    "pigdm",
+    "register",
+    "tmpd",
+    "truncated",
+]

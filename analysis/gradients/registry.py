@@ -8,6 +8,7 @@ endpoint, (B,), returns it as a third item, so that it is not evaluated a second
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,9 +57,9 @@ def with_value(result: tuple[Tensor, ...], loss: Loss) -> tuple[Tensor, Tensor, 
     return gradient, endpoint, value[0] if value else value_and_gradient(loss, endpoint)[0]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Estimator:
-    """A registered estimator: call it with (flow, loss, x, t, **options).
+    """A registered estimator: call it with (flow, loss, x, t, **options); its signature is that of the call.
 
     ``variants`` are the options with which sweeps over all estimators call it.
     """
@@ -69,6 +70,11 @@ class Estimator:
 
     def __post_init__(self) -> None:
         functools.update_wrapper(self, self.rule)
+        self.__signature__ = _public_signature(self.rule)
+
+    def __repr__(self) -> str:
+        """Return what help(...) shows of an estimator."""
+        return f"{self.name}{self.__signature__}"
 
     def __call__(self, flow: Flow, loss: Loss, x: Tensor, t: Tensor | float, **options: Any) -> Estimate:
         """Return the estimate at states x (B, *event) and times t (float or (B,))."""
@@ -80,6 +86,18 @@ class Estimator:
             n = int(estimate.failed.sum())
             warnings.warn(f"{self.name}: {n} of {len(x)} gradients are not finite", RuntimeWarning, stacklevel=2)
         return estimate
+
+
+def _public_signature(rule: GradientRule) -> inspect.Signature:
+    """Return the signature of an estimator's call: its arguments, with the options of the rule in their place."""
+    call = list(inspect.signature(Estimator.__call__, eval_str=True).parameters.values())[1:-1]
+    named = {p.name for p in call}
+    try:
+        given = inspect.signature(rule, eval_str=True).parameters.values()
+    except NameError:  # types that only a type checker imports
+        given = inspect.signature(rule).parameters.values()
+    own = [p for p in given if p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD) and p.name not in named]
+    return inspect.Signature(sorted([*call, *own], key=lambda p: p.kind), return_annotation=Estimate)
 
 
 ESTIMATORS: dict[str, Estimator] = {}
