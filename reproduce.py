@@ -25,7 +25,8 @@ from pathlib import Path
 def _stopped(kind: type[BaseException], error: BaseException, trace: object) -> None:
     """Say in one line that Ctrl-C has been pressed, also while modules are imported."""
     if issubclass(kind, KeyboardInterrupt):
-        print("\nstopped; finished cells are kept", file=sys.stderr)
+        print("\nstopped; finished cells are kept", file=sys.stderr, flush=True)
+        os._exit(130)
     else:
         sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]
 

@@ -65,8 +65,8 @@ class Cell:
     def label(self) -> str:
         """A short name, for reports on a run."""
         module, _, function = self.measure.partition(":")
-        names = (module.rpartition(".")[2] if function in ("measure", "") else function, self.problem, self.path)
-        return " ".join(name for name in names if name)
+        kind = {"measure": module.rpartition(".")[2], "measure_errors": "errors"}.get(function, function)
+        return " ".join(name for name in (kind, self.problem, self.path) if name)
 
     def columns(self) -> dict[str, Any]:
         """Return what every row of the cell's table begins with."""

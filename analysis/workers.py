@@ -82,6 +82,7 @@ class Workers:
             with warnings.catch_warnings(), closing(parallel(joblib.delayed(bound)(item) for item in items)) as results:
                 # A worker whose memory has grown is replaced between items; one that crashes is an exception.
                 warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
+                warnings.filterwarnings("ignore", message=".*which were still being processed")  # by a run that stops
                 yield from results
         except TerminatedWorkerError as error:
             raise WorkersError(
@@ -133,7 +134,7 @@ def _client(workers: Workers) -> Iterator[Any]:
     with ExitStack() as stack:
         where = workers.scheduler
         if where is None:
-            options = {"n_workers": workers.count, "threads_per_worker": 1, "dashboard_address": None}
+            options = {"n_workers": workers.count, "threads_per_worker": 1, "dashboard_address": ":0"}
             where = stack.enter_context(distributed.LocalCluster(**options)).scheduler_address
         client = stack.enter_context(_connected(distributed, where))
         try:

@@ -1,0 +1,62 @@
+"""The command line in a process of its own."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+
+from analysis.provenance import ROOT
+
+SLEEPY = ("-m", "tests.support.sleepy", "run", "--only", "greedy_error")
+
+
+def command(*arguments, cwd=ROOT, **changed):
+    """Run the command line with changes of the environment."""
+    full = [sys.executable, str(ROOT / "reproduce.py"), *map(str, arguments)]
+    return subprocess.run(full, cwd=cwd, env=os.environ | changed, capture_output=True, check=False)
+
+
+def begin(*arguments, out):
+    """Begin a run of ``tests.support.sleepy`` in a group of its own; return it when it has finished a cell."""
+    full = [sys.executable, *SLEEPY, *map(str, arguments), "--out", str(out)]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    before = cells(out)
+    process = subprocess.Popen(full, cwd=ROOT, start_new_session=True, **pipes)
+    limit = time.monotonic() + 300
+    while cells(out) == before:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < limit, "no cell in five minutes"
+        time.sleep(0.02)
+    return process
+
+
+def cells(out):
+    """The finished cells of a folder."""
+    return set(out.glob("cells/*.parquet"))
+
+
+def hashes(folder):
+    """The hash of every file but those of wall times."""
+    files = [p for p in sorted(folder.glob("*")) if "_timings" not in p.name]
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def children(process):
+    """The worker processes of a process."""
+    return [pid for pid, parent, _, what in _processes() if parent == process.pid and "LokyProcess" in what]
+
+
+def members(group):
+    """The processes of a group that are not yet ended."""
+    return [pid for pid, _, other, _ in _processes() if other == group]
+
+
+def _processes():
+    """(process, parent, group, command line) of all that are not yet ended."""
+    columns = [part for name in ("pid", "ppid", "pgid", "stat", "args") for part in ("-o", f"{name}=")]
+    listed = subprocess.run(["ps", "-e", "-ww", *columns], capture_output=True, text=True, check=True).stdout
+    for line in listed.splitlines():
+        pid, parent, group, state, *what = line.split()
+        if not state.startswith("Z"):
+            yield int(pid), int(parent), int(group), " ".join(what)
