@@ -2,14 +2,21 @@ r"""The ideal gradient :math:`g^* = D\Phi_{t,1}(x)^T \nabla L(\Phi_{t,1}(x))`, w
 
 - **exact**: the flow has a closed-form map. The bound is round-off times a measured condition number.
 - **certified**: flow and adjoint are integrated to near round-off. Every affine path is the cosine path after a change
-  of time and scale, so the integration runs in that time, where the field is smooth and finite at both ends:
-
-  .. math:: \dot x = u(x), \quad \dot \ell = \mathrm{tr} Du(x) \;\text{(forward)}, \qquad \dot a = -Du(x)^T a
-            \;\text{(backward, with x)}.
-
-  The bound compares two tolerances and the round trip of x. Liouville's formula :math:`\ell = \log|\det D\Phi|` must
-  agree with the change of variables :math:`\log p_t(x) - \log p_1(\Phi(x))`, which needs no second solver.
+  of time and scale, so the integration runs in that time, where the field is smooth and finite at both ends
+  (``analysis.adjoint_solves``). Liouville's formula :math:`\ell = \log|\det D\Phi|` must agree with the change of
+  variables :math:`\log p_t(x) - \log p_1(\Phi(x))`, which needs no second solver.
 - **converged**: the same integration of a flow without a density (a network), where that identity cannot be checked.
+
+**What the bound covers.** Of an integrated gradient: the truncation error, from two tolerances; the round trip of x;
+and round-off, from replicas of a loose solve whose states, adjoints and losses are perturbed in the last digit at every
+evaluation. Where round-off rules, as in far states whose components' log-odds are large, two tolerances are only two
+draws of it, and can agree by chance; the replicas are further draws. Of every gradient: the loss's own round-off,
+operation by operation (``analysis.round_off``), which matters for a loss whose gradient cancels, like a cross entropy
+of a class that the sample has already; and the endpoint's, through the loss's curvature.
+
+**What it does not cover**: constants that are kept in less than the dtype of x, in the flow or in the loss, and
+whatever else is the same in all evaluations; round-off inside one operation of torch, or outside torch, of which
+``analysis.round_off`` says more; and of a converged gradient, structure that every solve steps over.
 
 The adaptive integrator is SciPy's DOP853 (Hairer, Norsett & Wanner, *Solving ODEs I*, section II.10), over the whole
 batch at once.
@@ -17,34 +24,48 @@ batch at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from scipy.integrate import DOP853
 from torch import Tensor
 
-from analysis import canonical, checks
-from analysis.canonical import CANONICAL
+from analysis import adjoint_solves, checks
+from analysis.adjoint_solves import Problem
 from analysis.errors import relative
-from analysis.flow import Flow
+from analysis.flow import Flow, HasDensity, HasExactMap
+from analysis.integration import REMEDIES, Budget, CertificationError, Progress
 from analysis.losses import Loss, value_and_gradient
-from analysis.norms import norms
-from analysis.paths import expand
+from analysis.round_off import perturbed_gradient
 
+__all__ = ["EPS", "MAX_ERROR", "SAFETY", "CertificationError", "Reference", "ideal_gradient"]
 EPS = torch.finfo(torch.float64).eps
 SAFETY = 64.0  # round-offs per unit of condition number, or per solve
+ROUND_OFF = 5.0  # of the largest of a few draws of round-off, which may all be small by chance
 # The error estimate of an adaptive solver can be fooled by one long step, and two tolerances by the same one: so steps
 # are capped, in units of the whole interval, and the finer solve by half as much.
 MAX_STEP = 1 / 16
-MAX_STEPS = 20_000
+MAX_EVALUATIONS = 100_000
 LEAST_TOLERANCE = 1e-13
 MAX_ERROR = 1e-6  # a larger relative error bound is no reference
-
-
-class CertificationError(RuntimeError):
-    """The ideal gradient could not be computed to a bound that means anything."""
+# Noise in a rate is an error of the same size in what an adaptive solver takes for its own, whatever the step: about
+# two times noise / tolerance steps are needed for that alone, and so many may be.
+NOISE_STEPS = 200
+FORESEEN = 3  # by so many times may the foreseen evaluations exceed what is left
+# By how much log|det DPhi| may miss the change of the log densities, and what share of these where they are large.
+DETERMINANT, DETERMINANT_SHARE = 1e-6, 1e-9
+CAUSES = {
+    "tolerances": "the difference of two tolerances; a smaller tolerance helps where it is not the least already",
+    "round_trip": "the change of x on the way there and back; a smaller tolerance helps as well",
+    "round_off": "round-off in the flow or in the loss; a loss whose gradient cancels, such as the cross entropy of a "
+    "class that is certain, can be written so that it does not",
+    "condition": "round-off, by the condition number of the flow's map",
+}
+NOISY = (
+    "the flow's own noise: its velocity and its products with adjoints are known to {noise:.2g} only (round-off, or a "
+    "network that computes in less than the precision of x, as with a time embedding in float32)"
+)
+SOLVES = 6  # there and back: replicas, two tolerances
 
 
 @dataclass(frozen=True)
@@ -56,7 +77,9 @@ class Reference:
     gradient, endpoint : (B, *event), g* and Phi_{t,1}(x)
     tier : "exact", "certified" or "converged"
     error_bound : (B,), a bound of the relative L2 error of ``gradient``
-    diagnostics : (B,) tensors: "round_trip" (relative) and, where certified, "determinant" (the identity's residual)
+    diagnostics : (B,) tensors of integrated gradients: "tolerances", "round_trip" and "round_off", the parts of the
+        bound before their safety factors; where certified also "determinant", the residual of the identity over the
+        size of the log-densities (over 1 where they are smaller). Of exact ones: "condition" and "round_off"
     """
 
     gradient: Tensor
@@ -74,147 +97,157 @@ def ideal_gradient(
     *,
     tolerance: float | None = None,
     max_error: float | None = None,
+    max_evaluations: int | None = None,
+    progress: Progress | None = None,
 ) -> Reference:
-    """Return the ideal gradient at states x (B, *event) and times t (float or (B,)).
+    """Return the ideal gradient at states x (B, *event), float32 or float64, and times t (float or (B,)).
 
     Parameters
     ----------
     tolerance : relative tolerance of the finer integration, where there is no exact map; by default the least that
-        the dtype of x allows, 1e-13 for float64 and 1.2e-5 for float32
+        the dtype of x allows, 1e-13 for float64 and 1.2e-5 for float32, or more where the flow's own noise needs it
     max_error : the largest relative error bound that is still called a reference; by default 1e-6 for float64 and
         1.2e-3 for float32
+    max_evaluations : the most evaluations of the flow (on the whole batch) that the integration may take, 100,000 by
+        default
+    progress : called in the course of the integration with the share that is done, in [0, 1], and the evaluations
+        so far
 
     The gradient is that of the flow as given: a wrapper's ``t_max`` below 1 changes the flow, and its gradient too.
 
     Raises
     ------
-    ValueError : for x, t or a loss that are not as the estimators take them, or a tolerance out of range
-    CertificationError : where the integration breaks down, the bound exceeds ``max_error``, or the determinant
-        identity fails
+    ValueError : for x, t or a loss that are not as the estimators take them, for x in half precision, and for a
+        tolerance or a number of evaluations out of range
+    CertificationError : where the flow is not deterministic, its noise is too large for the tolerance, the integration
+        breaks down or takes more than ``max_evaluations``, the bound exceeds ``max_error``, or the determinant
+        identity fails. The message says which, and what helps
     """
     x, t = flow.checked(x, t)
+    if x.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"x must be float32 or float64: no reference is possible in {x.dtype}")
     least = max(LEAST_TOLERANCE, 100 * torch.finfo(x.dtype).eps)
-    tolerance = least if tolerance is None else tolerance
     max_error = max(MAX_ERROR, 100 * least) if max_error is None else max_error
-    if not least <= tolerance < 1e-3:
+    if tolerance is not None and not least <= tolerance < 1e-3:
         raise ValueError(f"tolerance must lie in [{least:.3g}, 1e-3) for {x.dtype}, got {tolerance}")
+    limit = MAX_EVALUATIONS if max_evaluations is None else checks.count("max_evaluations", max_evaluations)
+    budget = Budget(limit, SOLVES, progress)
     with checks.passed_door():
-        exact = hasattr(flow, "exact_endpoint_vjp")
-        result = _exact(flow, loss, x, t) if exact else _integrated(flow, loss, x, t, tolerance)
-    worst = float(result.error_bound.nan_to_num(torch.inf).max())
-    if worst > max_error:
-        raise CertificationError(
-            f"the ideal gradient's relative error bound is {worst:.3g}, above max_error = {max_error:.3g}, "
-            f"in {int((~(result.error_bound <= max_error)).sum())} of {len(x)} samples"
+        return (
+            _exact(flow, loss, x, t, max_error)
+            if isinstance(flow, HasExactMap)
+            else _integrated(Problem(flow, loss, x, t), tolerance, least, max_error, budget)
         )
-    return result
 
 
-def _exact(flow: Flow, loss: Loss, x: Tensor, t: Tensor) -> Reference:
+def _exact(flow: HasExactMap, loss: Loss, x: Tensor, t: Tensor, max_error: float) -> Reference:
     def gradient(x: Tensor, t: Tensor) -> Tensor:
-        endpoint, pull = flow.exact_endpoint_vjp(x, t)  # type: ignore[attr-defined]
+        endpoint, pull = flow.exact_endpoint_vjp(x, t)
         return pull(value_and_gradient(loss, endpoint)[1])
 
-    endpoint, pull = flow.exact_endpoint_vjp(x, t)  # type: ignore[attr-defined]
-    slope = value_and_gradient(loss, endpoint)[1]
-    value = pull(slope)
+    endpoint, pull = flow.exact_endpoint_vjp(x, t)
+    loss_gradient = value_and_gradient(loss, endpoint)[1]
+    value = pull(loss_gradient)
     # Round-off acts like a perturbation of x, t and the endpoint by a few eps; finite differences tell what that does.
     h = EPS**0.5
     signs = torch.where(torch.arange(x.numel()).reshape(x.shape) % 2 == 0, 1.0, -1.0).to(x)
     moved = gradient(x * (1 + h * signs), t) - value, gradient(x, t * (1 - h)) - value
-    stiffness = value_and_gradient(loss, endpoint * (1 + h))[1] - slope
-    condition = sum(relative(m, value) for m in (*moved, pull(stiffness))) / h
-    return Reference(value, endpoint, "exact", SAFETY * EPS * (1 + condition))
+    stiffness = value_and_gradient(loss, endpoint * (1 + h))[1] - loss_gradient
+    condition = torch.stack([relative(m, value) for m in (*moved, pull(stiffness))]).sum(0) / h
+    generator = torch.Generator().manual_seed(0)
+    draws = [perturbed_gradient(loss, endpoint, generator) - loss_gradient for _ in range(adjoint_solves.REPLICAS)]
+    round_off = torch.stack([relative(pull(v), value) for v in draws]).amax(0)
+    bound = SAFETY * EPS * (1 + condition) + ROUND_OFF * round_off
+    parts = {"condition": EPS * condition, "round_off": round_off}
+    _check_bound(bound, parts, max_error)
+    return Reference(value, endpoint, "exact", bound, parts)
 
 
-def _integrated(flow: Flow, loss: Loss, x: Tensor, t: Tensor, tolerance: float) -> Reference:
-    coarse, _, _ = _adjoint_solve(flow, loss, x, t, 10 * tolerance, MAX_STEP, check_density=False)
-    gradient, endpoint, diagnostics = _adjoint_solve(flow, loss, x, t, tolerance, MAX_STEP / 2, check_density=True)
-    bound = 2 * relative(gradient - coarse, gradient) + diagnostics["round_trip"]
-    bound = bound + SAFETY * torch.finfo(x.dtype).eps
-    if "determinant" in diagnostics:
-        _check_determinant(diagnostics["determinant"])
-    return Reference(
-        gradient, endpoint, "certified" if "determinant" in diagnostics else "converged", bound, diagnostics
-    )
-
-
-def _check_determinant(residual: Tensor) -> None:
-    if not bool((residual < 1e-6).all()):
+def _integrated(problem: Problem, wanted: float | None, least: float, max_error: float, budget: Budget) -> Reference:
+    if not adjoint_solves.repeats(problem, budget):
         raise CertificationError(
-            f"log|det DPhi| and log p_t(x) - log p_1(Phi(x)) differ by {float(residual.max()):.3g}: "
-            "the density and the velocity do not belong to each other, or the integration failed"
+            "the flow is not deterministic: two evaluations at the same state and time differ. Call .eval() on the "
+            "network (dropout and batch norms in training mode draw or depend on the batch), and seed what is random"
+        )
+    loose = max(adjoint_solves.LOOSE, 10 * (wanted or least))
+    replicas = adjoint_solves.replicas(problem, loose, budget)
+    _check_bound(ROUND_OFF * replicas.round_off, {"round_off": replicas.round_off}, max_error)
+    tolerance = _tolerance(wanted, least, replicas.noise)
+    _foresee(budget, loose, tolerance)
+    coarse = adjoint_solves.solve(problem, 10 * tolerance, MAX_STEP, budget, with_density=False)
+    fine = adjoint_solves.solve(problem, tolerance, MAX_STEP / 2, budget, with_density=True)
+    parts = {
+        "tolerances": relative(fine.gradient - coarse.gradient, fine.gradient),
+        "round_trip": fine.round_trip,
+        "round_off": replicas.round_off,
+    }
+    bound = 2 * parts["tolerances"] + parts["round_trip"] + SAFETY * torch.finfo(problem.x.dtype).eps
+    bound = bound + ROUND_OFF * parts["round_off"]
+    if fine.log_det is not None:
+        parts["determinant"] = _determinant(problem, fine.endpoint, fine.log_det, tolerance)
+    _check_bound(bound, parts, max_error, noise=replicas.noise if tolerance > (wanted or least) else None)
+    tier = "converged" if fine.log_det is None else "certified"
+    return Reference(fine.gradient, fine.endpoint, tier, bound, parts)
+
+
+def _tolerance(wanted: float | None, least: float, noise: float) -> float:
+    """Return the tolerance of the finer solve; refuse one that the flow's noise does not allow."""
+    lowest = 2 * noise / NOISE_STEPS
+    if wanted is None:
+        return min(max(least, lowest), 1e-3)
+    if wanted < lowest:
+        raise CertificationError(
+            f"tolerance = {wanted:.3g} is out of reach by {NOISY.format(noise=noise)}. Pass a tolerance of at least "
+            f"{lowest:.2g} with a max_error to match, or compute in float64 throughout"
+        )
+    return wanted
+
+
+def _foresee(budget: Budget, loose: float, tolerance: float) -> None:
+    """Refuse at once where the solves to come would take several times what the budget has left.
+
+    A solver of order eight takes (loose / tolerance)^(1/8) times the steps of a loose one, and there are four solves
+    where the replicas had two, of several evaluations at a time.
+    """
+    expected = 2 * budget.spent / (adjoint_solves.REPLICAS + 1) * (loose / tolerance) ** (1 / 8)
+    if expected > FORESEEN * (budget.limit - budget.spent):
+        raise CertificationError(
+            f"the reference would take about {expected:.2g} evaluations of the flow at tolerance {tolerance:.2g}, more "
+            f"than max_evaluations = {budget.limit}. {REMEDIES}"
         )
 
 
-def _adjoint_solve(
-    flow: Flow, loss: Loss, x: Tensor, t: Tensor, tolerance: float, max_step: float, check_density: bool
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Return the gradient, the endpoint and diagnostics from one forward and one backward integration."""
-    view = canonical.view(flow, t)
-    duration = view.end - view.begin
-
-    def time_at(s: Tensor) -> Tensor:
-        return view.begin + s * duration
-
-    has_density = check_density and hasattr(flow, "divergence") and hasattr(flow, "log_prob")
-
-    def forward(s: Tensor, state: list[Tensor]) -> list[Tensor]:
-        tau = time_at(s)
-        readout = CANONICAL.readout("velocity", tau)
-        velocity = expand(duration, x) * view.flow.predict(state[0], tau, readout)
-        if not has_density:
-            return [velocity]
-        return [velocity, duration * view.flow.divergence(state[0], tau, readout)]  # type: ignore[attr-defined]
-
-    def backward(s: Tensor, state: list[Tensor]) -> list[Tensor]:
-        tau = time_at(s)
-        velocity, pull = view.flow.predict_vjp(state[0], tau, CANONICAL.readout("velocity", tau))
-        return [expand(duration, x) * velocity, -expand(duration, x) * pull(state[1])]
-
-    start = view.enter(x)
-    initial = [start, torch.zeros(len(x), dtype=x.dtype)] if has_density else [start]
-    final = _integrate(forward, initial, 0.0, 1.0, tolerance, max_step)
-    endpoint = view.leave(final[0])
-    adjoint = value_and_gradient(loss, endpoint)[1]
-    # Normalised per sample, so that one absolute tolerance is relative for each of them.
-    size = norms(adjoint).clamp_min(torch.finfo(x.dtype).tiny)
-    back, pulled = _integrate(backward, [final[0], adjoint / expand(size, x)], 1.0, 0.0, tolerance, max_step)
-    # On the canonical path the noise has unit scale, which serves as the scale of states near the origin.
-    diagnostics = {"round_trip": norms(back - start) / norms(start).clamp_min(1.0)}
-    if has_density:
-        log_det = final[1] + x[0].numel() * (torch.log(view.end_scale) - torch.log(view.begin_scale))
-        change = flow.log_prob(x, t) - flow.log_prob(endpoint, 1.0)  # type: ignore[attr-defined]
-        diagnostics["determinant"] = (log_det - change).abs()
-    return view.enter(view.leave(expand(size, x) * pulled)), endpoint, diagnostics
+def _determinant(problem: Problem, endpoint: Tensor, log_det: Tensor, tolerance: float) -> Tensor:
+    """Return by how much the identity fails, relative to the log-densities; refuse a failure."""
+    assert isinstance(problem.flow, HasDensity)
+    before, after = problem.flow.log_prob(problem.x, problem.t), problem.flow.log_prob(endpoint, 1.0)
+    residual, size = (log_det - (before - after)).abs(), before.abs() + after.abs()
+    if not bool((residual < DETERMINANT + max(DETERMINANT_SHARE, 100 * tolerance) * size).all()):
+        raise CertificationError(
+            f"log|det DPhi| and log p_t(x) - log p_1(Phi(x)) differ by {float(residual.max()):.3g}, where the log "
+            f"densities are of size {float(size.max()):.3g}: the density and the velocity do not belong to each other, "
+            "or the integration failed"
+        )
+    return residual / size.clamp_min(1.0)
 
 
-def _integrate(
-    rate: Callable[[Tensor, list[Tensor]], list[Tensor]],
-    state: list[Tensor],
-    start: float,
-    end: float,
-    tolerance: float,
-    max_step: float,
-) -> list[Tensor]:
-    """Integrate tensors jointly from ``start`` to ``end`` with DOP853; raise ``CertificationError`` where it fails."""
-    shapes, sizes = [p.shape for p in state], [p.numel() for p in state]
-    dtype, device = state[0].dtype, state[0].device
+def _check_bound(bound: Tensor, parts: Mapping[str, Tensor], max_error: float, noise: float | None = None) -> None:
+    """Refuse a bound (B,) above ``max_error``, and say which of its parts is the largest and what helps.
 
-    def split(y: np.ndarray) -> list[Tensor]:
-        parts = torch.from_numpy(y).split(sizes)
-        return [p.reshape(shape).to(device, dtype) for p, shape in zip(parts, shapes, strict=True)]
-
-    def fun(s: float, y: np.ndarray) -> np.ndarray:
-        rates = rate(torch.tensor(s, dtype=torch.float64), split(y))
-        return torch.cat([r.detach().reshape(-1).double().cpu() for r in rates]).numpy()
-
-    y = torch.cat([p.detach().reshape(-1).double().cpu() for p in state]).numpy()
-    solver = DOP853(fun, start, y, end, rtol=tolerance, atol=tolerance, max_step=max_step)
-    for _ in range(MAX_STEPS):
-        message = solver.step()
-        if solver.status == "finished":
-            return split(solver.y)
-        if solver.status == "failed" or not np.isfinite(solver.y).all():
-            raise CertificationError(f"the reference integration failed at s = {solver.t:.6g}: {message}")
-    raise CertificationError(f"the reference integration took more than {MAX_STEPS} steps: the flow is too stiff")
+    ``noise`` is that of the flow where it set the tolerance.
+    """
+    bound = bound.nan_to_num(torch.inf)
+    worst = int(bound.argmax())
+    if bool(bound[worst] <= max_error):
+        return
+    sizes = {name: float(part[worst].nan_to_num(torch.inf)) for name, part in parts.items() if name in CAUSES}
+    largest = max(sizes, key=lambda name: sizes[name])
+    cause = CAUSES[largest]
+    if noise is not None and largest != "round_off":
+        cause = f"{NOISY.format(noise=noise)}; compute in float64 throughout"
+    precision = "" if bound.dtype == torch.float64 else "; states, flow and loss in float64 are more accurate"
+    raise CertificationError(
+        f"the ideal gradient's relative error bound is {float(bound[worst]):.3g}, above max_error = {max_error:.3g}, "
+        f"in {int((bound > max_error).sum())} of {len(bound)} samples. Its largest part, {sizes[largest]:.2g}, is "
+        f"{cause}. A larger max_error takes the gradient as it is{precision}"
+    )

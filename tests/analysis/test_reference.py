@@ -188,7 +188,7 @@ def test_a_float64_network_converges_to_finite_differences_of_a_fine_solve():
     flow, x, v = from_velocity(Network(torch.float64), CondOT()), randn(5, 3, seed=14), randn(5, 3, seed=15)
     result = ideal_gradient(flow, LOSS, x, 0.4)
     assert result.tier == "converged"
-    assert set(result.diagnostics) == {"round_trip"}
+    assert set(result.diagnostics) == {"tolerances", "round_trip", "round_off"}
     stages = solvers.plan("rk4", flow.path, solvers.uniform_grid(f64(0.4), f64(1.0), 64))
     expected = central_difference(lambda y: LOSS(solvers.solve(flow, y, stages)), x, v, EPS**0.2)
     # Truncation of both: h^4 = EPS^0.8 and the fourth power of a step of 1/100.
