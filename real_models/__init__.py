@@ -1,5 +1,4 @@
 """Learned flows, their data, training and checkpoints, and adapters for models of other libraries.
 
-Nothing in ``analysis`` or ``toy_models`` imports this room; it takes operators, images and certified references from
-them.
+Nothing in ``analysis`` or ``toy_models`` imports this package.
 """

@@ -1,10 +1,10 @@
-"""Arithmetic of how a network computes: channels-last memory, TF32, bfloat16 and ``torch.compile``, one object for all.
+"""Ways to compute a network: channels-last memory, TF32, bfloat16 and ``torch.compile``, one object for all.
 
-Two of them change the network, two what surrounds it. Channels-last reorders the weights, and convolutions follow their
-weights; compilation wraps the network. bfloat16 is autocast around every call and not a cast of the weights: matrix
-products and convolutions run in bfloat16, while the time's embedding, norms and the solver's states keep float32, whose
-round-off they need (a time that is rounded to eight bits is another time). TF32 is a flag of the process, which must be
-set while the gradient is taken too: hence ``active``, which puts the flags back.
+Channels-last and compilation change the network; TF32 and bfloat16 change its surroundings. Channels-last reorders the
+weights, and convolutions follow their weights; compilation wraps the network. bfloat16 is autocast around every call
+and not a cast of the weights: matrix products and convolutions run in bfloat16, while the embedding of time, the norms
+and the solver's states stay in float32 (in eight bits, a time would become another time). TF32 is a flag of the process
+that must be set while the gradient is computed; ``active`` sets it and then restores it.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ BACKENDS = ("inductor", "aot_eager", "eager")
 
 
 def _buffers_kept() -> contextlib.AbstractContextManager[Any]:
-    """Let no compiled graph give its buffers away: a pullback may be used more than once."""
+    """Forbid compiled graphs to free their buffers inside the block: a pullback may be used more than once."""
     config = importlib.import_module("torch._functorch.config")  # costs an import of the compiler
     return config.patch(donated_buffer=False)
 
 
 class Network(nn.Module):
-    """A network with some switches on; it maps (x, t) to a tensor like x, in the dtype of x.
+    """A network under some of these options; it maps x (B, *event) and t (B,) to a tensor like x, in the dtype of x.
 
     Parameters
     ----------
-    module : the network to wrap, as it is
-    channels_last, autocast : how images are laid out, and whether it is called under bfloat16 autocast
+    module : the network to wrap, unchanged
+    channels_last, autocast : whether images are laid out channels-last, and whether to call it under bfloat16 autocast
     """
 
     def __init__(self, module: nn.Module, channels_last: bool, autocast: bool) -> None:
@@ -52,14 +52,14 @@ class Network(nn.Module):
             return self.module(x, t).to(x.dtype)
 
     def select_rows(self, rows: Tensor) -> Network:
-        """Return the network of the samples ``rows`` (C,), as ``analysis.flow.Flow.select_rows`` has it."""
+        """Return the network for the samples with indices ``rows`` (C,), as ``analysis.flow.Flow.select_rows`` does."""
         module = select_rows(self.module, rows)
         return self if module is self.module else Network(cast(nn.Module, module), self.channels_last, self.autocast)
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What is switched on; nothing, unless asked for.
+    """The options of the arithmetic; by default none is set.
 
     Attributes
     ----------
@@ -68,6 +68,11 @@ class Arithmetic:
         convolutions, too, are true float32, which is not torch's default
     bfloat16 : run matrix products and convolutions of a float32 network in bfloat16
     compile : backend of ``torch.compile``, one of ``BACKENDS``, or ``None``; shapes that change are compiled anew
+
+    Raises
+    ------
+    ValueError
+        For an option of another type, or an unknown backend of ``compile``.
     """
 
     channels_last: bool = False
@@ -86,9 +91,17 @@ class Arithmetic:
         return ", ".join(field.name for field in fields(self) if getattr(self, field.name)) or "none"
 
     def applied(self, module: nn.Module) -> nn.Module:
-        """Return a copy of a network that computes in this way; the one given stays as it is.
+        """Return a copy of a network under these options; the given network is not changed.
 
-        Raises ``ValueError`` for bfloat16 where the weights are not float32: autocast would leave float64 alone.
+        Returns
+        -------
+        nn.Module
+            The copy, from x (B, *event) and t (B,) to a tensor like x.
+
+        Raises
+        ------
+        ValueError
+            For bfloat16 with weights that are not float32, since autocast leaves float64 alone.
         """
         module = copy.deepcopy(module)
         if self.bfloat16 and any(p.dtype != torch.float32 for p in module.parameters()):
@@ -101,9 +114,17 @@ class Arithmetic:
         return network
 
     def flow(self, flow: PredictionFlow) -> PredictionFlow:
-        """Return a flow whose network computes in this way.
+        """Return a copy of a flow whose network computes under these options.
 
-        Raises ``ValueError`` where the flow's function is no ``nn.Module``, and as ``applied`` does.
+        Returns
+        -------
+        PredictionFlow
+            The copy.
+
+        Raises
+        ------
+        ValueError
+            Where the flow's function is not an ``nn.Module``, and as ``applied`` does.
         """
         if not isinstance(flow.function, nn.Module):
             raise ValueError(f"flow must hold an nn.Module for its switches, got {type(flow.function).__name__}")
@@ -113,7 +134,7 @@ class Arithmetic:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Set the flags of the process inside the block, where gradients are taken; put them back at its end."""
+        """Set the flags of the process inside the block, which must contain the gradients; restore them at its end."""
         matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
         before = matmul.allow_tf32, cudnn.allow_tf32
         matmul.allow_tf32 = cudnn.allow_tf32 = self.tf32

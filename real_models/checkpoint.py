@@ -17,21 +17,26 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], **record: Any) -> None:
-    """Write named tensors and a record of JSON values; the parts of a record are read back by ``read``."""
+    """Write named tensors and a record of JSON values, which ``read`` returns."""
     metadata = {key: json.dumps(value, sort_keys=True) for key, value in record.items()}
     content = encode({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata)
     results.write_whole(path, lambda file: file.write(content))
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors, on the CPU, and the record of a file.
+    """Read the tensors and the record of a file.
+
+    Returns
+    -------
+    tuple
+        The tensors by name, on the CPU, and the record.
 
     Raises
     ------
     FileNotFoundError
-        Where there is none.
+        If there is no file.
     ValueError
-        For one that is truncated or not safetensors.
+        For a file that is truncated or not safetensors.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"path: there is no checkpoint at {path}")
@@ -45,14 +50,20 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def load(path: Path, build: Callable[..., Module]) -> Module:
-    """Return ``build(**config)`` with the weights of a file that holds its ``config``.
+    """Build ``build(**config)`` from the ``config`` in a file, and load the file's weights.
+
+    Returns
+    -------
+    Module
+        On the CPU, in the dtype of the weights.
 
     Raises
     ------
     FileNotFoundError
-        Where there is no file.
+        If there is no file.
     ValueError
-        For a file that ``read`` refuses, and one of another architecture than ``build`` makes.
+        For a file that ``read`` refuses, a file without a ``config``, and weights of another architecture than
+        ``build`` makes.
     """
     tensors, record = read(path)
     if "config" not in record:

@@ -1,6 +1,6 @@
 r"""Distances of restored images from clean ones: one number per image, (B,).
 
-Images are flat (B, side^2) with pixels in [-1, 1]; restored ones are clipped to that range first, as for display.
+Images are flat (B, side^2) with pixels in [-1, 1]; restored ones are first clipped to that range, as for display.
 ``psnr`` is :math:`10 \log_{10}(2^2 / \mathrm{mean}\,|x - \hat x|^2)` in dB; ``ssim`` is scikit-image's, with the
 Gaussian window of Wang et al. (2004, *IEEE Trans. Image Process.* 13). An image with a pixel that is not finite has the
 value NaN, which ``analysis.intervals.interval`` counts as failed.
@@ -23,12 +23,17 @@ Classifier = Callable[[Tensor], Tensor]
 
 
 def pair(restored: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both (B, d) as float64 on the CPU, the restored ones clipped.
+    """Check both sets of images (B, d), and clip the restored ones.
+
+    Returns
+    -------
+    tuple
+        Restored and clean images (B, d), float64 on the CPU.
 
     Raises
     ------
     ValueError
-        For other shapes.
+        Unless both are (B, d) of one shape.
     """
     for name, value in (("restored", restored), ("clean", clean)):
         if not isinstance(value, Tensor) or value.ndim != 2 or not value.numel():
@@ -40,26 +45,31 @@ def pair(restored: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def failed(values: Tensor, images: Tensor) -> Tensor:
-    """Return values (B,) with NaN where an image is not finite."""
+    """Return values (B,) with NaN where an image of (B, d) is not finite."""
     finite = torch.isfinite(images).all(1).cpu()
     return torch.where(finite, values, torch.nan)
 
 
 def psnr(restored: Tensor, clean: Tensor) -> Tensor:
-    """Return the peak signal-to-noise ratio in dB, (B,); infinite for equal images."""
+    """Return the peak signal-to-noise ratio (B,) in dB, infinite for equal images; raises as ``pair`` does."""
     a, b = pair(restored, clean)
     return failed(10 * torch.log10(SPAN**2 / (a - b).square().mean(1)), restored)
 
 
 def ssim(restored: Tensor, clean: Tensor) -> Tensor:
-    """Return the structural similarity, (B,), at most 1; the windows lie inside the image, of at least 11 x 11.
+    """Compute the structural similarity, at most 1, over windows of 11 x 11 pixels inside the image.
+
+    Returns
+    -------
+    Tensor
+        (B,).
 
     Raises
     ------
     ImportError
-        Where scikit-image is not installed.
+        If scikit-image is not installed.
     ValueError
-        For images that are not square or smaller than the window.
+        For images that are not square or are smaller than the window, and as ``pair`` does.
     """
     try:
         from skimage.metrics import structural_similarity
@@ -76,17 +86,22 @@ def ssim(restored: Tensor, clean: Tensor) -> Tensor:
 
 
 def misfit(residuals: Tensor, noise: float) -> Tensor:
-    r"""Return :math:`|A(x) - y|^2 / (m\,\mathrm{noise}^2)` of residuals (B, m), (B,): about 1 for the clean image."""
+    r"""Return :math:`|A(x) - y|^2 / (m\,\mathrm{noise}^2)` (B,) of residuals (B, m): about 1 for the clean image."""
     return sample_distances.misfit(residuals.detach().cpu()[:, None], noise)
 
 
 def agreement(classifier: Classifier, restored: Tensor, labels: Tensor) -> Tensor:
-    """Return 1 where the classifier gives a restored image (B, d) this label (B,), else 0, as (B,) float64.
+    """Compare the classifier's label of each restored image (B, d) with a given label (B,).
+
+    Returns
+    -------
+    Tensor
+        (B,) float64: 1 where they agree, else 0.
 
     Raises
     ------
     ValueError
-        For labels that are not one per image.
+        Unless there is one label per image.
     """
     if labels.shape != restored.shape[:1]:
         raise ValueError(f"labels must have shape ({len(restored)},), one per image; got {tuple(labels.shape)}")

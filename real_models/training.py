@@ -1,7 +1,7 @@
-"""Training that can be stopped at any time and resumes bit for bit: its whole state is in one safetensors file.
+"""Training that can be stopped at any time and resumes bit for bit; its whole state is one safetensors file.
 
-AdamW, a linear warm-up and a cosine decay of the learning rate, and an exponential moving average of the weights, which
-is the result. All random draws come from one CPU generator, so that all devices see the same batches.
+It uses AdamW, a linear warm-up and a cosine decay of the learning rate, and an exponential moving average of the
+weights, which is the result. All random draws come from one CPU generator, so that all devices see the same batches.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SMOOTHING = 0.98  # of the loss that the progress bar shows
 
 @dataclass(frozen=True)
 class Plan:
-    """The hyper-parameters of a training run, which with the loss determine the weights.
+    """The hyper-parameters of a training run; together with the loss they determine the weights.
 
     ``ema`` is the decay of the average, shorter at the start; ``bfloat16`` computes the loss under autocast.
     """
@@ -60,6 +60,11 @@ class Trainer:
     """A resumable training run of a module by a plan; its state is checkpointed in the file ``store``.
 
     ``average`` is the module with averaged weights.
+
+    Raises
+    ------
+    ValueError
+        If ``store`` holds the state of another plan or architecture.
     """
 
     def __init__(self, module: nn.Module, loss: Loss, plan: Plan, store: Path) -> None:
@@ -73,12 +78,17 @@ class Trainer:
             self._resume()
 
     def step(self) -> float:
-        """Take one step and return its loss.
+        """Take one step.
+
+        Returns
+        -------
+        float
+            The loss.
 
         Raises
         ------
         FloatingPointError
-            Where the loss is not finite.
+            If the loss is not finite.
         """
         for group in self.optimiser.param_groups:
             group["lr"] = self.plan.rate(self.done)
@@ -110,10 +120,10 @@ class Trainer:
                 progress.update(task, advance=1, description=f"loss {shown:.4f}")
                 if self.done % every == 0 or self.done == end:
                     self.seconds, start = self.seconds + time.perf_counter() - start, time.perf_counter()
-                    self.keep()
+                    self.save_state()
         return self.average
 
-    def keep(self) -> None:
+    def save_state(self) -> None:
         """Save the state in ``store``."""
         tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
@@ -135,7 +145,7 @@ class Trainer:
         results.write_json(path.with_suffix(".json"), about)
 
     def _resume(self) -> None:
-        """Load the state in ``store``; raises ``ValueError`` for one of another plan or architecture."""
+        """Load the state in ``store``; raises ``ValueError`` for the state of another plan or architecture."""
         tensors, record = checkpoint.read(self.store)
         if record.get("plan") != asdict(self.plan):
             raise ValueError(f"store: {self.store} was trained by another plan, {record.get('plan')}")

@@ -1,10 +1,10 @@
-r"""What the adapters share: a network asked in its own conventions, and the flow that it makes.
+r"""Code that the adapters share: a network called in its own conventions, and the flow made from it.
 
-An adapted network lives on its *own* path, the one it was trained on with time turned to run from noise (0) to data
-(1). There, flow and network agree on the state, and only the clock differs: t -> 1 - t, 1000 (1 - t), sigma(t). Times
-are converted in float64 and rounded to the network's dtype last: rounding first would lose what 1 - t is made of near
-the data. Asked along another path, the state is that of equal :math:`\zeta = \sigma/\alpha` and of the same radius
-:math:`\sqrt{\alpha^2 + \sigma^2}`, as ``analysis.flow.PredictionFlow`` has it.
+An adapted network lives on its *own* path: the one it was trained on, with time running from noise (0) to data (1). On
+this path flow and network have the same states and differ only in the clock: t -> 1 - t, 1000 (1 - t), sigma(t). Times
+are converted in float64 and rounded to the network's dtype last, since rounding first would lose the digits of 1 - t
+near the data. Along another path, the network is called at the time of equal :math:`\zeta = \sigma/\alpha`, with the
+state scaled to the radius :math:`\sqrt{\alpha^2 + \sigma^2}` of its own path, as ``analysis.flow.PredictionFlow`` does.
 """
 
 from __future__ import annotations
@@ -41,18 +41,22 @@ class Adapter(nn.Module):
 
     Parameters
     ----------
-    network : the user's, which stays as it is
+    network : the user's network, which is not changed
     clock : t -> the network's time, elementwise in float64
     call : ``(network, x, time, **conditioning)`` -> the prediction, a tensor like x
-    weight : t -> the factor that makes the network's output the prediction that the flow is told it is
-    time_shape : "batch" (B,), "column" (B, 1) or "scalar" (), a network that takes one time per call: it is then called
-        once for each distinct time
-    event_shape : the event that the network takes, to which flat ones are reshaped; ``None`` leaves the state as it is
-    conditioning : further keyword arguments of the network. A tensor has one row for all samples or as many as there
-        are samples; a floating one is given x's dtype. Anything else is passed on as it is.
+    weight : t -> the factor that turns the network's output into the prediction that the flow expects
+    time_shape : "batch" (B,), "column" (B, 1) or "scalar" (), for a network that takes one time per call: it is then
+        called once for each distinct time
+    event_shape : the event shape that the network takes, to which flat events are reshaped; ``None`` for no reshaping
+    conditioning : further keyword arguments of the network. A tensor has 1 row for all samples or one per sample; a
+        floating one is cast to x's dtype. Other values are passed on unchanged.
     half_times : whether a network in half precision takes its times in half precision too, rather than in float32
 
-    Raises ``ValueError`` for an argument that is none of these, and for a prediction of another shape.
+    Raises
+    ------
+    ValueError
+        For a network that is not callable, an unknown ``time_shape``, or an event shape with a size below 1; when
+        called, for conditioning with another number of rows or a prediction of another shape.
     """
 
     def __init__(
@@ -80,7 +84,18 @@ class Adapter(nn.Module):
         self.half_times = half_times
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Return the prediction at states x and times t (B,) of the network's own path."""
+        """Compute the prediction at states x (B, *event) and times t (B,) of the network's own path.
+
+        Returns
+        -------
+        Tensor
+            (B, *event).
+
+        Raises
+        ------
+        ValueError
+            Where the network returns anything but a tensor of its input's shape.
+        """
         state = x.reshape(len(x), *self.event_shape) if self.event_shape else x
         time = self.clock(t).to(x.dtype if self.half_times else torch.promote_types(x.dtype, torch.float32))
         value = self._ask(state, time)
@@ -92,7 +107,7 @@ class Adapter(nn.Module):
         return value.reshape(x.shape)
 
     def select_rows(self, rows: Tensor) -> Adapter:
-        """Return the adapter of the samples ``rows`` (C,): conditioning with a row per sample is selected likewise."""
+        """Return the adapter for the samples with indices ``rows`` (C,), with their rows of the conditioning."""
         if not any(_per_sample(value) for value in self.conditioning.values()):
             return self
         selected = copy.copy(self)
@@ -135,17 +150,17 @@ def _per_sample(value: Any) -> bool:
 
 
 class Plain:
-    """An adapter of a function, which, unlike a network, cannot be copied to another dtype and must not look so."""
+    """An adapter of a function: unlike a network, it cannot be copied to another dtype, so it is no ``nn.Module``."""
 
     def __init__(self, adapter: Adapter) -> None:
         self.adapter = adapter
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """Return the prediction, as the adapter does."""
+        """Return the adapter's prediction (B, *event) at x (B, *event) and t (B,)."""
         return self.adapter(x, t)
 
     def select_rows(self, rows: Tensor) -> Plain:
-        """Return the same for the samples ``rows`` (C,)."""
+        """Return the same function for the samples with indices ``rows`` (C,)."""
         return Plain(self.adapter.select_rows(rows))
 
 
@@ -159,18 +174,25 @@ def network_flow(
     t_max: float = 1.0,
     event_shape: tuple[int, ...] | None = None,
 ) -> PredictionFlow:
-    """Return the flow of an adapted network.
+    """Make the flow of an adapted network.
 
     Parameters
     ----------
-    own, prediction : the path that the network was trained on, and what it predicts there
+    adapter : the network in its conventions
+    own, prediction : the path that the network was trained on, and the quantity that it predicts there
     path : the path of the flow; by default the network's own
-    t_min, t_max : the range of own times it is asked for; a time outside is moved to its end
-    event_shape : that of one sample, or ``None`` where any is accepted
+    t_min, t_max : the range of own times at which the network is called; times outside are moved to its ends
+    event_shape : of one sample, or ``None`` where any is accepted
+
+    Returns
+    -------
+    PredictionFlow
+        With states (B, *event).
 
     Raises
     ------
-    ValueError : as ``analysis.flow.PredictionFlow`` does
+    ValueError
+        As ``analysis.flow.PredictionFlow`` does.
     """
     # What holds no network cannot be copied to float64, and must not look as if it could.
     function = adapter if isinstance(adapter.network, nn.Module) else Plain(adapter)
@@ -180,7 +202,7 @@ def network_flow(
 
 
 def event(shape: Sequence[int] | None, flat: bool) -> tuple[int, ...] | None:
-    """Return the event shape of a flow whose network takes ``shape``; ``flat`` joins its axes in row-major order."""
+    """Return the flow's event shape, ``shape`` or, if ``flat``, its size; raises ``ValueError`` without a shape."""
     if flat and not shape:
         raise ValueError("event_shape must be given where events are flat: the shape that the network takes")
     if shape is None:
@@ -189,7 +211,7 @@ def event(shape: Sequence[int] | None, flat: bool) -> tuple[int, ...] | None:
 
 
 def required(name: str) -> ModuleType:
-    """Import a package of the extra ``models``; the ``ImportError`` where it is missing says how to install it."""
+    """Import a package of the extra ``models``; ``ImportError`` says how to install it where it is missing."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

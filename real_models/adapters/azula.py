@@ -1,8 +1,8 @@
 r"""An azula denoiser as a flow (https://github.com/probabilists/azula): ADM, EDM, Stable Diffusion and more by plugin.
 
-azula's time runs from data (0) to noise (1), and its schedule gives alpha and sigma at any time; here t -> 1 - t. Its
-schedules mostly keep some noise at the data's end (sigma_min) and some signal at the noise's end (alpha_min): so does
-the flow's own path, whose endpoint is then a sample with noise sigma_min left.
+azula's time runs from data (0) to noise (1), and its schedule gives alpha and sigma at any time; here t -> 1 - t. Most
+of its schedules keep some noise at the data end (sigma_min) and some signal at the noise end (alpha_min). So does the
+flow's own path: its endpoint is a sample with noise sigma_min left.
 """
 
 from __future__ import annotations
@@ -33,26 +33,34 @@ def flow(
     t_min: float | None = None,
     t_max: float | None = None,
 ) -> PredictionFlow:
-    """Return the flow of an ``azula.denoise.Denoiser``: ``denoiser(x, time, **conditioning).mean`` is its target.
+    """Make the flow of an ``azula.denoise.Denoiser``: ``denoiser(x, time, **conditioning).mean`` is its target.
+
+    ADM and Stable Diffusion round times to a thousand steps: their flow is piecewise smooth in t, and a fine solve
+    converges no further than that. ADM's ``clip_mean`` clips the target, and the gradient of a clipped entry is zero.
 
     Parameters
     ----------
     denoiser : with its noise schedule in ``denoiser.schedule``
-    path : the path of the flow; by default that of the schedule. Along another the denoiser is asked at the time of
-        equal sigma/alpha, and at the schedule's end where the schedule does not reach it.
-    event_shape, flat : the event that the denoiser takes, and whether the flow's events are flat instead
+    path : the path of the flow; by default that of the schedule. Along another path the denoiser is called at the time
+        of equal sigma/alpha, or at the schedule's end where the schedule does not reach it.
+    event_shape, flat : the event shape that the denoiser takes, and whether the flow's events are flat instead
     conditioning : its further arguments, such as ``label`` or ``prompt_embeds``: 1 row or one per sample
-    t_min, t_max : the range of the schedule's times, from noise (0) to data (1), that it is asked for; a time outside
-        is moved to its end. By default all, but 1e-3 from an end where alpha = 0 or sigma = 0: the denoisers divide
-        by them or take their logarithm.
+    t_min, t_max : the range of the schedule's times, from noise (0) to data (1), at which the denoiser is called; times
+        outside are moved to its ends. By default all of [0, 1], less 1e-3 at an end where alpha = 0 or sigma = 0: the
+        denoisers divide by these scales or take their logarithm.
 
-    ADM and Stable Diffusion round times to a thousand steps: their flow is piecewise smooth in t, and a fine solve
-    converges no further than that. ``clip_mean`` of ADM clips the target, whose gradient is zero where it does.
+    Returns
+    -------
+    PredictionFlow
+        With states (B, *event).
 
     Raises
     ------
-    ImportError : without azula; the message has the line that installs it
-    ValueError : for what is no denoiser with a schedule, and a schedule whose sigma/alpha does not increase in time
+    ImportError
+        Without azula; the message has the line that installs it.
+    ValueError
+        For an object that is not a denoiser with a schedule, and for a schedule whose sigma/alpha does not increase in
+        azula's time.
     """
     library = required("azula.denoise")
     schedule = getattr(denoiser, "schedule", None)
@@ -78,7 +86,7 @@ def flow(
 
 
 def schedule_path(schedule: Schedule) -> SchedulePath:
-    """Return the path (alpha, sigma) of an azula noise schedule, with time turned; derivatives by autograd."""
+    """Return the path (alpha, sigma) of an azula noise schedule in this package's time; derivatives are autograd's."""
 
     def scales(t: Tensor) -> tuple[Tensor, Tensor]:
         alpha, sigma = (torch.as_tensor(c).reshape(t.shape).to(t.dtype) for c in schedule(1 - t))

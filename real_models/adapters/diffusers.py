@@ -2,16 +2,17 @@ r"""A diffusers model with its scheduler as a flow (https://github.com/huggingfa
 
 **Schedulers with ``alphas_cumprod``** (DDPM, DDIM and those that share their training): the network was trained at
 timesteps n = 0, ..., N - 1 with :math:`\alpha = \sqrt{\bar\alpha_n}`, :math:`\sigma = \sqrt{1 - \bar\alpha_n}`. The
-flow's own path runs through these points at t = 1 - n/(N - 1): the angle :math:`\arctan(\alpha/\sigma)`, a function of
-the log-SNR that is finite even where the last :math:`\bar\alpha` is zero, is interpolated by a cubic spline in n. It is
-exact at the timesteps; between them the network is asked at fractional ones. The path ends at timestep 0, with the
-noise :math:`\sqrt{1 - \bar\alpha_0}` left (0.01, mostly), as the network knows no less.
+flow's own path passes through these points at t = 1 - n/(N - 1). A cubic spline in n interpolates the angle
+:math:`\arctan(\alpha/\sigma)`, a function of the log-SNR that is finite even where the last :math:`\bar\alpha` is zero.
+The path is exact at the timesteps; between them the network is called at fractional timesteps. The path ends at
+timestep 0 with the noise :math:`\sqrt{1 - \bar\alpha_0}` left (usually 0.01), the least on which the network was
+trained.
 
 **Flow matching** (``FlowMatchEulerDiscreteScheduler``): :math:`x = (1 - s) X_1 + s X_0`, the timestep is N s, and the
-network predicts dx/ds, noise minus data: the CondOT path with t = 1 - s and the sign turned. The scheduler's ``shift``
-only says at which s its own solver steps.
+network predicts dx/ds, noise minus data. This is the CondOT path with t = 1 - s and the sign of the velocity reversed.
+The scheduler's ``shift`` only chooses the s at which its own solver steps.
 
-What a scheduler does when it samples (clipping, thresholding, spacing of steps) is no part of the flow.
+Clipping, thresholding and the spacing of steps belong to the scheduler's sampler and are not part of the flow.
 """
 
 from __future__ import annotations
@@ -44,7 +45,11 @@ def flow(
     flat: bool = False,
     conditioning: Mapping[str, Any] | None = None,
 ) -> PredictionFlow:
-    """Return the flow of ``network(x, timestep, **conditioning)``, what the scheduler's ``prediction_type`` says.
+    """Make the flow of ``network(x, timestep, **conditioning)``, which predicts what ``prediction_type`` states.
+
+    Timesteps arrive with shape (B,) in the dtype of x, at least float32. The time embeddings of diffusers compute in
+    float32 whatever the network's dtype, so no reference converges on them beyond about 1e-6. Where the schedule ends
+    in pure noise, a noise predictor carries no information; it is called one timestep before that end.
 
     Parameters
     ----------
@@ -52,17 +57,20 @@ def flow(
         the scheduler says that the variance is learned, the second half of the channels is cut off.
     scheduler : the one it was trained with; see the module's docstring
     path : the path of the flow; by default the scheduler's own
-    event_shape, flat : the event that the network takes, and whether the flow's events are flat instead
+    event_shape, flat : the event shape that the network takes, and whether the flow's events are flat instead
     conditioning : its further arguments, such as ``encoder_hidden_states``: 1 row or one per sample
 
-    Timesteps arrive with shape (B,) in the dtype of x, float32 at least. diffusers' own time embeddings compute in
-    float32 whatever the network's dtype: no reference finer than about 1e-6 converges on them. A noise predictor whose
-    schedule ends in pure noise is not asked there, where noise tells nothing, but one timestep before.
+    Returns
+    -------
+    PredictionFlow
+        With states (B, *event).
 
     Raises
     ------
-    ImportError : without diffusers; the message has the line that installs it
-    ValueError : for a prediction type or scheduler that is not known
+    ImportError
+        Without diffusers; the message has the line that installs it.
+    ValueError
+        For an unknown prediction type or scheduler.
     """
     mixin = required("diffusers").SchedulerMixin
     if not isinstance(scheduler, mixin):
@@ -84,9 +92,17 @@ def flow(
 
 
 def prediction_type(scheduler: Any) -> str:
-    """Return what a network trained with this scheduler predicts, a key of ``PREDICTIONS``.
+    """Return the quantity that a network trained with this scheduler predicts, a key of ``PREDICTIONS``.
 
-    Raises ``ValueError`` for a prediction type or scheduler that is not known; the message names it.
+    Returns
+    -------
+    str
+        The key.
+
+    Raises
+    ------
+    ValueError
+        For an unknown prediction type or scheduler, which the message names.
     """
     if type(scheduler).__name__.startswith("FlowMatch"):
         return FLOW_MATCHING
@@ -103,10 +119,18 @@ def prediction_type(scheduler: Any) -> str:
 def discrete_path(alphas_cumprod: Tensor) -> SchedulePath:
     """Return the variance-preserving path through (sqrt(a_n), sqrt(1 - a_n)) at t = 1 - n/(N - 1), n = 0, ..., N - 1.
 
-    With ``rescale_betas_zero_snr`` the last a_n is zero, but some schedulers put 2^-24 in its place, for their own
-    divisions, which may be more than the number before it: that is read as the zero that it stands for.
+    With ``rescale_betas_zero_snr`` the last a_n is zero. Some schedulers replace it by 2^-24, which protects their own
+    divisions but may exceed the number before it; that value is read as zero.
 
-    Raises ``ValueError`` unless the a_n lie in [0, 1) and decrease strictly.
+    Returns
+    -------
+    SchedulePath
+        From noise (0) to data (1).
+
+    Raises
+    ------
+    ValueError
+        Unless ``alphas_cumprod`` has at least four numbers in [0, 1) that decrease strictly.
     """
     a = alphas_cumprod.detach().cpu().double().numpy().copy()
     if a.ndim == 1 and len(a) and a[-1] == STANDS_FOR_ZERO:
@@ -124,7 +148,7 @@ def discrete_path(alphas_cumprod: Tensor) -> SchedulePath:
 
 
 def _spline(values: np.ndarray) -> Callable[[Tensor, int], Tensor]:
-    """Return the cubic spline through values at equal distances over [0, 1], and its derivative (order 1)."""
+    """Return a function (t, order): the cubic spline through equally spaced values over [0, 1], or its derivative."""
     pieces = len(values) - 1
     made = CubicSpline(np.linspace(0, 1, len(values)), values)
     coefficients = [torch.as_tensor(c) for c in (made.c, made.derivative().c)]
@@ -158,12 +182,12 @@ def _flow_matching(scheduler: Any) -> tuple[AffinePath, Clock, Clock | None]:
 
 
 def _sample(network: Callable[..., Any], x: Tensor, time: Tensor, **conditioning: Any) -> Any:
-    found = network(x, time, **conditioning)
-    if isinstance(found, Tensor):
-        return found
-    return found[0] if isinstance(found, tuple) else getattr(found, "sample", None)
+    output = network(x, time, **conditioning)
+    if isinstance(output, Tensor):
+        return output
+    return output[0] if isinstance(output, tuple) else getattr(output, "sample", None)
 
 
 def _with_variance(network: Callable[..., Any], x: Tensor, time: Tensor, **conditioning: Any) -> Any:
-    found = _sample(network, x, time, **conditioning)
-    return found[:, : x.shape[1]] if isinstance(found, Tensor) and found.shape[1] == 2 * x.shape[1] else found
+    output = _sample(network, x, time, **conditioning)
+    return output[:, : x.shape[1]] if isinstance(output, Tensor) and output.shape[1] == 2 * x.shape[1] else output

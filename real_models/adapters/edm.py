@@ -1,6 +1,6 @@
 r"""An EDM-preconditioned network as a flow (Karras et al. 2022, arXiv 2206.00364; github.com/NVlabs/edm).
 
-Its interface is a denoiser D(x; sigma) on :math:`x = X_1 + \sigma X_0`, so that its sigma is :math:`\zeta`.
+A network of this kind is a denoiser D(x; sigma) on :math:`x = X_1 + \sigma X_0`, so its sigma is :math:`\zeta`.
 """
 
 from __future__ import annotations
@@ -27,21 +27,28 @@ def flow(
     flat: bool = False,
     conditioning: Mapping[str, Any] | None = None,
 ) -> PredictionFlow:
-    """Return the flow of ``network(x, sigma, **conditioning)``, a denoiser with sigma of shape (B,).
+    """Make the flow of ``network(x, sigma, **conditioning)``, a denoiser with sigma of shape (B,).
 
     Parameters
     ----------
     network : any class of NVlabs/edm's ``training/networks.py`` whose name ends in ``Precond``, or ``Preconditioned``
-        below. NVlabs' compute in float32: in float64 ask ``Preconditioned(network.model, network.sigma_data)``.
-    path : the path of the flow; by default ``VarianceExploding(sigma_max)``. Along another the network is asked at
-        sigma = zeta(t) and the state of alpha = 1, and ``CondOT()`` is the one where uniform steps serve.
-    sigma_min, sigma_max : the range it was trained on, which it is never asked outside of: at zeta beyond it is asked
-        at the end, where the state at t = 1 has no noise and log sigma would be infinite
-    event_shape, flat : the event that the network takes, and whether the flow's events are flat instead
+        below. NVlabs' compute in float32; for float64 use ``Preconditioned(network.model, network.sigma_data)``.
+    path : the path of the flow; by default ``VarianceExploding(sigma_max)``. Along another path the network is called
+        at sigma = zeta(t) with the state scaled to alpha = 1. Uniform steps serve well on ``CondOT()``.
+    sigma_min, sigma_max : the range it was trained on. Beyond it the network is called at the end of the range: at
+        t = 1 the state has no noise, and log sigma would be infinite.
+    event_shape, flat : the event shape that the network takes, and whether the flow's events are flat instead
     conditioning : its further arguments, such as ``class_labels``: 1 row or one per sample
 
-    Raises ``ValueError`` unless 0 < sigma_min < sigma_max < infinity, and, when asked, for a prediction of another
-    shape or dtype.
+    Returns
+    -------
+    PredictionFlow
+        With states (B, *event).
+
+    Raises
+    ------
+    ValueError
+        Unless 0 < sigma_min < sigma_max < infinity; when called, for a prediction of another shape or dtype.
     """
     if not 0 < sigma_min < sigma_max < math.inf:
         raise ValueError(f"sigma_min, sigma_max must satisfy 0 < sigma_min < sigma_max, got {sigma_min}, {sigma_max}")
@@ -54,8 +61,13 @@ def flow(
 class Preconditioned(nn.Module):
     r"""A raw network F as the denoiser D(x; sigma) = c_skip x + c_out F(c_in x; c_noise), of the paper's table 1.
 
-    With s the standard deviation of the data and :math:`r = \sqrt{\sigma^2 + s^2}`: c_skip = s^2/r^2,
-    c_out = sigma s/r, c_in = 1/r, and c_noise = log(sigma)/4 is the time, (B,), that F is told.
+    With s the standard deviation of the data and :math:`r = \sqrt{\sigma^2 + s^2}`: c_skip = s^2/r^2, c_out = sigma
+    s/r, c_in = 1/r, and c_noise = log(sigma)/4, of shape (B,), is passed to F as its time.
+
+    Raises
+    ------
+    ValueError
+        For a ``sigma_data`` that is not positive and finite, or a network that is not callable.
     """
 
     def __init__(self, network: Callable[..., Tensor], sigma_data: float = 0.5) -> None:

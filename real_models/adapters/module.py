@@ -1,4 +1,4 @@
-"""Any network as a flow: its path, what it predicts, and its conventions of time."""
+"""Any network as a flow, described by its path, its prediction, and its conventions of time."""
 
 from __future__ import annotations
 
@@ -31,27 +31,34 @@ def flow(
     t_min: float | None = None,
     t_max: float | None = None,
 ) -> PredictionFlow:
-    """Return the flow of ``network(x, time, **conditioning)``.
+    """Make the flow of ``network(x, time, **conditioning)``.
 
     Parameters
     ----------
     network : an ``nn.Module`` or function that returns a tensor like x
-    path : the path it was trained on, in this project's time, from noise (0) to data (1)
+    path : the path it was trained on, in this package's time, from noise (0) to data (1)
     prediction : "velocity", "target" (a denoiser), "source" (a noise predictor) or "score"
-    time : "noise_to_data", the time of this project, or "data_to_noise", s = 1 - t, as diffusion models have it: their
-        velocity dx/ds points from data to noise, and its sign is turned
-    time_scale : the network is told ``time_scale`` times its time (1000, say); its velocity is still per unit of time
+    time : "noise_to_data", the time of this package, or "data_to_noise", s = 1 - t, as in diffusion models: their
+        velocity dx/ds points from data to noise, and its sign is reversed
+    time_scale : the network receives ``time_scale`` times its time (1000, say); its velocity is still per unit of time
     time_shape : "batch" (B,), "column" (B, 1), or "scalar" (), one call for each distinct time
-    event_shape : the event that the network takes; other states are refused
+    event_shape : the event shape that the network takes; other states are refused
     flat : whether the flow's events are flat, (prod(event_shape),) in row-major order
     conditioning : further keyword arguments; a tensor among them has 1 row or one per sample
-    t_min, t_max : the range of times it is asked for; a time outside is moved to its end. By default all of [0, 1]
-        but 1e-3 from the end where the prediction does not determine the velocity: a denoiser where sigma = 0, a
-        noise predictor or score where alpha = 0.
+    t_min, t_max : the range of times at which the network is called; times outside are moved to its ends. By default
+        all of [0, 1], less 1e-3 at an end where the prediction does not determine the velocity: a denoiser where
+        sigma = 0, a noise predictor or score where alpha = 0.
+
+    Returns
+    -------
+    PredictionFlow
+        With states (B, *event).
 
     Raises
     ------
-    ValueError : for a convention that is none of these, and, when asked, for a prediction of another shape or dtype
+    ValueError
+        For an unknown convention or a ``time_scale`` that is not positive; when called, for a prediction of another
+        shape or dtype.
     """
     checks.known("time", time, DIRECTIONS)
     if isinstance(time_scale, bool) or not 0 < time_scale < math.inf:

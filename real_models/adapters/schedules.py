@@ -16,7 +16,7 @@ INSIDE = 1e-5  # where a slope is 0/0, as that of sqrt(1 - alpha^2) at alpha = 1
 
 @dataclass(frozen=True)
 class SchedulePath(UserPath):
-    """A pair of callables, as ``UserPath`` takes them, that may come from one call and lack a slope at an end."""
+    """A ``UserPath`` whose alpha and sigma may come from one call, and whose derivatives may be missing at an end."""
 
     together: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None  # alpha and sigma by one call
 
@@ -30,9 +30,9 @@ class SchedulePath(UserPath):
         return self._mended(super()._d_sigma(t), self._sigma, t)
 
     @staticmethod
-    def _mended(slope: Tensor, scale: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
-        missing = ~torch.isfinite(slope)
+    def _mended(derivative: Tensor, scale: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
+        missing = ~torch.isfinite(derivative)
         if checks.may_ask(missing) and not bool(missing.any()):
-            return slope
+            return derivative
         inside = t + INSIDE * torch.where(t < 0.5, 1.0, -1.0)
-        return torch.where(missing, (scale(inside) - scale(t)) / (inside - t), slope)
+        return torch.where(missing, (scale(inside) - scale(t)) / (inside - t), derivative)

@@ -1,12 +1,12 @@
-r"""The claims that hold without a step size, and where guided samples end, measured on a learned flow.
+r"""Claims that hold without a step size, and the claims about where guided samples end, measured on a learned flow.
 
 The statements, readings and limits are those of ``analysis.claims``; the states are X_t of held-out images, and the
-truth is ``analysis.converged`` in float64. Where a claim of the paper starts from a sequence that guidance brings to
-its target, the target here is what the estimator predicts for the state itself, so that the premise holds exactly:
-guidance that is projected onto a learned manifold need not arrive at an image that was chosen beforehand.
+truth is ``analysis.converged`` in float64. Some claims of the paper start from a sequence that guidance brings to its
+target. Guidance that is projected onto a learned manifold need not reach an image chosen beforehand, so the target here
+is the estimator's own prediction for the state, which makes the premise hold exactly.
 
-Left out: D3, which is about one Gaussian, and of D1 the part with D in front and the bound, which need whole Jacobians
-along the trajectory.
+Not measured: D3, which is about one Gaussian, and of D1 the part with D in front and the bound, which need whole
+Jacobians along the trajectory.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def explicit_step(learned: Learned, quick: bool, seed: int) -> Iterator[Case]:
 
 @on_network("T1b")
 def adjoint_step(learned: Learned, quick: bool, seed: int) -> Iterator[Case]:
-    """Compare greedy with one step of the adjoint, whose implicit form needs the whole Jacobian: of one state."""
+    """Compare greedy with one adjoint step; its implicit form needs the whole Jacobian and is tried on one state."""
     for path in ("condot", SHORT):
         yield from one_step.adjoint_cases(learned.sample_states(path, [one_step.T], 1, seed), "network", path)
 
@@ -86,7 +86,7 @@ def dynamics(learned: Learned, quick: bool, seed: int) -> Iterator[Case]:
 
 @functools.cache
 def _ends(learned: Learned, path: str, order: int, seed: int) -> tuple[FlowStates, Tensor, Tensor, float]:
-    """Return late states for methods of an order, their times (T,), where they end, and a floor of distances to it."""
+    """Return late states for a method's order, their times (T,), their endpoints, and a floor of distances to those."""
     times = path_named(path).time_from_zeta(WINDOWS[order].double())
     states = learned.sample_states(path, times, 2, seed)
     view = canonical.view(states.flow, states.t)
@@ -98,7 +98,7 @@ def _ends(learned: Learned, path: str, order: int, seed: int) -> tuple[FlowState
 
 
 def _miss(learned: Learned, path: str, solver: str, seed: int) -> tuple[Tensor, Tensor, float]:
-    """Return the times (T,), how far the sample ends from what one step or greedy predicts, (T, n), and a floor."""
+    """Return times (T,), distances (T, n) of the sample from the end that one step or greedy predicts, and a floor."""
     name, options = ("greedy", {}) if solver == "greedy" else ("end_to_end", {"steps": 1, "solver": solver})
     order = 1 if solver == "greedy" else SOLVERS[solver].order
     states, times, end, floor = _ends(learned, path, order, seed)
@@ -108,7 +108,7 @@ def _miss(learned: Learned, path: str, solver: str, seed: int) -> tuple[Tensor, 
 
 @on_network("T3")
 def greedy_end(learned: Learned, quick: bool, seed: int) -> Iterator[Case]:
-    """Fit how far the sample is from its own greedy prediction."""
+    """Fit the order of the distance between the sample and its own greedy prediction."""
     for path in PATHS:
         times, error, floor = _miss(learned, path, "greedy", seed)
         for reading, step in guided_ends.STEP_SIZES.items():
@@ -119,7 +119,7 @@ def greedy_end(learned: Learned, quick: bool, seed: int) -> Iterator[Case]:
 
 @on_network("C4.1")
 def solver_end(learned: Learned, quick: bool, seed: int) -> Iterator[Case]:
-    """Fit the distance of the sample from the end of a single step, in t and in zeta."""
+    """Fit the order of the distance between the sample and the end of a single step, in t and in zeta."""
     reading = OWN_PREDICTION.format(guided_ends.OWN_STEP)
     for path, name in product(("condot", "cosine"), ("euler", "midpoint", "heun", "rk4")):
         for solver in (name, f"{name}_zeta"):

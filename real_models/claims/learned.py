@@ -1,4 +1,4 @@
-"""A learned flow as the claims measure it: its states, its ideal gradients, and the registry of measurements."""
+"""Learned flows as the claims use them: states, ideal gradients, and the registry of measurements."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def on_network(id: str) -> Callable[[Measure], Measure]:
 
 @dataclass(frozen=True)
 class Learned:
-    """A learned flow in float64 with its data, by the name of a subject that runs along CondOT."""
+    """A learned flow in float64 and its data, given by a subject's name, along CondOT."""
 
     factory: str = FACTORY
     problem: str = PROBLEM
@@ -72,6 +72,6 @@ def ideal_gradients(flow: Flow, losses: Sequence[Loss], x: Tensor, times: Tensor
 
 
 def reference_of(states: FlowStates, times: Tensor, steps: int) -> Reference:
-    """Return the ideal gradients at states that stand at the times (T,), one time after the other."""
+    """Return the ideal gradients (T * n, d) at states that are ordered by time (T,)."""
     losses = [HalfSquaredDistance(part) for part in states.loss.target.chunk(len(times))]
     return ideal_gradients(states.flow, losses, states.x, times, steps)

@@ -66,7 +66,7 @@ def single_step(learned: Learned, quick: bool, seed: int) -> Iterator[Case]:
 
 @on_network("D4")
 def superconverges(learned: Learned, quick: bool, seed: int) -> Iterator[Case]:
-    """Compare the same slopes with the numbers stated for laws that are even in zeta, and with p + 1."""
+    """Compare the same slopes with those stated for laws that are even in zeta, and with p + 1."""
     for path, solver in product(("condot", "cosine"), TABLEAUX_IN_T):
         h, error, floor = _single_step_errors(learned, path, solver, seed)
         stated, case = STATED[path][solver], f"{solver}, network, {path}"
@@ -75,7 +75,7 @@ def superconverges(learned: Learned, quick: bool, seed: int) -> Iterator[Case]:
 
 
 def _single_step_errors(learned: Learned, path: str, solver: str, seed: int) -> tuple[Tensor, Tensor, float]:
-    """Return 1 - t or, for a solver in zeta, zeta (T,), relative errors (T, n) of one step's gradient, and a floor."""
+    """Return the step (T,), 1 - t or zeta by the solver's variable, relative errors (T, n) of one step, and a floor."""
     order = SOLVERS[solver].order
     states, rows, truth = _late_states(learned, path, order, seed)
     losses = Linear(rows.repeat(len(WINDOWS[order]), 1))
@@ -101,7 +101,7 @@ def _late_states(learned: Learned, path: str, order: int, seed: int) -> tuple[Fl
 
 @on_network("T5")
 def control(learned: Learned, quick: bool, seed: int) -> Iterator[Case]:
-    """Fit the orders of control gradients, and difference the controlled loss; the adjoints are those of one solve."""
+    """Fit the orders of control gradients (adjoints of one solve), and check them by differences of the loss."""
 
     def adjoints(states: FlowStates, times: Tensor) -> Tensor:
         at = (float(states.t[0]), *times.tolist())
@@ -114,7 +114,7 @@ def control(learned: Learned, quick: bool, seed: int) -> Iterator[Case]:
 
 @on_network("D1")
 def remainder(learned: Learned, quick: bool, seed: int) -> Iterator[Case]:
-    """Compare the remainder's integral, the part without D in front, with the distance of sample and prediction."""
+    """Compare the remainder's integral (the part without D in front) with the distance of sample and prediction."""
     zetas = torch.tensor([1e-3, 0.03, 0.3], dtype=torch.float64)
     states = learned.sample_states("condot", path_named("condot").time_from_zeta(zetas), 2, seed)
     (before, coarse), (end, fine) = (_remainder_integral(states, nodes) for nodes in (16, 32))

@@ -1,1 +1,1 @@
-"""Experiments on learned flows: each declares its cells, and what is derived from their table."""
+"""Experiments on learned flows: each declares its cells and derives further tables from their table."""

@@ -1,13 +1,13 @@
-"""What a gradient costs on a device, and what each arithmetic does to it: seconds, peak bytes, and error.
+"""Seconds, peak bytes and error of gradients on a device, by arithmetic.
 
-Three estimators, end-to-end in the four ways of ``analysis.solvers.checkpointing``, on the learned flow of the digits,
-in batches from 1 to 512. ``cost`` rows hold seconds and bytes of a batch, ``precision`` rows the distance from the
-float64 gradient of the same discrete map on a few states whose coordinates are float32 numbers: an error of arithmetic
-alone. What does not fit into memory, a reversible solve that does not come back and a compiler that fails are rows that
-say so.
+The three estimators, with all strategies of ``analysis.solvers.checkpointing`` for end-to-end, run on the learned flow
+of the digits in batches from 1 to 512. Rows of kind ``cost`` hold seconds and bytes of a batch. Rows of kind
+``precision`` hold the distance from the float64 gradient of the same discrete map, at a few states whose coordinates
+are float32 numbers, so that the error is that of the arithmetic alone. A cell that runs out of memory, a reversible
+solve that fails to return, and a compiler that fails give rows whose status says so.
 
 ``python reproduce.py gpu --device cuda`` makes the table, one cell after the other, and resumes where it was stopped.
-On the CPU the same cells run, but for TF32, which it does not have.
+On the CPU the same cells run except TF32, which CPUs lack.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ ARITHMETICS = {
 
 
 def settings(steps: int) -> list[Variant]:
-    """Return greedy, lookahead with a quarter of the steps, and end-to-end in every way to save memory."""
+    """Return greedy, lookahead with a quarter of the steps, and end-to-end with every checkpointing strategy."""
     few = max(1, steps // 4)
-    found = [Variant.of("greedy"), Variant.of("lookahead", solver="midpoint", steps=few, horizon_fraction=0.8)]
-    for way in STRATEGIES:
-        slots = {"slots": few} if way == "recursive" else {}
-        found.append(Variant.of("end_to_end", solver="midpoint", steps=steps, memory=way, **slots))
-    return found
+    variants = [Variant.of("greedy"), Variant.of("lookahead", solver="midpoint", steps=few, horizon_fraction=0.8)]
+    for strategy in STRATEGIES:
+        slots = {"slots": few} if strategy == "recursive" else {}
+        variants.append(Variant.of("end_to_end", solver="midpoint", steps=steps, memory=strategy, **slots))
+    return variants
 
 
 def arithmetics(options: Options) -> list[str]:
-    """Return those that the device has; quick leaves out what needs a compiler."""
+    """Return the names of the arithmetics that the device has; a quick run leaves out those that need a compiler."""
     absent = {"tf32"} if not options.device.startswith("cuda") else set()
     return [n for n, s in ARITHMETICS.items() if n not in absent and not (options.quick and s.compile)]
 
@@ -114,10 +114,10 @@ def _table(cell: Cell, kind: str, measure: Any) -> pd.DataFrame:
 
 
 def _status(cell: Cell, error: Exception) -> str:
-    """Return what a row says of an error that is a result; raise any other."""
+    """Return the status of a row whose error is itself a result; raise any other error."""
     if is_out_of_memory(error):
         return "out of memory"
-    if isinstance(error, ValueError) or _switches(cell).compile:
+    if isinstance(error, ValueError) or _arithmetic(cell).compile:
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     raise error
 
@@ -132,23 +132,23 @@ def _named(cell: Cell) -> dict[str, Any]:
     return named | {"device": device_name(cell.device), "threads": torch.get_num_threads(), "seed": cell.seed}
 
 
-def _switches(cell: Cell) -> Arithmetic:
+def _arithmetic(cell: Cell) -> Arithmetic:
     return ARITHMETICS[dict(cell.extra)["arithmetic"]]
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(factory: str, problem: str, path: str, dtype: str, device: str, switches: Arithmetic) -> Subject:
-    """Return the subject with its network switched; kept, so that cells in turn share one compiled network."""
+def _loaded(factory: str, problem: str, path: str, dtype: str, device: str, arithmetic: Arithmetic) -> Subject:
+    """Return the subject with its network under the arithmetic; cached, as successive cells share one compilation."""
     torch.compiler.reset()
     subject = resolve(factory)(problem, path, dtype, device)
-    return replace(subject, flow=switches.flow(subject.flow))
+    return replace(subject, flow=arithmetic.flow(subject.flow))
 
 
 def _subject(cell: Cell) -> Subject:
-    return _loaded(cell.factory, cell.problem, cell.path, cell.dtype, cell.device, _switches(cell))
+    return _loaded(cell.factory, cell.problem, cell.path, cell.dtype, cell.device, _arithmetic(cell))
 
 
-def _drawn(cell: Cell, subject: Subject) -> tuple[Tensor, Loss]:
+def _states(cell: Cell, subject: Subject) -> tuple[Tensor, Loss]:
     """Return states (B, *event) in the cell's dtype, on the CPU, and a loss."""
     generator = cell.generator()
     x = subject.states(torch.tensor(cell.times, dtype=torch.float64), cell.samples, generator)
@@ -156,17 +156,17 @@ def _drawn(cell: Cell, subject: Subject) -> tuple[Tensor, Loss]:
 
 
 def _spent(cell: Cell) -> dict[str, Any]:
-    """Return the median time of some gradients after a first one; on the CPU that one counts the bytes."""
-    subject, switches, setting = _subject(cell), _switches(cell), cell.settings[0]
-    x, loss = _drawn(cell, subject)
+    """Return the median time of some gradients after a warm-up; on the CPU the warm-up counts the bytes."""
+    subject, arithmetic, setting = _subject(cell), _arithmetic(cell), cell.settings[0]
+    x, loss = _states(cell, subject)
     x = x.to(cell.device)
 
     def spend() -> costs.Cost:
         return ESTIMATORS[setting.estimator](subject.flow, loss, x, T, **dict(setting.options)).cost
 
-    with switches.active():
+    with arithmetic.active():
         # A compiled network would be compiled for the tracker of allocations, which it never meets again.
-        with contextlib.nullcontext() if switches.compile else costs.track_memory():
+        with contextlib.nullcontext() if arithmetic.compile else costs.track_memory():
             first = spend()
         again = [spend() for _ in range(dict(cell.extra)["repetitions"])]
     seconds, last = [c.seconds for c in again], again[-1]
@@ -178,19 +178,19 @@ def _spent(cell: Cell) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=len(settings(STEPS)))
 def _truth(cell: Cell) -> Tensor:
-    """Return the float64 gradient, on the CPU, of a cell without its arithmetic."""
+    """Return the float64 gradient (B, *event), on the CPU, for the cell's variant."""
     subject, setting = resolve(cell.factory)(cell.problem, cell.path, cell.dtype, "cpu"), cell.settings[0]
-    x, loss = _drawn(cell, subject)
+    x, loss = _states(cell, subject)
     return ESTIMATORS[setting.estimator](subject.reference_flow, loss, x.double(), T, **dict(setting.options)).gradient
 
 
 def _error(cell: Cell) -> dict[str, Any]:
     subject, setting = _subject(cell), cell.settings[0]
-    x, loss = _drawn(cell, subject)
+    x, loss = _states(cell, subject)
     truth = _truth(replace(cell, device="cpu", extra=()))
-    with _switches(cell).active():
-        found = ESTIMATORS[setting.estimator](subject.flow, loss, x.to(cell.device), T, **dict(setting.options))
-    summary = errors.summary(errors.relative_error(found.gradient.double().cpu(), truth))
+    with _arithmetic(cell).active():
+        estimate = ESTIMATORS[setting.estimator](subject.flow, loss, x.to(cell.device), T, **dict(setting.options))
+    summary = errors.summary(errors.relative_error(estimate.gradient.double().cpu(), truth))
     status = "some samples are not finite" if summary["failed"] else "ok"
     return {"metric": "relative_error", "status": status} | summary
 
@@ -214,11 +214,11 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     if fast["arithmetic"] != "float32" and len(error):
         row |= {"fast": fast["arithmetic"], "fast_error": error["value"].iloc[0]}
         row["fast_ratio"] = seconds["end_to_end"] * batch / fast["seconds"]
-    ways = only(cost, estimator="end_to_end", arithmetic="float32", batch=batch)
-    ways = ways[(ways["memory"] != "store") & ways["bytes"].notna()].sort_values("bytes")
-    if len(ways):
+    strategies = only(cost, estimator="end_to_end", arithmetic="float32", batch=batch)
+    strategies = strategies[(strategies["memory"] != "store") & strategies["bytes"].notna()].sort_values("bytes")
+    if len(strategies):
         row |= {
-            "small": ways["memory"].iloc[0],
-            "small_ratio": ways["bytes"].iloc[0] / plain.loc["end_to_end", "bytes"],
+            "small": strategies["memory"].iloc[0],
+            "small_ratio": strategies["bytes"].iloc[0] / plain.loc["end_to_end", "bytes"],
         }
     return {"facts": pd.DataFrame([row])}

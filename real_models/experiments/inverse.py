@@ -1,20 +1,21 @@
 """Held-out digits restored with the learned flow, from measurements of eight kinds, by every method under one budget.
 
 A cell is one method on one operator. Its hyper-parameter is the candidate with the best mean PSNR on images that are
-not reported (held out, too, from the training of flow and classifier); every method has the same number of candidates.
-Rows are values per image and metric, so that differences of methods are paired. A sample that diverges is a row whose
-value is missing and whose status names the step. Rows of the first images hold their pixels, two hexadecimal digits
-each.
+not reported (these, too, were held out from the training of flow and classifier); every method has the same number of
+candidates. Rows are values per image and metric, so that differences of methods are paired. A sample that diverges is a
+row with a missing value and a status that names the step. Rows of the first images hold their pixels, two hexadecimal
+digits each.
 
-Two families answer one question: does the order of the dial's estimators by the error of their gradients predict
-their order by PSNR? "dial" runs each under the budget, where a more expensive gradient has fewer steps; "equal_steps"
-gives all of them as many as end-to-end can afford, so that only the gradient differs. Greedy's cell measures the errors
-of all of them on its own guided trajectories (``real_models.restoration.accuracy``).
+Two families answer one question: does the order of the dial's estimators by the error of their gradients predict their
+order by PSNR? "dial" runs each under the budget, so that an estimator with a more expensive gradient takes fewer steps;
+"equal_steps" gives every estimator the number of steps that end-to-end can afford, so that only the gradient differs.
+Greedy's cell measures the errors of all estimators on its own guided trajectories
+(``real_models.restoration.accuracy``).
 
 Restoring runs in float32 with convolutions and products in bfloat16, whose gradients differ from float32's by about one
-percent (median): less than any estimator's from the ideal one. Trajectories guided by estimators of many steps are
-sensitive: a start moved by half a percent changes single images by several dB, in float32 as in bfloat16, and means
-over images by a few tenths, as the arithmetic does. The errors of gradients are measured in float32.
+percent (median), less than the error of any estimator. Trajectories guided by estimators of many steps are sensitive: a
+start moved by half a percent changes single images by several dB, in float32 as in bfloat16, and means over images by a
+few tenths, as the arithmetic does. The errors of gradients are measured in float32.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ derive = comparison.derive
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return a cell per operator and method; every method tuned, but for the quick run."""
+    """Return a cell per operator and method; all methods are tuned, except in the quick run."""
     if options.quick:
         return [cell(options, "super_resolution_2", name) for name in (*REFERENCES, *QUICK_METHODS)]
     return [cell(options, operator, name) for operator in NAMES for name in (*REFERENCES, *ALL)]
@@ -102,7 +103,7 @@ def _text(operator: str, chosen: dict[str, Any]) -> str:
 
 
 def _restored(cell: Cell, method: Method, tuning: MeasuredBatch, reported: MeasuredBatch) -> list[dict[str, Any]]:
-    """Return the rows of a method, and with greedy's those of the errors of all estimators."""
+    """Return the rows of a method and, for greedy, also those of the errors of all estimators."""
     plain, name = images.flow("mnist", DTYPES[cell.dtype], cell.device), cell.settings[0].estimator
     flow = Arithmetic(channels_last=True, bfloat16=cell.dtype == "float32").flow(plain)
     options, tuned = _options(cell, method, flow, tuning)
@@ -121,7 +122,7 @@ def _restored(cell: Cell, method: Method, tuning: MeasuredBatch, reported: Measu
 
 
 def _options(cell: Cell, method: Method, flow: Flow, tuning: MeasuredBatch) -> tuple[dict[str, Any], dict[str, float]]:
-    """Return the options beyond the method's own: those that the budget decides with the chosen one, and the latter."""
+    """Return all options beyond the method's own, and the tuned ones alone, from which the budget fixes the others."""
     budget, options = dict(cell.extra)["budget"], {"divergence": DIVERGENCE}
     depends = cell.settings[0].estimator == "adaptive"
 
@@ -141,7 +142,7 @@ def _moderate(method: Method, tuning: MeasuredBatch) -> dict[str, float]:
 
 
 def _rows(batch: MeasuredBatch, x: Tensor, family: str, failed_at: Tensor | None = None) -> Iterator[dict[str, Any]]:
-    """Yield a row per image and metric; those of the first images' misfits hold their pixels."""
+    """Yield a row per image and metric; the misfit rows of the first images hold their pixels."""
     steps = torch.full((len(x),), -1) if failed_at is None else failed_at.cpu()
     x = torch.where((steps < 0)[:, None].to(x.device), x, torch.nan)
     assert batch.index is not None

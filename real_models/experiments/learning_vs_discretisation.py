@@ -1,4 +1,4 @@
-r"""Where the error of a learned guidance gradient comes from: learning, discretisation, arithmetic.
+r"""Sources of the error of a learned guidance gradient: learning, discretisation, arithmetic.
 
 The network learned from samples of the fitted MNIST mixture, whose ideal gradient g* is certified. With g_n the
 gradient through n steps of the network in float64, g_inf the converged one and g_low that in low precision,
@@ -69,9 +69,17 @@ def _settings(most: Mapping[str, int]) -> Iterator[Variant]:
 
 
 def autocast(flow: Flow) -> PredictionFlow:
-    """Return a flow from a network with its products in bfloat16, states as they are.
+    """Return a copy of a flow whose network computes its products in bfloat16; states keep their dtype.
 
-    Raises ``ValueError`` for a flow that is not made from a network.
+    Returns
+    -------
+    PredictionFlow
+        The copy.
+
+    Raises
+    ------
+    ValueError
+        For a flow that is not made from a network.
     """
     if not isinstance(flow, PredictionFlow):
         raise ValueError(
@@ -92,12 +100,12 @@ def measure(cell: Cell) -> pd.DataFrame:
     row |= {"zeta": float(analytic.path.zeta(t[0])), "device": provenance.device_name(cell.device), "seed": cell.seed}
     bounds = {"truth_bound": truth.error_bound, "reference_bound": converged.error_bound}
     row |= {name: float(bound.max()) for name, bound in bounds.items()} | {"status": "ok"}
-    drawn = Draw(subject, x, t, loss, truth)
-    return pd.DataFrame([row | part for part in _rows(cell, drawn, analytic, converged.gradient)])
+    batch = Draw(subject, x, t, loss, truth)
+    return pd.DataFrame([row | part for part in _rows(cell, batch, analytic, converged.gradient)])
 
 
 def _states(analytic: Any, cell: Cell) -> tuple[Tensor, HalfSquaredDistance]:
-    """Return states of the mixture's law at the cell's time, and as the loss's targets other samples of it."""
+    """Return states (n, d) of the mixture's law at the cell's time, and the loss, with other samples as its targets."""
     generator, t = cell.generator(), torch.tensor(cell.times, dtype=torch.float64)
     clean, target = (analytic.mixture.sample(cell.samples, generator) for _ in range(2))
     noise = torch.randn(clean.shape, dtype=torch.float64, generator=generator)
@@ -112,19 +120,19 @@ def _truth(analytic: Flow, loss: Loss, x: Tensor, cell: Cell) -> Reference:
     return converged_gradients(analytic, loss, x, cell.times, steps=extra["analytic_steps"]).references[0]
 
 
-def _rows(cell: Cell, drawn: Draw, analytic: Flow, converged: Tensor) -> Iterator[dict[str, Any]]:
+def _rows(cell: Cell, batch: Draw, analytic: Flow, converged: Tensor) -> Iterator[dict[str, Any]]:
     single: Subject = resolve(cell.factory)(cell.problem, cell.path, "float32", cell.device)
     low = {"float32": single, "bfloat16": replace(single, flow=autocast(single.flow))}
-    exact = replace(drawn, subject=replace(drawn.subject, flow=analytic))
-    truth = drawn.reference.gradient
+    exact = replace(batch, subject=replace(batch.subject, flow=analytic))
+    truth = batch.reference.gradient
     for setting in cell.settings:
-        here = estimate(cell, drawn, setting).gradient.cpu()
+        here = estimate(cell, batch, setting).gradient.cpu()
         there = estimate(replace(cell, device="cpu"), exact, setting).gradient
         parts = {"learning": converged - truth, "discretisation": here - converged, "total": here - truth}
         parts["discretisation, exact field"] = there - truth
         for name, subject in low.items():
-            found = estimate(replace(cell, dtype="float32"), replace(drawn, subject=subject), setting)
-            parts[name] = found.gradient.double().cpu() - here
+            estimated = estimate(replace(cell, dtype="float32"), replace(batch, subject=subject), setting)
+            parts[name] = estimated.gradient.double().cpu() - here
         sizes = {name: relative(part, truth) for name, part in parts.items()}
         sizes["learning, same steps"] = relative_error(here, there)
         for name, values in sizes.items():
@@ -136,17 +144,17 @@ def _rows(cell: Cell, drawn: Draw, analytic: Flow, converged: Tensor) -> Iterato
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return geometric means of the parts with intervals over states, and where discretisation drops below learning."""
-    kept = ["problem", "truth", "truth_bound", "reference_bound", "zeta"]
+    columns = ["problem", "truth", "truth_bound", "reference_bound", "zeta"]
     summary = []
     for key, rows in table.groupby([*KEYS, "part"], sort=False):
-        place = dict(zip([*KEYS, "part"], key, strict=True)) | rows.iloc[0][kept].to_dict()
+        place = dict(zip([*KEYS, "part"], key, strict=True)) | rows.iloc[0][columns].to_dict()
         summary.append(place | _geometric(rows["value"]))
-    found = {"summary": pd.DataFrame(summary), "crossings": pd.DataFrame(_crossings(table))}
-    return found | {"facts": facts(**found)}
+    tables = {"summary": pd.DataFrame(summary), "crossings": pd.DataFrame(_crossings(table))}
+    return tables | {"facts": facts(**tables)}
 
 
 def facts(summary: pd.DataFrame, crossings: pd.DataFrame) -> pd.DataFrame:
-    """Give learning's part at both ends of time, where discretisation drops below it, and what bfloat16 adds."""
+    """Give learning's part at both ends of time, the steps where discretisation drops below it, and bfloat16's part."""
     learning = only(summary, estimator="greedy", part="learning").sort_values("t").reset_index(drop=True)
     first, last = learning.iloc[0], learning.iloc[-1]
     row: dict[str, Any] = {"states": int(first["measurements"]), "first_t": first["t"], "learning_first": first["mean"]}
@@ -163,15 +171,21 @@ def facts(summary: pd.DataFrame, crossings: pd.DataFrame) -> pd.DataFrame:
 
 
 def _geometric(values: pd.Series) -> dict[str, Any]:
-    """Return the geometric mean with its bootstrap interval; parts that are exactly zero have none, and fail."""
-    found = asdict(intervals.interval(np.log(values.where(values > 0)).to_numpy()))
-    return {name: math.exp(value) if name in ("mean", "low", "high") else value for name, value in found.items()}
+    """Return the geometric mean with its bootstrap interval; parts that are exactly zero count as failed."""
+    logarithmic = asdict(intervals.interval(np.log(values.where(values > 0)).to_numpy()))
+    return {name: math.exp(value) if name in ("mean", "low", "high") else value for name, value in logarithmic.items()}
 
 
 def _crossings(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yield per time and solver the least steps at which discretisation is below learning, and there reliably.
+    """Find, by time and solver, the fewest steps at which discretisation is below learning, and is so reliably.
 
-    Reliably: the 95 % interval of the mean log ratio, over states, lies below zero. A solver's steps begin at greedy.
+    Reliably means that the 95 % interval of the mean log ratio, over states, lies below zero. Step counts of a solver
+    begin with greedy's.
+
+    Yields
+    ------
+    dict
+        A row with the time, the solver, and both step counts.
     """
     wide = table.pivot_table(index=[*KEYS, "state"], columns="part", values="value").reset_index()
     for t, here in wide.groupby("t"):
@@ -180,7 +194,7 @@ def _crossings(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
             for steps, rows in here[here["solver"].isin([solver, ""])].groupby("steps"):
                 logs = np.log(rows["discretisation"] / rows["learning"])
                 ratios.append((int(steps), intervals.interval(logs.to_numpy())))
-            below = [n for n, found in ratios if found.mean < 0]
-            surely = [n for n, found in ratios if found.high < 0]
+            below = [n for n, interval in ratios if interval.mean < 0]
+            surely = [n for n, interval in ratios if interval.high < 0]
             row: dict[str, Any] = {"t": t, "solver": solver, "most": ratios[-1][0]}
             yield row | {"below": min(below, default=None), "surely_below": min(surely, default=None)}

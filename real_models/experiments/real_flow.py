@@ -1,9 +1,9 @@
 """The learned flow of digits measured as the analytic ones are: greedy over zeta, end-to-end over steps, lookahead.
 
 States lie on the flow's own trajectories, which start from noisy held-out digits at the earliest time; the truth there
-is ``analysis.converged`` in float64 (column ``truth_dtype``), whose own convergence is the column
-``reference_bound``. Greedy, whose error gets small, runs in float64 too; gradients through many steps run in the
-network's own float32. The quick run's truth has few steps, and all of it is in float32, to show the way.
+is ``analysis.converged`` in float64 (column ``truth_dtype``), whose own convergence is the column ``reference_bound``.
+Greedy's error becomes small, so greedy runs in float64 too; gradients through many steps run in the network's own
+float32. The truth of the quick run has few steps and is in float32: it only shows that everything runs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NAMES = {"greedy, practical": "practical", "leading term": "leading_term"}  # of
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return the one cell, since all settings share its truth: the dear part."""
+    """Return the one cell: all settings share its truth, the expensive part."""
     zetas = torch.tensor(QUICK_ZETAS if options.quick else ZETAS, dtype=torch.float64)
     solved = QUICK_ZETAS.index(0.3) if options.quick else ZETAS.index(SOLVED)
     dtype = "float32" if options.quick else "float64"
@@ -62,16 +62,16 @@ def cells(options: Options) -> list[Cell]:
 def _solves(quick: bool) -> list[Variant]:
     """Return end-to-end gradients over steps and solvers, and lookahead over steps and horizons."""
     most = {"euler": 4, "midpoint": 2, "rk4": 1} if quick else {"euler": 32, "midpoint": 16, "rk4": 8}
-    kept = {"memory": "checkpoint"}  # the graphs of one step fit into memory, those of all do not
+    memory = {"memory": "checkpoint"}  # the graphs of one step fit into memory, those of all do not
     ends = [(solver, 2**k) for solver, last in most.items() for k in range(last.bit_length())]
     steps, fractions = ((1, 2), (0.5,)) if quick else ((1, 2, 4, 8), (0.25, 0.5, 0.75, 0.9))
     grid = product(("euler",) if quick else ("euler", "midpoint"), steps, fractions)
-    ahead = [Variant.of("lookahead", solver=s, steps=n, horizon_fraction=f, **kept) for s, n, f in grid]
-    return [*(Variant.of("end_to_end", solver=solver, steps=n, **kept) for solver, n in ends), *ahead]
+    ahead = [Variant.of("lookahead", solver=s, steps=n, horizon_fraction=f, **memory) for s, n, f in grid]
+    return [*(Variant.of("end_to_end", solver=solver, steps=n, **memory) for solver, n in ends), *ahead]
 
 
 def draw(cell: Cell) -> list[tuple[Cell, Draw]]:
-    """Draw the states at the first time, follow the flow to the others with the truth, and part the cell by time."""
+    """Sample states at the first time, follow the flow to the others with the truth, and split the cell by time."""
     subject = resolve(cell.factory)(cell.problem, cell.path, cell.dtype, cell.device)
     extra, generator = dict(cell.extra), cell.generator()
     twin = extra["truth_dtype"] == "float64"
@@ -95,31 +95,31 @@ def draw(cell: Cell) -> list[tuple[Cell, Draw]]:
 def measure(cell: Cell) -> pd.DataFrame:
     """Return one row per setting, time and metric, with the bound of the reference's error at that time."""
     tables = []
-    for i, (at, drawn) in enumerate(draw(cell)):
-        rows = [*rows_of(at, drawn, GREEDY), *_leading(at, drawn)]
+    for i, (at, batch) in enumerate(draw(cell)):
+        rows = [*rows_of(at, batch, GREEDY), *_leading(at, batch)]
         if i == dict(cell.extra)["solved"]:
-            single, part = _single(at, drawn)
+            single, part = _single(at, batch)
             rows += [row for setting in cell.settings for row in rows_of(single, part, setting)]
-        tables.append(pd.DataFrame(rows).assign(reference_bound=float(drawn.reference.error_bound.max())))
+        tables.append(pd.DataFrame(rows).assign(reference_bound=float(batch.reference.error_bound.max())))
     return pd.concat(tables, ignore_index=True)
 
 
-def _single(cell: Cell, drawn: Draw) -> tuple[Cell, Draw]:
-    """Return the cell and what was drawn for it, to be measured in float32."""
+def _single(cell: Cell, batch: Draw) -> tuple[Cell, Draw]:
+    """Return the cell and its batch of states for float32."""
     cell = replace(cell, dtype="float32")
     flow = resolve(cell.factory)(cell.problem, cell.path, cell.dtype, cell.device).flow
-    return cell, replace(drawn, subject=replace(drawn.subject, flow=flow), rows=drawn.rows | {"dtype": cell.dtype})
+    return cell, replace(batch, subject=replace(batch.subject, flow=flow), rows=batch.rows | {"dtype": cell.dtype})
 
 
-def _leading(cell: Cell, drawn: Draw) -> Iterator[dict[str, Any]]:
-    """Yield the leading term's size over the truth's, and how far it is from greedy's error, relative to that."""
-    gradient, truth = estimate(cell, drawn, GREEDY).gradient.double().cpu(), drawn.reference.gradient
-    x, t = drawn.x.to(cell.device, DTYPES[cell.dtype]), cell.times[0]
-    term = leading_term(drawn.subject.flow, drawn.loss, x, t).double().cpu()
-    row = drawn.rows | {
+def _leading(cell: Cell, batch: Draw) -> Iterator[dict[str, Any]]:
+    """Yield the size of the leading term over the truth's, and its relative distance from greedy's error."""
+    gradient, truth = estimate(cell, batch, GREEDY).gradient.double().cpu(), batch.reference.gradient
+    x, t = batch.x.to(cell.device, DTYPES[cell.dtype]), cell.times[0]
+    term = leading_term(batch.subject.flow, batch.loss, x, t).double().cpu()
+    row = batch.rows | {
         "estimator": "greedy",
         "t": t,
-        "zeta": float(drawn.subject.reference_flow.path.zeta(t)),
+        "zeta": float(batch.subject.reference_flow.path.zeta(t)),
         "status": "ok",
     }
     yield row | {"metric": "leading_term"} | errors.summary(errors.relative(term, truth))
@@ -127,9 +127,9 @@ def _leading(cell: Cell, drawn: Draw) -> Iterator[dict[str, Any]]:
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Fit greedy's slope at least and at practical zetas, what its leading term leaves, and the solvers' orders."""
-    found = errors_only(table)
-    greedy, ends = (found[found["estimator"] == name] for name in ("greedy", "end_to_end"))
+    """Fit greedy's slope at all and at practical zetas, the leading term's remainder, and the solvers' orders."""
+    errors = errors_only(table)
+    greedy, ends = (errors[errors["estimator"] == name] for name in ("greedy", "end_to_end"))
     left = table[table["metric"] == "leading_term_error"].set_index("t")
     greedy = greedy[greedy["solver"].isna()].set_index("t")
     fits = [_fit("greedy", "zeta", 2.0, greedy["zeta"], greedy["value"], _floor(greedy))]
@@ -152,13 +152,13 @@ def ahead(table: pd.DataFrame) -> pd.DataFrame:
     here = only(errors, estimator="greedy", t=ends["t"].iloc[0]).assign(horizon=0.0)
     grid = inside[["solver", "steps"]].drop_duplicates()
     here = grid.merge(here.drop(columns=["solver", "steps"]), how="cross")
-    found = pd.concat([here, inside, ends.merge(grid)], ignore_index=True)
-    least = found.groupby(["solver", "steps"])["value"].idxmin()
-    return found.assign(best=found.index.isin(least))
+    curves = pd.concat([here, inside, ends.merge(grid)], ignore_index=True)
+    least = curves.groupby(["solver", "steps"])["value"].idxmin()
+    return curves.assign(best=curves.index.isin(least))
 
 
 def facts(table: pd.DataFrame, fits: pd.DataFrame, ahead: pd.DataFrame) -> pd.DataFrame:
-    """Give the slopes that could be fitted, what the leading term leaves at the least zeta, and the best horizons."""
+    """Give the fitted slopes, the share that the leading term misses at the least zeta, and the best horizons."""
     done = only(fits, status="ok")
     slopes = dict(zip(done["name"], done["slope"], strict=True)) if len(done) else {}
     row: dict[str, Any] = {NAMES.get(str(name), str(name)): slope for name, slope in slopes.items()}
@@ -170,16 +170,16 @@ def facts(table: pd.DataFrame, fits: pd.DataFrame, ahead: pd.DataFrame) -> pd.Da
 
 
 def _floor(rows: pd.DataFrame) -> pd.Series:
-    """Return the errors below which the truth's own and the network's arithmetic would be fitted."""
+    """Return the errors below which a fit would see the truth's own error and the network's round-off."""
     eps = torch.finfo(DTYPES[str(rows["dtype"].iloc[0])]).eps
     return CLEAR * rows["reference_bound"] + ROUND_OFFS * eps
 
 
 def _fit(name: str, variable: str, theory: float, h: pd.Series, value: pd.Series, floor: pd.Series) -> dict[str, Any]:
-    """Return a fitted slope beside theory; a fit that fails says why."""
+    """Return a fitted slope beside theory; where the fit fails, the status holds the reason."""
     row = {"name": name, "variable": variable, "theory": theory}
     try:
-        found = fit_order(h.to_numpy(), value.to_numpy(), floor=floor.to_numpy(), points=POINTS)
+        fitted = fit_order(h.to_numpy(), value.to_numpy(), floor=floor.to_numpy(), points=POINTS)
     except ValueError as error:
         return row | {"status": str(error)}
-    return row | vars(found) | {"status": "ok"}
+    return row | vars(fitted) | {"status": "ok"}

@@ -1,7 +1,7 @@
-"""A learned flow of 28x28 handwritten digits, by name: "mnist" learned real digits, "mixture" samples of their mixture.
+"""Learned flows of 28x28 handwritten digits: "mnist" learned real digits, "mixture" samples of their fitted mixture.
 
-States are flat, (B, 784), row-major, pixels in [-1, 1], as everywhere in ``toy_models``, so that operators, exact
-posteriors and certified gradients of the fitted mixture apply to the learned flow as they are.
+States are flat, (B, 784), row-major, pixels in [-1, 1], as in ``toy_models``, so that its operators, exact posteriors
+and certified gradients of the fitted mixture apply to the learned flows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PROBLEMS = {f"{name}_unet": name for name in NETWORKS}
 
 
 class Flat(nn.Module):
-    """A network of images as one of flat states: x (B, 784) and t (B,) to velocities (B, 784)."""
+    """A network of images applied to flat states: x (B, 784) and t (B,) to velocities (B, 784)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -54,7 +54,10 @@ def flow(name: str = "mnist", dtype: torch.dtype = torch.float32, device: str = 
 def subject(problem: str, path: str, dtype: str, device: str) -> Subject:
     """Return "mnist_unet" or "mixture_unet" for an experiment: the flow, and the same network in float64 for its truth.
 
-    States are X_t of held-out images, and the loss is half the squared distance to another of them.
+    Returns
+    -------
+    Subject
+        Its states (B, 784) are X_t of held-out images; the loss is half the squared distance to another of them.
     """
     name = PROBLEMS[checks.known("problem", problem, PROBLEMS)]
     condot = checks.known("path", path, PATHS) == "condot"

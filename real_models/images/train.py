@@ -2,14 +2,13 @@
 
 ``mnist`` learns real digits, ``mixture`` samples of the Gaussian mixture fitted to them
 (``toy_models.problems.mnist``), whose ideal gradients are certified. The flow-matching loss of the CondOT path (Lipman
-et al. 2023, arXiv 2210.02747) is |u(x_t, t) - (x_1 - x_0)|^2 per pixel. A run that was stopped
-resumes bit for bit when the same command is given again; at the end the averaged weights and their training metadata
-are written.
+et al. 2023, arXiv 2210.02747) is |u(x_t, t) - (x_1 - x_0)|^2 per pixel. The same command resumes a stopped run bit for
+bit; at the end it writes the averaged weights and their training metadata.
 
-``--focus`` draws that share of the times from a logit-normal distribution (Esser et al. 2024, arXiv 2403.03206) about
-t = 0.3. With the first weights, solves from states X_t of held-out digits ended in images that the classifier names
-with confidence only as often as samples from noise for t up to 0.2, and nearly as often as the digits themselves from
-t = 0.4 on.
+``--focus`` draws that share of the times from a logit-normal distribution (Esser et al. 2024, arXiv 2403.03206) about t
+= 0.3. With the first weights, solves from states X_t of held-out digits ended in images that the classifier names with
+confidence only as often as samples from noise for t up to 0.2, and nearly as often as the digits themselves from t =
+0.4 on.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ LOGIT_MEAN, LOGIT_SCALE = -0.8, 1.0  # of the times that ``--focus`` draws
 
 
 def digits(warped: float) -> Draw:
-    """Return a function that draws training digits (n, 784), a share of them deformed."""
+    """Return a function that draws training digits (n, 784), a share ``warped`` of them deformed."""
     images, _ = data.training()
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
@@ -46,7 +45,7 @@ def digits(warped: float) -> Draw:
 
 
 def samples(_: float = 0.0) -> Draw:
-    """Return a function that draws from the fitted mixture, (n, 784), never deformed."""
+    """Return a function that draws samples (n, 784) of the fitted mixture, never deformed."""
     mixture = mnist.mixture()
     return lambda n, generator: mixture.sample(n, generator).float()
 
@@ -64,7 +63,7 @@ def times(n: int, generator: torch.Generator, focus: float = 0.0) -> Tensor:
 
 
 def residuals(network: nn.Module, x: Tensor, generator: torch.Generator, focus: float = 0.0) -> Tensor:
-    """Return the flow-matching loss of each image x (B, 784), (B,): one noise and one of ``times`` each."""
+    """Return the flow-matching loss (B,) of each image x (B, 784), at one noise and one of ``times`` each."""
     device = next(network.parameters()).device
     t = times(len(x), generator, focus)
     noise = torch.randn(x.shape, generator=generator)
@@ -76,7 +75,7 @@ def residuals(network: nn.Module, x: Tensor, generator: torch.Generator, focus: 
 
 @torch.no_grad()
 def held_out_loss(network: nn.Module, x: Tensor, draws: int = DRAWS, seed: int = 0) -> Tensor:
-    """Return the loss of each held-out image x (B, 784), (B,), averaged over ``draws`` times and noises."""
+    """Return the loss (B,) of each held-out image x (B, 784), averaged over ``draws`` times and noises."""
     generator = torch.Generator().manual_seed(seed)
     losses = []
     for _ in range(draws):

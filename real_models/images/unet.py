@@ -2,7 +2,7 @@
 
 The design is the usual one of diffusion models (Ho et al. 2020, arXiv 2006.11239; time enters by scale and shift of
 group norms as in Dhariwal & Nichol 2021, arXiv 2105.05233). Every operation is smooth, so that the flow's ODE and its
-adjoint have all the derivatives that high-order solvers ask for.
+adjoint have all the derivatives that high-order solvers need.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def time_features(t: Tensor, count: int) -> Tensor:
 
 
 class Block(nn.Module):
-    """Two convolutions with group norms, the second's scaled and shifted by the time, and a residual connection."""
+    """Two convolutions with group norms and a residual connection; the time scales and shifts the second norm."""
 
     def __init__(self, inside: int, outside: int, embedding: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over all places of an image, with a residual connection."""
+    """Self-attention over all pixels of the features, with a residual connection."""
 
     def __init__(self, width: int, heads: int = HEADS) -> None:
         super().__init__()
@@ -74,9 +74,14 @@ class UNet(nn.Module):
     Parameters
     ----------
     widths : features at each resolution, finest first, the last a multiple of 4; the side is halved between them
-    blocks : residual blocks at each resolution, on the way down and, one more, on the way up
+    blocks : residual blocks at each resolution in the encoder; the decoder has one more
     embedding : size of the time's embedding
     channels, side : of the images; the side divisible by 2 to the power of the number of halvings
+
+    Raises
+    ------
+    ValueError
+        For widths or a side that do not divide as stated.
     """
 
     def __init__(
@@ -106,7 +111,7 @@ class UNet(nn.Module):
         )
 
     def _build_down(self, widths: Sequence[int], blocks: int, embedding: int) -> list[int]:
-        """Build the layers on the way down; return the widths of their features, which skip to the way up."""
+        """Build the encoder; return the widths of its features, which skip to the decoder."""
         skips, width = [widths[0]], widths[0]
         for level, out in enumerate(widths):
             for _ in range(blocks):
@@ -127,12 +132,17 @@ class UNet(nn.Module):
                 self.up.append(nn.Conv2d(width, width, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Return velocities like x.
+        """Compute the velocity at images x (B, channels, side, side) and times t (B,).
+
+        Returns
+        -------
+        Tensor
+            Like x.
 
         Raises
         ------
         ValueError
-            For images of another size.
+            For images of another shape.
         """
         expected = (self.config["channels"], self.config["side"], self.config["side"])
         if x.shape[1:] != expected:

@@ -1,8 +1,8 @@
-"""Training within a budget of seconds, by Muon, that goes on bit for bit where it was stopped.
+"""Training within a budget of seconds, by Muon; a stopped run resumes bit for bit.
 
 The learning rate is constant and then falls to zero as one minus a square root (Haegele et al. 2024, arXiv 2405.18392).
-The fall begins when its share of the budget is left. How many steps it takes is written into the state then, so that
-a run that was stopped goes on as it would have when the same command is given.
+The fall begins when only its share of the budget is left. The number of its steps is then written into the state, so
+that a resumed run takes the same steps as one that was not stopped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Plan(training.Plan):
 
 
 def settled(plan: Plan, store: Path) -> Plan:
-    """Return the plan with the fall that the state in ``store`` has begun, if it has."""
+    """Return the plan with the fall of the rate that the state in ``store`` has begun, if any."""
     if not store.exists():
         return plan
     before = checkpoint.read(store)[1].get("plan", {})
@@ -64,9 +64,17 @@ class Trainer(training.Trainer):
         super()._resume()
 
     def spend(self, seconds: float, share: float = 0.3, every: float = 120.0) -> nn.Module:
-        """Train for so long, writing the state and saying how it goes ``every`` seconds; return the average.
+        """Train for ``seconds`` in all; write the state and print the progress ``every`` seconds.
 
-        Raises ``ValueError`` for a budget that is not positive, or a share outside [0, 1].
+        Returns
+        -------
+        nn.Module
+            The network with averaged weights.
+
+        Raises
+        ------
+        ValueError
+            For a budget that is not positive, or a share outside [0, 1].
         """
         if not seconds > 0:
             raise ValueError(f"seconds must be positive, got {seconds}")
@@ -82,7 +90,7 @@ class Trainer(training.Trainer):
                 self.plan = replace(self.plan, turn=self.done, steps=self.done + left)
             if self.seconds - last >= every or self.done == self.plan.steps:
                 last = self.seconds
-                self.keep()
+                self.save_state()
                 rate = self.plan.rate(self.done)
                 console.print(f"step {self.done}, {last:.0f} of {seconds:.0f} s, loss {smooth:.4f}, rate {rate:.2e}")
         return self.average

@@ -1,7 +1,8 @@
 """Model cards of the networks of molecules: ``python -m real_models.molecules.card`` (extra ``molecules``) writes them.
 
-For the flow: how training went, and stability, validity, uniqueness and novelty of samples, with a picture of fifty of
-them. For the predictors: mean absolute errors on molecules that none of them saw. Markdown beside the weights.
+For the flow: the record of its training, and stability, validity, uniqueness and novelty of samples, with a picture of
+fifty of them. For the predictors: mean absolute errors on molecules that none of them was trained on. Written as
+Markdown beside the weights.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ SHARES = {
 
 
 def judged(events: dict[int, Tensor]) -> chemistry.Judgement:
-    """Return what chemistry says of samples, n to (B, n, 8)."""
+    """Judge the chemistry of samples, given as {n: (B, n, 8)}."""
     whole = chemistry.Judgement([], [], [], [])
     for x in events.values():
         whole = whole + chemistry.judge(*decode(x))
@@ -48,7 +49,7 @@ def judged(events: dict[int, Tensor]) -> chemistry.Judgement:
 
 
 def draw(ax: Axes, atoms: Tensor, position: Tensor) -> None:
-    """Draw one molecule, (N,) and (N, 3), seen along its thinnest direction; framed in red where it is not stable."""
+    """Draw one molecule, (N,) and (N, 3), along its thinnest direction; an unstable one is framed in red."""
     orders, stable = (of(atoms[None], position[None])[0] for of in (chemistry.bonds, chemistry.stable_atoms))
     axes = torch.linalg.svd(position, full_matrices=False)[2]
     place = (position @ axes.T).numpy() if len(position) > 2 else position.numpy()
@@ -70,7 +71,7 @@ def draw(ax: Axes, atoms: Tensor, position: Tensor) -> None:
 
 
 def picture(events: dict[int, Tensor], shown: int = SHOWN, seed: int = SEED) -> Figure:
-    """Return ``shown`` of the samples, n to (B, n, 8), chosen at random, as a figure."""
+    """Return a figure of ``shown`` of the samples {n: (B, n, 8)}, chosen at random."""
     every = [decode(x[None]) for group in events.values() for x in group]
     chosen = np.random.default_rng(seed).permutation(len(every))[:shown]
     rows = -(-len(chosen) // COLUMNS)
@@ -173,7 +174,7 @@ def _error(interval: dict[str, float]) -> str:
 
 
 def measure(count: int, steps: int, folder: Path) -> tuple[dict[str, Any], Figure]:
-    """Return what is said of samples of the flow in ``folder``, and their picture."""
+    """Return the record of samples of the flow in ``folder``, and their picture."""
     events = sample(count, steps, seed=SEED, velocity=network(path=folder / "flow.safetensors"))
     training = chemistry.judge_part("flow")
     shares = chemistry.shares(judged(events), [name for name in training.smiles if name])

@@ -1,9 +1,9 @@
-"""Which atoms are bonded, whether a molecule is stable and valid, and how varied and new a set of molecules is.
+"""Bonds of atoms, stability and validity of molecules, and the uniqueness and novelty of a set of them.
 
 Bonds and stability are those of Hoogeboom et al. 2022 (EDM, arXiv 2203.17003, appendix C; lengths as in its public
-code): a pair is bonded where it is closer than a typical bond length plus a margin, an atom is stable where its bonds
-add up to its valency, a molecule where all of its atoms are. A molecule is valid where RDKit can sanitise the largest
-connected part of what these bonds make, as EDM counts; it is also connected where that part is all of it.
+code): two atoms are bonded if they are closer than a typical bond length plus a margin, an atom is stable if its bonds
+add up to its valency, a molecule if all of its atoms are. A molecule is valid if RDKit can sanitise the largest
+connected part of the graph of these bonds, as EDM counts; it is also connected if that part is the whole graph.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def bonds(atoms: Tensor, position: Tensor) -> Tensor:
 
 
 def stable_atoms(atoms: Tensor, position: Tensor) -> Tensor:
-    """Return which atoms have bonds that add up to their valency, (B, N)."""
+    """Return a mask (B, N) of the atoms whose bonds add up to their valency."""
     valency = torch.tensor([VALENCIES[name] for name in ELEMENTS], device=atoms.device)
     return bonds(atoms, position).sum(-1) == valency[atoms]
 
@@ -70,9 +70,17 @@ def _rdkit() -> Any:
 
 
 def molecule(atoms: Sequence[int], orders: Tensor) -> Any:
-    """Return RDKit's molecule, not sanitised, of atoms (N,) and orders of bonds (N, N).
+    """Return the RDKit molecule, not sanitised, of atoms (N,) and bond orders (N, N).
 
-    Raises ``ImportError`` with the line that installs RDKit, where it is missing.
+    Returns
+    -------
+    Any
+        ``rdkit.Chem.RWMol``.
+
+    Raises
+    ------
+    ImportError
+        If RDKit is missing; the message has the line that installs it.
     """
     chem = _rdkit()
     kinds = (None, chem.BondType.SINGLE, chem.BondType.DOUBLE, chem.BondType.TRIPLE)
@@ -85,7 +93,7 @@ def molecule(atoms: Sequence[int], orders: Tensor) -> Any:
 
 
 def sanitised(whole: Any) -> tuple[str | None, bool]:
-    """Return the canonical SMILES of the largest connected part, ``None`` if not valid, and whether it is all."""
+    """Return the canonical SMILES of the largest connected part (``None`` if invalid), and whether it is the whole."""
     chem = _rdkit()
     parts = chem.GetMolFrags(whole, asMols=True, sanitizeFrags=False)
     largest = max(parts, key=lambda part: part.GetNumAtoms())
@@ -99,7 +107,7 @@ def sanitised(whole: Any) -> tuple[str | None, bool]:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What is said of M molecules: stable atoms and all atoms of each, SMILES or ``None``, connected or not."""
+    """Judgement of M molecules: numbers of stable and of all atoms, SMILES or ``None``, and connectedness of each."""
 
     stable: list[int]
     sizes: list[int]
@@ -107,7 +115,7 @@ class Judgement:
     connected: list[bool]
 
     def __add__(self, other: Judgement) -> Judgement:
-        """Return what is said of the molecules of both."""
+        """Return the judgement of the molecules of both."""
         pairs = ((getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__)
         return Judgement(*(one + more for one, more in pairs))
 
@@ -130,10 +138,15 @@ def wilson(count: int, total: int) -> tuple[float, float, float]:
 
 
 def shares(judged: Judgement, training: Iterable[str]) -> dict[str, tuple[float, float, float]]:
-    """Return shares with Wilson intervals: stability, validity, uniqueness and novelty against SMILES of ``training``.
+    """Compute stability, validity, uniqueness and novelty against the SMILES of ``training``.
 
-    Uniqueness is the share of valid molecules that differ, novelty the share of those that are not in ``training``.
-    The interval of atoms takes atoms as independent of each other, as the field's does.
+    Uniqueness is the share of distinct molecules among the valid ones, novelty the share of those that are not in
+    ``training``. The interval of atom stability treats atoms as independent of each other, as is usual in the field.
+
+    Returns
+    -------
+    dict
+        From the name of a share to (share, low, high), with the 95 % interval of Wilson.
     """
     valid = [name for name in judged.smiles if name is not None]
     total, distinct = len(judged.sizes), set(valid)
@@ -158,7 +171,7 @@ def judge_data(molecules: data.Molecules) -> Judgement:
 
 
 def judge_part(name: str) -> Judgement:
-    """Judge all molecules of one of ``data.splits``, once (minutes): what was said is kept in the cache folder."""
+    """Judge all molecules of one of ``data.splits``, once (minutes); the judgement is stored in the cache folder."""
     path = data.cache_folder() / "molecules" / f"{name}_judged.json"
     if not path.exists():
         results.write_json(path, asdict(judge_data(data.part(name))))

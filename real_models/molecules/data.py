@@ -65,7 +65,7 @@ INSTALL = 'QM9 is read from the package qm9pack: pip install -e ".[molecules]"'
 
 @dataclass(frozen=True)
 class Molecules:
-    """M molecules of A atoms together, one after another.
+    """M molecules with A atoms in all, stored one after another.
 
     Attributes
     ----------
@@ -94,15 +94,23 @@ class Molecules:
         return {int(n): np.flatnonzero(self.sizes == n) for n in np.unique(self.sizes)}
 
     def of_size(self, n: int) -> np.ndarray:
-        """Return the indices of the molecules of n atoms; raises ``ValueError`` where there is none."""
+        """Return the indices (B,) of the molecules of n atoms; raises ``ValueError`` where there is none."""
         if n not in self.by_size:
             raise ValueError(f"n must be a number of atoms that occurs, one of {sorted(self.by_size)}, got {n}")
         return self.by_size[n]
 
     def stacked(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Return atoms (B, N) and centred coordinates (B, N, 3) in Angstrom of molecules of one size.
+        """Stack molecules of one size.
 
-        Raises ``ValueError`` where the molecules have different numbers of atoms.
+        Returns
+        -------
+        tuple
+            Atoms (B, N) and centred coordinates (B, N, 3) in Angstrom.
+
+        Raises
+        ------
+        ValueError
+            If the molecules have different numbers of atoms.
         """
         sizes = np.unique(self.sizes[indices])
         if len(sizes) != 1:
@@ -112,40 +120,48 @@ class Molecules:
         return torch.from_numpy(self.atoms[rows].astype(np.int64)), x - x.mean(1, keepdim=True)
 
     def select(self, indices: np.ndarray) -> Molecules:
-        """Return some of the molecules, in the order of ``indices``."""
+        """Return the molecules with the given indices, in that order."""
         sizes = self.sizes[indices]
         first = np.repeat(self.starts[indices] - np.concatenate([[0], np.cumsum(sizes)[:-1]]), sizes)
         rows = first + np.arange(sizes.sum())
         return Molecules(self.atoms[rows], self.coordinates[rows], self.properties[indices], sizes)
 
     def labels(self, indices: np.ndarray, name: str) -> Tensor:
-        """Return one property of some molecules, (B,); raises ``ValueError`` for an unknown one."""
+        """Return one property (B,) of the molecules with the given indices (B,); raises as ``property_index`` does."""
         return torch.from_numpy(self.properties[indices, property_index(name)])
 
 
 def property_index(name: str) -> int:
-    """Return where a property stands in ``PROPERTIES``; raises ``ValueError`` for an unknown one."""
+    """Return the position of a property in ``PROPERTIES``; raises ``ValueError`` for an unknown one."""
     if name not in PROPERTIES:
         raise ValueError(f"property must be one of {', '.join(PROPERTIES)}, got {name!r}")
     return PROPERTIES.index(name)
 
 
 def cache_folder() -> Path:
-    """Return where arrays and the states of trainings are kept; ``GUIDANCE_GRADIENTS_CACHE`` names another folder."""
+    """Return the folder for cached arrays and training states; ``GUIDANCE_GRADIENTS_CACHE`` names another one."""
     return Path(os.environ.get("GUIDANCE_GRADIENTS_CACHE") or Path.home() / ".cache" / "guidance-gradients")
 
 
 def element_indices(names: Sequence[str]) -> list[int]:
-    """Return where elements stand in ``ELEMENTS``; raises ``ValueError`` for one outside it."""
+    """Return the positions of elements in ``ELEMENTS``; raises ``ValueError`` for one outside it."""
     if unknown := sorted({str(name) for name in names} - set(ELEMENTS)):
         raise ValueError(f"elements must be among {', '.join(ELEMENTS)}, got {', '.join(unknown)}")
     return [ELEMENTS.index(name) for name in names]
 
 
 def collect(molecules: Iterable[tuple[list[str], np.ndarray, np.ndarray]]) -> Molecules:
-    """Return molecules from their elements, coordinates (N, 3) in Angstrom and six properties.
+    """Collect molecules from their elements, coordinates (N, 3) in Angstrom and six properties.
 
-    Raises ``ValueError`` for an element outside ``ELEMENTS``, or more than 29 atoms.
+    Returns
+    -------
+    Molecules
+        In the given order.
+
+    Raises
+    ------
+    ValueError
+        For an element outside ``ELEMENTS``, or more than 29 atoms.
     """
     elements, coordinates, properties = zip(*molecules, strict=True)
     sizes = np.array([len(names) for names in elements])
@@ -172,7 +188,7 @@ def _rows(path: Path) -> Iterable[tuple[list[str], np.ndarray, np.ndarray]]:
 
 
 def _package() -> Path:
-    """Return the folder of the package's tables; it is not imported, as its import needs old setuptools."""
+    """Return the folder of the package's tables without an import, which needs old setuptools; or ``ImportError``."""
     spec = importlib.util.find_spec("qm9pack")
     if spec is None or spec.origin is None:
         raise ImportError(INSTALL)
@@ -181,9 +197,17 @@ def _package() -> Path:
 
 @lru_cache(maxsize=1)
 def load() -> Molecules:
-    """Return all of QM9, from the cache or else from the package.
+    """Load all of QM9, from the cache or else from the package.
 
-    Raises ``ImportError`` with the line that installs the package, where neither is there.
+    Returns
+    -------
+    Molecules
+        In the package's order.
+
+    Raises
+    ------
+    ImportError
+        If neither is there; the message has the line that installs the package.
     """
     path = cache_folder() / "molecules" / "qm9.npz"
     if not path.exists():
@@ -198,9 +222,14 @@ def load() -> Molecules:
 
 @lru_cache(maxsize=1)
 def splits() -> dict[str, np.ndarray]:
-    """Return the indices of each part: "evaluator" and "flow" (halves of the training part), "validation", "test".
+    """Split QM9 into "evaluator" and "flow" (halves of the training part), "validation" and "test".
 
     Sizes as in EDM (Hoogeboom et al. 2022, arXiv 2203.17003): 100 000 to train, a tenth to test.
+
+    Returns
+    -------
+    dict
+        From the name of a part to the indices of its molecules.
     """
     order = np.random.default_rng(SEED).permutation(len(load()))
     cuts = [HALF, TRAINING, TRAINING + TEST]

@@ -1,7 +1,7 @@
-"""The learned flow of molecules of N atoms, its samples, and the way between events and molecules.
+"""The learned flow of molecules of N atoms, its samples, and the conversion between events and molecules.
 
-``flow(n)`` is one more ``analysis.flow.Flow``: estimators, guidance, audit and claims take it as they take any other.
-Events are (N, 8), see ``network``. Noise has zero centre of mass, and the velocity keeps it there.
+``flow(n)`` is an ``analysis.flow.Flow`` like any other, so estimators, guidance, audit and claims apply to it. Events
+are (N, 8), see ``network``. Noise has zero centre of mass, and the velocity keeps it there.
 """
 
 from __future__ import annotations
@@ -27,9 +27,19 @@ CHUNK = 128  # molecules solved together
 def network(
     dtype: torch.dtype = torch.float32, device: str = "cpu", path: Path = WEIGHTS / "flow.safetensors"
 ) -> Velocity:
-    """Return the velocity network of a file, its weights fixed; the committed one by default.
+    """Load the velocity network of a file, by default the committed one, with its weights fixed.
 
-    Raises as ``checkpoint.load`` does: ``FileNotFoundError``, and ``ValueError`` for weights of another architecture.
+    Returns
+    -------
+    Velocity
+        From events (B, N, 8) and times (B,) to velocities (B, N, 8).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no file.
+    ValueError
+        For weights of another architecture.
     """
     return checkpoint.load(path, Velocity).to(device, dtype).eval().requires_grad_(False)
 
@@ -37,13 +47,18 @@ def network(
 def flow(
     n: int, dtype: torch.dtype = torch.float32, device: str = "cpu", velocity: Velocity | None = None
 ) -> PredictionFlow:
-    """Return the flow of molecules of n atoms along the CondOT path; its events are (n, 8).
+    """Make the flow of molecules of n atoms along the CondOT path.
 
     Parameters
     ----------
     n : number of atoms, at most 29
     dtype, device : of the committed network; those of ``velocity`` where one is given
     velocity : another network, as ``network`` returns it
+
+    Returns
+    -------
+    PredictionFlow
+        With events (n, 8).
 
     Raises
     ------
@@ -59,28 +74,33 @@ def flow(
 
 
 def draw_sizes(count: int, generator: torch.Generator) -> Tensor:
-    """Return numbers of atoms (count,), as often each as the data have it."""
+    """Return random numbers of atoms (count,), distributed as in the data."""
     weights = torch.tensor(list(data.SIZES.values()), dtype=torch.float64)
     which = torch.multinomial(weights, count, replacement=True, generator=generator)
     return torch.tensor(list(data.SIZES))[which]
 
 
 def noise(count: int, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return source events (count, n, 8): normal, of zero centre of mass."""
+    """Return source events (count, n, 8): Gaussian, with zero centre of mass."""
     return project(torch.randn(count, n, 3 + TYPES, generator=generator, dtype=torch.float64)).to(dtype)
 
 
 def sample(
     count: int, steps: int = 50, solver: str = "midpoint", seed: int = 0, velocity: Velocity | None = None
 ) -> dict[int, Tensor]:
-    """Return ``count`` events in all, by number of atoms: n to (B, n, 8). The same seed gives the same noise.
+    """Sample molecules of random sizes; equal seeds give equal noise.
 
     Parameters
     ----------
-    count : number of molecules
-    steps, solver : of one of ``analysis.solvers.SOLVERS`` on evenly spaced times
+    count : number of molecules in all
+    steps, solver : number of even steps, and one of ``analysis.solvers.SOLVERS``
     seed : of the numbers of atoms and the noise
     velocity : a network, as ``network`` returns it; the committed one by default
+
+    Returns
+    -------
+    dict
+        From a number of atoms n to events (B, n, 8), on the CPU.
 
     Raises
     ------
@@ -101,9 +121,17 @@ def sample(
 
 
 def decode(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return atoms (B, N), the likeliest types, and centred positions (B, N, 3) in Angstrom, of events (B, N, 8).
+    """Decode events x (B, N, 8) into the likeliest atom types and positions.
 
-    Raises ``ValueError`` for events of another shape, or not finite.
+    Returns
+    -------
+    tuple
+        Indices into ``data.ELEMENTS`` (B, N), and centred positions (B, N, 3) in Angstrom.
+
+    Raises
+    ------
+    ValueError
+        For events of another shape, or not finite.
     """
     if x.ndim != 3 or x.shape[-1] != 3 + TYPES:
         raise ValueError(f"x must have shape (B, N, {3 + TYPES}), got {tuple(x.shape)}")
@@ -112,12 +140,17 @@ def decode(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def encode(elements: Sequence[str], position: np.ndarray | Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return the event (1, N, 8) of one molecule.
+    """Encode one molecule as an event.
 
     Parameters
     ----------
     elements : symbols of the atoms, each of H, C, N, O, F
     position : coordinates in Angstrom, (N, 3), of any origin
+
+    Returns
+    -------
+    Tensor
+        (1, N, 8).
 
     Raises
     ------

@@ -1,12 +1,12 @@
-"""What the networks of molecules are trained by: draws of molecules, and the losses of the flow and of the predictors.
+"""Training of the networks of molecules: batches, and the losses of the flow and of the predictors.
 
 The flow-matching loss of the CondOT path (Lipman et al. 2023, arXiv 2210.02747) is |u(x_t, t) - (x_1 - x_0)|^2 with
 noise x_0 of zero centre of mass, each part weighted by 1 / c_out^2 of ``network.scaling`` (Karras et al. 2022, arXiv
 2206.00364). Predictors minimise the absolute error of all six properties, each over its ``Predictor.scale``.
 
-A guide is asked for gradients at molecules that are not quite those of the data: their bonds are off by hundredths of
-an Angstrom, their types are not quite one-hot. So predictors see molecules with noise of up to ``JITTER`` in their
-coordinates and types, each molecule with another share of it, down to none.
+A guide must give gradients at molecules that are close to the data but not in it: their bonds are off by hundredths of
+an Angstrom, their types are not quite one-hot. Predictors are therefore trained on molecules with noise of up to
+``JITTER`` in their coordinates and types; the share of that noise differs from molecule to molecule, down to none.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CHUNK = 128  # molecules evaluated together
 
 
 class Batches:
-    """Draws of training molecules, all of one number of atoms, as often of each number as the data have it."""
+    """Random batches of training molecules of one size; sizes occur as often as in the data."""
 
     def __init__(self, molecules: data.Molecules) -> None:
         self.sizes = list(molecules.by_size)
@@ -48,7 +48,7 @@ def times(count: int, generator: torch.Generator) -> Tensor:
 
 
 def residuals(network: nn.Module, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the weighted flow-matching loss of each event x (B, N, 8), (B,): one noise and one of ``times`` each."""
+    """Return the weighted flow-matching loss (B,) of each event x (B, N, 8), at one noise and one of ``times`` each."""
     device = next(network.parameters()).device
     t, noise = times(len(x), generator), project(torch.randn(x.shape, generator=generator))
     x, noise, t = x.to(device), noise.to(device), t.to(device)
@@ -59,7 +59,7 @@ def residuals(network: nn.Module, x: Tensor, generator: torch.Generator) -> Tens
 
 @torch.no_grad()
 def held_out_loss(network: nn.Module, molecules: data.Molecules, draws: int = DRAWS, seed: int = 0) -> Tensor:
-    """Return the flow-matching loss of each molecule, (M,), averaged over ``draws`` times and noises."""
+    """Return the flow-matching loss (M,) of each molecule, averaged over ``draws`` times and noises."""
     generator, losses = torch.Generator().manual_seed(seed), torch.zeros(len(molecules))
     for n in list(molecules.by_size) * draws:
         rows = torch.from_numpy(molecules.of_size(n))
@@ -83,7 +83,7 @@ def fit_composition(predictor: Predictor, molecules: data.Molecules) -> None:
 
 
 def prediction_loss(network: Predictor, x: Tensor, properties: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the mean absolute error over ``Predictor.scale`` of events x (B, N, 8) with noise, (B,)."""
+    """Return the mean absolute error (B,), in units of ``Predictor.scale``, of events x (B, N, 8) plus noise."""
     device = network.scale.device
     share = torch.rand((len(x), 1, 1), generator=generator)
     noisy = x + share * torch.tensor(JITTER) * torch.randn(x.shape, generator=generator)
@@ -92,7 +92,7 @@ def prediction_loss(network: Predictor, x: Tensor, properties: Tensor, generator
 
 @torch.no_grad()
 def prediction_errors(network: Predictor, molecules: data.Molecules) -> Tensor:
-    """Return the absolute errors of the six properties of each molecule, (M, 6), in units of ``data.UNITS``."""
+    """Return the absolute errors (M, 6) of the six properties of each molecule, in ``data.UNITS``."""
     errors = torch.zeros(len(molecules), len(data.PROPERTIES))
     for n in molecules.by_size:
         for rows in torch.from_numpy(molecules.of_size(n)).split(CHUNK):

@@ -1,4 +1,4 @@
-"""The velocity network: a transformer over atoms whose output turns, shifts and permutes with its input.
+"""The velocity network: a transformer over atoms, equivariant to rotations, shifts and permutations.
 
 An event is (N, 3 + 5): coordinates in units of half an Angstrom, in the subspace of zero centre of mass, and one-hot
 atom types times ``TYPE_SCALE`` (a quarter per Angstrom, as in EDM, Hoogeboom et al. 2022, arXiv 2203.17003).
@@ -53,7 +53,7 @@ def scaling(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def softened(square: Tensor, length: float = 0.1) -> Tensor:
-    """Return the square root of ``square`` + length^2: a norm that is smooth at zero."""
+    """Return sqrt(square + length^2): a norm that is smooth at zero."""
     return (square + length * length).sqrt()
 
 
@@ -74,7 +74,7 @@ class Radial(nn.Module):
 
 
 class Pairs(nn.Module):
-    """What pairs of atoms say: biases of the attention of the next layers, and weights of forces between the two."""
+    """Features of pairs of atoms: biases of the attention of the next layers, and weights of forces between the two."""
 
     def __init__(self, width: int, hidden: int, biases: int, forces: int, radial: int = RADIAL) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class Layer(nn.Module):
     def forward(
         self, scalars: Tensor, vectors: Tensor, position: Tensor, bias: Tensor, forces: Tensor, context: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the new scalars and vectors."""
+        """Return the new scalars (B, N, width) and vectors (B, N, 3, channels)."""
         width, channels = scalars.shape[-1], self.channels
         scale, shift, scale2, shift2 = self.modulate(context).unsqueeze(1).chunk(4, -1)
         steady = vectors * (vectors.square().mean((-2, -1), keepdim=True) + 1).rsqrt()
@@ -158,20 +158,25 @@ class Layer(nn.Module):
 
 
 def matrices(layers: nn.Module) -> list[nn.Parameter]:
-    """Return the weights inside layers that act on features of atoms: what Muon is for."""
+    """Return the weight matrices inside layers that act on features of atoms, the ones that Muon trains."""
     return [part for name, part in layers.named_parameters() if part.ndim == 2 and "modulate" not in name]
 
 
 class Velocity(nn.Module):
-    """u(x, t) of molecules of any number of atoms, all of one number in a batch.
+    """The velocity u(x, t) of molecules with any number of atoms, the same for all in a batch.
 
     Parameters
     ----------
     width, channels : of the scalars and of the vectors of an atom
     layers, heads : of the transformer
-    blocks : positions, and with them distances, are updated so many times on the way; layers are shared out evenly
-    pairs, forces : hidden width of what pairs say, and number of forces between two atoms
+    blocks : number of updates of the positions, and with them of the distances; layers are shared out evenly
+    pairs, forces : hidden width of the pair features, and number of forces between two atoms
     context : width of the features of time and number of atoms
+
+    Raises
+    ------
+    ValueError
+        Unless ``blocks`` divides ``layers``, and ``heads`` divides ``width`` and ``channels``.
     """
 
     def __init__(
@@ -202,7 +207,7 @@ class Velocity(nn.Module):
             nn.init.normal_(module.weight, std=1e-2)
 
     def matrices(self) -> list[nn.Parameter]:
-        """Return the weights inside the layers that act on features of atoms: what Muon is for."""
+        """Return the weight matrices inside the layers that act on features of atoms, the ones that Muon trains."""
         return matrices(self.layers)
 
     def _context(self, t: Tensor, atoms: int) -> Tensor:
@@ -212,7 +217,7 @@ class Velocity(nn.Module):
         return functional.silu(self.context(torch.cat([angle.sin(), angle.cos(), rest], 1)))
 
     def residual(self, x: Tensor, t: Tensor) -> Tensor:
-        """Return what is added to c_skip x, over c_out: (B, N, 8) of about unit variance, for projected x."""
+        """Return (u - c_skip x) / c_out (B, N, 8), of about unit variance, at projected x (B, N, 8), t (B,)."""
         scaled = x * scaling(t)[0]
         position, square = scaled[..., :3] * POSITION_RMS, scaled[..., :3].square().mean(-1, keepdim=True)
         start, context = position, self._context(t, x.shape[1])

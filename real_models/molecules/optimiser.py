@@ -1,8 +1,8 @@
 """Muon for the matrices inside a network and AdamW for the rest, behind the interface of one optimiser.
 
 Muon (Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982) makes the momentum of a matrix orthogonal. Scaled to the
-update of AdamW's size it takes the same rate. The flow of molecules reached with it in 350 steps the loss that AdamW
-reached in more than 450, for a fifth more time a step.
+size of AdamW's update, it takes the same learning rate. On the flow of molecules it needed 350 steps to the loss that
+AdamW reached after more than 450; a step takes a fifth longer.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Together:
         return {"state": state, "param_groups": [part.state_dict()["param_groups"] for part in self.parts]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up what ``state_dict`` returned."""
+        """Restore the states that ``state_dict`` returned."""
         firsts = self._firsts()
         for part, groups, low, high in zip(self.parts, state_dict["param_groups"], firsts, firsts[1:], strict=False):
             state = {i - low: value for i, value in state_dict["state"].items() if low <= i < high}

@@ -1,15 +1,17 @@
-"""The network that predicts the six properties of molecules, smooth in their coordinates and in soft atom types.
+"""A network that predicts six properties of molecules, smooth in their coordinates and in soft atom types.
 
-It reads the same events as the velocity network, of no time: (N, 3 + 5), half-Angstroms and types times ``TYPE_SCALE``.
-Types need not be one-hot, so that a loss of a predicted property has a gradient in them. Each layer also adds up, over
-all other atoms, what pairs say (Schuett et al. 2018, arXiv 1706.08566); a sum, unlike attention, can count.
+It reads the same events as the velocity network, without a time: (N, 3 + 5), half-Angstroms and types times
+``TYPE_SCALE``. Types need not be one-hot, so that a loss of a predicted property has a gradient in them. Each layer
+also adds up, over all other atoms, features of pairs (Schuett et al. 2018, arXiv 1706.08566); a sum, unlike attention,
+can count.
 
 - Polarizability and heat capacity grow with the molecule: sums over atoms.
 - HOMO and LUMO do not: a perceptron of averages whose weights are learned. The gap is their difference, exactly.
 - The dipole moment is the length of a vector of charges, which add up to zero, and atomic dipoles (Schuett et al. 2021,
   arXiv 2102.03150).
 
-What the network adds to is a linear function of the composition (none for the dipole), fitted to the training part.
+The network's output is added to a linear function of the composition (none for the dipole), fitted to the training
+part.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ LEARNED = ("alpha", "homo", "lumo", "mu", "Cv")  # the gap follows
 
 
 def count(position: Tensor) -> Tensor:
-    """Return the number of atoms (B, 1) as a tensor: a compiler makes another program for every plain number."""
+    """Return the number of atoms as a tensor (B, 1): for a plain number, a compiler makes a program for every value."""
     return torch.ones_like(position[..., 0]).sum(1, keepdim=True)
 
 
 class Readout(nn.Module):
-    """Atoms' scalars (B, N, width) and vectors (B, N, 3, channels) to the five ``LEARNED`` numbers, (B, 5)."""
+    """Map the scalars (B, N, width) and vectors (B, N, 3, channels) of atoms to the five ``LEARNED`` numbers (B, 5)."""
 
     def __init__(self, width: int, channels: int, heads: int) -> None:
         super().__init__()
@@ -62,12 +64,17 @@ class Predictor(nn.Module):
     ----------
     width, channels : of the scalars and of the vectors of an atom
     layers, heads : of the transformer
-    pairs, forces, radial : hidden width of what pairs say, number of forces between two atoms, features of a distance
+    pairs, forces, radial : hidden width of pair features, number of forces between two atoms, features of a distance
 
     Attributes
     ----------
     composition : the linear part, of the number of atoms of each element and of one, (6, 6), in units of the properties
     scale : the spread of what the linear part leaves, in units of the properties, (6,)
+
+    Raises
+    ------
+    ValueError
+        Unless ``heads`` divides ``width`` and ``channels``.
     """
 
     composition: Tensor
@@ -98,7 +105,7 @@ class Predictor(nn.Module):
         self.register_buffer("scale", torch.ones(len(PROPERTIES)))
 
     def matrices(self) -> list[nn.Parameter]:
-        """Return the matrices inside the layers, which turn one hidden state into another."""
+        """Return the matrices inside the layers that map one hidden state to another."""
         return matrices(self.layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,7 +126,7 @@ class Predictor(nn.Module):
         return self._in_units(learned, types)
 
     def _in_units(self, learned: dict[str, Tensor], types: Tensor) -> Tensor:
-        """Return the properties from what the readout says in units of ``scale``. Sums, as a matmul may be rounded."""
+        """Return the properties (B, 6) from learned numbers in units of ``scale``; sums, as a matmul may be rounded."""
         linear = (types.sum(1).unsqueeze(-1) * self.composition[:-1]).sum(1) + self.composition[-1]
         known = {name: linear[:, i] for i, name in enumerate(PROPERTIES)}
         scales = dict(zip(PROPERTIES, self.scale, strict=True))

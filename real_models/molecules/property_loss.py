@@ -1,6 +1,6 @@
-"""The guide as a loss: how far the predicted property of a molecule is from a wanted value.
+"""The guide as a loss: the distance of a molecule's predicted property from a wanted value.
 
-It is a loss as any other, (B, N, 8) to (B,), with gradients in coordinates and types.
+It is a loss like any other, (B, N, 8) to (B,), with gradients in coordinates and types.
 """
 
 from __future__ import annotations
@@ -23,9 +23,19 @@ PREDICTORS = ("guide", "evaluator")
 def predictor(
     name: str = "guide", dtype: torch.dtype = torch.float32, device: str = "cpu", folder: Path = WEIGHTS
 ) -> Predictor:
-    """Return the "guide" or the "evaluator", its weights fixed: events (B, N, 8) to properties (B, 6).
+    """Load the "guide" or the "evaluator", with its weights fixed.
 
-    Raises ``ValueError`` for another name, and as ``checkpoint.load`` does.
+    Returns
+    -------
+    Predictor
+        From events (B, N, 8) to properties (B, 6).
+
+    Raises
+    ------
+    ValueError
+        For another name, and as ``checkpoint.load`` does.
+    FileNotFoundError
+        If there are no weights in ``folder``.
     """
     path = folder / f"{checks.known('name', name, PREDICTORS)}.safetensors"
     return checkpoint.load(path, Predictor).to(device, dtype).eval().requires_grad_(False)
@@ -33,7 +43,9 @@ def predictor(
 
 @dataclass(frozen=True)
 class PropertyLoss:
-    """L(x) = (f(x) - wanted)^2 / (2 scale^2) of one property f, in units of its spread given the composition.
+    """L(x) = (f(x) - wanted)^2 / (2 scale^2) of one property f; ``scale`` is its spread given the composition.
+
+    A value outside ``data.RANGES`` gives a warning: no predictor was trained on such molecules.
 
     Parameters
     ----------
@@ -65,7 +77,18 @@ class PropertyLoss:
             warnings.warn(text, stacklevel=3)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return (B,) losses of events (B, N, 8)."""
+        """Compute the losses of events x (B, N, 8).
+
+        Returns
+        -------
+        Tensor
+            (B,).
+
+        Raises
+        ------
+        ValueError
+            If there are wanted values for another number of events.
+        """
         index, scale = data.property_index(self.property), self.network.scale
         wanted = torch.as_tensor(self.wanted).to(scale)
         if wanted.ndim and wanted.shape != x.shape[:1]:

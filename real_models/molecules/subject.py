@@ -1,7 +1,8 @@
 """The flow of molecules as a subject of experiments and of the audit, by names "qm9_alpha" to "qm9_Cv".
 
-Molecules have ``ATOMS`` atoms. States lie on the flow's own trajectories from noise, so that no data are needed, and
-the loss is the guide's of a value drawn from the deciles of the property. Truth is the same networks in float64.
+Molecules have ``ATOMS`` atoms. States lie on the flow's own trajectories from noise, so that no data are needed. The
+loss is the guide's, with wanted values drawn from the deciles of the property. The truth uses the same networks in
+float64.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ PROBLEMS = {f"qm9_{name}": name for name in data.PROPERTIES}
 
 
 def trajectories(learned: Flow, times: Tensor, start: Tensor, steps: int = STEPS) -> Tensor:
-    """Return states at times (T,), in any order, (T * n, N, 8), of trajectories from noise (n, N, 8) along CondOT."""
+    """Return states (T * n, N, 8) at times (T,), in any order, on trajectories from noise (n, N, 8) along CondOT."""
     ordered, back = torch.unique(times.double(), return_inverse=True)
     states, x = [], start
     for low, high in pairwise([0.0, *ordered.tolist()]):
@@ -47,9 +48,17 @@ def wanted(name: str, n: int, generator: torch.Generator) -> Tensor:
 
 
 def subject(problem: str, path: str, dtype: str, device: str) -> Subject:
-    """Return one of ``PROBLEMS`` for an experiment.
+    """Make one of ``PROBLEMS`` for an experiment.
 
-    Raises ``ValueError`` for an unknown problem or path.
+    Returns
+    -------
+    Subject
+        With states (B, N, 8).
+
+    Raises
+    ------
+    ValueError
+        For an unknown problem or path.
     """
     name = PROBLEMS[checks.known("problem", problem, PROBLEMS)]
     schedule, guide = PATHS[checks.known("path", path, PATHS)](), predictor(dtype=torch.float64, device=device)

@@ -1,4 +1,4 @@
-"""Train the networks of molecules (extra ``molecules``), each by one command that can be stopped and given again.
+"""Train the networks of molecules (extra ``molecules``), each by one command; the same command resumes a stopped run.
 
     python -m real_models.molecules.train flow --seconds 6000
     python -m real_models.molecules.train guide --seconds 1400
@@ -56,10 +56,15 @@ def loss_of(what: str, molecules: data.Molecules, batch: int) -> training.Loss:
 
 
 def held_out(what: str, network: Any, count: int) -> dict[str, Any]:
-    """Return how good a network is on molecules that it never saw, with intervals over molecules.
+    """Measure a network on molecules that it was not trained on, with intervals over molecules.
 
     A flow is judged by its loss on ``count`` molecules of the validation part, a predictor by its mean absolute errors
     on ``count`` of the test part.
+
+    Returns
+    -------
+    dict
+        The record of these numbers.
     """
     unseen = data.part("validation" if what == "flow" else "test")
     unseen = unseen.select(np.arange(min(count, len(unseen))))
@@ -74,7 +79,7 @@ def held_out(what: str, network: Any, count: int) -> dict[str, Any]:
 
 
 def record(what: str, trainer: Trainer, batch: int, count: int) -> dict[str, Any]:
-    """Return how the averaged weights came about, and how good they are."""
+    """Return training metadata and the quality of the averaged weights on held-out molecules."""
     about = trainer.record() | {"data": "QM9", "split": {name: len(rows) for name, rows in data.splits().items()}}
     about |= {"half": HALVES[what], "batch": batch, "steps_done": trainer.done, "threads": torch.get_num_threads()}
     return about | held_out(what, trainer.average, count)
@@ -103,7 +108,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, and write the averaged weights with their record."""
+    """Train, and write the averaged weights with their record; ``SystemExit`` if there is nothing to export."""
     options = parse(arguments)
     what, seed = options.what, SEEDS[options.what] if options.seed is None else options.seed
     torch.manual_seed(seed)

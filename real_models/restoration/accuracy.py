@@ -1,8 +1,8 @@
-"""Errors of the dial's gradients where guidance takes them, along guided trajectories.
+"""Errors of the dial's gradients at the states where guidance uses them, along guided trajectories.
 
-The states are those at which a guided sampler took its gradients. The reference at each is a fine solve, compared with
-one of half the steps (``analysis.converged``); a state where the two differ by more than ``MAX_BOUND`` has no
-reference, and its errors are missing.
+The states are those at which a guided sampler took its gradients. The reference is a fine solve, compared with one of
+half the steps (``analysis.converged``); where the two differ by more than ``MAX_BOUND``, the state has no reference,
+and its errors are missing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Recorder(Flow):
         self.states: dict[float, Tensor] = {}
 
     def select_rows(self, rows: Tensor) -> Flow:
-        """Return the flow of some samples, whose states are not recorded."""
+        """Return the flow of the samples with indices ``rows`` (C,), which records nothing."""
         return self.flow.select_rows(rows)
 
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
@@ -50,7 +50,7 @@ class Recorder(Flow):
 
 
 def visited(flow: Flow, loss: Loss, x0: Tensor, times: Sequence[float], **options: Any) -> dict[float, Tensor]:
-    """Return the states, by time, at which guidance with the greedy gradient takes it nearest to each of the times."""
+    """Return states {time: (B, *event)} of guidance with greedy gradients, at its times nearest to ``times``."""
     recorder = Recorder(flow)
     SAMPLERS["posterior_guidance"](recorder, loss, x0, **options)
     taken = torch.tensor(list(recorder.states), dtype=torch.float64)
@@ -59,7 +59,7 @@ def visited(flow: Flow, loss: Loss, x0: Tensor, times: Sequence[float], **option
 
 
 def rows(flow: Flow, loss: Loss, states: dict[float, Tensor], steps: int = STEPS) -> Iterator[dict[str, Any]]:
-    """Yield a row per estimator of the dial, time and state: its gradient's relative error, its reference's bound."""
+    """Yield a row per estimator of the dial, time and state: error of its gradient, and the reference's bound."""
     for t, x in states.items():
         (reference,) = converged_gradients(flow, loss, x, [t], steps=steps).references
         bound = reference.error_bound

@@ -2,8 +2,8 @@
 
 The order of the dial's estimators by the error of their gradients, the median over states and times, is compared with
 their order by mean PSNR: Spearman's correlation of PSNR with accuracy, 1 where the more accurate gradient always
-restores better. Its interval is the percentiles over bootstrap resamples of images, the same ones for all estimators;
-the two kinds of images, those restored and those on whose trajectories errors were measured, are resampled separately.
+restores better. Its interval is given by percentiles over bootstrap resamples of images, the same resamples for all
+estimators; the restored images and the images on whose trajectories errors were measured are resampled separately.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def facts(table: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFrame, ranks: pd.DataFrame) -> pd.DataFrame:
-    """Name the method that is best most often by PSNR, count what differs from greedy, and give the correlations."""
+    """Give the method most often best by PSNR, counts of significant differences to greedy, and the correlations."""
     methods = summary[~summary["estimator"].isin(["clean", "measurement"]) & (summary["family"] != "equal_steps")]
     psnr = only(methods, metric="psnr").dropna(subset="mean")
     wins = psnr.loc[psnr.groupby("operator")["mean"].idxmax(), "estimator"].value_counts()
@@ -73,7 +73,7 @@ def summary(restored: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired(restored: pd.DataFrame) -> pd.DataFrame:
-    """Return mean differences to greedy, of as many steps for a method of equal steps, with intervals."""
+    """Return mean differences to greedy, with intervals; those of equal steps are to greedy with as many steps."""
     values = restored.pivot(index=["operator", "metric", "estimator"], columns="order", values="value")
     differences = []
     for row, _ in _groups(restored):
@@ -108,13 +108,13 @@ def dial(table: pd.DataFrame) -> pd.DataFrame:
             row = {"operator": operator, "family": family, "estimator": name, "error_low": errors[0.25]}
             row |= {"error": errors[0.5], "error_high": errors[0.75], "psnr": values.mean}
             medians.append(row | {"psnr_low": values.low, "psnr_high": values.high})
-    found = pd.DataFrame(medians)
-    centre = found.groupby(["operator", "family"])["psnr"].transform("mean")  # over estimators
-    return found.assign(psnr_less_mean=found["psnr"] - centre)
+    table_rows = pd.DataFrame(medians)
+    centre = table_rows.groupby(["operator", "family"])["psnr"].transform("mean")  # over estimators
+    return table_rows.assign(psnr_less_mean=table_rows["psnr"] - centre)
 
 
 def _matrices(table: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
-    """Return the PSNR of the images, in order, by operator and method; 0 dB, the least there is, where one failed."""
+    """Return the PSNR (images,) by operator and method; a failed image counts as 0 dB, the least there is."""
     rows = table[table["metric"] == "psnr"].sort_values("order", kind="stable")
     groups = rows.groupby(["operator", "estimator"], sort=False)["value"]
     return {(str(key[0]), str(key[1])): values.fillna(0.0).to_numpy(float) for key, values in groups}
@@ -145,9 +145,14 @@ def ranks(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _correlations(errors: np.ndarray, psnr: np.ndarray) -> np.ndarray:
-    """Return the correlations of accuracy and PSNR by operator, and their mean, for R resamples, (R, operators + 1).
+    """Correlate accuracy with PSNR for R resamples of ``errors`` (R, images, operators, estimators, times).
 
-    ``errors`` is (R, images, operators, estimators, times), ``psnr`` (R, images, operators, estimators).
+    ``psnr`` is (R, images, operators, estimators).
+
+    Returns
+    -------
+    np.ndarray
+        The correlations by operator, and their mean, (R, operators + 1).
     """
     each = intervals.spearman(-np.nanmedian(errors, axis=(1, 4)), psnr.mean(1))
     return np.concatenate([each, each.mean(1, keepdims=True)], axis=1)

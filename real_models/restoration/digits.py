@@ -1,7 +1,7 @@
 """Held-out digits to restore: eight kinds of measurements of them, and metrics of restored images.
 
-Images are flat, row-major, 28 x 28, with pixels in [-1, 1]. The measurements are those of ``analysis.operators``: six
-linear ones, and two that are not.
+Images are flat, row-major, 28 x 28, with pixels in [-1, 1]. The measurements are those of ``analysis.operators``, six
+linear and two nonlinear.
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ def digits_problem(name: str, noise: float, **options: float) -> InverseProblem:
 
 
 def checked_images(images: Tensor, name: str = "images") -> Tensor:
-    """Return images (B, 784) with pixels in [-1, 1].
+    """Check that images have shape (B, 784) and pixels in [-1, 1].
+
+    Returns
+    -------
+    Tensor
+        The images (B, 784).
 
     Raises
     ------
@@ -45,9 +50,14 @@ def checked_images(images: Tensor, name: str = "images") -> Tensor:
 
 
 def measured_digits(problem: InverseProblem, count: int, generator: torch.Generator) -> MeasuredBatch:
-    """Measure ``count`` different held-out images once each, with one noise (784,) to start from for each.
+    """Measure ``count`` different held-out images once each, with one initial noise (784,) for each.
 
-    Which images and which noise does not depend on the problem.
+    The choice of images and of noise does not depend on the problem.
+
+    Returns
+    -------
+    MeasuredBatch
+        Of ``count`` measurements.
 
     Raises
     ------
@@ -69,15 +79,18 @@ def labels(batch: MeasuredBatch) -> Tensor:
 
 
 def negative_psnr(batch: MeasuredBatch, sample: Sample) -> Tensor:
-    """Return minus the mean PSNR of restored images, (): the score by which hyper-parameters are chosen."""
+    """Return minus the mean PSNR of restored images, (): the score that selects hyper-parameters."""
     return -metrics.psnr(sample.x, batch.clean).mean()
 
 
 def restoration_metrics(batch: MeasuredBatch, x: Tensor) -> dict[str, Tensor]:
-    """Compare restored images x (B, 784) with the clean ones; returns {metric: (B,)}.
+    """Compare restored images x (B, 784) with the clean ones.
 
-    PSNR in dB, SSIM, the misfit chi^2/m, and 1 where the classifier names the true digit ("label"), or what it names
-    in the clean image ("clean_label").
+    Returns
+    -------
+    dict
+        From a metric to its values (B,): PSNR in dB, SSIM, the misfit chi^2/m, and 1 where the classifier names the
+        true digit ("label") or the digit that it names in the clean image ("clean_label").
     """
     network = classifier(str(x.device))
 

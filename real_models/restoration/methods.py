@@ -1,15 +1,15 @@
-"""Guided samplers as restorers of images: the methods that are compared, each under one budget of compute.
+"""Guided samplers as restorers of images: the compared methods, each under one budget of compute.
 
-**The budget** is in evaluations of the network plus products with its Jacobian, per sample. The calls of a method grow
-by the same number with every step (or iteration), so those of one and two steps on a trivial flow tell how many steps
-the budget allows. The calls of adaptive lookahead depend on the states: they are measured on the images on which it is
-tuned, first with a moderate candidate and then with the chosen one, so on others they may be a little more or fewer.
-The gradient of a step and the step itself share nothing, although DPS and PiGDM could save one evaluation in three.
+**The budget** is the number of network evaluations plus products with its Jacobian, per sample. The calls of a method
+grow linearly with its steps (or iterations), so those of one and two steps on a trivial flow tell how many steps the
+budget allows. The calls of adaptive lookahead depend on the states: they are measured on the images on which it is
+tuned, first with a moderate candidate and then with the chosen one, so on other images they may differ slightly. The
+gradient of a step and the step itself share no evaluation, although DPS and PiGDM could save one in three.
 
-**The steps.** The estimators of the dial and DPS move by DPS's rule, down the gradient of the residual's norm, which at
-noise this small is far less stiff than that of the likelihood. The dial moves before each step, as the paper does, DPS
-with it. PiGDM, whose gradient contains the spread of the unknown image, follows likelihood steps. Every method has one
-hyper-parameter and the same number of candidates for it.
+**The steps.** The estimators of the dial and DPS use DPS's rule, a step down the gradient of the residual's norm, which
+at this small noise is far less stiff than that of the likelihood. The dial applies it before each step, as the paper
+does, DPS with it. PiGDM, whose gradient contains the spread of the unknown image, takes likelihood steps. Every method
+has one hyper-parameter and the same number of candidates for it.
 """
 
 from __future__ import annotations
@@ -70,17 +70,22 @@ def _methods() -> dict[str, Method]:
 
 
 def network_calls(cost: Cost) -> float:
-    """Return evaluations plus products, per sample."""
+    """Return the evaluations plus products per sample."""
     return cost.evaluations + cost.vjps
 
 
 def largest_affordable(cost: Callable[[int], float], budget: float) -> int:
-    """Return the largest n with cost(n) <= budget, for a cost that is affine in n.
+    """Find the largest n with cost(n) <= budget, for a cost that is affine in n.
+
+    Returns
+    -------
+    int
+        At least 1.
 
     Raises
     ------
     ValueError
-        Where cost(1) is above the budget.
+        If cost(1) is above the budget.
     """
     first, second = cost(1), cost(2)
     if first > budget:
@@ -89,7 +94,7 @@ def largest_affordable(cost: Callable[[int], float], budget: float) -> int:
 
 
 def cost_on_trivial_flow(method: Method, count: int) -> float:
-    """Return the network calls of a method with a number of steps or iterations, where they depend on no state."""
+    """Return the network calls of a method with ``count`` steps or iterations; they must not depend on states."""
     flow = from_velocity(lambda x, t: -x, CondOT())
     x = torch.ones(1, 2, dtype=torch.float64)
     loss = HalfSquaredResidual(torch.eye(2, dtype=torch.float64), 2 * x)
@@ -98,10 +103,17 @@ def cost_on_trivial_flow(method: Method, count: int) -> float:
 
 
 def counts(method: Method, budget: int) -> dict[str, int]:
-    """Return the option that the budget decides, for a method whose calls do not depend on its states.
+    """Choose the option that the budget decides, for a method whose calls do not depend on its states.
 
-    One that the method fixes stays as it is, and nothing is returned. Raises ``ValueError`` for a budget that is not a
-    whole number above 0, and for one below a single step.
+    Returns
+    -------
+    dict
+        {option: count}; empty where the method fixes the option.
+
+    Raises
+    ------
+    ValueError
+        For a budget that is not a whole number above 0, or is below the cost of a single step.
     """
     checks.count("budget", budget)
     if method.counted in method.options:
@@ -110,7 +122,7 @@ def counts(method: Method, budget: int) -> dict[str, int]:
 
 
 def adaptive_steps(method: Method, flow: Flow, loss: Loss, x0: Tensor, budget: int, **options: float) -> dict[str, int]:
-    """Return the most steps with which a method whose calls depend on its states stays in the budget on x0 (B, d)."""
+    """Return the most steps within the budget on x0 (B, d), for a method whose calls depend on its states."""
 
     def calls(steps: int) -> float:
         return network_calls(method.run(flow, loss, x0, **options, steps=steps).cost)

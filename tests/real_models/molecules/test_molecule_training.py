@@ -41,7 +41,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
     first = trainer(tmp_path / "b.safetensors")
     for _ in range(4):
         first.step()
-    first.keep()
+    first.save_state()
     again = trainer(tmp_path / "b.safetensors")
     again.spend(1e6)
     pairs = zip(straight.average.parameters(), again.average.parameters(), strict=True)
