@@ -61,14 +61,13 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 import analysis
 import figures
-from analysis import results, suite
+from analysis import figure_files, results, suite
 from analysis.audit import measure as audits
 from analysis.settings import Options
 from analysis.workers import Workers, WorkersError
@@ -157,12 +156,6 @@ def experiments() -> dict[str, ModuleType]:
     return {name: importlib.import_module(place) for name, place in places.items()}
 
 
-def makers(figure: ModuleType, known: dict[str, ModuleType]) -> dict[str, ModuleType]:
-    """Return the experiments that make a figure's tables: NAME makes NAME and NAME_part."""
-    made = ([n for n in known if table == n or table.startswith(f"{n}_")] for table in figure.TABLES)
-    return {name: known[name] for found in made if found for name in [max(found, key=len)]}
-
-
 def selected(options: argparse.Namespace) -> dict[str, ModuleType]:
     """Return the figures to work on by name: those named, or all that are not made on request alone."""
     wanted = AUDIT if options.verb == "audit" else options.only or names(figures, NOT_FIGURES)
@@ -170,7 +163,7 @@ def selected(options: argparse.Namespace) -> dict[str, ModuleType]:
     if options.only or options.verb in ("audit", "list"):
         return found
     known = experiments()
-    needed = {name: makers(figure, known).values() for name, figure in found.items()}
+    needed = {name: suite.makers(figure.TABLES, known).values() for name, figure in found.items()}
     made = {n for n, some in needed.items() if some and not any(getattr(e, "ON_REQUEST", False) for e in some)}
     return {name: figure for name, figure in found.items() if name in made}
 
@@ -178,7 +171,7 @@ def selected(options: argparse.Namespace) -> dict[str, ModuleType]:
 def run(options: argparse.Namespace) -> None:
     """Compute the tables of the selected figures."""
     known = experiments()
-    needed = {name for figure in selected(options).values() for name in makers(figure, known)}
+    needed = {name for figure in selected(options).values() for name in suite.makers(figure.TABLES, known)}
     chosen = {name: module for name, module in known.items() if name in needed}
     spec = Options(options.quick, options.seed, options.dtype, options.device)
     suite.make(chosen, spec, options.out, workers(options))
@@ -207,23 +200,7 @@ def draw(options: argparse.Namespace) -> dict[str, str]:
 
 def draw_one(out: Path, name: str) -> tuple[str, str]:
     """Draw one figure; return its name and what it says."""
-    figure = importlib.import_module(f"figures.{name}")
-    tables = {name: results.read_table(out / "tables" / f"{name}.parquet") for name in figure.TABLES}
-    answer, drawn = figure.answer(tables), figure.draw(tables)
-    save(drawn, f"{figure.QUESTION} {answer}", out / "figures" / name)
-    for table, text in figure.latex(tables).items() if hasattr(figure, "latex") else ():
-        results.write_whole(out / "tables" / f"{table}.tex", lambda file, text=text: file.write(text.encode()))
-    return name, answer
-
-
-def save(figure: Figure, caption: str, base: Path) -> None:
-    """Write a figure as PDF and PNG, without dates so that bytes repeat, and its caption as text."""
-    import matplotlib.pyplot as plt
-
-    for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
-        results.write_whole(base.with_suffix(f".{kind}"), partial(figure.savefig, format=kind, metadata=metadata))
-    results.write_whole(base.with_suffix(".txt"), lambda file: file.write(f"{caption}\n".encode()))
-    plt.close(figure)
+    return name, figure_files.write(out, f"figures.{name}")
 
 
 def check(options: argparse.Namespace) -> list[str]:

@@ -86,10 +86,14 @@ def _runs(process: int) -> bool:
     return True
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON."""
-    text = json.dumps(value, indent=2, sort_keys=True) + "\n"
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8; raises what ``write_whole`` does."""
     write_whole(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON; raises what ``write_whole`` does."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def write_table(frame: pd.DataFrame, path: Path, provenance: Mapping[str, Any], *, csv: bool = True) -> None:
@@ -100,8 +104,7 @@ def write_table(frame: pd.DataFrame, path: Path, provenance: Mapping[str, Any], 
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **known})
     write_whole(path, lambda file: pq.write_table(table, file))
     if csv and len(frame) <= CSV_ROWS:
-        text = frame.to_csv(index=False)
-        write_whole(path.with_suffix(".csv"), lambda file: file.write(text.encode()))
+        write_text(path.with_suffix(".csv"), frame.to_csv(index=False))
 
 
 def _checksum(table: pa.Table, provenance: bytes) -> bytes:

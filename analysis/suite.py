@@ -59,6 +59,12 @@ def make(experiments: Mapping[str, ModuleType], options: Options, out: Path, wor
         _write(name, experiment, frame, out, about)
 
 
+def makers(tables: Iterable[str], known: Mapping[str, ModuleType]) -> dict[str, ModuleType]:
+    """Return those of the ``known`` experiments that make ``tables``: NAME makes the tables NAME and NAME_suffix."""
+    owners = ([name for name in known if table == name or table.startswith(f"{name}_")] for table in tables)
+    return {name: known[name] for some in owners if some for name in [max(some, key=len)]}
+
+
 def _names(experiment: ModuleType, cells: Iterable[Cell]) -> set[str]:
     """Return the names by which the sources of an experiment's tables are found."""
     steps = {f"{experiment.__name__}:{step}" for step in STEPS if hasattr(experiment, step)}

@@ -107,7 +107,7 @@ def run(options: AuditOptions, out: Path, workers: Workers) -> list[str]:
     for name, table in tables.items():
         results.write_table(table, out / "tables" / f"{name}.parquet", about)
     lines = words(tables)
-    results.write_whole(out / "audit.txt", lambda file: file.write("".join(f"{s}\n" for s in lines).encode()))
+    results.write_text(out / "audit.txt", "".join(f"{line}\n" for line in lines))
     return lines
 
 

@@ -50,10 +50,10 @@ def macros(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
 
 
 def write_macros(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
-    """Write the macros of ``tables`` to a file that LaTeX can input; raises what ``write_whole`` does."""
+    """Write the macros of ``tables`` to a file that LaTeX can input; raises what ``write_text`` does."""
     lines = [HEAD, *(rf"\newcommand{{\{name}}}{{{text}}}" for name, text in macros(tables).items())]
     text = "\n".join(lines) + "\n"
-    results.write_whole(path, lambda file: file.write(text.encode()))
+    results.write_text(path, text)
 
 
 def _name(key: str) -> str:

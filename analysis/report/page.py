@@ -60,7 +60,7 @@ def write_page(out: Path, entries: Sequence[Entry], glossary: pd.DataFrame, quic
         Where the file cannot be written.
     """
     path, text = out / "report.html", page(out, entries, glossary, quick)
-    results.write_whole(path, lambda file: file.write(text.encode()))
+    results.write_text(path, text)
     return path
 
 

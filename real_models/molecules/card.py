@@ -184,7 +184,7 @@ def measure(count: int, steps: int, folder: Path) -> tuple[dict[str, Any], Figur
 
 
 def _write(path: Path, content: str) -> None:
-    results.write_whole(path, lambda file: file.write(content.encode()))
+    results.write_text(path, content)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -10,7 +10,18 @@ from graphlib import CycleError, TopologicalSorter
 
 ROOMS = ("analysis", "toy_models", "real_models", "figures")
 # The upper part of the library, which needs more than the numerical packages: the rest of it needs none of RUNNERS.
-_RUNNING = ("experiment", "runner", "workers", "progress", "suite", "tables", "results", "provenance", "report")
+_RUNNING = (
+    "experiment",
+    "runner",
+    "workers",
+    "progress",
+    "suite",
+    "tables",
+    "results",
+    "provenance",
+    "report",
+    "figure_files",
+)
 UPPER = tuple(f"analysis.{name}" for name in (*_RUNNING, "claims", "audit"))
 RUNNERS = frozenset({"pandas", "pyarrow", "joblib", "rich", "distributed", "dask"})
 NAMED = re.compile(rf"((?:{'|'.join(ROOMS)})(?:\.\w+)+):\w+")

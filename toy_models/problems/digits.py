@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from analysis import intervals
-from analysis.results import write_whole
+from analysis.results import write_text, write_whole
 
 DATA = Path(__file__).parents[1] / "data"
 HELD_OUT = DATA / "digits_held_out.npz"
@@ -140,7 +140,7 @@ def main() -> None:
             sweep[model] = {f"{reg:.3e}": score for reg, score in scores.items()}
         text = json.dumps(_record(splits, sweep, best), indent=2) + "\n"
     write_whole(DATA / "digits.npz", lambda file: _save(file, best["mixture"]))
-    write_whole(DATA / "digits.json", lambda file: file.write(text.encode()))
+    write_text(DATA / "digits.json", text)
     write_whole(HELD_OUT, lambda file: _save_held_out(file, *labelled["test"]))
 
 
