@@ -20,11 +20,17 @@ answer = style.Caption(
             False: "Bounds are violated in {violated!p:case}.",
         },
     ),
-    "Median errors are {integral_form:.2f} of the integral form and {logarithmic_norm:.2g} of the logarithmic norm; "
-    "{a_priori_vacuous:.0%} of the a priori bounds say nothing.",
-    "The integral form is loosest on {loosest!n} at ζ = {loosest_zeta:.2g}.",
-    "Upper row: greedy; lower row: end-to-end, 2 to 8 steps. Marks are medians, thick lines quartiles, thin lines 5 % "
-    "to 95 %, dashes the bound itself; rows are decades of ζ.",
+    style.choose(
+        "identity_holds",
+        {
+            True: "The identity behind greedy's bounds holds in {identity_resolved!p:case}.",
+            False: "The identity behind greedy's bounds fails in {identity_failed!p:case}.",
+        },
+    ),
+    "Median errors are {integral_form:.2f} of the integral form, loosest on {loosest!n} at ζ = {loosest_zeta:.2g}, and "
+    "{logarithmic_norm:.2g} of the logarithmic norm; {a_priori_vacuous:.0%} of the a priori bounds say nothing.",
+    "Upper row: greedy; lower: end-to-end, 2 to 8 steps. Marks are medians, lines quartiles and 5 % to 95 %, dashes "
+    "the bound; rows are decades of ζ.",
 )
 BOUNDS = ("integral_form", "sup_form", "a_priori", "logarithmic_norm", "gronwall")
 FLOOR = 1e-9  # what is tighter is drawn at the edge

@@ -24,9 +24,11 @@ That is the *integral form*, sharper than with :math:`\|D y''\| |v|`, which need
 
 **Numerics.** Flow and sensitivity are integrated with Dormand-Prince 5 in :math:`\tau`, :math:`z = c\sinh\tau`, in
 which one Gaussian of standard deviation c is a plain exponential; the integrals use Simpson's rule on the same nodes.
-Callers do it with two step sizes, which tells the error of the trajectory. That of the quadrature is measured: the same
-nodes and weights, applied to the vectors and not to their norms, must give the remainders, which the trajectory's ends
-give too. As the weights are positive, the discrete integral plus this residual bounds the remainder's norm.
+Callers do it with two step sizes: the difference tells the error of trajectory and quadrature. What the bounds are
+compared with must come from elsewhere (``analysis.reference``): by the triangle inequality the integral of any f, plus
+its distance to the remainder of the same trajectory, bounds that remainder, whether f is the second derivative or not.
+The integrals of the vectors, ``Remainder.moved`` and ``pulled_back``, are equal to the remainders only for the right
+one, and so test its sign and direction as well.
 Source: this project (D1, D2 of the theory), Taylor's formula.
 """
 
@@ -154,29 +156,29 @@ def _step(
 
 @dataclass(frozen=True)
 class Remainder:
-    """What D1 integrates, (M, B) each: integrals of z f dz, and suprema over the nodes.
+    """What D1 integrates over z dz.
 
-    ``curved`` is f = |y''|; ``pulled`` is f = |(D y'')^T v| with v the loss's gradient at the end. The residuals are by
-    how much the integrals of the vectors miss the remainders.
+    Attributes
+    ----------
+    curved, pulled : (M, B), integrals of z f dz for f = |y''| and f = |(D y'')^T v|, v the loss's gradient at the end
+    sup_curved, sup_pulled : (M, B), suprema of the two f over the nodes
+    moved, pulled_back : (M, B, d), integrals of the vectors z y'' dz = Phi - x1hat and
+        z (D y'')^T v dz = (D Phi - D x1hat)^T v, in y
     """
 
     curved: Tensor
     pulled: Tensor
     sup_curved: Tensor
     sup_pulled: Tensor
-    curved_residual: Tensor
-    pulled_residual: Tensor
+    moved: Tensor
+    pulled_back: Tensor
 
     def integral_form(self, target_norm: Tensor, lipschitz: Tensor | float) -> Tensor:
-        """Return the bound of |g - g*| in y; ``target_norm`` (M, B) is the operator norm of D x1hat in y."""
+        """Return the bound of |g - g*| in y, (M, B); ``target_norm`` (M, B) is the operator norm of D x1hat in y."""
         return self.pulled + target_norm * lipschitz * self.curved
 
-    def residual(self, target_norm: Tensor, lipschitz: Tensor | float) -> Tensor:
-        """Return the quadrature's error in the integral form."""
-        return self.pulled_residual + target_norm * lipschitz * self.curved_residual
-
     def sup_form(self, target_norm: Tensor, lipschitz: Tensor | float, zeta: Tensor) -> Tensor:
-        """Return the same with zeta^2/2 times suprema; zeta (M,)."""
+        """Return the same with zeta^2/2 times suprema, (M, B); zeta (M,)."""
         sup = self.sup_pulled + target_norm * lipschitz * self.sup_curved
         return zeta[:, None].square() / 2 * sup
 
@@ -192,20 +194,10 @@ def remainder(field: Field, path: Trajectory, v: Tensor) -> Remainder:
             pulled = transposed(before, transposed(jacobian[i], pulled))
             terms.append(((z[i] * weight[i])[:, None, None], curvature, pulled))
         before = jacobian[-1] @ before
-    factor, curved, pulled = (torch.stack(part) for part in zip(*terms, strict=True))
-    exact = _remainders(field, path, v)
-    found = [
-        ((factor[..., 0] * norm(f)).sum(0), norm(f).amax(0), norm((factor * f).sum(0) - e))
-        for f, e in zip((curved, pulled), exact, strict=True)
-    ]
-    return Remainder(*(value for pair in zip(*found, strict=True) for value in pair))
-
-
-def _remainders(field: Field, path: Trajectory, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Phi - x1hat and (D Phi - D x1hat)^T v from the ends of the trajectories."""
-    start, zeta = path.state[0, 0], path.z[0, 0][:, None, None]
-    source, jacobian = field.source(start, path.z[0, 0])
-    return path.end - (start - zeta * source), path.pull(v) - (v - zeta * transposed(jacobian, v))
+    factor, *vectors = (torch.stack(part) for part in zip(*terms, strict=True))
+    sizes = [norm(f) for f in vectors]
+    integrals = [(factor[..., 0] * size).sum(0) for size in sizes]
+    return Remainder(*integrals, *(size.amax(0) for size in sizes), *((factor * f).sum(0) for f in vectors))
 
 
 def _curvature(field: Field, y: Tensor, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,12 +12,13 @@ from torch import Tensor
 from analysis.bounds import remainder as bounds
 from analysis.losses import HalfSquaredDistance
 from analysis.paths import AffinePath
-from analysis.reference import EPS, SAFETY
+from analysis.reference import EPS, SAFETY, CertificationError, ideal_gradient
 from toy_models.bounds.stacked import StackedMixtures
 from toy_models.mixtures.gaussian import GaussianMixture, MixtureFlow
 from toy_models.problems import zoo
 
 ZETA = (0.01, 8.0)
+TOLERANCE = 1e-10  # of the truth, far below what is judged
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class Groups:
 
     def take(self, chosen: Tensor) -> Groups:
         """Return the groups that a mask (M,) chooses."""
-        kept = torch.nonzero(chosen)[:, 0].tolist()
-        mixtures, names, paths = ([part[i] for i in kept] for part in (self.mixtures, self.names, self.paths))
-        return Groups(mixtures, names, paths, self.t[kept], self.x[kept], self.target[kept])
+        index = torch.nonzero(chosen)[:, 0].tolist()
+        mixtures, names, paths = ([part[i] for i in index] for part in (self.mixtures, self.names, self.paths))
+        return Groups(mixtures, names, paths, self.t[index], self.x[index], self.target[index])
 
 
 def draw(mixtures: Sequence[GaussianMixture], batch: int, generator: torch.Generator) -> Groups:
@@ -62,22 +63,65 @@ def draw(mixtures: Sequence[GaussianMixture], batch: int, generator: torch.Gener
 
 
 @dataclass(frozen=True)
+class Truth:
+    """Ideal gradients and endpoints (M, B, d) that share no trajectory with a bound, and the gradients' error (M, B).
+
+    They are integrated by another solver along another path (``analysis.reference``), and the flow's products come from
+    other formulas. Where there is no reference the gradients are NaN and their error is infinite.
+    """
+
+    gradient: Tensor
+    endpoint: Tensor
+    error: Tensor
+
+    def take(self, index: Tensor) -> Truth:
+        """Return the groups at these indices."""
+        return Truth(self.gradient[index], self.endpoint[index], self.error[index])
+
+    def first(self, n: int) -> Truth:
+        """Return the first n states of each group."""
+        return Truth(self.gradient[:, :n], self.endpoint[:, :n], self.error[:, :n])
+
+
+def truths(groups: Groups) -> Truth:
+    """Return the ideal gradients of all groups."""
+    parts = zip(*(_truth(*group) for group in groups), strict=True)
+    return Truth(*(torch.stack(part) for part in parts))
+
+
+def _truth(flow: MixtureFlow, t: float, x: Tensor, loss: HalfSquaredDistance) -> tuple[Tensor, Tensor, Tensor]:
+    try:
+        known = ideal_gradient(flow, loss, x, t, tolerance=TOLERANCE, max_error=math.inf)
+    except CertificationError:
+        missing = torch.full_like(x, math.nan)
+        return missing, missing, torch.full(x.shape[:1], math.inf, dtype=x.dtype)
+    return known.gradient, known.endpoint, known.error_bound * bounds.norm(known.gradient)
+
+
+@dataclass(frozen=True)
 class Solved:
-    """Truth and integrals at one step size: gradients (M, B, d) and bounds of the greedy error (M, B), in x."""
+    """A trajectory at one step size, its gradients (M, B, d) and bounds of the greedy error (M, B), in x.
+
+    ``pulled_back`` (M, B, d) is the integral that D1 says is (D Phi - D x1hat)^T v, v the loss's gradient at the end;
+    ``moved`` (M, B, d) the one that it says is Phi - x1hat, which enters a bound times ``weight`` (M, B).
+    """
 
     trajectory: bounds.Trajectory
     gradient: Tensor
     integral_form: Tensor
     sup_form: Tensor
-    residual: Tensor
+    pulled_back: Tensor
+    moved: Tensor
+    weight: Tensor
     round_off: Tensor
 
-    def take(self, kept: Tensor) -> Solved:
+    def take(self, index: Tensor) -> Solved:
         """Return the groups at these indices."""
         p = self.trajectory
-        wide = (part[:, :, kept] for part in (p.z, p.weight, p.state, p.source_jacobian, p.jacobian))
-        found = (self.gradient, self.integral_form, self.sup_form, self.residual, self.round_off)
-        return Solved(bounds.Trajectory(*wide), *(part[kept] for part in found))
+        wide = (part[:, :, index] for part in (p.z, p.weight, p.state, p.source_jacobian, p.jacobian))
+        bounded = (self.gradient, self.integral_form, self.sup_form)
+        narrow = (*bounded, self.pulled_back, self.moved, self.weight, self.round_off)
+        return Solved(bounds.Trajectory(*wide), *(part[index] for part in narrow))
 
 
 def solve(groups: Groups, field: StackedMixtures, times: Tensor, steps: int) -> Solved:
@@ -88,12 +132,9 @@ def solve(groups: Groups, field: StackedMixtures, times: Tensor, steps: int) -> 
     v = path.end - groups.target
     remainder = bounds.remainder(field, path, v)
     target_norm = bounds.target_norm(path.source_jacobian[0, 0], zeta[0])
-    gradient = path.pull(v) / alpha[..., None]
+    gradient, pulled_back = (part / alpha[..., None] for part in (path.pull(v), remainder.pulled_back))
     size = torch.linalg.matrix_norm(path.jacobian[:, -1]).prod(0) * bounds.norm(v) / alpha
-    forms = (
-        remainder.integral_form(target_norm, 1.0),
-        remainder.sup_form(target_norm, 1.0, zeta[0]),
-        remainder.residual(target_norm, 1.0),
-    )
-    integral, sup, residual = (form / alpha for form in forms)
-    return Solved(path, gradient, integral, sup, residual, SAFETY * EPS * size)
+    integral = remainder.integral_form(target_norm, 1.0) / alpha
+    sup = remainder.sup_form(target_norm, 1.0, zeta[0]) / alpha
+    weight, round_off = target_norm / alpha, SAFETY * EPS * size
+    return Solved(path, gradient, integral, sup, pulled_back, remainder.moved, weight, round_off)

@@ -20,7 +20,7 @@ def judge(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     long = table.melt(
         [c for c in table.columns if c not in BOUNDS], value_vars=list(BOUNDS), var_name="bound", value_name="limit"
     ).dropna(subset=["limit"])
-    long["resolved"] = long["allowance"] <= RESOLVED * long["limit"]
+    long["resolved"] = (long["allowance"] <= RESOLVED * long["limit"]) & np.isfinite(long["allowance"])
     long["violated"] = long["error"] > long["limit"] + long["allowance"]
     long["vacuous"] = long["limit"] > long["trivial"]
     long["tightness"] = long["error"] / long["limit"]
@@ -28,14 +28,31 @@ def judge(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     keys = ["bound", "estimator", "solver", "decade"]
     loosest = long.loc[long[long["resolved"]].groupby("bound")["tightness"].idxmin()]
     judged = {"tightness": _judge(long, keys), "overall": _judge(long, ["bound"]), "loosest": loosest}
-    return judged | {"estimates": _estimates(table), "facts": facts(judged["overall"], loosest)}
+    judged |= {"estimates": _estimates(table), "identity": _identity(table)}
+    return judged | {"facts": facts(judged["overall"], loosest, judged["identity"])}
 
 
-def facts(overall: pd.DataFrame, loosest: pd.DataFrame) -> pd.DataFrame:
-    """Say whether the bounds hold, how much of each is used, how often the a priori one says nothing, and the worst."""
+def _identity(table: pd.DataFrame) -> pd.DataFrame:
+    """Judge the identity behind the greedy bounds, by decade of zeta: it fails where the gap exceeds its allowance."""
+    rows = table.dropna(subset=["identity_allowance"])
+    rows = rows.assign(
+        failed=rows["identity_gap"] > rows["identity_allowance"],
+        unresolved=~(rows["identity_allowance"] <= RESOLVED * rows["integral_form"]),
+        gap=rows["identity_gap"] / rows["integral_form"],
+        decade=_decade(rows["zeta"]),
+    )
+    grouped = rows.groupby("decade")
+    counts = grouped.agg(cases=("gap", "size"), failed=("failed", "sum"), unresolved=("unresolved", "sum"))
+    return counts.join(grouped["gap"].agg(median="median", largest="max")).reset_index()
+
+
+def facts(overall: pd.DataFrame, loosest: pd.DataFrame, identity: pd.DataFrame) -> pd.DataFrame:
+    """Say whether bounds and identity hold, how much of each bound is used, how often it is vacuous, and the worst."""
     by = overall.set_index("bound")
     row: dict[str, Any] = {"holds": bool((by["violated"] == 0).all()), "violated": int(by["violated"].sum())}
     row |= {"cases": int(by["cases"].min())} | by["median"].to_dict()
+    failed, resolved = int(identity["failed"].sum()), int((identity["cases"] - identity["unresolved"]).sum())
+    row |= {"identity_holds": failed == 0, "identity_failed": failed, "identity_resolved": resolved}
     row |= {f"{bound}_vacuous": share for bound, share in (by["vacuous"] / by["cases"]).items()}
     worst = only(loosest, bound="integral_form")
     if len(worst):

@@ -1,7 +1,13 @@
 """The audit of the bounds: random and zoo mixtures, every path, states, times and estimators, all judged.
 
 A cell is a stack of groups, each a mixture on a path at a time; a row is one state and one estimator. Errors and bounds
-are relative to the ideal gradient's norm. ``allowance`` is the numerical error of truth and bound, from two step sizes.
+are relative to the ideal gradient's norm. The errors are those from references (``analysis.reference``), which share no
+trajectory with a bound: a bound that is derived wrongly can be exceeded. ``allowance`` is the numerical error: of the
+truth, its certified bound, and of the trajectory that a bound is computed on, from two step sizes.
+
+``identity_gap`` is by how much the integrals of z y'' dz and of z (D y'')^T v dz miss Phi - x1hat and
+(D Phi - D x1hat)^T v, which D1 says they are equal to; ``identity_allowance`` is its numerical error. It is zero only
+for the right second derivative, where a bound of a norm can be too large, and so hold, for a wrong one.
 """
 
 from __future__ import annotations
@@ -17,10 +23,12 @@ from analysis import solvers
 from analysis.bounds import remainder, stability
 from analysis.bounds.leading_term import leading_term
 from analysis.experiment import Cell
+from analysis.flow import Flow
 from analysis.gradients import ESTIMATORS
+from analysis.reference import EPS, SAFETY
 from analysis.settings import Options
 from toy_models.bounds.a_priori import a_priori
-from toy_models.bounds.groups import Groups, Solved, draw, solve
+from toy_models.bounds.groups import Groups, Solved, Truth, draw, solve, truths
 from toy_models.bounds.stacked import StackedMixtures
 from toy_models.bounds.tightness import RESOLVED, judge
 from toy_models.problems import zoo
@@ -61,37 +69,54 @@ def _cell(options: Options, problem: str, dim: int, count: int, states: int) -> 
 
 
 def measure(cell: Cell) -> pd.DataFrame:
-    """Return the rows of a cell."""
-    generator, extra = cell.generator(), dict(cell.extra)
-    if cell.problem in zoo.PROBLEMS:
-        mixtures = [zoo.distribution(zoo.build(cell.problem, zoo.ZOO_PATHS["condot"]()))] * extra["groups"]
-    else:
-        mixtures = [random_mixture(extra["dim"], extra["components"], generator) for _ in range(extra["groups"])]
-    frame = pd.concat(_measure(draw(mixtures, cell.samples, generator), FIRST), ignore_index=True)
+    """Return a row per state and estimator of a cell's groups."""
+    groups = groups_of(cell)
+    frame = pd.concat(measure_groups(groups, truths(groups), FIRST), ignore_index=True)
     for name, value in (("problem", cell.problem), ("seed", cell.seed), *cell.extra[:2]):
         frame.insert(0, name, value)
     return frame
 
 
-def _measure(groups: Groups, steps: int) -> list[pd.DataFrame]:
-    """Measure the groups that ``steps`` per segment resolve, and the others with twice as many, up to ``FINEST``."""
+def groups_of(cell: Cell) -> Groups:
+    """Draw a cell's mixtures and states with its generator, which the seed and the problem's name set."""
+    generator, extra = cell.generator(), dict(cell.extra)
+    if cell.problem in zoo.PROBLEMS:
+        mixtures = [zoo.distribution(zoo.build(cell.problem, zoo.ZOO_PATHS["condot"]()))] * extra["groups"]
+    else:
+        mixtures = [random_mixture(extra["dim"], extra["components"], generator) for _ in range(extra["groups"])]
+    return draw(mixtures, cell.samples, generator)
+
+
+def measure_groups(groups: Groups, truth: Truth, steps: int) -> list[pd.DataFrame]:
+    """Return the tables of the groups that ``steps`` per segment resolve, then those of the others with twice as many.
+
+    ``FINEST`` steps take all that are left. States without a reference have no error, and an infinite allowance.
+    """
     times = groups.t + torch.linspace(0, 1, SEGMENTS + 1, dtype=torch.float64)[:, None] * (1 - groups.t)
     times[-1] = 1.0
     field = StackedMixtures(groups.mixtures)
     coarse, fine = (solve(groups, field, times, n) for n in (steps // 2, steps))
-    done = (_allowance(coarse, fine) + fine.residual <= RESOLVED * fine.integral_form).all(1)
-    rest = [] if steps >= FINEST or bool(done.all()) else _measure(groups.take(~done), 2 * steps)
+    quadrature = (fine.integral_form - coarse.integral_form).abs()
+    done = (_allowance(coarse, fine) + quadrature <= RESOLVED * fine.integral_form).all(1)
+    index = torch.nonzero(~done)[:, 0]
+    rest = [] if steps >= FINEST or not len(index) else measure_groups(groups.take(~done), truth.take(index), 2 * steps)
     if not rest:
         done[:] = True
-    kept = torch.nonzero(done)[:, 0]
-    if not len(kept):
+    index = torch.nonzero(done)[:, 0]
+    if not len(index):
         return rest
-    groups, coarse, fine = groups.take(done), coarse.take(kept), fine.take(kept)
-    return [_greedy(groups, coarse, fine), _end_to_end(groups, times[:, kept], coarse, fine), *rest]
+    groups, truth, coarse, fine = groups.take(done), truth.take(index), coarse.take(index), fine.take(index)
+    return [_greedy(groups, truth, coarse, fine), _end_to_end(groups, times[:, index], truth, coarse, fine), *rest]
 
 
 def _allowance(coarse: Solved, fine: Solved) -> Tensor:
+    """Return the numerical error (M, B) of the gradient on the trajectory."""
     return remainder.norm(fine.gradient - coarse.gradient) + fine.round_off
+
+
+def _raised(coarse: Tensor, fine: Tensor) -> Tensor:
+    """Return a bound with its own numerical error, from two step sizes, added."""
+    return fine + (fine - coarse).abs()
 
 
 def _table(groups: Groups, size: Tensor, columns: dict[str, Tensor], **named: Any) -> pd.DataFrame:
@@ -106,62 +131,94 @@ def _table(groups: Groups, size: Tensor, columns: dict[str, Tensor], **named: An
     return frame
 
 
-def _greedy(groups: Groups, coarse: Solved, fine: Solved) -> pd.DataFrame:
-    """Measure the greedy estimator and its three bounds and the leading-term estimate."""
-    found = [ESTIMATORS["greedy"](flow, loss, x, t) for flow, t, x, loss in groups]
+def _greedy(groups: Groups, truth: Truth, coarse: Solved, fine: Solved) -> pd.DataFrame:
+    """Measure the greedy estimator, its three bounds, the identity behind them and the leading-term estimate."""
+    estimates = [ESTIMATORS["greedy"](flow, loss, x, t) for flow, t, x, loss in groups]
     leading = torch.stack([leading_term(flow, loss, x, t) for flow, t, x, loss in groups])
-    gradient, endpoint = (torch.stack([getattr(e, name) for e in found]) for name in ("gradient", "endpoint"))
+    gradient, endpoint = (torch.stack([getattr(e, name) for e in estimates]) for name in ("gradient", "endpoint"))
     alpha = groups.per_path("alpha", groups.t)[:, None]
-    missing = fine.gradient - gradient
-    slope = remainder.norm(endpoint - groups.target)
+    missing = truth.gradient - gradient
+    cotangent_norm = remainder.norm(endpoint - groups.target)
     field = StackedMixtures(groups.mixtures)
-    prior = a_priori(field, groups.x / alpha[..., None], groups.per_path("zeta", groups.t), slope, 1.0) / alpha
+    prior = a_priori(field, groups.x / alpha[..., None], groups.per_path("zeta", groups.t), cotangent_norm, 1.0) / alpha
     columns = {
         "error": remainder.norm(missing),
-        "allowance": _allowance(coarse, fine),
-        "trivial": remainder.norm(gradient) + remainder.norm(fine.gradient),
+        "allowance": truth.error + _allowance(coarse, fine),
+        "trivial": remainder.norm(gradient) + remainder.norm(truth.gradient),
         "a_priori": prior,
-        "sup_form": fine.sup_form + (fine.sup_form - coarse.sup_form).abs(),
-        "integral_form": fine.integral_form + fine.residual,
+        "sup_form": _raised(coarse.sup_form, fine.sup_form),
+        "integral_form": _raised(coarse.integral_form, fine.integral_form),
         "leading_term": remainder.norm(leading),
         "leading_term_miss": remainder.norm(leading - missing),
     }
+    columns |= _identity(groups, truth, coarse, fine)
     return _table(groups, remainder.norm(fine.gradient), columns, estimator="greedy")
 
 
-def _end_to_end(groups: Groups, times: Tensor, coarse: Solved, fine: Solved) -> pd.DataFrame:
+def _identity(groups: Groups, truth: Truth, coarse: Solved, fine: Solved) -> dict[str, Tensor]:
+    """Return by how much both integrals of D1 miss what they are equal to, and the numerical error of that, (M, B).
+
+    One is that of the gradients, for the loss gradient at the true endpoint; the other that of the endpoints, as it
+    enters a bound. The trajectory's own end serves there, in which the second derivative has no part.
+    """
+    cotangents = truth.endpoint - groups.target
+    parts = [_target(flow, x, t, v) for (flow, t, x, _), v in zip(groups, cotangents, strict=True)]
+    predicted, greedy = (torch.stack(part) for part in zip(*parts, strict=True))
+    missed = fine.trajectory.end - predicted - fine.moved, truth.gradient - greedy - fine.pulled_back
+    changed = [
+        remainder.norm(fine.trajectory.end - coarse.trajectory.end) + remainder.norm(fine.moved - coarse.moved),
+        remainder.norm(fine.pulled_back - coarse.pulled_back),
+    ]
+    rounded = SAFETY * EPS * remainder.norm(fine.trajectory.end)
+    return {
+        "identity_gap": fine.weight * remainder.norm(missed[0]) + remainder.norm(missed[1]),
+        "identity_allowance": fine.weight * (changed[0] + rounded)
+        + changed[1]
+        + truth.error
+        + _allowance(coarse, fine),
+    }
+
+
+def _target(flow: Flow, x: Tensor, t: float, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Return x1hat and (D x1hat)^T v."""
+    time = torch.tensor(t, dtype=torch.float64)
+    prediction, pull = flow.predict_vjp(x, time, flow.path.readout("target", time))
+    return prediction, pull(v)
+
+
+def _end_to_end(groups: Groups, times: Tensor, truth: Truth, coarse: Solved, fine: Solved) -> pd.DataFrame:
     """Measure n-step end-to-end gradients, their two bounds and the estimate by step doubling."""
     n = min(JUDGED, groups.x.shape[1])
     groups = Groups(groups.mixtures, groups.names, groups.paths, groups.t, groups.x[:, :n], groups.target[:, :n])
-    truth, allowance = fine.gradient[:, :n], _allowance(coarse, fine)[:, :n]
+    truth, allowance = truth.first(n), truth.error[:, :n] + _allowance(coarse, fine)[:, :n]
     exact = _exact_steps(groups, times, fine.trajectory)
     growth = [_growth(groups, times, s.trajectory) for s in (coarse, fine)]
+    size = remainder.norm(fine.gradient[:, :n])
     tables = []
     for solver in SOLVERS:
-        found = {steps: _defects(groups, times, *exact, solver, steps) for steps in STEPS}
+        judged = {steps: _defects(groups, times, *exact, solver, steps) for steps in STEPS}
         power = 2.0 ** solvers.SOLVERS[solver].order
-        for steps, (gradient, defect) in found.items():
+        for steps, (gradient, defect) in judged.items():
             stride = SEGMENTS // steps
             factors = [[f[::stride].exp() for f in pair] for pair in growth]
             log_norm, gronwall = (_inflated(c, f, defect) for c, f in zip(*factors, strict=True))
             columns = {
-                "error": remainder.norm(gradient - truth),
+                "error": remainder.norm(gradient - truth.gradient),
                 "allowance": allowance,
-                "trivial": remainder.norm(gradient) + remainder.norm(truth),
+                "trivial": remainder.norm(gradient) + remainder.norm(truth.gradient),
                 "gronwall": gronwall,
                 "logarithmic_norm": log_norm,
             }
-            if 2 * steps in found:
-                estimate = (found[2 * steps][0] - gradient) * power / (power - 1)
+            if 2 * steps in judged:
+                estimate = (judged[2 * steps][0] - gradient) * power / (power - 1)
                 columns["step_doubling"] = remainder.norm(estimate)
-            table = _table(groups, remainder.norm(truth), columns, estimator="end_to_end", solver=solver, steps=steps)
-            tables.append(table)
+            tables.append(_table(groups, size, columns, estimator="end_to_end", solver=solver, steps=steps))
     return pd.concat(tables, ignore_index=True)
 
 
 def _inflated(coarse: Tensor, fine: Tensor, defect: Tensor) -> Tensor:
     """Return the bound with growth factors (n, M, B), their numerical error added; infinite where they overflow."""
-    return ((fine + (fine - coarse).abs()) * defect).sum(0).nan_to_num(torch.inf, torch.inf)
+    return (_raised(coarse, fine) * defect).sum(0).nan_to_num(torch.inf, torch.inf)
 
 
 def _exact_steps(groups: Groups, times: Tensor, path: remainder.Trajectory) -> tuple[Tensor, Tensor]:
@@ -186,11 +243,11 @@ def _defects(
 ) -> tuple[Tensor, Tensor]:
     """Return the estimator's gradients (M, B, d) and the norms of the steps' defects (n, M, B)."""
     stride = SEGMENTS // steps
-    found = []
+    parts = []
     for i, (flow, _, _, loss) in enumerate(groups):
         jacobian = stability.compose(jacobians[:, i], stride)
-        found.append(stability.defects(flow, loss, states[::stride, i], times[::stride, i], jacobian, solver))
-    gradients, defects = zip(*found, strict=True)
+        parts.append(stability.defects(flow, loss, states[::stride, i], times[::stride, i], jacobian, solver))
+    gradients, defects = zip(*parts, strict=True)
     return torch.stack(gradients), torch.stack(defects, 1)
 
 

@@ -198,10 +198,13 @@ def test_bounds_hold_where_none_is_violated():
         "bound cases violated vacuous median", ("integral_form", 10, 0, 0, 0.8), ("a_priori", 20, 0, 15, 1e-8)
     )
     loosest = frame("bound problem zeta", ("integral_form", "ring8", 3.4))
-    row = only_row(tightness.facts(overall, loosest))
+    identity = frame("decade cases failed unresolved", (-1, 6, 0, 1), (0, 4, 0, 2))
+    row = only_row(tightness.facts(overall, loosest, identity))
     assert (row["holds"], row["cases"], row["integral_form"], row["a_priori_vacuous"]) == (True, 10, 0.8, 0.75)
     assert (row["loosest"], row["loosest_zeta"]) == ("ring8", 3.4)
-    assert not only_row(tightness.facts(overall.assign(violated=[0, 1]), loosest))["holds"]
+    assert (row["identity_holds"], row["identity_failed"], row["identity_resolved"]) == (True, 0, 7)
+    assert not only_row(tightness.facts(overall.assign(violated=[0, 1]), loosest, identity))["holds"]
+    assert not only_row(tightness.facts(overall, loosest, identity.assign(failed=[0, 2])))["identity_holds"]
 
 
 def distances(*rows):
