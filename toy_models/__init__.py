@@ -1,4 +1,4 @@
-"""Analytic flows: everything about them has a closed form."""
+"""Analytic flows, whose predictions, posteriors and (in part) maps have closed forms."""
 
 from toy_models.mixtures.exact import GaussianFlow, ProductMixtureFlow, RadialMixtureFlow
 from toy_models.mixtures.gaussian import GaussianMixture, MixtureFlow

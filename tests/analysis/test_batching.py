@@ -1,4 +1,8 @@
-"""Batches that do not fit into memory."""
+"""Batches that do not fit into memory.
+
+The truth is the gradient of the whole batch, computed at once. Memory runs out in a function of this file, at a batch
+size that the test chooses, so the parts and the warnings are known.
+"""
 
 import warnings
 from dataclasses import replace

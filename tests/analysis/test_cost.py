@@ -1,4 +1,7 @@
-"""Where memory is measured: inside ``track_memory``, in the thread that entered it, and nowhere else."""
+"""Measured memory and time: inside ``track_memory``, in the thread that entered it, and nowhere else.
+
+The truths are whether a block tracks at all, by its place and thread, and calls that the test makes and counts itself.
+"""
 
 import threading
 

@@ -1,3 +1,9 @@
+"""Errors of gradients, their summaries, and fitted orders.
+
+The truths are vectors and lists whose errors and quartiles are known by hand, the angle from which a vector was made,
+and power laws whose exponent is given; the intervals must cover the exponent as often as they claim in simulated data.
+"""
+
 import numpy as np
 import pytest
 import torch

@@ -1,4 +1,8 @@
-"""Measurement operators: adjoints, known values, and the refusal of pairs that are no operator."""
+"""Measurement operators: adjoints, known values, and the refusal of pairs that are no operator.
+
+The truths are images whose averages and selected pixels are plain, the normal density for kernels, and pairs of
+functions of which one is no adjoint by construction.
+"""
 
 import math
 

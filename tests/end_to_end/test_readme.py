@@ -1,3 +1,8 @@
+"""The README: its code runs, its links lead somewhere, and its commands are marked.
+
+The truth is a new execution of each block as it is printed, and the files of the repository.
+"""
+
 import re
 
 import pytest

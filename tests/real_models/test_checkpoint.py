@@ -1,4 +1,8 @@
-"""Checkpoints: what was saved is what is loaded, and anything else is refused by name."""
+"""Checkpoints: a file gives back what was saved, and anything else is refused by name.
+
+The truths are the tensors before they were saved, and files that the test truncates, replaces or writes for another
+architecture.
+"""
 
 import pytest
 import torch

@@ -1,1 +1,1 @@
-"""Times of this package beside other libraries."""
+"""Running times of this package beside those of other libraries."""

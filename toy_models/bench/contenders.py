@@ -1,4 +1,4 @@
-"""The contenders of the bench: the same gradients by this package, torchdiffeq and diffrax, built for a workload."""
+"""The contenders of the bench: the same gradients by this package, torchdiffeq and diffrax."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ THREADS = 1  # of every contender: on a shared machine, threads that wait for ea
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be differentiated: a flow, a loss, states at T, and the cells' steps, horizons and solver."""
+    """One workload: a flow, a loss, states at time T, and the steps, horizons and solver of its cells."""
 
     flow: MixtureFlow
     loss: HalfSquaredDistance
@@ -43,7 +43,7 @@ class Work:
 
     @property
     def pairs(self) -> int:
-        """Evaluations with their VJP, per state, where cells at T share one gradient."""
+        """The number of evaluations with their VJP per state; cells with horizon T share one gradient."""
         ahead = [s for s in self.horizons if s > T]
         stages = solvers.SOLVERS[self.solver].evaluations * sum(self.steps) * len(ahead)
         return stages + len(self.steps) * sum(s < 1 for s in ahead) + (len(ahead) < len(self.horizons))
@@ -60,7 +60,7 @@ Build = Callable[[Work], Runner]
 
 
 def work(cell: Cell) -> Work:
-    """Return a cell's work; ``extra`` holds its size (B, d, K), the workload and how many steps it takes at most."""
+    """Return a cell's workload; ``extra`` holds its size (B, d, K), its kind and its largest number of steps."""
     extra = cell.extra_dict
     batch, d, k = extra["size"]
     generator = cell.generator()
@@ -83,7 +83,7 @@ def work(cell: Cell) -> Work:
 
 
 def ours_surface(job: Work) -> Runner:
-    """All cells in one call."""
+    """Return the run that computes all cells in one call."""
 
     def run() -> list[Tensor]:
         args = (job.flow, job.loss, job.x, T, job.steps, job.horizons)
@@ -93,7 +93,7 @@ def ours_surface(job: Work) -> Runner:
 
 
 def ours_cells(job: Work) -> Runner:
-    """One call per cell."""
+    """Return the run that makes one call per cell."""
 
     def run() -> list[Tensor]:
         call = gradients.ESTIMATORS["lookahead"]
@@ -105,7 +105,7 @@ def ours_cells(job: Work) -> Runner:
 
 
 def ours_single(job: Work) -> Runner:
-    """One end-to-end gradient."""
+    """Return the run of one end-to-end gradient."""
     (steps,) = job.steps
 
     def run() -> list[Tensor]:
@@ -115,7 +115,7 @@ def ours_single(job: Work) -> Runner:
 
 
 class Velocity(nn.Module):
-    """The mixture's readouts along CondOT in plain torch, whitened, diagonal factors folded into the bases."""
+    """The mixture's readouts along CondOT in plain torch, whitened, with the diagonal factors folded into the bases."""
 
     def __init__(self, flow: MixtureFlow) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class Velocity(nn.Module):
         self.centres, self.log_weights = flow.basis.centres, flow.basis.log_weights
 
     def readout(self, x: Tensor, t: Tensor, c: Tensor | float) -> Tensor:
-        """Return the target prediction for c = 0, and the velocity for c = t - 1."""
+        """Return the target prediction (..., d) for c = 0, and the velocity for c = t - 1."""
         marginal = t**2 * self.variances + (1 - t) ** 2
         root = marginal.rsqrt()
         gain = (t * self.variances + c) * root
@@ -132,12 +132,12 @@ class Velocity(nn.Module):
         return r @ self.centres + (r[..., None] * y).flatten(-2) @ (self.into * gain.flatten()).T
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
-        """Return the velocity, as torchdiffeq asks for it."""
+        """Return the velocity, with the argument order of torchdiffeq."""
         return self.readout(x, t, t - 1)
 
 
 def torchdiffeq(adjoint: bool) -> Build:
-    """One odeint per cell on its fixed grid, differentiated by autograd through it or by odeint_adjoint."""
+    """Return the builder of one odeint per cell on its fixed grid, differentiated by autograd or by odeint_adjoint."""
 
     def build(job: Work) -> Runner:
         from torchdiffeq import odeint, odeint_adjoint
@@ -167,7 +167,7 @@ def torchdiffeq(adjoint: bool) -> Build:
 
 
 def diffrax(adjoint: str) -> Build:
-    """One jitted solve per cell; cells of equal step count share its compilation."""
+    """Return the builder of one jitted solve per cell; cells of equal step count share its compilation."""
 
     def build(job: Work) -> Runner:
         from toy_models.bench import jax_peers

@@ -1,4 +1,4 @@
-"""The diffrax contenders of the bench: the mixture in jax.numpy, solved by diffrax and differentiated as it offers.
+"""The diffrax contenders of the bench: the mixture in jax.numpy, solved and differentiated by diffrax.
 
 The formulas are those of ``toy_models.mixtures.gaussian`` along CondOT, whitened, with the diagonal factors folded into
 the bases; jax differentiates them. One jitted function serves all cells of a step count, its horizon a traced argument.
@@ -77,7 +77,7 @@ def contender(
     solver: str,
     adjoint: str,
 ) -> Callable[[], list[Any]]:
-    """Return the function that computes every cell's gradient, step count by step count, and waits for the last."""
+    """Return the run that computes every cell's gradient, by step count, and waits for the last."""
     function, aim, start = readout(flow), _array(target), _array(x)
     term = diffrax.ODETerm(lambda time, state, args: function(state, time, time - 1))
 

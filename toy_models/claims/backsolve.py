@@ -1,4 +1,4 @@
-"""D7: how far solving the adjoint equation back together with the state is from the gradient of the discrete map."""
+"""D7: the distance of the back-solved adjoint from the gradient of the discrete map."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PERCENTILE = 0.9
 
 @claim("D7", *STATEMENTS["D7"])
 def backsolve(quick: bool, seed: int) -> Iterator[Case]:
-    """Fit how the inconsistency falls on smooth flows, and measure its upper percentile on strong contraction."""
+    """Fit the order of the inconsistency on smooth flows, and measure its upper percentile under strong contraction."""
     counts = [32, 48, 64, 96, 128]
     for problem in ("product256",) if quick else ("product256", "gaussian", "overlapping"):
         states = sample_states(problem, "condot", [T], 8 if quick else 32, seed)

@@ -1,4 +1,4 @@
-"""What the claims on analytic flows share: states of a zoo problem, and cells measured at once."""
+"""Shared parts of the claims on analytic flows: states of a zoo problem, and cells measured at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from toy_models.problems import zoo
 
 
 def path_named(name: str) -> AffinePath:
-    """Return a path of the zoo, or the one that is stopped short."""
+    """Return a path of the zoo by its name, or the path that is stopped short of the data."""
     return stopped_short() if name == SHORT else zoo.ZOO_PATHS[name]()
 
 

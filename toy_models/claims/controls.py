@@ -17,7 +17,7 @@ from toy_models.claims.common import sample_states
 
 @claim("T5", *STATEMENTS["T5"])
 def control(quick: bool, seed: int) -> Iterator[Case]:
-    """Fit the orders at which the suite's gradients tend to the ideal adjoint, and difference the controlled loss."""
+    """Fit the orders of the package's gradients to the ideal adjoint, and compare with differences of the loss."""
     problems, paths = (("product256",), ("condot",)) if quick else (("gaussian", "product256"), ("condot", "cosine"))
     solvers = ("midpoint",) if quick else ("euler", "midpoint", "heun")
     for problem, path in product(problems, paths):
@@ -26,7 +26,7 @@ def control(quick: bool, seed: int) -> Iterator[Case]:
 
 
 def adjoints(states: FlowStates, times: Tensor) -> Tensor:
-    """Return a_x, (n, B, d), at increasing times (n,) on the uncontrolled trajectory: the ideal gradients there."""
+    """Return the ideal gradients (n, B, d) at increasing times (n,) on the uncontrolled trajectory."""
     x = trajectory(states.flow, states.x, torch.cat([states.t[:1], times]), 4)[1:]
     loss = type(states.loss)(states.loss.target.repeat(len(times), 1))
     reference = ideal_gradient(states.flow, loss, x.flatten(0, 1), times.repeat_interleave(len(states.x)))

@@ -1,7 +1,7 @@
 r"""D1 and D2: the error of the greedy gradient, as an integral over the trajectory and as its leading term.
 
-Both live in the zeta coordinates :math:`y = x/\alpha`, :math:`z = \zeta`, in which every path is the
-variance-exploding one; :math:`y'' = d\hat x_0/dz` along the trajectory is ``analysis.bounds.leading_term.curvature``.
+Both use the zeta coordinates :math:`y = x/\alpha`, :math:`z = \zeta`, in which every path is the variance-exploding
+one; :math:`y'' = d\hat x_0/dz` along the trajectory is ``analysis.bounds.leading_term.curvature``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def remainder(quick: bool, seed: int) -> Iterator[Case]:
 
 
 def _remainder_cases(states: FlowStates, coarse: Remainder, fine: Remainder, name: str) -> Iterator[Case]:
-    """Compare both identities and the bound, each within what the quadrature leaves and the reference's error."""
+    """Compare both identities and the bound, with a tolerance from the quadrature's and the reference's errors."""
     truth = ideal_gradient(states.flow, states.loss, states.x, states.t)
     end_gradient = loss_gradient(states.loss, truth.endpoint)
     uncertain = truth.error_bound + round_off()
@@ -82,7 +82,7 @@ def _remainder_cases(states: FlowStates, coarse: Remainder, fine: Remainder, nam
 
 
 def _bound_case(states: FlowStates, truth: Reference, coarse: Remainder, fine: Remainder, name: str) -> Case:
-    """Return the case that greedy's error is below the bound, at the state that comes nearest to it."""
+    """Return the case that greedy's error is below the bound, at the state where it comes closest."""
     error = (estimated_gradient("greedy", states) - truth.gradient).norm(dim=1)
     end_gradient = loss_gradient(states.loss, truth.endpoint).norm(dim=1)
     size = torch.linalg.matrix_norm(jacobian_by_autograd(target_prediction(states), states.x), 2)
@@ -119,7 +119,7 @@ def _curvatures(flow: Flow, y: Tensor, times: Tensor) -> Tensor:
 
 @claim("D2", *STATEMENTS["D2"])
 def leading(quick: bool, seed: int) -> Iterator[Case]:
-    """Compare the leading term with the true error of the registered greedy estimator, below the law's own scale."""
+    """Compare the leading term with greedy's true error, at zetas below the law's smallest scale."""
     for problem in (*SMOOTH[:1], *THIN[:1]) if quick else (*SMOOTH, *THIN):
         largest = min(SMALL, SHARE * thinnest(problem))
         for path in ("condot",) if quick or problem in THIN else ("condot", "cosine", "vp_linear"):

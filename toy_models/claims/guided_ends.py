@@ -1,7 +1,7 @@
-r"""T3 and C4.1: where a sequence guided to a prediction ends, and how that falls with the step.
+r"""T3 and C4.1: the distance of a guided sequence's end from its target, and its order in the step.
 
-The sequence is guidance itself: :math:`x^{(n+1)} = x^{(n)} - \alpha_t^2 g(x^{(n)})` at a fixed t with a registered
-estimator's gradient of :math:`|\cdot - x_1^*|^2/2`, which contracts at the rate :math:`\zeta^2/\lambda` for small zeta.
+The sequence is guidance itself, :math:`x^{(n+1)} = x^{(n)} - \alpha_t^2 g(x^{(n)})` at a fixed t, with a registered
+estimator's gradient of :math:`|\cdot - x_1^*|^2/2`; it contracts at the rate :math:`\zeta^2/\lambda` for small zeta.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SMOOTH = "product256"  # exact, and wide in every direction against the largest 
 def guided_states(
     problem: str, path: str, times: Tensor, n: int, seed: int, name: str, **options: object
 ) -> FlowStates:
-    """Return the states (T * n, d) that an estimator's guidance arrives at from the mean path."""
+    """Return the states (T * n, d) at which an estimator's guidance ends when it starts at the path's mean."""
     states = sample_states(problem, path, times, n, seed)
     alpha = expand(states.flow.path.alpha(states.t), states.x)
     x = alpha * states.loss.target
@@ -45,14 +45,14 @@ def guided_states(
 
 
 def arrival_case(kind: str, reading: str, case: str, states: FlowStates, name: str, **options: object) -> Case:
-    """Return the premise: what the estimator predicts for the last state is x_1*, to round-off."""
+    """Return the case of the premise: the estimator's prediction for the last state is x_1*, to round-off."""
     endpoint = ESTIMATORS[name](states.flow, states.loss, states.x, states.t, **options).endpoint
     conditions = 1 / states.flow.path.alpha(states.t) + states.flow.path.zeta(states.t)
     return equality_case(kind, reading, f"premise, {case}", endpoint, states.loss.target, round_off(conditions))
 
 
 def miss(states: FlowStates) -> tuple[Tensor, float]:
-    """Return |Phi(x) - x_1*|, (B,), and the floor below which it says nothing."""
+    """Return |Phi(x) - x_1*| (B,), and the floor below which it is round-off."""
     # The gradient of this loss does not vanish where the sample has arrived, so that its error bound means something.
     loss = Linear(torch.ones(states.x.shape[1]))
     truth = ideal_gradient(states.flow, loss, states.x, states.t, max_error=math.inf)
@@ -62,7 +62,7 @@ def miss(states: FlowStates) -> tuple[Tensor, float]:
 
 @claim("T3", *STATEMENTS["T3"])
 def greedy_end(quick: bool, seed: int) -> Iterator[Case]:
-    """Guide by greedy until the prediction is the target, and fit how far the sample then is from it."""
+    """Guide by greedy until the prediction is the target, and fit the sample's remaining distance to it."""
     paths = ("condot", "vp_linear") if quick else ("condot", "cosine", "vp_linear", "ve", "polynomial")
     for path, problem in product(paths, ("gaussian",) if quick else ("gaussian", "overlapping")):
         schedule = path_named(path)
@@ -78,7 +78,7 @@ def greedy_end(quick: bool, seed: int) -> Iterator[Case]:
 
 @claim("C4.1", *STATEMENTS["C4.1"])
 def solver_end(quick: bool, seed: int) -> Iterator[Case]:
-    """Guide by the gradient through a single step, in t and in zeta, and fit the distance of the sample."""
+    """Guide by the gradient through a single step, in t and in zeta, and fit the sample's distance to the target."""
     solvers = ("euler", "midpoint") if quick else ("euler", "midpoint", "heun", "ralston", "rk3", "rk4")
     paths = ("condot", "vp_linear") if quick else ("condot", "cosine", "vp_linear")
     for path, solver in product(paths, solvers):

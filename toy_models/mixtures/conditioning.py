@@ -1,4 +1,4 @@
-r"""A Gaussian mixture given a linear-Gaussian measurement, on arrays.
+r"""A Gaussian mixture conditioned on a linear-Gaussian measurement, as a function of arrays.
 
 For :math:`y = A X_1 + N(0, R)` and :math:`X_1 \sim \sum_k w_k N(\mu_k, C_k)` the posterior is again a mixture, with
 
@@ -42,7 +42,7 @@ class Components:
     directions: Tensor
 
     def score(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """Return grad log p_t (B, d) at x (B, d) where the path has alpha, sigma, () or (B,)."""
+        """Return grad log p_t (B, d) at x (B, d), for a path with alpha and sigma of shape () or (B,)."""
         alpha, sigma = (c.reshape(-1, 1, 1) for c in (alpha, sigma))
         variance = (alpha * self.deviations) ** 2 + sigma**2
         y = torch.einsum("bki,kij->bkj", x[:, None] - alpha * self.means, self.directions)
@@ -51,7 +51,19 @@ class Components:
 
 
 def measured(dim: int, A: Operator, y: Tensor, noise_covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """Return orthogonal rows (k, dim), k <= dim, and values (k,) or (B, k) of the measurement with unit noise."""
+    """Whiten a measurement: divide it by its noise and make its rows orthogonal.
+
+    Returns
+    -------
+    tuple
+        Rows (k, dim) with k <= dim, and values (k,) or (B, k), with noise of unit variance.
+
+    Raises
+    ------
+    ValueError
+        Unless A has shape (m, dim), and y and ``noise_covariance`` are of sizes to match; for entries that are not
+        finite, and a covariance that is not symmetric positive definite.
+    """
     rows, values = losses.whiten(as_matrix(A), y, noise_covariance, ("A", "y", "noise_covariance"))
     if rows.shape[1] != dim:
         raise ValueError(f"A must have shape (m, {dim}), as the mixture has {dim} dimensions; got {tuple(rows.shape)}")
@@ -59,7 +71,7 @@ def measured(dim: int, A: Operator, y: Tensor, noise_covariance: Tensor) -> tupl
 
 
 def update(prior: Components, rows: Tensor, values: Tensor) -> Components:
-    """Return the posterior given rows (k, d) and values (Y, k) with unit noise; all samples share the prior."""
+    """Return the posterior given rows (k, d) and values (Y, k) with unit noise; all measurements share the prior."""
     roots = prior.directions * prior.deviations[:, None, :]
     p, s, qh = torch.linalg.svd(rows @ roots)
     turned = roots @ qh.mT

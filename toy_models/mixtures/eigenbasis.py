@@ -1,4 +1,4 @@
-"""A mixture's components in their eigenbases, in the arrays that its flow and its fused solves share."""
+"""A mixture's components in their eigenbases: the arrays that its flow and its fused solves share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Eigenbasis:
         dtype: torch.dtype,
         device: str,
     ) -> Eigenbasis:
-        """Make it from weights (K,), means and eigenvalues (K, d) and eigenvectors (K, d, d), as columns."""
+        """Build it from weights (K,), means and eigenvalues (K, d), and eigenvectors (K, d, d) as columns."""
         k, d = means.shape
         into = eigenvectors.permute(1, 0, 2).reshape(d, k * d)
         rotated = torch.einsum("kij,ki->kj", eigenvectors, means)

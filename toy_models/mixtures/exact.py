@@ -25,14 +25,14 @@ from toy_models.mixtures.gaussian import LOG_2PI, GaussianMixture, MixtureFlow, 
 
 
 class ExactMap:
-    """Mixin: ``exact_endpoint`` from ``exact_endpoint_vjp``."""
+    """Mixin that derives ``exact_endpoint`` from ``exact_endpoint_vjp``."""
 
     def exact_endpoint(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """Return Phi_{t,1}(x), (B, d)."""
+        """Return the endpoint Phi_{t,1}(x) (B, d) for x (B, d) and t of shape () or (B,)."""
         return self.exact_endpoint_vjp(x, t)[0]
 
     def exact_endpoint_vjp(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Pullback]:
-        """Return Phi_{t,1}(x) and the pullback v -> DPhi^T v."""
+        """Return Phi_{t,1}(x) (B, d) and the pullback v -> DPhi^T v; a subclass without it raises ``TypeError``."""
         raise TypeError(f"{type(self).__name__} must define exact_endpoint_vjp")
 
 
@@ -67,6 +67,12 @@ class ProductMixtureFlow(ExactMap, Flow):
     factors : d triples (weights (K_i,), means (K_i,), variances (K_i,)); the mixture has prod K_i modes
     rotation : (d, d), orthogonal
     path : the affine path
+
+    Raises
+    ------
+    ValueError
+        For a rotation that is not (d, d) and orthogonal, and factors whose arrays differ in length or whose variances
+        are not positive.
     """
 
     dtype: torch.dtype
@@ -96,7 +102,18 @@ class ProductMixtureFlow(ExactMap, Flow):
 
     @staticmethod
     def _padded(i: int, weights: Tensor, means: Tensor, variances: Tensor, width: int) -> list[Tensor]:
-        """Return log-weights, means, variances of one axis, filled up with components of weight zero."""
+        """Return log-weights, means and variances of one axis, padded with components of weight zero.
+
+        Returns
+        -------
+        list
+            Three tensors (width,).
+
+        Raises
+        ------
+        ValueError
+            For arrays of different lengths, or variances that are not positive.
+        """
         w = check_weights(weights, f"factors[{i}] weights").log()
         m = checks.finite(f"factors[{i}] means", torch.as_tensor(means, dtype=torch.float64))
         v = checks.finite(f"factors[{i}] variances", torch.as_tensor(variances, dtype=torch.float64))
@@ -110,12 +127,12 @@ class ProductMixtureFlow(ExactMap, Flow):
         return ProductMixtureFlow(self.factors, self._given, path, self.dtype, self.device)
 
     def to(self, dtype: torch.dtype, device: str) -> ProductMixtureFlow:
-        """Return the flow in another dtype or on another device; the exact map wants float64 on the CPU."""
+        """Return the flow in another dtype or on another device; its exact map needs float64 on the CPU."""
         return ProductMixtureFlow(self.factors, self._given, self.path, dtype, device)
 
     @functools.cached_property
     def mixture(self) -> GaussianMixture:
-        """The distribution as a mixture of prod K_i Gaussians, in float64."""
+        """The same distribution as a mixture of prod K_i Gaussians, in float64."""
         if (self.dtype, self.device) != (torch.float64, "cpu"):
             return self.to(torch.float64, "cpu").mixture
         index = torch.cartesian_prod(*[torch.arange(len(torch.as_tensor(f[0]))) for f in self.factors])
@@ -125,25 +142,25 @@ class ProductMixtureFlow(ExactMap, Flow):
         return GaussianMixture(w.sum(1).exp(), m @ self.rotation.T, (covariances + covariances.mT) / 2)
 
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
-        """Return the readout, (..., d)."""
+        """Return the readout (..., d) at x (..., d) and t (...)."""
         return self._axes(x, t, readout)[0] @ self.rotation.T
 
     def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
-        """Return the readout and its pullback; the Jacobian is diagonal in the rotated frame."""
-        value, slope = self._axes(x, t, readout)
-        return value @ self.rotation.T, lambda v: (v @ self.rotation * slope) @ self.rotation.T
+        """Return the readout (..., d) and its pullback; the Jacobian is diagonal in the rotated frame."""
+        value, derivative = self._axes(x, t, readout)
+        return value @ self.rotation.T, lambda v: (v @ self.rotation * derivative) @ self.rotation.T
 
     def divergence(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
-        """Return the trace of the readout's Jacobian, (...)."""
+        """Return the trace (...) of the readout's Jacobian at x (..., d)."""
         return self._axes(x, t, readout)[1].sum(-1)
 
     def log_prob(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """Return log p_t(x), (B,), in nats."""
+        """Return log p_t(x) (B,) in nats, at x (B, d)."""
         x, t = self.checked(x, t)
         return (torch.logsumexp(self._joint(x, t)[0], -1) - LOG_2PI / 2).sum(-1)
 
     def posterior_covariance(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """Return Var[X_1 | X_t = x], (B, d, d)."""
+        """Return Var[X_1 | X_t = x] (B, d, d) at x (B, d)."""
         x, t = self.checked(x, t)
         log_joint, q, variance = self._joint(x, t)
         alpha, sigma = self._coefficient(self.path.alpha(t)), self._coefficient(self.path.sigma(t))
@@ -153,16 +170,27 @@ class ProductMixtureFlow(ExactMap, Flow):
         return (self.rotation * diagonal[:, None, :]) @ self.rotation.T
 
     def exact_endpoint_vjp(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Pullback]:
-        """Return Phi_{t,1}(x) and its pullback, by matching distribution functions axis by axis."""
+        """Compute Phi_{t,1}(x) and its pullback, by matching distribution functions axis by axis.
+
+        Returns
+        -------
+        tuple
+            The endpoint (B, d) and the pullback.
+
+        Raises
+        ------
+        ValueError
+            For a flow that is not in float64, and a state too far in a tail.
+        """
         if self.dtype != torch.float64:
             raise ValueError(f"flow must be in float64 for its exact map, got {self.dtype}")
         x, t = self.checked(x, t)
         start, end = (self._marginal(s, x.shape) for s in (t, torch.ones_like(t)))
-        endpoint, log_slope = quantile.match_mixtures((x @ self.rotation).numpy(), start, end)
-        slope = torch.from_numpy(log_slope).exp()
+        endpoint, log_derivative = quantile.match_mixtures((x @ self.rotation).numpy(), start, end)
+        derivative = torch.from_numpy(log_derivative).exp()
         return (
             torch.from_numpy(endpoint) @ self.rotation.T,
-            lambda v: (v @ self.rotation * slope) @ self.rotation.T,
+            lambda v: (v @ self.rotation * derivative) @ self.rotation.T,
         )
 
     def _marginal(self, t: Tensor, shape: torch.Size) -> quantile.Mixture1D:
@@ -174,7 +202,7 @@ class ProductMixtureFlow(ExactMap, Flow):
         return (value[..., None, None] if value.ndim else value).to(self._means)
 
     def _joint(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log(w N) less the constant, q = (z - alpha m)/variance and the variance, each (..., d, K)."""
+        """Return log(w N) without its constant, q = (z - alpha m)/variance, and the variance, each (..., d, K)."""
         alpha, sigma = self._coefficient(self.path.alpha(t)), self._coefficient(self.path.sigma(t))
         variance = alpha**2 * self._variances + sigma**2
         y = (x @ self.rotation)[..., None] - alpha * self._means
@@ -192,7 +220,13 @@ class ProductMixtureFlow(ExactMap, Flow):
 
 
 class RadialMixtureFlow(ExactMap, MixtureFlow):
-    """A zero-mean isotropic scale mixture sum_k w_k N(0, variances_k I) in ``dim`` dimensions: its flow is radial."""
+    """A zero-mean isotropic scale mixture sum_k w_k N(0, variances_k I) in ``dim`` dimensions: its flow is radial.
+
+    Raises
+    ------
+    ValueError
+        For variances that are not 1-D and positive, or weights that are not a distribution.
+    """
 
     def __init__(self, weights: Tensor, variances: Tensor, dim: int, path: AffinePath) -> None:
         variances = checks.finite("variances", torch.as_tensor(variances, dtype=torch.float64))
@@ -203,7 +237,7 @@ class RadialMixtureFlow(ExactMap, MixtureFlow):
         super().__init__(GaussianMixture(weights, means, variances[:, None, None] * eye), path)
 
     def exact_endpoint_vjp(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Pullback]:
-        """Return Phi_{t,1}(x) and its pullback, by matching the distribution functions of the radius."""
+        """Return Phi_{t,1}(x) (B, d) and its pullback, by matching the distribution functions of the radius."""
         x, t = self.checked(x, t)
         largest = x.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)  # else squares underflow
         size = torch.linalg.vector_norm(x / largest, dim=-1, keepdim=True)
@@ -212,11 +246,11 @@ class RadialMixtureFlow(ExactMap, MixtureFlow):
         # Below this radius the map is linear to round-off (it is odd in r), and the direction may be undefined.
         floor = 1e-9 * torch.from_numpy(start[1]).amin(-1, keepdim=True)
         safe = torch.maximum(r, floor)
-        log_ratio, log_slope = quantile.match_radii(safe.numpy()[:, 0], start, end, self.mixture.dim)
-        ratio, slope = (torch.from_numpy(p).exp()[:, None] for p in (log_ratio, log_slope))
+        log_ratio, log_derivative = quantile.match_radii(safe.numpy()[:, 0], start, end, self.mixture.dim)
+        ratio, derivative = (torch.from_numpy(p).exp()[:, None] for p in (log_ratio, log_derivative))
         return (
             ratio * x,
-            lambda v: ratio * v + (slope - ratio) * direction * (direction * v).sum(-1, keepdim=True),
+            lambda v: ratio * v + (derivative - ratio) * direction * (direction * v).sum(-1, keepdim=True),
         )
 
     def _scales(self, t: Tensor, batch: int) -> tuple[np.ndarray, np.ndarray]:

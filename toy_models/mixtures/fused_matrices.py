@@ -1,6 +1,6 @@
-"""What depends on time alone in a mixture's solves: coefficients, diagonal factors, and the matrices from them.
+"""The state-independent part of a mixture's solves: coefficients, diagonal factors, and the matrices made of them.
 
-``toy_models.mixtures.fused_solve`` says what the matrices are.
+``toy_models.mixtures.fused_solve`` defines the matrices.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from analysis.plan import StepPlan
 from toy_models.mixtures.eigenbasis import Eigenbasis
 
 Row = list[tuple[int, Tensor | None]]  # a linear combination: which term, and its coefficient, or None for one
-KEPT = 2**22  # entries of all matrices of a solve up to which they are kept for the way back
+MOST_CACHED = 2**22  # entries of all matrices of a solve up to which they are cached for the backward pass
 
 
 def fold(x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return x, t, a, c with states (B, d) folded to (blocks, n, d), the rest to (blocks, 1), where blocks repeat.
+    """Fold states (B, d) into blocks of equal time, so that terms of time alone are computed once per block.
 
-    What depends on time alone is then computed once per block. Anything else comes back as it is.
+    Returns
+    -------
+    tuple
+        x (blocks, n, d), and t, a, c (blocks, 1); unchanged where the times do not come in equal blocks.
     """
     parts = (t, readout.target, readout.minus_score)
     if t.ndim != 1 or x.ndim != 2 or t.shape[0] != x.shape[0]:
@@ -37,7 +40,7 @@ def fold(x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Tensor, Tensor
 
 @dataclass(frozen=True)
 class Step:
-    """One step of some cells: W and V of every stage, and the rows that combine (state, evaluations) into states."""
+    """One step of some cells: W and V of every stage, and the rows that combine the state and evaluations."""
 
     whiten: Sequence[Tensor]
     read: Sequence[Tensor]
@@ -49,8 +52,8 @@ def _coefficient(stages: StepPlan, row: int, term: int) -> Tensor:
     return torch.zeros_like(stages.times[0]) if c is None else c
 
 
-class Schedule:
-    """What no state changes: coefficients and diagonal factors, (steps, stages, cells, ...); cells longest first."""
+class SolveMatrices:
+    """State-independent coefficients and factors of a fused solve, (steps, stages, cells, ...), longest cells first."""
 
     def __init__(self, mixture: Eigenbasis, path: AffinePath, plans: Sequence[StepPlan], cells: int) -> None:
         def merged(coefficients: Iterable[Tensor]) -> Tensor:
@@ -58,9 +61,9 @@ class Schedule:
             padded = pad_sequence([c.reshape(len(c), -1).expand(-1, cells) for c in coefficients])
             return padded.flatten(1)[..., None, None]
 
-        def staged(found: Iterable[Iterable[Tensor]]) -> Tensor:
+        def staged(coefficients: Iterable[Iterable[Tensor]]) -> Tensor:
             """Return (steps, stages, all cells, 1, 1)."""
-            return torch.stack([merged(stage) for stage in zip(*found, strict=True)], 1)
+            return torch.stack([merged(stage) for stage in zip(*coefficients, strict=True)], 1)
 
         self.mixture, self.path, self.lengths = mixture, path, [len(p) for p in plans for _ in range(cells)]
         rows = [
@@ -75,12 +78,12 @@ class Schedule:
         ]
         a, c = (staged([r[k] for r in p.readouts] for p in plans).to(mixture.means) for k in (0, 2))
         self._make_factors(staged(p.times for p in plans), a, c)
-        for factor in (self.gain, self.pull):
+        for factor in (self.gain, self.centre_weights):
             factor[:, -1] *= last
         k, d = mixture.means.shape
         self.basis = mixture.into.T.reshape(k, d, d)
         entries = sum(self.lengths) * len(plans[0].times) * k * (d + 1) ** 2
-        self.kept: dict[tuple[int, int, int, int], list[Step]] | None = {} if entries <= KEPT else None
+        self.cache: dict[tuple[int, int, int, int], list[Step]] | None = {} if entries <= MOST_CACHED else None
         self.scratch: tuple[Tensor, ...] = ()
 
     def _make_factors(self, time: Tensor, a: Tensor, c: Tensor) -> None:
@@ -92,29 +95,29 @@ class Schedule:
         self.shift = -alpha * self.root * mixture.means
         self.level = (1 + 2 * (weight.amax(-1, keepdim=True) - weight)).sqrt()
         self.gain = (a * alpha * mixture.variances + c) * self.root
-        self.pull = a * mixture.centres / self.level[..., None]
+        self.centre_weights = a * mixture.centres / self.level[..., None]
 
     def segments(self, cells: range, batch: int) -> list[tuple[int, int, slice]]:
-        """Return stretches of steps that the same cells take and whose matrices fit into cache: first, last, cells."""
+        """Return runs of steps of the same cells whose matrices fit into the cache, as (first, last, cells)."""
         k, d = self.mixture.means.shape
-        lengths, found, first = self.lengths[cells.start : cells.stop], [], 0
+        lengths, runs, first = self.lengths[cells.start : cells.stop], [], 0
         while first < lengths[0]:
             live = sum(n > first for n in lengths)
             fits = max(1, batch // (self.root.shape[1] * live * k * (d + 1) ** 2))
             last = min(lengths[live - 1], first + fits)
-            found.append((first, last, slice(cells.start, cells.start + live)))
+            runs.append((first, last, slice(cells.start, cells.start + live)))
             first = last
-        return found
+        return runs
 
     def steps(self, first: int, last: int, cells: slice) -> list[Step]:
-        """Return the matrices and rows of steps first to last of some cells, to be used before the next call."""
+        """Return the matrices and rows of steps first to last of some cells; the next call may overwrite them."""
         key = (first, last, cells.start, cells.stop)
-        if self.kept is None or key not in self.kept:
-            found = self._steps(first, last, cells)
-            if self.kept is None:
-                return found
-            self.kept[key] = found
-        return self.kept[key]
+        if self.cache is None or key not in self.cache:
+            steps = self._steps(first, last, cells)
+            if self.cache is None:
+                return steps
+            self.cache[key] = steps
+        return self.cache[key]
 
     def _steps(self, first: int, last: int, cells: slice) -> list[Step]:
         whiten, read = self._matrices((slice(first, last), slice(None), cells))
@@ -126,13 +129,14 @@ class Schedule:
         ]
 
     def _matrices(self, cut: tuple[slice, ...]) -> tuple[Tensor, ...]:
-        """Return W and V, (steps, stages, cells, K, d + 1, d + 1), in the arrays of the last call if they may go."""
+        """Return W and V (steps, stages, cells, K, d + 1, d + 1); those of the last call are reused unless cached."""
         root, d = self.root[cut], self.basis.shape[-1]
         shape = (*root.shape[:-1], d + 1, d + 1)
-        if self.kept is not None or not self.scratch or self.scratch[0].shape != shape:
+        if self.cache is not None or not self.scratch or self.scratch[0].shape != shape:
             self.scratch = (root.new_zeros(shape), root.new_zeros(shape))
         whiten, read = self.scratch
         torch.mul(self.basis, root[..., None], out=whiten[..., :d, :d])
         torch.mul(self.basis, self.gain[cut][..., None], out=read[..., :d, :d])
-        whiten[..., :d, d], whiten[..., d, d], read[..., d, :d] = self.shift[cut], self.level[cut], self.pull[cut]
+        whiten[..., :d, d], whiten[..., d, d] = self.shift[cut], self.level[cut]
+        read[..., d, :d] = self.centre_weights[cut]
         return whiten, read

@@ -2,15 +2,15 @@ r"""Whole solves of a mixture's flow, forward and backward, with everything that
 
 States are columns with a 1 appended, (cells, d + 1, samples), where the samples of a cell share their times: vector
 instructions then run along samples, and the shift by the means is part of the product. With U_k the eigenbasis of
-component k, two matrices per evaluation do it all:
+component k, an evaluation takes two matrices:
 
 - ``whiten``, W, maps x to :math:`y_k = S_k^{-1/2} U_k^T (x - \alpha\mu_k)` and one entry more, which does not depend
   on x and carries the component's weight: :math:`|y_k|^2 = -2 \log(w_k N_k) + const`;
-- ``read``, V, has the readout for its transpose: :math:`u = \sum_k r_k V_k^T y_k`, where r = softmax(-|y|^2 / 2).
+- ``read``, V, is the transpose of the readout: :math:`u = \sum_k r_k V_k^T y_k`, where r = softmax(-|y|^2 / 2).
 
 The product with the Jacobian is :math:`\sum_k W_k^T (r_k V_k v - g_k y_k)`, g being softmax's own pullback of
-:math:`y_k \cdot V_k v`. States and responsibilities are kept for the way back; y is computed again, since memory that
-is written once and read once costs more than its product.
+:math:`y_k \cdot V_k v`. States and responsibilities are stored for the backward pass; y is computed again, since
+writing it to memory once and reading it once costs more than its product.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from analysis.flow import Pullback
 from analysis.paths import AffinePath
 from analysis.plan import StepPlan
 from toy_models.mixtures.eigenbasis import Eigenbasis
-from toy_models.mixtures.fused_matrices import Row, Schedule, Step
+from toy_models.mixtures.fused_matrices import Row, SolveMatrices, Step
 
 CPU_BATCH = 5 * 2**14  # entries of y in one pass: three such arrays stay in a core's second-level cache
 LEAST = 2**11  # such entries in all: with fewer, setting up takes longer than it saves
@@ -36,21 +36,21 @@ Tape = list[tuple[Tensor, Tensor]]  # state and responsibilities of each evaluat
 
 
 def responsibilities(log_joint: Tensor, dim: int) -> Tensor:
-    """Return the softmax, with zero for what would make denormal products: a CPU is a hundred times slower there."""
+    """Return the softmax, with zero where products would be denormal: these take a CPU a hundred times longer."""
     return torch.threshold(log_joint.softmax(dim), math.sqrt(torch.finfo(log_joint.dtype).tiny), 0.0)
 
 
 class _Lane:
-    """Cells and samples that fit into cache together: states under way, states at rest, and the tape."""
+    """A cache-sized block of cells and samples: active states, finished states and the tape."""
 
-    def __init__(self, x: Tensor, rest: Tensor, components: int, tape: Tape) -> None:
-        self.x, self.rest, self.components, self.tape, self.at = x, rest, components, tape, len(tape)
+    def __init__(self, x: Tensor, finished: Tensor, components: int, tape: Tape) -> None:
+        self.x, self.finished, self.components, self.tape, self.at = x, finished, components, tape, len(tape)
         self._make_scratch()
 
     def resize(self, live: int) -> None:
-        """Have the first ``live`` cells under way."""
+        """Make the first ``live`` cells active."""
         if live != len(self.x):
-            self.x, self.rest = torch.cat([self.x, self.rest]).tensor_split([live])
+            self.x, self.finished = torch.cat([self.x, self.finished]).tensor_split([live])
             self._make_scratch()
 
     def _make_scratch(self) -> None:
@@ -69,7 +69,7 @@ class _Lane:
         self.x = torch.baddbmm(_combine(step.rows[-1], terms), read.mT, self.flat_product)
 
     def _evaluate(self, whiten: Tensor, state: Tensor) -> None:
-        """Leave r_k y_k in ``product``."""
+        """Write r_k y_k into ``product``."""
         torch.bmm(whiten, state, out=self.flat_y)
         torch.sum(torch.square(self.y, out=self.product), 2, keepdim=True, out=self.sums)
         r = responsibilities(self.sums.mul_(-0.5), 1)
@@ -77,7 +77,7 @@ class _Lane:
         self.tape.append((state, r))
 
     def reverse(self, step: Step) -> None:
-        """Take the last step back, with ``x`` the cotangent."""
+        """Reverse the last step, with the cotangent in ``x``."""
         adjoints: list[Tensor | None] = [None] * len(step.whiten)
         _spread(step.rows[-1], self.x, adjoints)
         adjoints.append(self.x)
@@ -88,7 +88,7 @@ class _Lane:
         self.x = torch.baddbmm(cast(Tensor, adjoints[0]), step.whiten[0].mT, pulled)
 
     def _pull(self, whiten: Tensor, read: Tensor, v: Tensor | None) -> Tensor:
-        """Return r_k V_k v - g_k y_k of the last evaluation that is not pulled back yet."""
+        """Return r_k V_k v - g_k y_k of the last evaluation that has not been pulled back."""
         assert v is not None, "nothing uses this stage"
         self.at -= 1
         state, r = self.tape[self.at]
@@ -123,23 +123,23 @@ def _spread(row: Row, v: Tensor, adjoints: list[Tensor | None]) -> None:
 
 
 class _Part:
-    """Cells that are solved together; if their samples do not fit into cache, lanes of them share the matrices."""
+    """Cells that are solved together; where their samples exceed the cache, several lanes share the matrices."""
 
-    def __init__(self, schedule: Schedule, cells: range, width: int, batch: int) -> None:
+    def __init__(self, schedule: SolveMatrices, cells: range, width: int, batch: int) -> None:
         self.schedule, self.width, self.components = schedule, width, len(schedule.mixture.means)
         self.cells, self.segments = slice(cells.start, cells.stop), schedule.segments(cells, batch)
         self.tapes: list[Tape] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the ends of the part's cells from the starts of all, (all cells, d + 1, samples)."""
+        """Return the ends of the part's cells, given the starts (all cells, d + 1, samples) of all."""
         parts = x[self.cells].split(self.width, 2)
         lanes = [_Lane(part.contiguous(), part[:0], self.components, []) for part in parts]
         self._run(lanes, _Lane.advance, 1)
         self.tapes = [lane.tape for lane in lanes]
-        return torch.cat([torch.cat([lane.x, lane.rest]) for lane in lanes], 2)
+        return torch.cat([torch.cat([lane.x, lane.finished]) for lane in lanes], 2)
 
     def backward(self, v: Tensor) -> Tensor:
-        """Return the cotangents of the part's starts from those of all ends."""
+        """Return the cotangents of the part's starts, given those of all ends."""
         parts = zip(v[self.cells].split(self.width, 2), self.tapes, strict=True)
         lanes = [_Lane(part[:0], part, self.components, tape) for part, tape in parts]
         self._run(lanes, _Lane.reverse, -1)
@@ -157,9 +157,15 @@ class _Part:
 def solve_vjp(
     mixture: Eigenbasis, path: AffinePath, x: Tensor, plans: Sequence[StepPlan]
 ) -> tuple[Tensor, Pullback] | None:
-    """Return the ends of plans from x (plans, B, d) and their pullback; ``None`` where the generic loop is better.
+    """Solve all plans from x (plans, B, d), with the pullback from their ends to x.
 
-    That is for methods that remember a step, for little work, and where fewer than d samples share their times.
+    The generic loop is better for methods with a history of steps, for little work, and where fewer than d samples
+    share their times.
+
+    Returns
+    -------
+    tuple or None
+        Ends (plans, B, d) and their pullback; ``None`` where the generic loop is better.
     """
     (k, d), stages = mixture.means.shape, plans[0]
     cells = stages.times[0].shape[1:].numel()
@@ -171,14 +177,14 @@ def solve_vjp(
     count = max(1, batch // entries)
     width = 64 * math.ceil(samples / math.ceil(entries / batch) / 64)
     order = torch.tensor([len(p) for p in plans]).argsort(descending=True, stable=True)
-    schedule = Schedule(mixture, path, [plans[i] for i in order.tolist()], cells)
+    schedule = SolveMatrices(mixture, path, [plans[i] for i in order.tolist()], cells)
     parts = [_Part(schedule, range(total)[i : i + count], width, batch) for i in range(0, total, count)]
 
     def columns(v: Tensor) -> Tensor:
         return torch.nn.functional.pad(v[order].reshape(total, samples, d).mT, (0, 0, 0, 1), value=1.0)
 
-    def states(found: Iterable[Tensor]) -> Tensor:
-        return torch.cat(list(found))[:, :d].mT.reshape(x.shape)[order.argsort()]
+    def states(parts_of_states: Iterable[Tensor]) -> Tensor:
+        return torch.cat(list(parts_of_states))[:, :d].mT.reshape(x.shape)[order.argsort()]
 
     def pullback(v: Tensor) -> Tensor:
         return states(map(operator.methodcaller("backward", columns(v)), parts))

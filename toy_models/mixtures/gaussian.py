@@ -1,20 +1,19 @@
 r"""Gaussian mixtures and the flows they induce, in closed form.
 
 :math:`p_1 = \sum_k w_k N(\mu_k, C_k)`, :math:`C_k = U_k \mathrm{diag}(\lambda_k) U_k^T`. Along an affine path
-:math:`p_t = \sum_k w_k N(\alpha\mu_k, S_k)` with :math:`S_k = \alpha^2 C_k + \sigma^2 I`. With
-:math:`q_k = S_k^{-1}(x - \alpha\mu_k)` and responsibilities :math:`r_k`, a readout
-:math:`a\,\hat x_1 - c \nabla\log p_t` is
+:math:`p_t = \sum_k w_k N(\alpha\mu_k, S_k)` with :math:`S_k = \alpha^2 C_k + \sigma^2 I`. With :math:`q_k = S_k^{-1}(x
+- \alpha\mu_k)` and responsibilities :math:`r_k`, a readout :math:`a\,\hat x_1 - c \nabla\log p_t` is
 
 .. math::
     u = \sum_k r_k v_k, \quad v_k = a\mu_k + (a\alpha C_k + cI) q_k, \quad
     Du = \sum_k r_k (a \alpha C_k + c I) S_k^{-1} - \sum_k r_k (v_k - u)(q_k - \bar q)^T :
 
 no division by alpha or sigma. Every such Du is symmetric, being a combination of Hessians of log p_t and the identity,
-so one product serves as vector-Jacobian and Jacobian-vector product: it costs two rotations.
-Source: Bayes' rule for Gaussian mixtures; the derivative of the responsibilities is r_k (qbar - q_k).
+so one product serves as vector-Jacobian and Jacobian-vector product: it costs two rotations. Source: Bayes' rule for
+Gaussian mixtures; the derivative of the responsibilities is r_k (qbar - q_k).
 
-In memory a component lives in its eigenbasis, whitened, :math:`y_k = S_k^{-1/2}(x - \alpha\mu_k)`; diagonal factors
-are multiplied into the bases where few of them serve many states, which saves passes over (..., K, d) arrays.
+Components are stored in their eigenbases, whitened, :math:`y_k = S_k^{-1/2}(x - \alpha\mu_k)`. Where few sets of
+diagonal factors serve many states, they are multiplied into the bases, which saves passes over (..., K, d) arrays.
 """
 
 from __future__ import annotations
@@ -39,7 +38,18 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 def check_weights(weights: Tensor, name: str = "weights") -> Tensor:
-    """Return float64 ``weights`` (K,), positive and of sum one, which they are within 1e-9 (1e-6 from float32)."""
+    """Check that weights (K,) are positive and have sum 1, within 1e-9 (1e-6 for float32).
+
+    Returns
+    -------
+    Tensor
+        The weights (K,) in float64, with sum 1.
+
+    Raises
+    ------
+    ValueError
+        For weights that are not such a distribution.
+    """
     slack = 1e-6 if getattr(weights, "dtype", None) == torch.float32 else 1e-9
     weights = checks.finite(name, torch.as_tensor(weights, dtype=torch.float64))
     if weights.ndim != 1 or not bool((weights > 0).all()) or abs(float(weights.sum()) - 1) > slack:
@@ -52,7 +62,7 @@ def _column(coefficient: Tensor) -> Tensor:
 
 
 def _few(scale: Tensor, x: Tensor) -> bool:
-    """Say whether to scale the bases and not what they rotate: few scales (..., K, d), many rows of x."""
+    """Return whether to scale the bases instead of the rotated rows: few scales (..., K, d), many rows of x."""
     return (scale.ndim == 2 or scale.shape[-3] == 1) and scale.shape[:-2].numel() * x.shape[-1] <= x.shape[:-1].numel()
 
 
@@ -67,6 +77,12 @@ class GaussianMixture:
 
     Raises ``ValueError`` naming the argument for shapes that do not agree, NaN, weights that are no distribution, and
     covariances that are not symmetric (to 1e-10 relative) or not positive definite (to round-off).
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not agree, NaN, weights that are not a distribution, and covariances that are not symmetric
+        (to 1e-10 relative) or not positive definite (to round-off); the message names the argument.
     """
 
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
@@ -100,7 +116,7 @@ class GaussianMixture:
         return (self.eigenvectors * self.eigenvalues[:, None, :]) @ self.eigenvectors.mT
 
     def components(self) -> Components:
-        """Return weights, means and covariances in the form in which measurements update them."""
+        """Return weights, means and covariances in the form that ``conditioning.update`` takes."""
         shared = self.weights.log()[None], self.means[None]
         return Components(*shared, self.eigenvalues.sqrt(), self.eigenvectors)
 
@@ -116,17 +132,31 @@ class GaussianMixture:
         return MixtureFlow(self, CondOT()).log_prob(x, 1.0)
 
     def condition(self, A: Tensor | LinearOperator, y: Tensor, noise_covariance: Tensor) -> GaussianMixture:
-        """Return the posterior of X_1 given y = A X_1 + N(0, noise_covariance), as ``toy_models.posteriors`` says."""
+        """Condition X_1 on y = A X_1 + N(0, noise_covariance), as ``toy_models.posteriors.condition`` does.
+
+        Returns
+        -------
+        GaussianMixture
+            Without components whose weight underflows.
+
+        Raises
+        ------
+        ValueError
+            Unless y has shape (m,), and as ``conditioning.measured`` does.
+        """
         if torch.as_tensor(y).ndim != 1:
             raise ValueError(f"y must have shape (m,), got {tuple(torch.as_tensor(y).shape)}")
         rows, values = measured(self.dim, A, y, noise_covariance)
-        found = update(self.components(), rows, values[None])
-        weights = found.log_weights[0].exp()
-        kept = weights > 0
-        eye = torch.eye(self.dim, dtype=torch.float64).expand(int(kept.sum()), -1, -1)
-        posterior = GaussianMixture(weights[kept] / weights[kept].sum(), found.means[0, kept], eye)
+        updated = update(self.components(), rows, values[None])
+        weights = updated.log_weights[0].exp()
+        positive = weights > 0
+        eye = torch.eye(self.dim, dtype=torch.float64).expand(int(positive.sum()), -1, -1)
+        posterior = GaussianMixture(weights[positive] / weights[positive].sum(), updated.means[0, positive], eye)
         # The constructor decomposes dense covariances, which would lose what the square roots kept.
-        posterior.eigenvalues, posterior.eigenvectors = found.deviations[kept].square(), found.directions[kept]
+        posterior.eigenvalues, posterior.eigenvectors = (
+            updated.deviations[positive].square(),
+            updated.directions[positive],
+        )
         return posterior
 
 
@@ -157,15 +187,15 @@ class MixtureFlow(Flow):
         return MixtureFlow(self.mixture, path, self.dtype, self.device)
 
     def to(self, dtype: torch.dtype, device: str) -> MixtureFlow:
-        """Return the flow in another dtype or on another device, without an exact map."""
+        """Return the flow in another dtype or on another device, without its exact map."""
         return MixtureFlow(self.mixture, self.path, dtype, device)
 
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
-        """Return the readout, (..., d)."""
+        """Return the readout (..., d) at x (..., d) and t (...)."""
         return self.predict_vjp(x, t, readout)[0]
 
     def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
-        """Return the readout and its pullback, which holds (..., K, d) intermediates."""
+        """Return the readout (..., d) and its pullback, which stores (..., K, d) intermediates."""
         shape = x.shape
         x, t, a, c = fold(x, t, readout)
         r, y, root, gain = self._components(x, t, a, c)
@@ -181,16 +211,16 @@ class MixtureFlow(Flow):
         return value.reshape(shape), pull
 
     def solve_vjp(self, x: Tensor, plans: Sequence[StepPlan]) -> tuple[Tensor, Pullback] | None:
-        """Return whole solves and their pullback, as ``toy_models.mixtures.fused_solve`` says."""
+        """Return the ends (plans, B, d) of whole solves and their pullback, by ``toy_models.mixtures.fused_solve``."""
         return fused_solve.solve_vjp(self.basis, self.path, x, plans)
 
     def log_prob(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """Return log p_t(x), (B,), in nats."""
+        """Return log p_t(x) (B,) in nats, at x (B, d)."""
         x, t = self.checked(x, t)
         return torch.logsumexp(self._joint(x, t)[0], -1) - self.mixture.dim * LOG_2PI / 2
 
     def posterior_covariance(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """Return Var[X_1 | X_t = x], (B, d, d): within components, plus the spread of their posterior means."""
+        """Return Var[X_1 | X_t = x] (B, d, d): within components, plus the spread of their posterior means."""
         x, t = self.checked(x, t)
         one = torch.ones_like(t)
         r, y, root, gain = self._components(x, t, one, 0 * one)
@@ -202,7 +232,7 @@ class MixtureFlow(Flow):
         return torch.einsum("ikl,bkl,jkl->bij", basis, within, basis) + spread
 
     def divergence(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
-        """Return the trace of the readout's Jacobian, (...)."""
+        """Return the trace (...) of the readout's Jacobian at x (..., d)."""
         batch = x.shape[:-1]
         x, t, a, c = fold(x, t, readout)
         r, y, root, gain = self._components(x, t, a, c)
@@ -234,7 +264,7 @@ class MixtureFlow(Flow):
         return alpha**2 * self.basis.variances + sigma**2
 
     def _joint(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log(w_k N_k) less the constant, (..., K), y_k = S_k^{-1/2}(x - alpha mu_k) and S_k^{-1/2}."""
+        """Return log(w_k N_k) (..., K) without its constant, y_k = S_k^{-1/2}(x - alpha mu_k), and S_k^{-1/2}."""
         variance = self._marginal_variances(t)
         root = variance.rsqrt()
         y = self._rotate(x, root) - self._coefficient(self.path.alpha(t)) * root * self.basis.means

@@ -20,7 +20,18 @@ from toy_models.mixtures.woodbury import Marginals
 
 
 def _shaped(name: str, value: Tensor, shape: tuple[int | str, ...]) -> Tensor:
-    """Return finite float64 ``value`` of the given shape, where a letter stands for any size of at least one."""
+    """Check that a value is finite and of a shape, where a letter stands for any size of at least one.
+
+    Returns
+    -------
+    Tensor
+        The value in float64.
+
+    Raises
+    ------
+    ValueError
+        For another shape, or entries that are not finite.
+    """
     value = checks.finite(name, torch.as_tensor(value, dtype=torch.float64))
     wanted = [n if isinstance(s, str) else s for n, s in zip(value.shape, shape, strict=False)]
     if value.ndim != len(shape) or list(value.shape) != wanted or 0 in value.shape:
@@ -41,6 +52,12 @@ class LowRankMixture:
 
     Raises ``ValueError`` naming the argument for shapes that do not agree, NaN, weights that are no distribution, and
     diagonals that are not positive.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not agree, NaN, weights that are not a distribution, and diagonals that are not positive; the
+        message names the argument.
     """
 
     def __init__(self, weights: Tensor, means: Tensor, factors: Tensor, diagonals: Tensor) -> None:
@@ -68,7 +85,7 @@ class LowRankMixture:
         return self.sample_components(k, generator)
 
     def sample_components(self, k: Tensor, generator: torch.Generator) -> Tensor:
-        """Return one sample of each component named in k (n,), (n, d)."""
+        """Return one sample (n, d) of each component in k (n,)."""
         sizes = self.factors.shape[2], self.dim
         z, e = (torch.randn(len(k), m, dtype=torch.float64, generator=generator).to(self.means.device) for m in sizes)
         k = k.to(self.means.device)
@@ -80,7 +97,7 @@ class LowRankMixture:
 
 
 def apply_own(matrices: Tensor, k: Tensor, z: Tensor) -> Tensor:
-    """Return ``matrices[k] @ z`` for matrices (K, d, r), k (n,) and z (n, r), without a copy of a matrix per row."""
+    """Return ``matrices[k] @ z`` (n, d) for matrices (K, d, r), k (n,) and z (n, r), copying no matrix per row."""
     placed = z.new_zeros(len(k), *matrices.shape[::2])
     placed[torch.arange(len(k), device=k.device), k] = z
     return placed.flatten(1) @ matrices.mT.flatten(0, 1)
@@ -109,11 +126,11 @@ class LowRankMixtureFlow(Flow):
         return LowRankMixtureFlow(self.mixture, self.path, dtype, device)
 
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
-        """Return the readout, (..., d)."""
+        """Return the readout (..., d) at x (..., d) and t (...)."""
         return self.predict_vjp(x, t, readout)[0]
 
     def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
-        """Return the readout and its pullback, which holds (K, ..., d) intermediates."""
+        """Return the readout (..., d) and its pullback, which stores (K, ..., d) intermediates."""
         shape = x.shape
         x, t, a, c = self._laid_out(x, t, readout)
         m, r, p, y = self._components(x, t)
@@ -133,7 +150,7 @@ class LowRankMixtureFlow(Flow):
         return value.reshape(shape), pull
 
     def log_prob(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """Return log p_t(x), (B,), in nats."""
+        """Return log p_t(x) (B,) in nats, at x (B, d)."""
         x, t = self.checked(x, t)
         shape = x.shape[:-1]
         x, t, *_ = self._laid_out(x, t, self.path.readout("target", t))
@@ -141,7 +158,7 @@ class LowRankMixtureFlow(Flow):
         return joint.logsumexp(0).reshape(shape) - self.mixture.dim * LOG_2PI / 2
 
     def divergence(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
-        """Return the trace of the readout's Jacobian, (...)."""
+        """Return the trace (...) of the readout's Jacobian at x (..., d)."""
         shape = x.shape[:-1]
         x, t, a, c = self._laid_out(x, t, readout)
         m, r, p, y = self._components(x, t)
@@ -157,7 +174,7 @@ class LowRankMixtureFlow(Flow):
         return Marginals(alpha, sigma, self._means, self._factors, self._diagonals)
 
     def _laid_out(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return states (T, n, d) and t, a, c (T, 1, 1), with what depends on time alone computed once per time."""
+        """Return states (T, n, d) and t, a, c (T, 1, 1), so that terms of time alone are computed once per time."""
         flat = x.reshape(-1, x.shape[-1])
         if t.ndim:
             t, *parts = (c.expand(x.shape[:-1]).reshape(-1) for c in (t, *readout))

@@ -1,12 +1,12 @@
 r"""Maps between one-dimensional distributions that preserve mass: :math:`y = F_1^{-1}(F_0(x))`.
 
-A distribution function is flat between separated modes, and close to 0 or 1 in the tails: matching its values there
-loses digits that the map does not. So each component k enters with the tail on its own side of x,
+A distribution function is flat between separated modes, and close to 0 or 1 in the tails, so matching its values loses
+digits that the map still has. Each component k therefore enters with the tail on its own side of x,
 
 .. math:: \sum_k s_k w_k T_k(y; s_k), \qquad T(y; +) = F(y), \quad T(y; -) = 1 - F(y),
 
-with the same signs at both ends: that differs from F by a constant, and every term of it is small and accurate. Terms
-are scaled in logs. Roots are bracketed and found by SciPy's vectorised bracketing solver.
+with the same signs at both ends: this differs from F by a constant, and all its terms are small and accurate. Terms are
+scaled in logs. SciPy's vectorised bracketing solver computes the roots.
 """
 
 from __future__ import annotations
@@ -25,7 +25,18 @@ LARGEST_EXPONENT = 700.0
 
 
 def _match(log_tail: LogTail, x: Array, sides: tuple[Parts, Parts], ends: tuple[Array, Array]) -> Array:
-    """Return y (N,) whose mass under ``sides[1]`` equals that of x (N,) under ``sides[0]``, bracketed by ``ends``."""
+    """Solve for y (N,) whose mass under ``sides[1]`` equals that of x (N,) under ``sides[0]``, between ``ends``.
+
+    Returns
+    -------
+    Array
+        y (N,).
+
+    Raises
+    ------
+    ValueError
+        If x is too far in a tail for float64.
+    """
     start, finish = sides
     lower, upper = (log_tail(np.full_like(start[0], s), x, start) for s in (1.0, -1.0))
     signs = np.where(lower <= upper, 1.0, -1.0)
@@ -41,10 +52,10 @@ def _match(log_tail: LogTail, x: Array, sides: tuple[Parts, Parts], ends: tuple[
     low, high = ends
     slack = 1e-8 * (1 + np.abs(low) + np.abs(high))
     every = np.arange(len(x), dtype=float)
-    found = elementwise.find_root(mass, (low - slack, high + slack), args=(every,))
-    if not np.all(found.success):
+    solution = elementwise.find_root(mass, (low - slack, high + slack), args=(every,))
+    if not np.all(solution.success):
         raise ValueError("x lies too far in a tail: its probability cannot be matched in float64")
-    return found.x
+    return solution.x
 
 
 def _log_normal_tail(sign: Array, y: Array, parts: Parts) -> Array:
@@ -58,9 +69,14 @@ def _log_normal_pdf(y: Array, parts: Parts) -> Array:
 
 
 def match_mixtures(x: Array, start: Mixture1D, end: Mixture1D) -> tuple[Array, Array]:
-    """Return y = F_end^{-1}(F_start(x)) and log dy/dx, both of the shape of x.
+    """Match the distribution functions of two mixtures: y = F_end^{-1}(F_start(x)).
 
     ``start`` and ``end`` hold log-weights, means and standard deviations of shape (*x.shape, K).
+
+    Returns
+    -------
+    tuple
+        y and log dy/dx, both of the shape of x.
     """
     z, k = x.reshape(-1), start[0].shape[-1]
     begin, finish = (tuple(p.reshape(-1, k) for p in side) for side in (start, end))
@@ -88,9 +104,14 @@ def log_gamma_upper(a: float, x: Array) -> Array:
 
 
 def match_radii(r: Array, start: tuple[Array, Array], end: tuple[Array, Array], dim: int) -> tuple[Array, Array]:
-    """Return log(R/r) and log(dR/dr), (N,), for radii r > 0 (N,) of isotropic scale mixtures in ``dim`` dimensions.
+    """Match the distribution functions of the radii r > 0 (N,) of isotropic scale mixtures in ``dim`` dimensions.
 
     ``start`` and ``end`` hold log-weights and standard deviations, (N, K); |x|^2/s^2 is chi-squared.
+
+    Returns
+    -------
+    tuple
+        Log(R/r) and log(dR/dr), (N,).
     """
 
     def log_tail(sign: Array, u: Array, parts: Parts) -> Array:
@@ -106,5 +127,5 @@ def match_radii(r: Array, start: tuple[Array, Array], end: tuple[Array, Array], 
     u = np.log(r)
     # Dilating by the smallest and the largest ratio of scales brackets the matching radius.
     ratio = np.log(end[1][:, :, None] / start[1][:, None, :])
-    found = _match(log_tail, u, (start, end), (u + ratio.min((1, 2)), u + ratio.max((1, 2))))
-    return found - u, found - u + log_pdf(u, start) - log_pdf(found, end)
+    solution = _match(log_tail, u, (start, end), (u + ratio.min((1, 2)), u + ratio.max((1, 2))))
+    return solution - u, solution - u + log_pdf(u, start) - log_pdf(solution, end)

@@ -69,7 +69,7 @@ class Marginals:
         return torch.cholesky_solve(projected.mT, self.cholesky).mT
 
     def components(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log N(x; alpha mu_k, S_k) less its constant, p_k and E_k^{1/2} q_k: (K, T, n) and then r or d."""
+        """Return log N(x; alpha mu_k, S_k) less its constant (K, T, n), p_k (.., r) and E_k^{1/2} q_k (.., d)."""
         y = torch.addcmul(-self.alpha * self.means * self.root, x, self.root)
         p = self.latent(y @ self.whitened)
         y.flatten(0, 1).baddbmm_(p.flatten(0, 1), self.whitened.mT.flatten(0, 1), alpha=-1)

@@ -31,11 +31,21 @@ def condition(mixture: LowRankMixture, A: Operator, y: Tensor, noise_covariance:
 def condition(
     mixture: GaussianMixture | LowRankMixture, A: Operator, y: Tensor, noise_covariance: Tensor
 ) -> GaussianMixture | LowRankPosterior:
-    """Return the posterior of X_1 given y = A X_1 + noise, noise ~ N(0, noise_covariance).
+    """Condition a mixture on y = A X_1 + noise, noise ~ N(0, noise_covariance).
 
-    Shapes: A (m, d), or a ``LinearOperator``; y (m,), noise_covariance (m, m), symmetric positive definite. Components
-    of a ``GaussianMixture`` whose weight underflows float64 are left out. Raises ``ValueError`` naming the argument for
-    shapes that do not agree, NaN, and a covariance that is not symmetric positive definite.
+    Shapes: A (m, d), or a ``LinearOperator``; y (m,), noise_covariance (m, m), symmetric positive definite.
+
+    Returns
+    -------
+    GaussianMixture or LowRankPosterior
+        The posterior of X_1, of the mixture's kind. Components of a ``GaussianMixture`` whose weight underflows float64
+        are left out.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not agree, NaN, and a covariance that is not symmetric positive definite; the message names
+        the argument.
     """
     if isinstance(mixture, LowRankMixture):
         return LowRankLikelihood(mixture, A, noise_covariance).posterior(y)
@@ -45,12 +55,17 @@ def condition(
 def likelihood_score(
     flow: Flow, A: Operator, y: Tensor, noise_covariance: Tensor, x: Tensor, t: Tensor | float
 ) -> Tensor:
-    """Return grad_x log p(y | X_t = x), (B, d), in float64, exact for the flow of a mixture.
+    """Compute grad_x log p(y | X_t = x) in float64, exactly for the flow of a mixture.
 
     Shapes: A (m, d), or a ``LinearOperator``; y (m,) or (B, m), noise_covariance (m, m), x (B, d), t a float or (B,) in
     [0, 1]. For a ``MixtureFlow`` the error is a few round-offs of the two scores whose difference it is, times the
-    condition number of a component. Many calls with one A and R on a ``LowRankMixtureFlow`` are quicker through one
-    ``LowRankLikelihood``.
+    condition number of a component. For many calls with one A and R on a ``LowRankMixtureFlow``, one
+    ``LowRankLikelihood`` is quicker.
+
+    Returns
+    -------
+    Tensor
+        (B, d).
 
     Raises
     ------

@@ -1,8 +1,8 @@
 r"""Covariances of whitened measurements, :math:`G_k = I + H (\mathrm{diag}(D_k) + F_k F_k^T) H^T`, decomposed.
 
-In general G_k (k, k) has no structure, and its Cholesky decomposition costs O(k^3). Where every pixel is seen by one
-row of H at most, as in inpainting and in averages over blocks, :math:`H\,\mathrm{diag}(D_k) H^T` is diagonal, so that
-G_k is low-rank plus diagonal itself and costs O(k r^2) in the form of ``toy_models.mixtures.woodbury``, whose Woodbury
+In general G_k (k, k) has no structure, and its Cholesky decomposition costs O(k^3). Where at most one row of H sees
+each pixel, as in inpainting and in averages over blocks, :math:`H\,\mathrm{diag}(D_k) H^T` is diagonal. G_k is then
+low-rank plus diagonal itself and costs O(k r^2) in the form of ``toy_models.mixtures.woodbury``, whose Woodbury
 identity has the same conditioning: that of G_k scaled to a unit diagonal.
 """
 
@@ -35,7 +35,7 @@ def separate(rows: Tensor) -> Tensor | None:
 
 
 def evidence(rows: Tensor, diagonal: Tensor, factors: Tensor, separated: bool) -> Evidence:
-    """Return G_k of rows H (k, d), D_k (K, 1, d) and F_k^T (K, r, d); ``separated`` says that ``separate`` holds."""
+    """Decompose G_k of rows H (k, d), D_k (K, 1, d) and F_k^T (K, r, d); ``separated`` if ``separate`` gave H."""
     observed = rows @ factors.mT
     if separated:
         return Factored.of(1 + diagonal @ rows.square().T, observed)
@@ -63,13 +63,13 @@ class Dense:
 
 @dataclass(frozen=True, eq=False)
 class Factored:
-    """G_k = diag + O_k O_k^T, as the covariances that ``woodbury.Marginals`` decomposes at alpha = 1, sigma = 0."""
+    """G_k = diag + O_k O_k^T, decomposed as ``woodbury.Marginals`` at alpha = 1, sigma = 0."""
 
     covariances: Marginals
 
     @classmethod
     def of(cls, diagonals: Tensor, factors: Tensor) -> Factored:
-        """Return it of diagonals (K, 1, k) and O_k (K, k, r)."""
+        """Build it from diagonals (K, 1, k) and O_k (K, k, r)."""
         one = torch.ones(1, 1, 1, dtype=diagonals.dtype, device=diagonals.device)
         diagonals = diagonals[:, None]
         return cls(Marginals(one, 0 * one, torch.zeros_like(diagonals), factors[:, None], diagonals))

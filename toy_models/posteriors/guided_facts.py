@@ -1,4 +1,4 @@
-"""What captions state of guided samplers beside the exact posterior: distances, comparisons in pairs, and coverage."""
+"""Facts about guided samplers and the exact posterior: distances, paired comparisons, and coverage."""
 
 from __future__ import annotations
 
@@ -21,9 +21,15 @@ def guided_facts(summary: pd.DataFrame, paired: pd.DataFrame) -> dict[str, pd.Da
 
 
 def facts(summary: pd.DataFrame, paired: pd.DataFrame) -> pd.DataFrame:
-    """Say how much of the way to the posterior greedy goes, and how often a dearer gradient is better or worse.
+    """Give the share of the way from unguided samples to the posterior that greedy closes, and paired counts.
 
-    ``noise`` is the level at which all methods were run, and ``pays`` a verdict where there are comparisons enough.
+    ``noise`` is the level at which all methods were run; ``pays`` is a verdict, given where there are enough
+    comparisons.
+
+    Returns
+    -------
+    DataFrame
+        One row.
     """
     means = summary.pivot_table(index=["operator", "noise"], columns="estimator", values="mean")
     means = means.reindex(columns=["unguided", BASELINE, "exact"])  # one that failed everywhere is missing
@@ -47,9 +53,12 @@ def facts(summary: pd.DataFrame, paired: pd.DataFrame) -> pd.DataFrame:
 
 
 def coverage(summary: pd.DataFrame) -> pd.DataFrame:
-    """Return the shares of exact samples inside central intervals, and their excess over the nominal level.
+    """Compute the shares of exact samples inside central intervals, and their excess over the nominal level.
 
-    ``low`` and ``high`` are of the excess, ``mean`` is the share itself.
+    Returns
+    -------
+    DataFrame
+        ``mean`` is the share itself, ``low`` and ``high`` are the interval of the excess.
     """
     rows = summary[summary["metric"].str.startswith(COVERAGE)]
     level = rows["metric"].str.removeprefix(COVERAGE).astype(float)

@@ -1,13 +1,13 @@
 r"""The exact posterior of a low-rank mixture under a linear-Gaussian measurement, and the exact likelihood score.
 
-For :math:`y = A X_1 + N(0, R)`, let H = L^{-1} A and v = L^{-1} y with :math:`R = L L^T`, turned so that the rows of H
-are orthogonal. Given X_t = x, component k leaves for X_1 (notation of ``toy_models.mixtures.woodbury``)
+For :math:`y = A X_1 + N(0, R)`, let H = L^{-1} A and v = L^{-1} y with :math:`R = L L^T`, rotated so that the rows of H
+are orthogonal. Given X_t = x, the law of X_1 under component k is (notation of ``toy_models.mixtures.woodbury``)
 
 .. math:: N(e_k, \Sigma_k), \quad e_k = \mu_k + J_k (x - \alpha\mu_k), \quad J_k = \alpha C_k S_k^{-1}, \quad
     \Sigma_k = \sigma^2 C_k S_k^{-1} = \sigma^2 \frac{D_k}{E_k} + \hat F_k \hat F_k^T, \quad
     \hat F_k = \sigma^2 E_k^{-1} F_k M_k^{-1/2} :
 
-low-rank plus diagonal again, with nothing subtracted. With :math:`G_k = I + H \Sigma_k H^T`, responsibilities r_k given
+low-rank plus diagonal again, without a subtraction. With :math:`G_k = I + H \Sigma_k H^T`, responsibilities r_k given
 x, and :math:`\rho_k \propto r_k N(v; H e_k, G_k)` given x and y, the likelihood score (Doob's h) is
 
 .. math:: \nabla_x \log p(y | x_t) = \sum_k \rho_k J_k H^T G_k^{-1} (v - H e_k) - \sum_k (\rho_k - r_k) q_k ,
@@ -37,7 +37,7 @@ from toy_models.posteriors.evidence import Evidence, evidence, separate
 
 
 class LowRankLikelihood:
-    """p(y | x_t) for y = A X_1 + N(0, R), X_1 of a low-rank mixture; what depends on A and R alone is computed once.
+    """p(y | x_t) for y = A X_1 + N(0, R) and a low-rank mixture; the parts of A and R alone are computed once.
 
     Parameters
     ----------
@@ -47,6 +47,12 @@ class LowRankLikelihood:
 
     Raises ``ValueError`` naming the argument for shapes that do not agree, NaN, and a covariance that is not symmetric
     positive definite.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not agree, NaN, and a covariance that is not symmetric positive definite; the message names
+        the argument.
     """
 
     def __init__(self, mixture: LowRankMixture, A: Tensor | LinearOperator, noise_covariance: Tensor) -> None:
@@ -62,7 +68,12 @@ class LowRankLikelihood:
         self.rows, self._separated = rows if separated is None else separated, separated is not None
 
     def values(self, y: Tensor) -> Tensor:
-        """Return v, (k,) or (B, k), of measurements y, (m,) or (B, m).
+        """Whiten measurements y, (m,) or (B, m).
+
+        Returns
+        -------
+        Tensor
+            v, (k,) or (B, k).
 
         Raises
         ------
@@ -75,7 +86,12 @@ class LowRankLikelihood:
         return checks.finite("y", y) @ self._turn
 
     def posterior(self, y: Tensor) -> LowRankPosterior:
-        """Return the posterior of X_1 given one measurement y (m,).
+        """Condition X_1 on one measurement y (m,).
+
+        Returns
+        -------
+        LowRankPosterior
+            a mixture of K Gaussians.
 
         Raises
         ------
@@ -113,9 +129,14 @@ class LowRankLikelihood:
         return x
 
     def score(self, path: AffinePath, y: Tensor, x: Tensor, t: Tensor | float) -> Tensor:
-        """Return grad_x log p(y | X_t = x), (B, d), for y (m,) or (B, m), x (B, d) and t a float or (B,).
+        """Compute grad_x log p(y | X_t = x) for y (m,) or (B, m), x (B, d) and t a float or (B,).
 
         The m x m matrices are decomposed once per component and distinct time (``toy_models.posteriors.evidence``).
+
+        Returns
+        -------
+        Tensor
+            (B, d).
 
         Raises
         ------

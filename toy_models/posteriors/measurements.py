@@ -1,7 +1,7 @@
-"""Batches of measurements whose exact posteriors are known: those of a mixture, with full or low-rank covariances.
+"""Batches of measurements whose exact posteriors are known, under mixtures with full or low-rank covariances.
 
-Where clean images are draws of the mixture itself, its posterior is the one that a calibrated sampler must have; where
-they are given, it is still what the model says of them, and samplers are judged on how well they sample it.
+If the clean images are samples of the mixture, a calibrated sampler must have the mixture's posterior. For given images
+the posterior is still that of the model, and samplers are judged by how well they sample it.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from toy_models.posteriors.measurements_low_rank import LowRankPosteriors
 
 @dataclass(frozen=True)
 class DensePosteriors:
-    """The posteriors of a mixture with full covariances: ``components`` of each measurement (``posterior.update``)."""
+    """The posteriors of a mixture with full covariances, one for each of Y measurements."""
 
     mixture: GaussianMixture
     components: Components
 
     @classmethod
     def of(cls, mixture: GaussianMixture, problem: InverseProblem, y: Tensor) -> DensePosteriors:
-        """Return the posteriors given measurements y (Y, m)."""
+        """Build the posteriors given measurements y (Y, m)."""
         rows, values = measured(mixture.dim, problem.linear, y, problem.noise_covariance)
         return cls(mixture, update(mixture.components(), rows, values))
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Return n samples of every posterior, (Y, n, d)."""
+        """Return n samples (Y, n, d) of every posterior."""
         weights, means = self.components.log_weights.exp(), self.components.means
         k = torch.multinomial(weights, checks.count("n", n), replacement=True, generator=generator)
         z = torch.randn(*k.shape, means.shape[-1], dtype=torch.float64, generator=generator)
@@ -50,7 +50,7 @@ class DensePosteriors:
         return torch.einsum("yk,ykd->yd", self.components.log_weights.exp(), self.components.means)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Return the log-density of samples x (Y, n, d), (Y, n), in nats."""
+        """Return the log-density (Y, n), in nats, of samples x (Y, n, d)."""
         deviations, directions = self.components.deviations, self.components.directions
         centres = torch.einsum("ykd,kdj->ykj", self.components.means, directions)
         whitened = (torch.einsum("ynd,kdj->ynkj", x, directions) - centres[:, None]) / deviations
@@ -58,7 +58,7 @@ class DensePosteriors:
         return joint.logsumexp(-1) - x.shape[-1] * LOG_2PI / 2
 
     def score(self, path: AffinePath, n: int) -> Score:
-        """Return the exact grad_x log p(y | x_t) of flat batches of n samples per measurement."""
+        """Return the exact score function grad_x log p(y | x_t), for flat batches of n samples per measurement."""
         weights, means = (v.repeat_interleave(n, 0) for v in (self.components.log_weights, self.components.means))
         posterior = Components(weights, means, self.components.deviations, self.components.directions)
         prior = self.mixture.components()
@@ -86,13 +86,20 @@ def measured_batch(
     members: int,
     exact: int,
 ) -> MeasuredBatch:
-    """Measure each of the images (Y, d) once, and draw all that samplers start from and are compared with.
+    """Measure each of the images (Y, d) once, and draw the initial noise and exact samples for a comparison.
 
     Parameters
     ----------
-    mixture : the law whose posterior is sampled
-    problem : a linear one
-    members, exact : samples to draw for each measurement, and exact samples to compare them with
+    mixture : the prior whose posterior is sampled
+    problem : a linear inverse problem
+    clean : images (Y, d)
+    generator : on the CPU
+    members, exact : numbers of samples per measurement: of a sampler, and of the exact posterior
+
+    Returns
+    -------
+    MeasuredBatch
+        The Y measurements, noise (Y * members, d), and exact posteriors with their samples.
     """
     y = problem.measure(clean, generator)
     law = exact_posteriors(mixture, problem, y)

@@ -28,7 +28,7 @@ class LowRankPosteriors:
 
     @classmethod
     def of(cls, mixture: LowRankMixture, problem: InverseProblem, y: Tensor) -> LowRankPosteriors:
-        """Return the posteriors given measurements y (Y, m)."""
+        """Build the posteriors given measurements y (Y, m)."""
         likelihood = LowRankLikelihood(mixture, problem.linear, problem.noise_covariance)
         values = likelihood.values(y)
         return cls(likelihood, y, values, likelihood.conditioned(values))
@@ -39,20 +39,20 @@ class LowRankPosteriors:
         return torch.einsum("yk,ykd->yd", self.conditioned.weights, self.conditioned.means)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Return n samples of every posterior, (Y, n, d)."""
+        """Return n samples (Y, n, d) of every posterior."""
         weights = self.conditioned.weights.cpu()
         k = torch.multinomial(weights, checks.count("n", n), replacement=True, generator=generator)
         x = self.likelihood.matheron(k.flatten(), self.values.repeat_interleave(n, 0), generator)
         return x.unflatten(0, k.shape)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Return the log-density of samples x (Y, n, d), (Y, n), in nats."""
+        """Return the log-density (Y, n), in nats, of samples x (Y, n, d)."""
         joint = [self.likelihood.mixture.log_prob(part) for part in x.flatten(0, 1).split(BATCH)]
         misfit = self.values[:, None] - x @ self.likelihood.rows.T
         log_prior = torch.cat(joint).unflatten(0, x.shape[:2])
         return log_prior - misfit.square().sum(-1) / 2 - self.conditioned.log_evidence[:, None]
 
     def score(self, path: AffinePath, n: int) -> Score:
-        """Return the exact grad_x log p(y | x_t) along a path, of flat batches of n samples per measurement."""
+        """Return the exact score function grad_x log p(y | x_t) along a path, for n samples per measurement."""
         y = self.measurements.repeat_interleave(n, 0)
         return lambda x, t: self.likelihood.score(path, y, x, t)

@@ -1,6 +1,6 @@
-"""Samples of the posterior's ODE in which a guidance gradient replaces the exact likelihood score in a window of time.
+"""Samples of the posterior's ODE in which a guidance gradient replaces the exact likelihood score for some time.
 
-Outside the window the exact score is followed, so that the samples show what the replacement costs there.
+Outside the window of time the exact score is used, so that the samples show the cost of the replacement in it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Window = tuple[float, float]
 
 
 def windowed(inside: Score, outside: Score, window: Window) -> Score:
-    """Return the score that is ``inside`` for times in the window, which holds its start, and ``outside`` elsewhere."""
+    """Return the score function ``inside`` at times in the window, its start included, and ``outside`` elsewhere."""
     return lambda x, t: (inside if window[0] <= float(t) < window[1] else outside)(x, t)
 
 
 def no_score(x: Tensor, t: Tensor) -> Tensor:
-    """Return no guidance, zeros like x."""
+    """Return a zero score like x (B, d)."""
     return torch.zeros_like(x)
 
 
@@ -36,8 +36,8 @@ def no_score(x: Tensor, t: Tensor) -> Tensor:
 class Replacement:
     """An estimator whose gradient g replaces the exact score in a window of time of a solve with ``steps`` DDIM steps.
 
-    The replacement is -g times the scale or, without one, -g with the length of the exact score. It is 0 in the first
-    step: at alpha = 0 the score vanishes, and the gradient of a lookahead does not.
+    The replacement is -g times the scale or, without a scale, -g with the length of the exact score. It is 0 in the
+    first step: at alpha = 0 the score vanishes, while the gradient of a lookahead does not.
     """
 
     estimator: Variant
@@ -46,7 +46,7 @@ class Replacement:
     scale: float | None = None
 
     def score(self, flow: Flow, batch: MeasuredBatch) -> Score:
-        """Return what replaces the score, at all times."""
+        """Return the replacing score function, for all times."""
         rule, options = rule_of(self.estimator)
         loss, exact = batch.loss(), batch.score(flow.path)
 
@@ -66,7 +66,7 @@ class Replacement:
         return oracle_ode(flow, batch.loss(), batch.x0, score=score, steps=self.steps)
 
     def tuned(self, flow: Flow, batch: MeasuredBatch, scales: Sequence[float]) -> Replacement:
-        """Return it with the scale of the least mean energy distance on a batch; a single scale is taken as it is."""
+        """Return a copy with the scale of least mean energy distance on a batch; a single scale needs no comparison."""
 
         def run(scale: float) -> Sample:
             return replace(self, scale=scale).samples(flow, batch)

@@ -1,8 +1,8 @@
 """A Gaussian mixture fitted to real images: 8x8 handwritten digits, d = 64, ten full-covariance components.
 
 ``python -m toy_models.problems.digits`` refits it and rewrites ``toy_models/data/digits.npz``, ``digits.json`` and
-``digits_held_out.npz``, the 360 images that neither the fit nor the choice of its settings has seen.
-Data: Alpaydin & Kaynak (1998), "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository,
+``digits_held_out.npz``, the 360 images used neither for the fit nor for the choice of its settings. Data: Alpaydin &
+Kaynak (1998), "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository,
 https://doi.org/10.24432/C50P49 (CC BY 4.0), the 1797 images that scikit-learn ships as ``load_digits``.
 """
 
@@ -27,9 +27,17 @@ BELOW_FLOOR = [ROUNDING_VARIANCE * 4.0**-k for k in range(1, 5)]  # recorded to 
 
 
 def load(name: str = "digits") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read a committed mixture: weights (k,), means (k, d), covariances (k, d, d), all float64.
+    """Read a committed mixture of images with pixels in [-1, 1], row-major.
 
-    Pixels are scaled to [-1, 1], row-major. Raises ValueError when ``name`` is not a committed mixture.
+    Returns
+    -------
+    tuple
+        Weights (k,), means (k, d), covariances (k, d, d), all float64.
+
+    Raises
+    ------
+    ValueError
+        If ``name`` is not a committed mixture.
     """
     if name not in FULL:
         raise ValueError(f"name must be one of {FULL}, got {name!r}")
@@ -46,13 +54,21 @@ def held_out() -> tuple[np.ndarray, np.ndarray]:
 def digits_splits() -> dict[str, np.ndarray]:
     """Split the digits by class, 60/20/20: "train" (1078, 64), "validation" (359, 64), "test" (360, 64).
 
-    Pixels are scaled to [-1, 1]. Raises ImportError when scikit-learn is not installed.
+    Returns
+    -------
+    dict
+        Float64 arrays by name, with pixels in [-1, 1].
+
+    Raises
+    ------
+    ImportError
+        If scikit-learn is not installed.
     """
     return {name: images for name, (images, _) in labelled_splits().items()}
 
 
 def labelled_splits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return ``digits_splits`` with the labels of each split's images."""
+    """Return ``digits_splits`` with the labels of each split's images; raises ``ImportError`` as it does."""
     try:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
@@ -60,16 +76,27 @@ def labelled_splits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
         raise ImportError('digits_splits needs scikit-learn: pip install -e ".[fit]"') from error
     pixels, labels = load_digits(return_X_y=True)
     images, split = pixels / 8 - 1, {"random_state": SEED}
-    train, rest, *kept = train_test_split(images, labels, train_size=0.6, stratify=labels, **split)
-    validation, test, *last = train_test_split(rest, kept[1], train_size=0.5, stratify=kept[1], **split)
-    return {"train": (train, kept[0]), "validation": (validation, last[0]), "test": (test, last[1])}
+    train, rest, *labels_left = train_test_split(images, labels, train_size=0.6, stratify=labels, **split)
+    validation, test, *labels_split = train_test_split(
+        rest, labels_left[1], train_size=0.5, stratify=labels_left[1], **split
+    )
+    return {
+        "train": (train, labels_left[0]),
+        "validation": (validation, labels_split[0]),
+        "test": (test, labels_split[1]),
+    }
 
 
 def fit_path(train: np.ndarray, components: int) -> dict[float, Any]:
-    """Fit a mixture at each reg_covar, largest first: {reg_covar: fitted GaussianMixture}; train is (n, d).
+    """Fit a mixture to train (n, d) at each reg_covar, largest first.
 
-    The first fit keeps the best of five k-means starts. Each later one starts from the fit before it, because
-    at a small reg_covar k-means starts stop within a few steps at poor optima.
+    The first fit is the best of five k-means starts. Each later one starts from the fit before it, because at a small
+    reg_covar fits from k-means starts stop within a few steps at poor optima.
+
+    Returns
+    -------
+    dict
+        {reg_covar: fitted scikit-learn GaussianMixture}.
     """
     from sklearn.mixture import GaussianMixture
 
@@ -83,7 +110,7 @@ def fit_path(train: np.ndarray, components: int) -> dict[float, Any]:
 
 
 def mean_interval(values: np.ndarray) -> dict[str, Any]:
-    """Return the mean of (n,) values and its 95 % BCa bootstrap interval over the n images, as a record has them."""
+    """Return the mean of values (n,) and its 95 % BCa bootstrap interval over the n images, as stored in a record."""
     ends = intervals.interval(values, seed=SEED, resamples=RESAMPLES)
     return {"mean": ends.mean, "interval_95": [ends.low, ends.high]}
 

@@ -1,8 +1,8 @@
 r"""Maximum-likelihood fits of a mixture of factor analysers, with a floor on the variances.
 
-Each sweep of EM takes responsibilities R_nk to weights, means and covariances
-:math:`C_k = \sum_n R_{nk} (x_n - \mu_k)(x_n - \mu_k)^T / \sum_n R_{nk}`, and improves F_k and D_k by a few of Rubin &
-Thayer's steps: with :math:`\beta = F^T (F F^T + D)^{-1}`,
+Each sweep of EM computes weights, means and covariances :math:`C_k = \sum_n R_{nk} (x_n - \mu_k)(x_n - \mu_k)^T /
+\sum_n R_{nk}` from responsibilities R_nk, and improves F_k and D_k by a few of Rubin & Thayer's steps: with
+:math:`\beta = F^T (F F^T + D)^{-1}`,
 
 .. math:: F \leftarrow C\beta^T (I - \beta F + \beta C\beta^T)^{-1}, \qquad
     D \leftarrow \max(\mathrm{floor}, \mathrm{diag}(C - F\beta C)) .
@@ -34,7 +34,7 @@ class Settings:
 
 
 def responsibilities(mixture: LowRankMixture, x: Tensor) -> Tensor:
-    """Return p(k | x_n), (n, K), of data x (n, d)."""
+    """Return the responsibilities p(k | x_n) (n, K) of data x (n, d)."""
     one = torch.ones(1, 1, 1, dtype=torch.float64)
     parts = mixture.means[:, None, None], mixture.factors[:, None], mixture.diagonals[:, None, None]
     marginals = Marginals(one, 0 * one, *parts)
@@ -43,7 +43,7 @@ def responsibilities(mixture: LowRankMixture, x: Tensor) -> Tensor:
 
 
 def weighted_covariances(x: Tensor, r: Tensor, means: Tensor) -> Tensor:
-    """Return the covariances of data x (n, d) under each column of the weights r (n, K), (K, d, d)."""
+    """Return the covariances (K, d, d) of data x (n, d) under each column of the weights r (n, K)."""
     out = torch.empty(r.shape[1], x.shape[1], x.shape[1], dtype=x.dtype)
     for k, weight in enumerate(r.T):
         mine = weight > 1e-8  # in many dimensions almost every image has one component
@@ -78,13 +78,18 @@ def sweep(x: Tensor, r: Tensor, start: LowRankMixture | None, settings: Settings
 def fit(
     x: Tensor, r: Tensor, settings: Settings, sweeps: int, steps: int, start: LowRankMixture | None = None
 ) -> LowRankMixture:
-    """Return a mixture fitted to data x (n, d) by ``sweeps`` of EM.
+    """Fit a mixture to data x (n, d) by ``sweeps`` of EM.
 
     Parameters
     ----------
     r : initial responsibilities (n, K), used where there is no ``start``
     steps : steps of ``improve`` in each sweep
     start : the mixture to start from
+
+    Returns
+    -------
+    LowRankMixture
+        The fitted mixture.
     """
     for _ in range(sweeps):
         start = sweep(x, r if start is None else responsibilities(start, x), start, settings, steps)
@@ -101,7 +106,7 @@ def canonical(mixture: LowRankMixture) -> LowRankMixture:
 
 
 def _principal(covariances: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
-    """Return the start of the first sweep: the leading principal axes, and what they leave of the variances."""
+    """Return the start of the first sweep: the leading principal axes, and the variances that remain."""
     values, vectors = torch.linalg.eigh(covariances)
     factors = vectors[..., -settings.rank :] * values[:, None, -settings.rank :].clamp_min(0).sqrt()
     left = covariances.diagonal(dim1=1, dim2=2) - factors.square().sum(2)

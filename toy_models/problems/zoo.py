@@ -1,4 +1,4 @@
-"""Named problems that differ in what they stress; each is built by a function of the path alone, from its own seed."""
+"""Named problems, each of which stresses something else; each is built from a path by a function with its own seed."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ZOO_PATHS = PATHS | {"ve": lambda: VarianceExploding(10.0)}
 
 
 def problem(builder: Problem) -> Problem:
-    """Add a problem to the zoo under its function's name."""
+    """Register a problem of the zoo under its function's name."""
     PROBLEMS[builder.__name__] = builder
     return builder
 
 
 def build(name: str, path: AffinePath) -> Flow:
-    """Return the named problem's flow along a path; an unknown name's error lists the known ones."""
+    """Return the named problem's flow along a path; ``ValueError`` for an unknown name lists the known ones."""
     return PROBLEMS[checks.known("problem", name, PROBLEMS)](path)
 
 
@@ -41,9 +41,12 @@ def distribution(flow: Flow) -> GaussianMixture:
 
 
 def subject(problem: str, path: str, dtype: str = "float64", device: str = "cpu") -> Subject:
-    """Return the named problem along the named path, to be measured.
+    """Make a subject of the named problem along the named path.
 
-    States are X_t of samples of the data; the loss is half the squared distance to another sample of it.
+    Returns
+    -------
+    Subject
+        Its states (B, d) are X_t of samples of the data, and its loss is half the squared distance to other samples.
     """
     truth = build(problem, ZOO_PATHS[checks.known("path", path, ZOO_PATHS)]())
     assert isinstance(truth, MixtureFlow | ProductMixtureFlow)
@@ -51,13 +54,13 @@ def subject(problem: str, path: str, dtype: str = "float64", device: str = "cpu"
 
 
 def random_rotation(dim: int, generator: torch.Generator) -> Tensor:
-    """Return a rotation (dim, dim), uniform: QR of a Gaussian matrix with the signs of R's diagonal taken out."""
+    """Return a uniformly random rotation (dim, dim): QR of a Gaussian matrix, with the signs of R's diagonal out."""
     q, r = torch.linalg.qr(torch.randn(dim, dim, dtype=torch.float64, generator=generator))
     return q * r.diagonal().sign()
 
 
 def random_covariances(count: int, dim: int, condition: float, scale: float, generator: torch.Generator) -> Tensor:
-    """Return (count, dim, dim) covariances, eigenvalues log-spaced over ``condition`` with ``scale`` the largest."""
+    """Return covariances (count, dim, dim) with eigenvalues log-spaced over ``condition``, up to ``scale``."""
     eigenvalues = scale * torch.logspace(-math.log10(condition), 0, dim, dtype=torch.float64)
     rotations = torch.stack([random_rotation(dim, generator) for _ in range(count)])
     covariances = (rotations * eigenvalues) @ rotations.mT

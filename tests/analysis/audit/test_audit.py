@@ -1,4 +1,8 @@
-"""The audit of a user's flow, measured against flows whose truth is known."""
+"""The audit of a user's flow, measured against flows whose truth is known.
+
+The flows are one mixture behind every interface that a user may have: its ideal gradient is exact, and its errors are
+computed here by calling the estimators directly. Where a reference is refused, the test makes the disagreement itself.
+"""
 
 import dataclasses
 

@@ -1,4 +1,8 @@
-"""The verb audit: its command line, files, words and figures, and how it resumes."""
+"""The verb audit: its command line, files, words and figures, and how it resumes.
+
+The truths are hashes of the bytes on disk, of a run that is interrupted and of one that is not, and what is printed;
+facts in the report are recomputed from the tables.
+"""
 
 import hashlib
 import json

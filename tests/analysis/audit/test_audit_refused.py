@@ -1,4 +1,8 @@
-"""What the audit refuses, and what it says."""
+"""Models and data that the audit refuses, and the sentence that it prints for each.
+
+Each factory of this file has one fault that is built in, such as a wrong shape, randomness or a missing gradient; the
+truth is that fault. A refusal must name it, and leave no files behind.
+"""
 
 import re
 

@@ -1,4 +1,9 @@
-"""Adaptive lookahead: its solves, its free leading term, its tolerance and its cost."""
+"""Adaptive lookahead: its solves, its free leading term, its tolerance and its cost.
+
+The truths are solves on an equal grid by ``analysis.solvers``, differentiated from each of their nodes, the leading
+term of ``analysis.bounds``, ideal gradients of mixtures with
+exact maps, and a flow that counts its evaluations row by row.
+"""
 
 import math
 

@@ -1,4 +1,8 @@
-"""Adaptive lookahead: batches, ends of time, networks, tolerances it cannot keep, and what it refuses."""
+"""Adaptive lookahead: batches, ends of time, networks, tolerances out of reach, and bad arguments.
+
+A batch is compared with its samples one by one, and a part of memory with the whole; gradients at the ends of time and
+of networks with the ideal gradient or the loss gradient there.
+"""
 
 import math
 

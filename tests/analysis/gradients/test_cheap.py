@@ -1,4 +1,8 @@
-"""The cheap estimators: what they take, cost and refuse, and the identity Jacobian."""
+"""The cheap estimators: arguments, costs and refusals, and the identity Jacobian.
+
+A batch is compared with its samples one by one, a network with the analytic flow that it computes, and TMPD with its
+formula written out with whole Jacobians; costs are counted by hand.
+"""
 
 import functools
 import math

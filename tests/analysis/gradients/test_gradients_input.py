@@ -1,4 +1,8 @@
-"""The registry, the cost, and what the estimators refuse."""
+"""The registry of estimators, the cost, and arguments that the estimators refuse.
+
+The truths are counts derived by hand from the number of steps and stages, tensors whose bytes are known, and lists of
+malformed arguments: each must raise an error that names the argument.
+"""
 
 import numpy as np
 import pytest

@@ -1,3 +1,9 @@
+"""The lookahead surface: all cells at once against the lookahead estimator, one cell at a time.
+
+``lookahead`` solves each cell by itself, without the batch of cells that is tested here, and has truths of its own
+(``test_gradients``); the cost is counted by hand.
+"""
+
 import pytest
 import torch
 

@@ -1,4 +1,7 @@
-"""What guided samplers refuse, and that the message names the argument."""
+"""Arguments that guided samplers refuse; the message must name the argument.
+
+The truth is a list of malformed arguments, each written here beside the words that its message must hold.
+"""
 
 import functools
 import math

@@ -1,4 +1,8 @@
-"""Schedules, their derivatives, coordinates and their inverses."""
+"""Schedules, their derivatives, coordinates and their inverses.
+
+The truths are autograd and central differences for derivatives, ratios of the schedules for coordinates, round trips
+for inverses, and a user's path whose derivatives are also given.
+"""
 
 import math
 

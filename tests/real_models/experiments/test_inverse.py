@@ -1,4 +1,8 @@
-"""The experiment on restored digits in small, what is derived of it, and its figures."""
+"""The experiment on restored digits in small, its derived tables, and its figures.
+
+The truths are tables made by hand, in which PSNR follows accuracy with a chosen sign, so that the correlation is known;
+and a run of the restoring code with a recorded budget.
+"""
 
 import dataclasses
 

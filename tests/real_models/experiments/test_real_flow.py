@@ -1,4 +1,8 @@
-"""The learned flow's experiment and figure on a small network."""
+"""The learned flow's experiment and figure, on a small network.
+
+The truths are the orders of theory, which a smooth network must show, and errors recomputed at the same states by the
+registered estimators against a finer reference.
+"""
 
 import dataclasses
 

@@ -1,4 +1,8 @@
-"""What the ledger writes: its table, strict JSON, LaTeX and figure, and the verdicts that are known."""
+"""The written ledger: its table, strict JSON, LaTeX and figure, and its verdicts.
+
+The truths are the verdicts known from the theory, which are written out here, a JSON parser that accepts no NaN, and
+rows made by hand.
+"""
 
 import json
 import math

@@ -63,7 +63,7 @@ def test_neither_lanes_nor_parts_change_the_result(monkeypatch, solver, batch):
     flow, x, v = problem()
     expected = both(flow, x, v, plans(flow, solver))[1]
     monkeypatch.setattr(fused_solve, "CPU_BATCH", batch)
-    monkeypatch.setattr(fused_matrices, "KEPT", 0)
+    monkeypatch.setattr(fused_matrices, "MOST_CACHED", 0)
     for found, wanted in zip(both(flow, x, v, plans(flow, solver))[0], expected, strict=True):
         assert difference(found, wanted) <= 1e-12
 

@@ -1,4 +1,8 @@
-"""What a mixture and its flow refuse, and how they say so."""
+"""Arguments that a mixture and its flow refuse, and what they say.
+
+The truth is a list of malformed parameters, states and counts, each written here beside the words that its message must
+hold.
+"""
 
 import math
 

@@ -1,3 +1,9 @@
+"""The mixture fitted to the 8x8 digits: the committed arrays, the record about them, and the images.
+
+The truths are the digits that scikit-learn ships, SciPy's own normal densities evaluated on the committed arrays, and
+normal-theory intervals; the record's numbers are recomputed from these and never taken from the code that wrote them.
+"""
+
 import json
 import subprocess
 import sys

@@ -1,4 +1,8 @@
-"""Families of drawn problems: one draw per name, none of those that rules were set on where they are judged."""
+"""Families of random problems: one problem per name, and separate seeds to set rules and to judge them.
+
+The truths are a second build of the same name, which must be equal, and the sets of names themselves, which must not
+meet.
+"""
 
 import math
 

@@ -1,4 +1,8 @@
-"""Problems whose gradients are rows of the Jacobian: their states and losses, by construction."""
+"""Problems whose gradients are rows of the Jacobian.
+
+The truth is their construction: losses that are products with one unit vector for all times, and states of equal
+x/alpha.
+"""
 
 import torch
 

@@ -1,3 +1,9 @@
+"""The zoo: each problem is the same every time, and stresses what it promises.
+
+The truths are the promises themselves, checked on the mixtures' parameters: condition numbers, distances between modes,
+dimensions and counts of modes.
+"""
+
 import pytest
 import torch
 
