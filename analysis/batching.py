@@ -117,7 +117,7 @@ def estimate(
     what the estimator raises.
     """
     rule = ESTIMATORS[checks.known("estimator", estimator, ESTIMATORS)]
-    x, t = flow.checked(x, t)
+    x, t = checks.flow(flow).checked(x, t)
 
     def call(part: slice) -> Estimate:
         if part == slice(0, len(x)):

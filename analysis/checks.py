@@ -191,9 +191,19 @@ def state(x: Any, event_shape: tuple[int, ...] | None, name: str = "x") -> Tenso
 
 
 def differentiable_here() -> None:
-    """Raise ``RuntimeError`` inside ``torch.inference_mode()``, where nothing can be differentiated."""
+    """Raise ``ValueError`` inside ``torch.inference_mode()``, where nothing can be differentiated."""
     if torch.is_inference_mode_enabled():
-        raise RuntimeError("gradients cannot be taken inside torch.inference_mode(); torch.no_grad() is fine")
+        raise ValueError("gradients cannot be taken inside torch.inference_mode(); torch.no_grad() is fine")
+
+
+def arguments(given_flow: Any, given_loss: Any, x: Any, t: Any) -> tuple[Tensor, Tensor]:
+    """Return x and t, without a graph, of a public function that takes gradients, after a look at flow and loss."""
+    differentiable_here()
+    loss(given_loss)
+    x, t = (value.detach() for value in flow(given_flow).checked(x, t))
+    with passed_door():
+        given_flow.ask(x, t)
+    return x, t
 
 
 def alike(g: Any, truth: Any, names: tuple[str, str] = ("g", "truth")) -> tuple[Tensor, Tensor]:

@@ -66,7 +66,7 @@ def converged_gradients(flow: Flow, loss: Loss, x: Tensor, times: Sequence[float
     ValueError : for x that the flow does not take, times that do not increase or lie outside (0, 1), and a number of
         steps below 2
     """
-    x, _ = flow.checked(x, float(times[0]))
+    x, _ = checks.arguments(flow, loss, x, float(times[0]))
     if not all(0 < a < b <= 1 for a, b in pairwise((*times, 1.0))):
         raise ValueError(f"times must increase within (0, 1), got {list(times)}")
     if checks.count("steps", steps) < 2:

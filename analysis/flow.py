@@ -20,6 +20,7 @@ from torch.autograd.forward_ad import unpack_dual
 from analysis import checks
 from analysis.paths import AffinePath, Readout, expand
 from analysis.plan import StepPlan
+from analysis.probe import UNRELATED, Probe, select_rows
 
 Pullback = Callable[[Tensor], Tensor]
 Prediction = Callable[[Tensor, Tensor], Tensor]
@@ -98,6 +99,9 @@ class Flow(ABC):
         """
         return self
 
+    def ask(self, x: Tensor, t: Tensor) -> None:  # noqa: B027
+        """Look at what a user's function does, as ``analysis.probe`` says; a closed form needs no looking at."""
+
     def checked(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """Return x and t as the methods above take them, or raise ``ValueError``."""
         x = checks.state(x, self.event_shape)
@@ -168,6 +172,7 @@ class PredictionFlow(Flow):
         self.function, self.path, self.own, self.prediction = function, path, path, prediction
         self.t_min, self.t_max = t_min, t_max
         self.event_shape, self.time_dtype = event_shape, time_dtype
+        self.probe = Probe()
 
     def with_path(self, path: AffinePath) -> PredictionFlow:
         """Return the flow of the same function along another path."""
@@ -195,17 +200,28 @@ class PredictionFlow(Flow):
             x = scale * x
         return self._own_readout(x, t, readout)
 
+    def ask(self, x: Tensor, t: Tensor) -> None:
+        """Look at what the function does at x (B, *event) and t, the first time that any copy of this flow is asked."""
+        if self.path != self.own:
+            scale, t, _ = at_equal_zeta(self.own, self.path, x, t, self.path.readout("target", t))
+            x = scale * x
+        self.probe.look(self.function, x, self._times(x, t))
+
+    def _times(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return the own times (B,) that the function sees."""
+        return t.clamp(self.t_min, self.t_max).expand(x.shape[0]).to(x.device, self.time_dtype or x.dtype)
+
     def _own_readout(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
         """Return the readout on the path that the function was trained on."""
+        value = self.probe.call(self.function, x, self._times(x, t))
         t = t.clamp(self.t_min, self.t_max)
-        value = self.function(x, t.expand(x.shape[0]).to(x.device, self.time_dtype or x.dtype))
         if value.shape != x.shape or value.dtype != x.dtype or value.device != x.device:
             raise ValueError(
                 f"function must return a tensor like x, {tuple(x.shape)} {x.dtype} on {x.device}; "
                 f"got {tuple(value.shape)} {value.dtype} on {value.device}"
             )
         if x.requires_grad and not value.requires_grad:
-            raise ValueError("function must be differentiable: its output does not depend on x through autograd")
+            raise ValueError(UNRELATED)
         if self.prediction == "score":
             value = -expand(self.own.sigma(t), x) * value
         have = self.own.readout("source" if self.prediction == "score" else self.prediction, t)
@@ -225,14 +241,6 @@ class PredictionFlow(Flow):
             x = x.detach().requires_grad_()
             value = self._readout(x, t, readout)
         return value.detach(), lambda v: torch.autograd.grad(value, x, v, retain_graph=True)[0]
-
-
-def select_rows(function: Prediction, rows: Tensor) -> Prediction:
-    """Return what ``function`` makes of itself for the samples ``rows``, or itself where it has nothing to select."""
-    select = getattr(function, "select_rows", None)
-    selected = select(rows) if callable(select) else function
-    # A compiled network passes the question on to the network, whose answer may be: myself.
-    return function if selected is getattr(function, "_orig_mod", None) else selected
 
 
 def from_velocity(function: Prediction, path: AffinePath) -> PredictionFlow:
@@ -279,6 +287,11 @@ class Reparametrized(Flow):
     def select_rows(self, rows: Tensor) -> Flow:
         """Return the wrapped flow of these samples, along the same path."""
         return Reparametrized(self.flow.select_rows(rows), self.path)
+
+    def ask(self, x: Tensor, t: Tensor) -> None:
+        """Look at what the wrapped flow's function does."""
+        scale, t, _ = self._old(x, t, self.path.readout("target", t))
+        self.flow.ask(scale * x, t)
 
     def _old(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Tensor, Readout]:
         return at_equal_zeta(self.flow.path, self.path, x, t, readout)

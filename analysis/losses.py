@@ -6,7 +6,10 @@ as the squares of float16 numbers overflow from 256 on; gradients have the dtype
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +21,12 @@ from analysis import checks
 from analysis.norms import widened
 
 Loss = Callable[[Tensor], Tensor]
+UNRELATED = "loss must be differentiable: its value does not depend on x through autograd"
+_seen: dict[int, Callable[[], Any]] = {}  # losses that have been looked at, by identity
+
+
+def _gone() -> None:
+    return None
 
 
 def _given(name: str, value: Any) -> Tensor:
@@ -171,6 +180,11 @@ class Equivalent:
         return self.function(x)
 
 
+@dataclass(frozen=True)
+class WithGraph(Equivalent):
+    """A loss whose value and gradient keep the graph to the point at which they were taken."""
+
+
 def value_and_gradient(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the loss (B,) and its gradient (B, *event) at x.
 
@@ -185,36 +199,44 @@ def _value(loss: Loss, x: Tensor) -> Tensor:
     if not isinstance(value, Tensor) or value.shape != x.shape[:1]:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"loss must return one value per sample, shape {tuple(x.shape[:1])}; got {got}")
+    if not value.is_floating_point():
+        raise ValueError(f"loss must return real floating-point numbers, got {value.dtype}")
     if not value.requires_grad:
-        raise ValueError("loss must be differentiable: its value does not depend on x through autograd")
+        raise ValueError(UNRELATED)
     return value
 
 
 def values_and_gradients(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``value_and_gradient`` for every batch of x (n, B, *event), differentiated together."""
+    graph = isinstance(loss, WithGraph)
     with torch.enable_grad():
-        x = x.detach().requires_grad_()
+        x = x if graph and x.requires_grad else x.detach().requires_grad_()
         value = torch.stack([_value(loss, batch) for batch in x])
-        (gradient,) = torch.autograd.grad(value.sum(), x)
-    _check_finite(x.flatten(0, 1), value.flatten(), gradient.flatten(0, 1))
-    return value.detach(), gradient
-
-
-def gradient_with_graph(loss: Loss, x: Tensor) -> Tensor:
-    """Return the loss gradient (B, *event) at x, which is part of a graph, so that it can be differentiated again.
-
-    Raises ``ValueError`` as ``value_and_gradient`` does.
-    """
-    with torch.enable_grad():
-        value = _value(loss, x)
-        (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=True)
-    _check_finite(x, value, gradient)
-    return gradient
-
-
-def _check_finite(x: Tensor, value: Tensor, gradient: Tensor) -> None:
-    """Raise ``ValueError`` for NaN or infinity in the loss (B,) or its gradient at x (B, *event)."""
+        _look(loss, value[0], x)
+        (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=graph, allow_unused=True)
+    if gradient is None:
+        raise ValueError(UNRELATED)
     # Where x itself is not finite, as after a solve that overflowed, neither is the loss: that sample failed before.
-    usable = torch.isfinite(x.detach()).flatten(1).all(1)
+    usable = torch.isfinite(x.detach()).flatten(2).all(2)
     checks.finite("loss value", value.detach()[usable])
     checks.finite("loss gradient", gradient.detach()[usable])
+    return value if graph else value.detach(), gradient
+
+
+def _look(loss: Loss, value: Tensor, x: Tensor) -> None:
+    """Warn, the first time that a loss is asked, where the values (B,) at x (n, B, *event) depend on other samples."""
+    while isinstance(loss, Equivalent):
+        loss = loss.original
+    known = isinstance(loss, HalfSquaredDistance | LinearGaussian | Linear)
+    if known or len(value) == 1 or _seen.get(id(loss), _gone)() is loss:
+        return
+    (gradient,) = torch.autograd.grad(value[0], x, retain_graph=True, allow_unused=True)
+    if gradient is not None and bool((gradient[0, 1:] != 0).any()):
+        warnings.warn(
+            "loss: the value of one sample depends on another, so that gradients depend on the batch they are taken in",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    key = id(loss)
+    with contextlib.suppress(TypeError):  # what cannot be referred to weakly is looked at each time
+        _seen[key] = weakref.ref(loss, lambda _: _seen.pop(key, None))

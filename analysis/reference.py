@@ -123,9 +123,9 @@ def ideal_gradient(
         breaks down or takes more than ``max_evaluations``, the bound exceeds ``max_error``, or the determinant
         identity fails. The message says which, and what helps
     """
-    x, t = flow.checked(x, t)
+    x, t = checks.arguments(flow, loss, x, t)
     if x.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"x must be float32 or float64: no reference is possible in {x.dtype}")
+        raise ValueError(f"x must be float32 or float64 for a reference, got {x.dtype}: its round-off is too large")
     least = max(LEAST_TOLERANCE, 100 * torch.finfo(x.dtype).eps)
     max_error = max(MAX_ERROR, 100 * least) if max_error is None else max_error
     if tolerance is not None and not least <= tolerance < 1e-3:

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from analysis import checks
-from analysis.flow import PredictionFlow, select_rows
+from analysis.flow import PredictionFlow
+from analysis.probe import select_rows
 
 BACKENDS = ("inductor", "aot_eager", "eager")
 

@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from analysis import checks
 from analysis.errors import relative
-from analysis.flow import Flow, Prediction, PredictionFlow, select_rows
+from analysis.flow import Flow, Prediction, PredictionFlow
 from analysis.losses import HalfSquaredDistance, Loss, value_and_gradient
 from analysis.paths import AffinePath, expand
+from analysis.probe import select_rows
 from analysis.settings import resolve
 
 Sampler = Callable[[float, int, torch.Generator], Tensor]

@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from analysis import checks
 from analysis.flow import Flow, PredictionFlow, Reparametrized
-from analysis.losses import Loss, gradient_with_graph
+from analysis.losses import Loss, WithGraph, value_and_gradient
 from analysis.paths import expand
 
 Field = Callable[[Tensor, Tensor], Tensor]
@@ -78,12 +78,11 @@ def leading_term(flow: Flow, loss: Loss, x: Tensor, t: Tensor | float) -> Tensor
     ValueError
         As ``curvature`` does, and for a loss that is not as ``losses.value_and_gradient`` takes it.
     """
-    checks.differentiable_here()
-    x, t = checks.flow(flow).checked(x, t)
+    x, t = checks.arguments(flow, loss, x, t)
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         x = x.detach().requires_grad_()
         endpoint = flow.predict(x, t, flow.path.readout("target", t))
-        cotangent = gradient_with_graph(checks.loss(loss), endpoint)
+        cotangent = value_and_gradient(WithGraph(loss, loss), endpoint)[1]
         estimate = (cotangent * remainder(flow, x, t)).sum()
         with _refused_where_once():
             return torch.autograd.grad(estimate, x)[0]

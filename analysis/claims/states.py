@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ def path_named(name: str) -> AffinePath:
     return stopped_short() if name == SHORT else PATHS[name]()
 
 
-def estimated_gradient(name: str, states: FlowStates, **options: object) -> Tensor:
+def estimated_gradient(name: str, states: FlowStates, **options: Any) -> Tensor:
     """Return a registered estimator's gradient at the states, (B, d)."""
     return ESTIMATORS[name](states.flow, states.loss, states.x, states.t, **options).gradient
 

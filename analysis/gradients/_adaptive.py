@@ -92,7 +92,7 @@ def choices(flow: Flow, loss: Loss, x: Tensor, t: Tensor | float, *, tolerance: 
     ValueError : as estimators do; for a ``tolerance`` that is not positive and finite, and for ``max_steps`` that is
         no integer of at least 1
     """
-    x, t = flow.checked(x, t)
+    x, t = checks.arguments(flow, loss, x, t)
     with metered(flow, x) as (counted, cost):
         return choose(counted, loss, x, t, tolerance, max_steps, cost)
 

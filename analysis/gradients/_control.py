@@ -58,7 +58,7 @@ def control_gradients(
     ValueError : for controls that are not finite or not n of the shape and dtype of x; steps below 1; a solver that is
         not in t; a tolerance below 0 or not finite; and x, t and losses that no estimator takes
     """
-    x, t = flow.checked(x, t)
+    x, t = checks.arguments(flow, loss, x, t)
     check_controls(controls, x)
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"tolerance must be at least 0 and finite, got {tolerance}")

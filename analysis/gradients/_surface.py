@@ -44,7 +44,7 @@ def lookahead_surface(
 
     Raises ``ValueError`` as ``lookahead`` does. The cost is that of the whole surface, per sample.
     """
-    x, t = flow.checked(x, t)
+    x, t = checks.arguments(flow, loss, x, t)
     steps = [checks.count("steps", n) for n in steps]
     times = torch.stack([check_horizon(s, t, x) for s in horizons]).to(t.device)
     checks.known("solver", solver, solvers.SOLVERS)

@@ -17,8 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from analysis import checks
 from analysis.cost import Cost, metered
 from analysis.flow import Flow
+from analysis.gradients.graph import keeping_graph
 from analysis.losses import Loss, value_and_gradient
 
 GradientRule = Callable[..., tuple[Tensor, ...]]
@@ -76,16 +78,46 @@ class Estimator:
         """Return what help(...) shows of an estimator."""
         return f"{self.name}{self.__signature__}"
 
-    def __call__(self, flow: Flow, loss: Loss, x: Tensor, t: Tensor | float, **options: Any) -> Estimate:
-        """Return the estimate at states x (B, *event) and times t (float or (B,))."""
-        x, t = flow.checked(x, t)
-        with metered(flow, x) as (counted, cost):
-            result = self.rule(counted, loss, x, t, **options)
-        estimate = Estimate(*with_value(result, loss), cost)
+    def __call__(
+        self, flow: Flow, loss: Loss, x: Tensor, t: Tensor | float, *, create_graph: bool = False, **options: Any
+    ) -> Estimate:
+        """Return the estimate at states x (B, *event) and times t (float or (B,)).
+
+        It has no graph, whatever requires a gradient. With ``create_graph`` it has one to x, which must require a
+        gradient, and can be differentiated once more; memory is then that of all steps, whatever saves it otherwise.
+
+        Raises
+        ------
+        TypeError
+            For a flow, loss, x or t of another kind, and for an option that the estimator does not take.
+        ValueError
+            For x, t or an option with a value that is not allowed, for a loss or a flow that cannot be differentiated,
+            and where ``create_graph`` is not possible; the message names which.
+        """
+        state, time = checks.arguments(flow, loss, x, t)
+        if create_graph:
+            state, given = flow.checked(x, t)
+            flow, loss = keeping_graph(self.name, flow, loss, state, given)
+        with metered(flow, state) as (counted, cost):
+            result = self._like(state, self.rule(counted, loss, state, time, **options))
+        parts = with_value(result, loss)
+        gradient, endpoint, value = parts if create_graph else (part.detach() for part in parts)
+        estimate = Estimate(gradient, endpoint, value, cost)
         if bool(estimate.failed.any()):
             n = int(estimate.failed.sum())
-            warnings.warn(f"{self.name}: {n} of {len(x)} gradients are not finite", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"{self.name}: {n} of {len(state)} gradients are not finite", RuntimeWarning, stacklevel=2)
         return estimate
+
+    def _like(self, x: Tensor, result: Any) -> tuple[Tensor, ...]:
+        """Return a rule's gradient, endpoint and value, if any, or raise ``ValueError`` for one of another shape."""
+        shapes = [x.shape, x.shape, x.shape[:1]]
+        parts = result if isinstance(result, tuple) else (result,)
+        if len(parts) not in (2, 3) or [getattr(p, "shape", None) for p in parts] != shapes[: len(parts)]:
+            raise ValueError(
+                f"the rule of {self.name!r} must return gradient and endpoint like x, {tuple(x.shape)}, and may return "
+                f"the value, {tuple(x.shape[:1])}; got {', '.join(map(checks.kind, parts))}"
+            )
+        return parts
 
 
 def _public_signature(rule: GradientRule) -> inspect.Signature:
@@ -100,7 +132,7 @@ def _public_signature(rule: GradientRule) -> inspect.Signature:
     return inspect.Signature(sorted([*call, *own], key=lambda p: p.kind), return_annotation=Estimate)
 
 
-ESTIMATORS: dict[str, Estimator] = {}
+ESTIMATORS: checks.Registry[Estimator] = checks.Registry("estimator")
 
 
 def register(name: str, variants: Sequence[Mapping[str, Any]] = ({},)) -> Callable[[GradientRule], Estimator]:

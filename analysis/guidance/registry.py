@@ -131,10 +131,10 @@ class Sampler:
             raise TypeError(
                 f"{self.name}: {error}; its options are {', '.join(self.__signature__.parameters)}"
             ) from None
-        x0, _ = flow.checked(x0, 0.0)
+        x0, _ = checks.arguments(flow, loss, x0, 0.0)
         monitor = DivergenceMonitor(x0, checks.at_least("divergence", divergence, 1))
         with metered(flow, x0) as (counted, cost):
-            x = self.rule(counted, monitor.guard_loss(loss), x0, monitor, **options)
+            x = self.rule(counted, monitor.guard_loss(loss), x0, monitor, **options).detach()
         last = DivergenceMonitor(x0, divergence)
         value = value_and_gradient(last.guard_loss(loss), x)[0]
         return Sample(x, torch.where(last.noted, math.inf, value), cost, monitor.failed_at)

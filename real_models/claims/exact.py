@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,7 +100,8 @@ def _ends(learned: Learned, path: str, order: int, seed: int) -> tuple[FlowState
 
 def _miss(learned: Learned, path: str, solver: str, seed: int) -> tuple[Tensor, Tensor, float]:
     """Return times (T,), distances (T, n) of the sample from the end that one step or greedy predicts, and a floor."""
-    name, options = ("greedy", {}) if solver == "greedy" else ("end_to_end", {"steps": 1, "solver": solver})
+    options: dict[str, Any] = {} if solver == "greedy" else {"steps": 1, "solver": solver}
+    name = "end_to_end" if options else "greedy"
     order = 1 if solver == "greedy" else SOLVERS[solver].order
     states, times, end, floor = _ends(learned, path, order, seed)
     endpoint = ESTIMATORS[name](states.flow, states.loss, states.x, states.t, **options).endpoint

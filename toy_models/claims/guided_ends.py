@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ SMOOTH = "product256"  # exact, and wide in every direction against the largest 
 
 
 def guided_states(
-    problem: str, path: str, times: Tensor, n: int, seed: int, name: str, **options: object
+    problem: str, path: str, times: Tensor, n: int, seed: int, name: str, **options: Any
 ) -> FlowStates:
     """Return the states (T * n, d) at which an estimator's guidance ends when it starts at the path's mean."""
     states = sample_states(problem, path, times, n, seed)
@@ -44,7 +45,7 @@ def guided_states(
     return replace(states, x=x)
 
 
-def arrival_case(kind: str, reading: str, case: str, states: FlowStates, name: str, **options: object) -> Case:
+def arrival_case(kind: str, reading: str, case: str, states: FlowStates, name: str, **options: Any) -> Case:
     """Return the case of the premise: the estimator's prediction for the last state is x_1*, to round-off."""
     endpoint = ESTIMATORS[name](states.flow, states.loss, states.x, states.t, **options).endpoint
     conditions = 1 / states.flow.path.alpha(states.t) + states.flow.path.zeta(states.t)
