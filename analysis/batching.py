@@ -93,7 +93,8 @@ class LossOfPart:
         """Return the losses of x (n, *event), n being the size of the part."""
         whole = self.states.detach().to(x, copy=True)
         whole[self.part] = x
-        return self.loss(whole)[self.part]
+        value = self.loss(whole)
+        return value[self.part] if getattr(value, "shape", None) == whole.shape[:1] else value
 
 
 def loss_of_part(loss: Loss, x: Tensor, part: slice) -> Loss:
@@ -118,6 +119,7 @@ def estimate(
     """
     rule = ESTIMATORS[checks.known("estimator", estimator, ESTIMATORS)]
     x, t = checks.flow(flow).checked(x, t)
+    checks.loss(loss)
 
     def call(part: slice) -> Estimate:
         if part == slice(0, len(x)):

@@ -69,7 +69,7 @@ def converged_gradients(flow: Flow, loss: Loss, x: Tensor, times: Sequence[float
     x, _ = checks.arguments(flow, loss, x, float(times[0]))
     if not all(0 < a < b <= 1 for a, b in pairwise((*times, 1.0))):
         raise ValueError(f"times must increase within (0, 1), got {list(times)}")
-    if checks.count("steps", steps) < 2:
+    if (steps := checks.steps(steps)) < 2:
         raise ValueError(f"steps must be at least 2, as the second solve takes half of them; got {steps}")
     at = torch.tensor([*times, 1.0], dtype=torch.float64)
     clock = _clock(flow.path.zeta(at))

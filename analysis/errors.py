@@ -46,11 +46,14 @@ def norm_ratio(g: Tensor, truth: Tensor) -> Tensor:
     return torch.linalg.vector_norm(above, dim=1) / torch.linalg.vector_norm(below, dim=1) * (up / down)
 
 
-METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "relative_error": relative_error,
-    "one_minus_cosine": one_minus_cosine,
-    "norm_ratio": norm_ratio,
-}
+METRICS: checks.Registry[Callable[[Tensor, Tensor], Tensor]] = checks.Registry(
+    "metric",
+    {
+        "relative_error": relative_error,
+        "one_minus_cosine": one_minus_cosine,
+        "norm_ratio": norm_ratio,
+    },
+)
 
 
 def summary(values: Tensor) -> dict[str, float]:

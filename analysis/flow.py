@@ -102,11 +102,11 @@ class Flow(ABC):
     def ask(self, x: Tensor, t: Tensor) -> None:  # noqa: B027
         """Look at what a user's function does, as ``analysis.probe`` says; a closed form needs no looking at."""
 
-    def checked(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Return x and t as the methods above take them, or raise ``ValueError``."""
-        x = checks.state(x, self.event_shape)
+    def checked(self, x: Tensor, t: Tensor | float, name: str = "x") -> tuple[Tensor, Tensor]:
+        """Return x and t as the methods above take them, or raise ``ValueError``; ``name`` is what it calls x."""
+        x = checks.state(x, self.event_shape, name)
         if self.dtype not in (None, x.dtype):
-            raise ValueError(f"x must have the flow's dtype, {self.dtype}, got {x.dtype}")
+            raise ValueError(f"{name} must have the flow's dtype, {self.dtype}, got {x.dtype}")
         return x, checks.time(t, (x.shape[0],), x.device)
 
 
@@ -164,20 +164,20 @@ class PredictionFlow(Flow):
         event_shape: tuple[int, ...] | None = None,
         time_dtype: torch.dtype | None = None,
     ) -> None:
-        if not isinstance(path, AffinePath):
-            raise ValueError(f"path must be an analysis.paths.AffinePath, got {path!r}")
+        checks.path(path)
+        t_min, t_max = checks.number("t_min", t_min), checks.number("t_max", t_max)
         if not 0 <= t_min < t_max <= 1:
             raise ValueError(f"t_min, t_max must satisfy 0 <= t_min < t_max <= 1, got {t_min}, {t_max}")
         path.readout(prediction, 0.5)
-        self.function, self.path, self.own, self.prediction = function, path, path, prediction
+        self.function, self.path, self.own = checks.function(function, "function"), path, path
+        self.prediction = prediction
         self.t_min, self.t_max = t_min, t_max
         self.event_shape, self.time_dtype = event_shape, time_dtype
         self.probe = Probe()
 
     def with_path(self, path: AffinePath) -> PredictionFlow:
         """Return the flow of the same function along another path."""
-        if not isinstance(path, AffinePath):
-            raise ValueError(f"path must be an analysis.paths.AffinePath, got {path!r}")
+        checks.path(path)
         moved = copy.copy(self)
         moved.path = path
         return moved

@@ -10,6 +10,8 @@ import numpy as np
 from scipy import stats
 from torch import Tensor
 
+from analysis import checks
+
 RESAMPLES = 999
 LEVEL = 0.95
 
@@ -38,13 +40,11 @@ def interval(
     ValueError
         For values of another shape and a level outside (0, 1).
     """
-    array = np.asarray(values, dtype=float)
-    if array.ndim != 1 or not array.size:
-        raise ValueError(f"values must have shape (Y,) with Y above 0, got {array.shape}")
+    array, seed = checks.vector(values, "values"), checks.seed("seed", seed)
+    level, resamples = checks.inside("level", level), checks.count("resamples", resamples)
     finite = array[np.isfinite(array)]
     counts = {"failed": array.size - finite.size, "measurements": array.size}
     if not finite.size or np.ptp(finite) <= np.finfo(float).eps * np.abs(finite).max():
-        _checked(level)
         middle = float(finite.mean()) if finite.size else float("nan")
         return Interval(middle, middle, middle, **counts)
     low, high = _bootstrap(np.mean, (finite,), "BCa", level, seed, resamples)
@@ -61,7 +61,7 @@ def paired_interval(values: Tensor | np.ndarray, others: Tensor | np.ndarray, **
     ValueError
         For shapes that differ.
     """
-    a, b = (np.asarray(v, dtype=float) for v in (values, others))
+    a, b = checks.vector(values, "values"), checks.vector(others, "others")
     if a.shape != b.shape:
         raise ValueError(f"values and others must be of the same measurements, got shapes {a.shape} and {b.shape}")
     usable = np.isfinite(a) & np.isfinite(b)
@@ -108,17 +108,15 @@ def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide((x * y).sum(-1), size, out=np.zeros_like(size), where=size > 0)
 
 
-def _checked(level: float) -> float:
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie in (0, 1), got {level!r}")
-    return level
-
-
 def _bootstrap(
     statistic: Callable[..., Any], data: tuple[np.ndarray, ...], method: str, level: float, seed: int, resamples: int
 ) -> tuple[Any, Any]:
     """Return the ends of an interval of a vectorised statistic, by SciPy."""
-    options: dict[str, Any] = {"confidence_level": _checked(level), "n_resamples": resamples, "vectorized": True}
+    options: dict[str, Any] = {
+        "confidence_level": checks.inside("level", level),
+        "n_resamples": resamples,
+        "vectorized": True,
+    }
     options |= {"method": method, "axis": -1, "rng": np.random.default_rng(seed)}
     ends = stats.bootstrap(data, statistic, **options).confidence_interval
     return ends.low, ends.high

@@ -231,7 +231,7 @@ def _look(loss: Loss, value: Tensor, x: Tensor) -> None:
     if known or len(value) == 1 or _seen.get(id(loss), _gone)() is loss:
         return
     (gradient,) = torch.autograd.grad(value[0], x, retain_graph=True, allow_unused=True)
-    if gradient is not None and bool((gradient[0, 1:] != 0).any()):
+    if gradient is not None and bool(((gradient[0, 1:] != 0) & torch.isfinite(gradient[0, 1:])).any()):
         warnings.warn(
             "loss: the value of one sample depends on another, so that gradients depend on the batch they are taken in",
             RuntimeWarning,

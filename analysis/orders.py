@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from analysis import checks
+
 LEAST_POINTS = 3
 
 
@@ -52,8 +54,11 @@ def fit_order(
     ValueError
         For other shapes or step sizes, and where fewer than three errors are above the floor.
     """
-    h, error = np.asarray(h, float), np.asarray(error, float)
-    if h.ndim != 1 or h.shape != error.shape or not np.all(h > 0) or len(np.unique(h)) != len(h):
+    h, error = checks.vector(h, "h"), checks.vector(error, "error")
+    floor, points = checks.array(floor, "floor").cpu().numpy(), checks.count("points", points)
+    if floor.shape not in ((), h.shape) or np.any(floor < 0):
+        raise ValueError(f"floor must be at least 0, one number or one per h, got shape {floor.shape}")
+    if h.shape != error.shape or not np.all(h > 0) or len(np.unique(h)) != len(h):
         raise ValueError("h and error must be 1-D of equal length, h positive and distinct")
     usable = np.isfinite(error) & (error > floor)
     window = np.argsort(np.where(usable, h, np.inf))[: min(points, usable.sum())]

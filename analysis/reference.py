@@ -127,7 +127,10 @@ def ideal_gradient(
     if x.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"x must be float32 or float64 for a reference, got {x.dtype}: its round-off is too large")
     least = max(LEAST_TOLERANCE, 100 * torch.finfo(x.dtype).eps)
-    max_error = max(MAX_ERROR, 100 * least) if max_error is None else max_error
+    tolerance = None if tolerance is None else checks.number("tolerance", tolerance)
+    max_error = max(MAX_ERROR, 100 * least) if max_error is None else checks.number("max_error", max_error)
+    if not max_error > 0:
+        raise ValueError(f"max_error must be positive, got {max_error}")
     if tolerance is not None and not least <= tolerance < 1e-3:
         raise ValueError(f"tolerance must lie in [{least:.3g}, 1e-3) for {x.dtype}, got {tolerance}")
     limit = MAX_EVALUATIONS if max_evaluations is None else checks.count("max_evaluations", max_evaluations)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,22 +28,24 @@ from analysis.norms import norms
 PROJECTIONS = 128
 
 
-def pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return two sets of samples as (Y, n, d) and (Y, m, d), float64.
+def pair(x: Tensor, y: Tensor, names: tuple[str, str] = ("x", "y")) -> tuple[Tensor, Tensor]:
+    """Return two sets of samples, which messages call by ``names``, as (Y, n, d) and (Y, m, d), float64.
 
     Raises
     ------
+    TypeError
+        For what is neither a tensor nor an array of real numbers.
     ValueError
         For sets of other shapes, and for two whose shapes differ in more than the number of samples.
     """
-    for name, value in (("x", x), ("y", y)):
-        if not isinstance(value, Tensor) or value.ndim not in (2, 3) or 0 in value.shape:
-            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"{name} must have shape (n, d) or (Y, n, d), none of them 0; got {got}")
+    x, y = (checks.floats(value, name) for value, name in zip((x, y), names, strict=True))
+    for name, value in zip(names, (x, y), strict=True):
+        if value.ndim not in (2, 3) or 0 in value.shape:
+            raise ValueError(f"{name} must have shape (n, d) or (Y, n, d), none of them 0; got {tuple(value.shape)}")
     if x.ndim != y.ndim or x.shape[-1] != y.shape[-1] or x.shape[:-2] != y.shape[:-2]:
-        raise ValueError(f"x and y must agree but for their numbers of samples, got {tuple(x.shape)}, {tuple(y.shape)}")
-    x, y = (v.double().reshape(-1, *v.shape[-2:]) for v in (x, y))
-    return x, y
+        shapes = f"{tuple(x.shape)}, {tuple(y.shape)}"
+        raise ValueError(f"{names[0]} and {names[1]} must agree but for their numbers of samples, got {shapes}")
+    return x.reshape(-1, *x.shape[-2:]), y.reshape(-1, *y.shape[-2:])
 
 
 def finite_sets(*sets: Tensor) -> Tensor:
@@ -53,14 +56,15 @@ def finite_sets(*sets: Tensor) -> Tensor:
 def _shaped(values: Tensor, usable: Tensor, like: Tensor) -> Tensor:
     """Return values with NaN where a set is not finite (``usable`` (Y,) false), as () for a single pair ``like``."""
     values = torch.where(usable.reshape(-1, *[1] * (values.ndim - 1)), values, torch.nan)
-    return values[0] if like.ndim == 2 else values
+    return values[0] if np.ndim(like) == 2 else values
 
 
 def directions(dim: int, count: int, seed: int) -> Tensor:
     """Return (dim, count) unit vectors, uniform on the sphere and the same for every call with one seed."""
     shape = checks.count("dim", dim), checks.count("projections", count)
     return torch.nn.functional.normalize(
-        torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)), dim=0
+        torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(checks.seed("seed", seed))),
+        dim=0,
     )
 
 
@@ -113,7 +117,10 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
 
 def mean_error(x: Tensor, mean: Tensor) -> Tensor:
     """Return |mean of x - mean| / |mean| for sets x (Y, n, d) and exact means (Y, d), (Y,)."""
-    a, b = pair(x, torch.as_tensor(mean).unsqueeze(-2))
+    centre = checks.floats(mean, "mean")
+    if not centre.ndim:
+        raise ValueError("mean must have shape (d,) or (Y, d), got a number")
+    a, b = pair(x, centre.unsqueeze(-2), ("x", "mean"))
     difference = a.mean(1) - b[:, 0]
     return _shaped(norms(difference) / norms(b[:, 0]), finite_sets(a, b), x)
 
@@ -130,9 +137,8 @@ def coverage(x: Tensor, truths: Tensor, levels: Sequence[float]) -> Tensor:
     ValueError
         For no levels, and for one outside (0, 1).
     """
-    a, b = pair(x, truths)
-    if not len(levels) or not all(0 < level < 1 for level in levels):
-        raise ValueError(f"levels must be at least one number, each in (0, 1); got {list(levels)}")
+    a, b = pair(x, truths, ("x", "truths"))
+    levels = [checks.inside("levels", level) for level in checks.sequence("levels", levels)]
     ordered = a.nan_to_num().mT.contiguous()  # (Y, d, n)
     sought = b.nan_to_num().mT.contiguous()
     sides = [torch.searchsorted(ordered.sort(-1).values, sought, right=right) for right in (False, True)]
@@ -152,7 +158,6 @@ def misfit(residuals: Tensor, noise: float) -> Tensor:
     ValueError
         For noise that is not positive and finite.
     """
-    if not 0 < noise < float("inf"):
-        raise ValueError(f"noise must be positive and finite, got {noise!r}")
-    a, _ = pair(residuals, residuals)
+    noise = checks.positive("noise", noise)
+    a, _ = pair(residuals, residuals, ("residuals", "residuals"))
     return _shaped((a / noise).square().mean((1, 2)), finite_sets(a), residuals)

@@ -60,7 +60,7 @@ def curvature(flow: Flow, x: Tensor, t: Tensor | float) -> Tensor:
 
 def remainder(flow: Flow, x: Tensor, t: Tensor | float) -> Tensor:
     """Return the leading term of Phi_{t,1}(x) - x1hat(x, t), (B, *event); t and errors as ``curvature`` has them."""
-    x, t = flow.checked(x, t)
+    x, t = checks.flow(flow).checked(x, t)
     alpha, sigma, zeta = flow.path.alpha(1.0), flow.path.sigma(1.0), flow.path.zeta(t)
     moved = expand(alpha * (zeta - sigma / alpha) ** 2 / 2, x) * curvature(flow, x, t)
     if float(alpha) == 1 and float(sigma) == 0:

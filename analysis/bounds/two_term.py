@@ -90,8 +90,11 @@ def fit_two_term(
     Raises ``ValueError`` for shapes that differ, errors that are not positive and finite, fewer than four cells, and
     cells in which one of the terms is zero throughout.
     """
-    error = np.asarray(error, float)
-    if error.ndim != 1 or any(np.shape(v) != error.shape for v in (steps, zeta, fraction)):
+    error, order = checks.vector(error, "error"), checks.count("order", order)
+    steps, zeta, fraction = (
+        checks.vector(v, name) for v, name in ((steps, "steps"), (zeta, "zeta"), (fraction, "fraction"))
+    )
+    if any(v.shape != error.shape for v in (steps, zeta, fraction)):
         raise ValueError("steps, zeta, fraction and error must be 1-D of equal length")
     if len(error) < LEAST_CELLS or not np.all((error > 0) & np.isfinite(error)):
         raise ValueError(f"error must hold at least {LEAST_CELLS} values, all positive and finite; got {len(error)}")

@@ -100,7 +100,7 @@ def choices(flow: Flow, loss: Loss, x: Tensor, t: Tensor | float, *, tolerance: 
 def choose(flow: Flow, loss: Loss, x: Tensor, t: Tensor, tolerance: float, max_steps: int, cost: Cost) -> Choices:
     """Return the choices, with the cost that is given."""
     tolerance = checks.positive("tolerance", tolerance)
-    max_steps = checks.count("max_steps", max_steps)
+    max_steps = checks.steps(max_steps, "max_steps")
     counts = torch.tensor([n for n in STEP_COUNTS if n <= max_steps], device=x.device)
     t = t.to(x.device).expand(len(x))
     chosen = _without_steps(flow, loss, x, t, cost)

@@ -69,7 +69,7 @@ def time_grid(t: Tensor, steps: int, solver: str) -> Tensor:
     Raises ``ValueError`` unless ``steps`` is at least 1 and ``solver`` is a Runge-Kutta method in t.
     """
     checks.known("solver", solver, INNER_STAGES)
-    return solvers.uniform_grid(t, torch.ones_like(t), checks.count("steps", steps))
+    return solvers.uniform_grid(t, torch.ones_like(t), checks.steps(steps))
 
 
 def walk(flow: Flow, x: Tensor, plan: solvers.StepPlan) -> Iterator[tuple[list[Visit], Tensor]]:

@@ -98,10 +98,10 @@ def adjoint_deis(
 
     Raises ``ValueError`` for another order or expansion, ``steps`` below 1, and t at which alpha is zero.
     """
-    if order not in ORDERS:
+    if (order := checks.count("order", order)) not in ORDERS:
         raise ValueError(f"order must be 1 or 2, got {order!r}")
     checks.known("expansion", expansion, EXPANSIONS)
-    grid = solvers.uniform_grid(t, torch.ones_like(t), checks.count("steps", steps))
+    grid = solvers.uniform_grid(t, torch.ones_like(t), checks.steps(steps))
     path, backward = flow.path, grid.flip(0)
     if bool((path.alpha(t) == 0).any()):
         raise ValueError(

@@ -13,7 +13,6 @@ are taken, by as much as the adjoint changes on the way.
 
 from __future__ import annotations
 
-import math
 import warnings
 
 import torch
@@ -59,10 +58,8 @@ def control_gradients(
         not in t; a tolerance below 0 or not finite; and x, t and losses that no estimator takes
     """
     x, t = checks.arguments(flow, loss, x, t)
-    check_controls(controls, x)
-    if not 0 <= tolerance < math.inf:
-        raise ValueError(f"tolerance must be at least 0 and finite, got {tolerance}")
-    grid = time_grid(t, len(controls) * checks.count("steps", steps), solver)
+    controls, tolerance = check_controls(controls, x), checks.at_least("tolerance", tolerance)
+    grid = time_grid(t, len(controls) * checks.steps(steps), solver)
     with metered(flow, x) as (counted, cost):
         arguments = counted, loss, x, grid, controls, solver
         result = along_stretches(*arguments, tolerance) if tolerance else discrete_adjoint(*arguments)
@@ -71,14 +68,15 @@ def control_gradients(
     return Estimate(*result[:3], cost)
 
 
-def check_controls(controls: Tensor, x: Tensor) -> None:
-    """Raise ``ValueError`` unless the controls are finite, (n, B, *event), and of the dtype of x (B, *event)."""
-    checks.state(controls, None, "controls")
+def check_controls(controls: Tensor, x: Tensor) -> Tensor:
+    """Return controls that are finite, (n, B, *event), and of the dtype of x (B, *event), without a graph."""
+    controls = checks.state(controls, None, "controls").detach()
     if not len(controls) or controls.shape[1:] != x.shape or controls.dtype != x.dtype:
         raise ValueError(
             f"controls must be n >= 1 tensors like x, {tuple(x.shape)} {x.dtype}; "
             f"got {tuple(controls.shape)} {controls.dtype}"
         )
+    return controls
 
 
 @register("control_average", VARIANTS)

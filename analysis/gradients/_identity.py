@@ -60,19 +60,28 @@ def identity_jacobian(
     *,
     scale: str = "one",
     steps: int | None = None,
-    solver: str = "euler",
-    horizon: Tensor | float = 1.0,
+    solver: str | None = None,
+    horizon: Tensor | float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the loss gradient (B, *event) at the target prediction, times 1 or alpha_t; no VJP.
 
-    With ``steps`` the prediction is the one after that many solver steps to ``horizon``, a time in [t, 1] or (B,).
-    ``ValueError`` names an option that is none of those known, or a horizon before t.
+    With ``steps`` the prediction is the one after that many steps of ``solver``, by default Euler's, to ``horizon``, a
+    time in [t, 1] or (B,), by default 1.
+
+    Raises
+    ------
+    ValueError
+        For an option that is none of those known, a horizon before t, and ``solver`` or ``horizon`` without ``steps``,
+        which would be ignored.
     """
     checks.known("scale", scale, SCALES)
-    checks.known("solver", solver, solvers.SOLVERS)
+    method = checks.known("solver", "euler" if solver is None else solver, solvers.SOLVERS)
     if steps is None:
+        if solver is not None or horizon is not None:
+            raise ValueError("solver and horizon must be left out where steps is not given: no step is taken")
         endpoint = flow.predict(x, t, flow.path.readout("target", t))
     else:
-        endpoint = endpoint_after(flow, x, t, checks.count("steps", steps), solver, check_horizon(horizon, t, x))
+        end = check_horizon(1.0 if horizon is None else horizon, t, x)
+        endpoint = endpoint_after(flow, x, t, checks.steps(steps), method, end)
     value, gradient = value_and_gradient(loss, endpoint)
     return gradient if scale == "one" else expand(flow.path.alpha(t), x) * gradient, endpoint, value

@@ -13,7 +13,7 @@ from analysis.flow import Flow, Pullback
 from analysis.gradients.registry import register
 from analysis.losses import Loss, value_and_gradient
 from analysis.solvers.checkpointing import STRATEGIES, differentiate, reversible
-from analysis.solvers.grids import time_grid
+from analysis.solvers.grids import GRIDS, time_grid
 from analysis.solvers.rows import of_rows, on_rows
 
 VARIANTS = [
@@ -22,6 +22,9 @@ VARIANTS = [
     for steps in (1, 2, 4, 8)
     for fraction in (0.5, 0.8)
 ]
+
+
+SLOTS = 4  # states that "recursive" keeps, unless it is told
 
 
 def check_horizon(horizon: Tensor | float, t: Tensor, x: Tensor) -> Tensor:
@@ -42,6 +45,14 @@ def project(flow: Flow, x: Tensor, s: Tensor) -> tuple[Tensor, Pullback]:
     return on_rows(flow, x, s < 1, predicted)
 
 
+def _check_memory(memory: str | None, slots: int | None) -> None:
+    """Raise ``ValueError`` for an unknown way to save memory, and for slots that it would not use."""
+    if memory is not None:
+        checks.known("memory", memory, STRATEGIES)
+    if slots is not None and (checks.count("slots", slots) and memory != "recursive"):
+        raise ValueError(f"slots must be left out unless memory is 'recursive', got {slots} and memory = {memory!r}")
+
+
 @register("lookahead", VARIANTS)
 def lookahead(
     flow: Flow,
@@ -55,24 +66,32 @@ def lookahead(
     horizon_fraction: float | None = None,
     grid: str | Tensor = "t",
     memory: str | None = None,
-    slots: int = 4,
+    slots: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Differentiate the loss of the target prediction after ``steps`` solver steps to ``horizon``.
 
     The horizon is a time in [t, 1], a float or (B,), or, with ``horizon_fraction`` f in [0, 1], t + f (1 - t).
     ``grid`` is as ``solvers.grids.time_grid`` takes it. ``memory`` is one of ``solvers.checkpointing.STRATEGIES``, or
-    ``None`` for the flow's own; ``slots`` is the number of states that "recursive" keeps.
+    ``None`` for the flow's own; ``slots``, by default 4, is the number of states that "recursive" keeps.
+
+    Raises
+    ------
+    ValueError
+        For an option with a value that is not allowed, and for one that would be ignored: ``slots`` without
+        ``memory="recursive"``, and times in ``grid`` where every horizon is t, so that no step is taken.
     """
     if (horizon is None) == (horizon_fraction is None):
         raise ValueError("horizon or horizon_fraction must be given, and not both")
     if horizon_fraction is not None:
-        horizon = t + checks.time(horizon_fraction, (), name="horizon_fraction") * (1 - t)
+        horizon = t + checks.share("horizon_fraction", horizon_fraction) * (1 - t)
     assert horizon is not None
     horizon = check_horizon(horizon, t, x)
-    checks.count("steps", steps)
+    steps = checks.steps(steps)
     checks.known("solver", solver, solvers.SOLVERS)
-    if memory is not None:
-        checks.known("memory", memory, STRATEGIES)
+    _check_memory(memory, slots)
+    grid = checks.known("grid", grid, GRIDS) if isinstance(grid, str) else checks.tensor(grid, "grid")
+    if not isinstance(grid, str) and not bool((horizon > t).any()):
+        raise ValueError("grid must be a name where every horizon is t: no step is taken there")
 
     def solved(flow: Flow, x: Tensor, rows: Tensor | None) -> tuple[Tensor, Pullback]:
         given = grid if rows is None or isinstance(grid, str) or grid.ndim == 1 else grid[:, rows]
@@ -80,7 +99,7 @@ def lookahead(
         plan = solvers.plan(solver, flow.path, times)
         if memory == "reversible":
             return reversible(flow, x, plan, solvers.plan(solver, flow.path, times.flip(0)))
-        return differentiate(flow, x, plan, memory, slots)
+        return differentiate(flow, x, plan, memory, slots or SLOTS)
 
     state, pull_back = on_rows(flow, x, horizon > t, solved)
     endpoint, pull = project(flow, state, horizon)

@@ -56,9 +56,8 @@ def lgd(
     The perturbations come from a generator of their own, seeded with ``seed``: the same call gives the same bits.
     ``ValueError`` names ``samples`` below 1 and ``scale`` below 0. The endpoint is the unperturbed prediction.
     """
-    checks.count("samples", samples)
-    if not 0 <= scale < float("inf"):
-        raise ValueError(f"scale must be at least 0 and finite, got {scale!r}")
+    samples, seed = checks.steps(samples, "samples"), checks.seed("seed", seed)
+    scale = checks.at_least("scale", scale)
     endpoint, pull = flow.predict_vjp(x, t, flow.path.readout("target", t))
     radius = scale * expand(isotropic_variance(flow.path, t).sqrt(), x)
     return pull(smoothed_gradient(loss, endpoint, radius, samples, seed)), endpoint

@@ -45,8 +45,9 @@ def lookahead_surface(
     Raises ``ValueError`` as ``lookahead`` does. The cost is that of the whole surface, per sample.
     """
     x, t = checks.arguments(flow, loss, x, t)
-    steps = [checks.count("steps", n) for n in steps]
-    times = torch.stack([check_horizon(s, t, x) for s in horizons]).to(t.device)
+    steps = [checks.steps(n) for n in checks.sequence("steps", steps)]
+    ends = [checks.time(s, (), name="horizon") for s in checks.sequence("horizons", horizons)]
+    times = torch.stack([check_horizon(s, t, x) for s in ends]).to(t.device)
     checks.known("solver", solver, solvers.SOLVERS)
     with metered(flow, x) as (counted, cost):
         ahead = torch.stack([(s > t).any() for s in times])

@@ -36,9 +36,9 @@ VARIANTS = [{"steps": 16, "keep": keep, "solver": solver} for solver in ("euler"
 
 def check_keep(keep: int, steps: int) -> int:
     """Return ``keep``, an integer from 1 to ``steps``."""
-    if checks.count("keep", keep) > checks.count("steps", steps):
+    if checks.steps(keep, "keep") > checks.steps(steps):
         raise ValueError(f"keep must be at most steps = {steps}, got {keep}")
-    return keep
+    return int(keep)
 
 
 @register("truncated", VARIANTS)
@@ -50,7 +50,7 @@ def truncated(
     It costs the evaluations of ``steps`` steps and the VJPs of ``keep``. ``ValueError`` names ``keep`` where it is
     below 1 or above ``steps``. A multistep method forgets its past where the gradient stops.
     """
-    check_keep(keep, steps)
+    keep, steps = check_keep(keep, steps), int(steps)
     checks.known("solver", solver, solvers.SOLVERS)
     if keep == steps:
         return end_to_end.rule(flow, loss, x, t, steps=steps, solver=solver)

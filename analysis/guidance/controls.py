@@ -14,8 +14,6 @@ neither is done here.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -67,12 +65,9 @@ def optimise_controls(
     ValueError
         For a weight, tolerance, count, solver or learning rate that is not allowed; the message names it.
     """
-    for name, value in (("weight", weight), ("tolerance", tolerance)):
-        if isinstance(value, bool) or not 0 <= value < math.inf:
-            raise ValueError(f"{name} must be at least 0 and finite, got {value!r}")
-    checks.count("iterations", iterations)
-    cells = checks.count("intervals", intervals)
-    grid = time_grid(torch.zeros((), dtype=torch.float64), cells * checks.count("steps", steps), solver)
+    weight, tolerance = checks.at_least("weight", weight), checks.at_least("tolerance", tolerance)
+    iterations, cells = checks.steps(iterations, "iterations"), checks.steps(intervals, "intervals")
+    grid = time_grid(torch.zeros((), dtype=torch.float64), cells * checks.steps(steps), solver)
     z = x0.new_zeros((cells, *x0.shape))
     rows = z.movedim(1, 0)  # optimisers see the controls of one sample as one event
     update = make(optimiser, rows, learning_rate)

@@ -29,7 +29,7 @@ def ladder(steps: int = STEPS, solver: str = "euler") -> dict[str, Variant]:
     ValueError
         For steps below 1 and for an unknown solver.
     """
-    checks.count("steps", steps)
+    steps = checks.steps(steps)
     checks.known("solver", solver, SOLVERS)
     variants = {
         "greedy": Variant.of("greedy"),

@@ -9,7 +9,6 @@ algorithm 7.4.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -78,11 +77,14 @@ def _elementwise(optimiser: type[torch.optim.Optimizer], x: Tensor, learning_rat
     return step
 
 
-OPTIMISERS: dict[str, Callable[[Tensor, float], Step]] = {
-    "sgd": lambda x, learning_rate: _elementwise(torch.optim.SGD, x, learning_rate),
-    "adam": lambda x, learning_rate: _elementwise(torch.optim.Adam, x, learning_rate),
-    "lbfgs": lambda x, learning_rate: BatchedLBFGS(learning_rate),
-}
+OPTIMISERS: checks.Registry[Callable[[Tensor, float], Step]] = checks.Registry(
+    "optimiser",
+    {
+        "sgd": lambda x, learning_rate: _elementwise(torch.optim.SGD, x, learning_rate),
+        "adam": lambda x, learning_rate: _elementwise(torch.optim.Adam, x, learning_rate),
+        "lbfgs": lambda x, learning_rate: BatchedLBFGS(learning_rate),
+    },
+)
 
 
 def optimiser(name: str, x: Tensor, learning_rate: float) -> Step:
@@ -93,6 +95,5 @@ def optimiser(name: str, x: Tensor, learning_rate: float) -> Step:
     ValueError
         For an unknown name and for a learning rate that is not positive and finite.
     """
-    if isinstance(learning_rate, bool) or not 0 < learning_rate < math.inf:
-        raise ValueError(f"learning_rate must be positive and finite, got {learning_rate!r}")
+    learning_rate = checks.positive("learning_rate", learning_rate)
     return OPTIMISERS[checks.known("optimiser", name, OPTIMISERS)](x, learning_rate)

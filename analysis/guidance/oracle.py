@@ -33,7 +33,7 @@ from analysis.solvers.grids import time_grid
 def whole_grid(flow: Flow, steps: int, grid: str | Tensor) -> Tensor:
     """Return the times (steps + 1,) from 0 to 1 of ``grid``, as ``solvers.grids.time_grid`` takes it."""
     ends = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
-    return time_grid(grid, flow.path, *ends, checks.count("steps", steps))
+    return time_grid(grid, flow.path, *ends, checks.steps(steps))
 
 
 @register("oracle_ode")
@@ -53,7 +53,7 @@ def oracle_ode(
     ``score(x, t)`` is grad log p(y | x_t), (B, *event), for a time (); ``solver`` is a one-step method.
     """
     checks.known("solver", solver, solvers.SOLVERS)
-    guided, x = GuidedFlow(flow, score), x0
+    guided, x, steps = GuidedFlow(flow, score), x0, checks.steps(steps)
     stages = solvers.plan(solver, flow.path, whole_grid(flow, steps, grid))
     for i in range(steps):
         x = monitor.accept(solvers.step(guided, x, stages[i]), x, i)
@@ -82,10 +82,7 @@ def oracle_sde(
     ValueError
         For a generator that is none, a churn outside [0, 1], and steps or a grid that are not allowed.
     """
-    if not isinstance(generator, torch.Generator):
-        raise ValueError(f"generator must be a torch.Generator, got {type(generator).__name__}")
-    if not 0 <= churn <= 1:
-        raise ValueError(f"churn must lie in [0, 1], got {churn!r}")
+    generator, churn = checks.generator(generator), checks.share("churn", churn)
     guided, path, x = GuidedFlow(flow, score), flow.path, x0
     times = whole_grid(flow, steps, grid)
     for i, (t, s) in enumerate(itertools.pairwise(times)):

@@ -64,7 +64,8 @@ def posterior_guidance(
     """
     update, when = RULES[checks.known("rule", rule, RULES)], checks.known("when", when, WHEN)
     scale = checks.at_least("scale", scale)
-    if checks.count("inner", inner) > 1 and when == "with":
+    inner, steps = checks.steps(inner, "inner"), checks.steps(steps)
+    if inner > 1 and when == "with":
         raise ValueError(f"inner must be 1 where updates are made with the step, got {inner}")
     checks.known("solver", solver, solvers.SOLVERS)
     gradient, options = rule_of(lookahead)

@@ -131,8 +131,9 @@ class Sampler:
             raise TypeError(
                 f"{self.name}: {error}; its options are {', '.join(self.__signature__.parameters)}"
             ) from None
-        x0, _ = checks.arguments(flow, loss, x0, 0.0)
-        monitor = DivergenceMonitor(x0, checks.at_least("divergence", divergence, 1))
+        x0, _ = checks.arguments(flow, loss, x0, 0.0, "x0")
+        divergence = checks.at_least("divergence", divergence, 1)
+        monitor = DivergenceMonitor(x0, divergence)
         with metered(flow, x0) as (counted, cost):
             x = self.rule(counted, monitor.guard_loss(loss), x0, monitor, **options).detach()
         last = DivergenceMonitor(x0, divergence)
@@ -147,7 +148,7 @@ def _public_signature(rule: SamplerRule) -> inspect.Signature:
     return inspect.Signature([*own, bound], return_annotation=Sample)
 
 
-SAMPLERS: dict[str, Sampler] = {}
+SAMPLERS: checks.Registry[Sampler] = checks.Registry("sampler")
 
 
 def register(name: str) -> Callable[[SamplerRule], Sampler]:

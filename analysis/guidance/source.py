@@ -50,13 +50,13 @@ def optimise_source(
     ValueError
         For an option with a value that is not allowed; the message names it and lists what is.
     """
-    checks.count("iterations", iterations)
+    iterations = checks.steps(iterations, "iterations")
     checks.known("solver", solver, solvers.SOLVERS)
     rule, options = rule_of(gradient, "gradient")
     start = checks.time(t, (), name="t")
     if float(start) == 1:
         raise ValueError(f"t must lie before 1, got {t}")
-    times = time_grid(grid, flow.path, start, torch.ones_like(start), checks.count("steps", steps))
+    times = time_grid(grid, flow.path, start, torch.ones_like(start), checks.steps(steps))
     stages, update, x = solvers.plan(solver, flow.path, times), make(optimiser, x0, learning_rate), x0
     for i in range(iterations):
         gradient_at_x = rule(flow, loss, x, start, **options)[0]

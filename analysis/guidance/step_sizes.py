@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from analysis import checks
 from analysis.guidance.likelihood import ddim_scale
 from analysis.norms import norms, widened
 from analysis.paths import AffinePath
@@ -83,4 +84,6 @@ def likelihood(move: Move) -> Tensor:
     return torch.where(move.path.alpha(move.t) > 0, step, 0.0).to(widened(move.value)).expand_as(move.value)
 
 
-RULES: dict[str, Rule] = {rule.__name__: rule for rule in (constant, normalised, dps, likelihood)}
+RULES: checks.Registry[Rule] = checks.Registry(
+    "rule", {rule.__name__: rule for rule in (constant, normalised, dps, likelihood)}
+)

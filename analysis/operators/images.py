@@ -18,6 +18,8 @@ from torch.nn import functional
 from analysis import checks
 from analysis.operators.linear import LinearOperator, from_forward, from_matrix
 
+MOST_SIDE = 4096  # of the image: its pixels are the rows of a matrix
+
 
 def _selection(observed: Tensor) -> LinearOperator:
     """Return the operator that observes the pixels where ``observed`` (d,) is true."""
@@ -37,8 +39,12 @@ def box_inpainting(
     ValueError
         For a box that does not lie in the image.
     """
+    side = checks.count("side", side, MOST_SIDE)
     box = checks.count("box", side // 2 if box is None else box)
-    top, left = ((side - box) // 2 if corner is None else corner for corner in (top, left))
+    top, left = (
+        (side - box) // 2 if corner is None else checks.count(name, corner, least=0)
+        for name, corner in (("top", top), ("left", left))
+    )
     if min(top, left) < 0 or max(top, left) + box > side:
         raise ValueError(f"box must lie in the image of side {side}, got size {box} at ({top}, {left})")
     observed = torch.ones(side, side, dtype=torch.bool)
@@ -48,7 +54,8 @@ def box_inpainting(
 
 def random_inpainting(side: int, keep: float = 0.3, seed: int = 0) -> LinearOperator:
     """Keep a random ``keep`` of all pixels, the same ones for every image."""
-    order = torch.randperm(side**2, generator=torch.Generator().manual_seed(seed))
+    side, generator = checks.count("side", side, MOST_SIDE), torch.Generator().manual_seed(checks.seed("seed", seed))
+    order = torch.randperm(side**2, generator=generator)
     return _selection(order < round(_fraction("keep", keep) * side**2))
 
 
@@ -60,7 +67,8 @@ def super_resolution(side: int, factor: int) -> LinearOperator:
     ValueError
         For a factor that does not divide the side.
     """
-    if side % checks.count("factor", factor):
+    side, factor = checks.count("side", side, MOST_SIDE), checks.count("factor", factor)
+    if side % factor:
         raise ValueError(f"factor must divide the side, {side}, got {factor}")
     return from_forward(lambda x: functional.avg_pool2d(_image(x, side), factor).flatten(1), side**2)
 
@@ -77,7 +85,8 @@ def super_resolution_4(side: int) -> LinearOperator:
 
 def gaussian_deblurring(side: int, width: float = 1.0, truncate: float = 3.0) -> LinearOperator:
     """Blur with a Gaussian of standard deviation ``width`` pixels, cut at ``truncate`` of them."""
-    reach = math.ceil(_positive("truncate", truncate) * _positive("width", width))
+    side, width = checks.count("side", side, MOST_SIDE), checks.positive("width", width)
+    reach = checks.count("truncate * width", math.ceil(checks.positive("truncate", truncate) * width), MOST_SIDE)
     point = np.zeros((2 * reach + 1, 2 * reach + 1))
     point[reach, reach] = 1
     return _blur(side, ndimage.gaussian_filter(point, width, mode="constant", radius=reach))
@@ -91,33 +100,37 @@ def motion_deblurring(side: int, length: int = 5, angle: float = 30.0) -> Linear
     ValueError
         For an even length.
     """
-    if checks.count("length", length) % 2 == 0:
+    side, length = checks.count("side", side, MOST_SIDE), checks.count("length", length, MOST_SIDE)
+    if length % 2 == 0:
         raise ValueError(f"length must be odd, so that the kernel has a centre, got {length}")
     line = np.zeros((length, length))
     line[length // 2] = 1
-    return _blur(side, ndimage.rotate(line, angle, reshape=False, order=1))
+    return _blur(side, ndimage.rotate(line, checks.finite_number("angle", angle), reshape=False, order=1))
 
 
 def compressed_sensing(side: int, ratio: float = 0.25, seed: int = 0) -> LinearOperator:
     """Take ``ratio`` d Gaussian projections; entries N(0, 1/d) give y the scale of a pixel."""
-    d = side**2
+    d = checks.count("side", side, MOST_SIDE) ** 2
     m = max(1, round(_fraction("ratio", ratio) * d))
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(checks.seed("seed", seed))
     return from_matrix(torch.randn(m, d, dtype=torch.float64, generator=generator) / math.sqrt(d))
 
 
-OPERATORS: dict[str, Callable[..., LinearOperator]] = {
-    function.__name__: function
-    for function in (
-        box_inpainting,
-        random_inpainting,
-        super_resolution_2,
-        super_resolution_4,
-        gaussian_deblurring,
-        motion_deblurring,
-        compressed_sensing,
-    )
-}
+OPERATORS: checks.Registry[Callable[..., LinearOperator]] = checks.Registry(
+    "operator",
+    {
+        function.__name__: function
+        for function in (
+            box_inpainting,
+            random_inpainting,
+            super_resolution_2,
+            super_resolution_4,
+            gaussian_deblurring,
+            motion_deblurring,
+            compressed_sensing,
+        )
+    },
+)
 
 
 def _image(x: Tensor, side: int) -> Tensor:
@@ -136,13 +149,7 @@ def _blur(side: int, kernel: np.ndarray) -> LinearOperator:
     return from_forward(forward, side**2)
 
 
-def _positive(name: str, value: float) -> float:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be positive and finite, got {value!r}")
-    return value
-
-
 def _fraction(name: str, value: float) -> float:
-    if not 0 < value <= 1:
+    if not 0 < checks.number(name, value) <= 1:
         raise ValueError(f"{name} must lie in (0, 1], got {value!r}")
-    return value
+    return float(value)

@@ -40,6 +40,8 @@ class LinearOperator:
 
     def __post_init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
+        for name in ("forward", "adjoint"):
+            checks.function(getattr(self, name), name)
         sizes = checks.count("in_dim", self.in_dim), checks.count("out_dim", self.out_dim)
         x, y = (torch.randn(3, size, dtype=torch.float64, generator=generator) for size in sizes)
         ax, aty = _applied("forward", self.forward, x, y), _applied("adjoint", self.adjoint, y, x)
@@ -92,7 +94,7 @@ def from_matrix(matrix: Tensor) -> LinearOperator:
     ValueError
         For a matrix that is not (m, d) or not finite.
     """
-    a = checks.finite("matrix", torch.as_tensor(matrix, dtype=torch.float64))
+    a = checks.array(matrix, "matrix")
     if a.ndim != 2 or 0 in a.shape:
         raise ValueError(f"matrix must have shape (m, d), got {tuple(a.shape)}")
     return LinearOperator(lambda x: x @ a.to(x).T, lambda y: y @ a.to(y), a.shape[1], a.shape[0])
@@ -100,4 +102,4 @@ def from_matrix(matrix: Tensor) -> LinearOperator:
 
 def as_matrix(A: Tensor | LinearOperator) -> Tensor:
     """Return a measurement operator, given either way, as a matrix (m, d)."""
-    return A.matrix() if isinstance(A, LinearOperator) else torch.as_tensor(A, dtype=torch.float64)
+    return A.matrix() if isinstance(A, LinearOperator) else checks.array(A, "A")

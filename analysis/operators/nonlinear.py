@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from analysis import checks
 from analysis.operators.images import gaussian_deblurring
 from analysis.operators.linear import Map
 
@@ -60,7 +61,8 @@ def hdr_clipping(side: int, gain: float = GAIN) -> NonlinearOperator:
     ValueError
         For a gain that is not above 1, or not finite.
     """
-    if not 1 < gain < math.inf:
+    side = checks.count("side", side)
+    if not 1 < checks.number("gain", gain) < math.inf:
         raise ValueError(f"gain must be above 1, so that something is clipped, and finite; got {gain!r}")
     return NonlinearOperator(lambda x: (gain * x).clamp(-1, 1), side**2, side**2)
 
@@ -77,4 +79,6 @@ def nonlinear_blur(side: int, width: float = BLUR) -> NonlinearOperator:
     return NonlinearOperator(forward, side**2, side**2)
 
 
-NONLINEAR: dict[str, Callable[..., NonlinearOperator]] = {f.__name__: f for f in (hdr_clipping, nonlinear_blur)}
+NONLINEAR: checks.Registry[Callable[..., NonlinearOperator]] = checks.Registry(
+    "operator", {f.__name__: f for f in (hdr_clipping, nonlinear_blur)}
+)

@@ -2,7 +2,6 @@ r"""Inverse problems :math:`y = A(x) + N(0, R)`, linear or not, with the negativ
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -54,8 +53,7 @@ class InverseProblem:
     name: str = ""
 
     def __post_init__(self) -> None:
-        if isinstance(self.noise, bool) or not 0 < self.noise < math.inf:
-            raise ValueError(f"noise must be positive and finite, got {self.noise!r}")
+        object.__setattr__(self, "noise", checks.positive("noise", self.noise))
 
     @property
     def linear(self) -> LinearOperator:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,18 +88,26 @@ class AffinePath:
 
     def time_from_zeta(self, zeta: Tensor | float) -> Tensor:
         """Invert ``zeta``: values in [0, infinity]; those beyond the path's own range are clamped to its ends."""
-        zeta = torch.as_tensor(zeta, dtype=torch.float64)
+        zeta = self._coordinate(zeta, "zeta")
         if not checks.door_passed() and not bool((zeta >= 0).all()):
             raise ValueError("zeta must be at least 0 and not NaN")
         return self._time_from_zeta(zeta).clamp(0, 1)
 
+    @staticmethod
+    def _coordinate(value: Tensor | float, name: str) -> Tensor:
+        if isinstance(value, Tensor) and checks.door_passed():
+            return value.to(torch.float64)
+        if isinstance(value, Tensor | np.ndarray):
+            return checks.tensor(value, name).to(torch.float64)
+        return torch.tensor(checks.number(name, value), dtype=torch.float64)
+
     def time_from_gamma(self, gamma: Tensor | float) -> Tensor:
         """Invert ``gamma``: values in [0, infinity]."""
-        return self.time_from_zeta(1 / torch.as_tensor(gamma, dtype=torch.float64))
+        return self.time_from_zeta(1 / self._coordinate(gamma, "gamma"))
 
     def time_from_log_snr(self, log_snr: Tensor | float) -> Tensor:
         """Invert ``log_snr``: any value, infinities included."""
-        return self.time_from_zeta(torch.exp(-torch.as_tensor(log_snr, dtype=torch.float64)))
+        return self.time_from_zeta(torch.exp(-self._coordinate(log_snr, "log_snr")))
 
     def readout(self, prediction: str, t: Tensor | float) -> Readout:
         """Return the coefficients of a prediction named in ``PREDICTIONS`` at time t."""
@@ -121,6 +130,7 @@ class AffinePath:
         Raises ``ValueError`` where ``value`` does not determine the wanted prediction, such as the velocity from
         the target at t = 1, which is 0/0.
         """
+        value, x = checks.alike(value, x, ("value", "x"))
         t = checks.time(t, x.shape[:1], x.device)
         have, want = self.readout(given, t), self.readout(wanted, t)
         if given == wanted:
@@ -157,6 +167,10 @@ class AffinePath:
 
     def states(self, times: Tensor, x1: Tensor, x0: Tensor) -> Tensor:
         """Return X_t = alpha x1 + sigma x0 for each of the times (T,) in turn, (T * n, *event); x1, x0 (n, *event)."""
+        x1, x0 = checks.alike(x1, x0, ("x1", "x0"))
+        times = checks.schedule_times(times, "times")
+        if times.ndim != 1:
+            raise ValueError(f"times must have shape (T,), got {tuple(times.shape)}")
         alpha, sigma = (expand(scale(times), x1[None]) for scale in (self.alpha, self.sigma))
         return (alpha * x1 + sigma * x0).flatten(0, 1)
 
@@ -164,8 +178,7 @@ class AffinePath:
     def _time(t: Tensor | float) -> Tensor:
         if isinstance(t, Tensor) and checks.door_passed():
             return t
-        t = t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
-        return checks.time(t, tuple(t.shape), t.device).to(t.dtype)
+        return checks.schedule_times(t)
 
     def _sigma_d_sigma(self, t: Tensor) -> Tensor:
         return self._sigma(t) * self._d_sigma(t)

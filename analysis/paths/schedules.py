@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from analysis import checks
 from analysis.paths.affine import AffinePath
 
 
@@ -67,7 +68,9 @@ class LinearVP(AffinePath):
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.beta_min < self.beta_max:
+        for name in ("beta_min", "beta_max"):
+            object.__setattr__(self, name, checks.positive(name, getattr(self, name)))
+        if not self.beta_min < self.beta_max:
             raise ValueError(f"beta_min, beta_max must satisfy 0 < beta_min < beta_max, got {self}")
 
     def _log_alpha(self, t: Tensor) -> Tensor:
@@ -104,8 +107,7 @@ class VarianceExploding(AffinePath):
     sigma_max: float = 80.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma_max < math.inf:
-            raise ValueError(f"sigma_max must be positive and finite, got {self.sigma_max}")
+        object.__setattr__(self, "sigma_max", checks.positive("sigma_max", self.sigma_max))
 
     def _alpha(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
@@ -130,8 +132,7 @@ class Polynomial(AffinePath):
     degree: float = 2.0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.degree < math.inf:
-            raise ValueError(f"degree must be at least 1 and finite, got {self.degree}")
+        object.__setattr__(self, "degree", checks.at_least("degree", self.degree, 1))
 
     def _alpha(self, t: Tensor) -> Tensor:
         return t**self.degree
@@ -149,10 +150,13 @@ class Polynomial(AffinePath):
         return (1 + zeta) ** (-1 / self.degree)
 
 
-PATHS: dict[str, Callable[[], AffinePath]] = {
-    "condot": CondOT,
-    "cosine": Cosine,
-    "vp_linear": LinearVP,
-    "ve": VarianceExploding,
-    "polynomial": Polynomial,
-}
+PATHS: checks.Registry[Callable[[], AffinePath]] = checks.Registry(
+    "path",
+    {
+        "condot": CondOT,
+        "cosine": Cosine,
+        "vp_linear": LinearVP,
+        "ve": VarianceExploding,
+        "polynomial": Polynomial,
+    },
+)

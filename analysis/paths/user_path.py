@@ -38,6 +38,8 @@ class UserPath(AffinePath):
     user_d_sigma: Schedule | None = None
 
     def __post_init__(self) -> None:
+        for name in ("user_alpha", "user_sigma"):
+            checks.function(getattr(self, name), name)
         t = torch.linspace(0, 1, 257, dtype=torch.float64)
         values = {"user_alpha": self._alpha(t), "user_sigma": self._sigma(t)}
         for name, value in values.items():

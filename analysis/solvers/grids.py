@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,12 +47,15 @@ def _between(path: AffinePath, start: Tensor, end: Tensor, steps: int, coordinat
     return grid
 
 
-GRIDS: dict[str, Callable[[AffinePath, Tensor, Tensor, int], Tensor]] = {
-    "t": lambda path, start, end, steps: uniform_grid(start, end, steps),
-    "zeta": lambda path, start, end, steps: _between(path, start, end, steps, "zeta"),
-    "logsnr": lambda path, start, end, steps: _between(path, start, end, steps, "logsnr"),
-    "edm": lambda path, start, end, steps: _between(path, start, end, steps, "zeta", EDM_RHO),
-}
+GRIDS: checks.Registry[Callable[[AffinePath, Tensor, Tensor, int], Tensor]] = checks.Registry(
+    "grid",
+    {
+        "t": lambda path, start, end, steps: uniform_grid(start, end, steps),
+        "zeta": lambda path, start, end, steps: _between(path, start, end, steps, "zeta"),
+        "logsnr": lambda path, start, end, steps: _between(path, start, end, steps, "logsnr"),
+        "edm": lambda path, start, end, steps: _between(path, start, end, steps, "zeta", EDM_RHO),
+    },
+)
 
 
 def time_grid(grid: str | Tensor, path: AffinePath, start: Tensor, end: Tensor, steps: int) -> Tensor:
@@ -60,11 +64,14 @@ def time_grid(grid: str | Tensor, path: AffinePath, start: Tensor, end: Tensor, 
     ``"t"``, ``"zeta"``, ``"logsnr"`` are uniform in that variable, ``"edm"`` in zeta^(1/7) (arXiv 2206.00364, eq. 5).
     A tensor (steps + 1,) must increase from ``start`` to ``end`` within [0, 1].
     """
+    steps = checks.steps(steps)
     if isinstance(grid, str):
         return GRIDS[checks.known("grid", grid, GRIDS)](path, start, end, steps)
-    grid = torch.as_tensor(grid, dtype=torch.float64)
+    if not isinstance(grid, Tensor | np.ndarray):
+        raise TypeError(f"grid must be one of {', '.join(GRIDS)}, or a tensor of times; got {checks.kind(grid)}")
+    grid = checks.tensor(grid, "grid").to(start.device, torch.float64)
     inside = bool(((grid >= 0) & (grid <= 1)).all())
-    if grid.shape[0] != steps + 1 or not inside or not bool((grid.diff(dim=0) > 0).all()):
+    if not grid.ndim or grid.shape[0] != steps + 1 or not inside or not bool((grid.diff(dim=0) > 0).all()):
         raise ValueError(f"grid must hold steps + 1 = {steps + 1} increasing times in [0, 1]")
     if not (
         torch.equal(*torch.broadcast_tensors(grid[0], start)) and torch.equal(*torch.broadcast_tensors(grid[-1], end))

@@ -85,11 +85,14 @@ def _dpm_solver_pp_2m(path: AffinePath, grid: Tensor) -> StepPlan:
     )
 
 
-SOLVERS: dict[str, Solver] = {
-    name + ("" if coordinate == "t" else f"_{coordinate}"): runge_kutta(tableau, coordinate)
-    for coordinate in COORDINATES
-    for name, tableau in TABLEAUX.items()
-}
+SOLVERS: checks.Registry[Solver] = checks.Registry(
+    "solver",
+    {
+        name + ("" if coordinate == "t" else f"_{coordinate}"): runge_kutta(tableau, coordinate)
+        for coordinate in COORDINATES
+        for name, tableau in TABLEAUX.items()
+    },
+)
 SOLVERS |= {
     "ddim": Solver(1, 1, _ddim),
     "euler_gamma": Solver(1, 1, _ddim),  # equal, and regular at sigma = 0
@@ -104,7 +107,12 @@ def plan(solver: str, path: AffinePath, grid: Tensor, repeat: int = 1) -> StepPl
     Raises ``ValueError`` for an unknown solver (the message lists the known ones), and where a coefficient is infinite:
     gamma at sigma = 0, zeta at alpha = 0.
     """
-    planned = SOLVERS[checks.known("solver", solver, SOLVERS)].coefficients(path, grid)
+    method = SOLVERS[checks.known("solver", solver, SOLVERS)]
+    if not checks.door_passed():
+        grid = checks.schedule_times(grid, "grid")
+        if not grid.ndim or len(grid) < 2:
+            raise ValueError(f"grid must hold two times or more, got shape {tuple(grid.shape)}")
+    planned = method.coefficients(checks.path(path), grid)
     used = [c for row in planned.rows for c in row if c is not None]
     used += [c for readout in planned.readouts for c in (readout.target, readout.minus_score)]
     bad = functools.reduce(torch.logical_or, [~torch.isfinite(c) for c in used])

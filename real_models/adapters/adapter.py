@@ -72,11 +72,10 @@ class Adapter(nn.Module):
         half_times: bool = False,
     ) -> None:
         super().__init__()
-        if not callable(network):
-            raise ValueError(f"network must be an nn.Module or a function, got {type(network).__name__}")
+        checks.function(network, "network")
         self.network, self.clock, self.call, self.weight = network, clock, call, weight
         self.time_shape = checks.known("time_shape", time_shape, TIME_SHAPES)
-        self.event_shape = event_shape and tuple(checks.count("event_shape", n) for n in event_shape)
+        self.event_shape = None if event_shape is None else event_counts(event_shape)
         self.conditioning = {
             name: torch.from_numpy(value) if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" else value
             for name, value in (conditioning or {}).items()
@@ -207,7 +206,13 @@ def event(shape: Sequence[int] | None, flat: bool) -> tuple[int, ...] | None:
         raise ValueError("event_shape must be given where events are flat: the shape that the network takes")
     if shape is None:
         return None
-    return (math.prod(shape),) if flat else tuple(shape)
+    counts = event_counts(shape)
+    return (math.prod(counts),) if flat else counts
+
+
+def event_counts(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of an event, a sequence of integers of at least 1."""
+    return tuple(checks.count("event_shape", n) for n in checks.sequence("event_shape", shape))
 
 
 def required(name: str) -> ModuleType:

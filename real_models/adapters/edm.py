@@ -5,13 +5,13 @@ A network of this kind is a denoiser D(x; sigma) on :math:`x = X_1 + \sigma X_0`
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from analysis import checks
 from analysis.flow import PredictionFlow
 from analysis.paths import AffinePath, VarianceExploding, expand
 from real_models.adapters.adapter import Adapter, event, network_flow
@@ -50,7 +50,8 @@ def flow(
     ValueError
         Unless 0 < sigma_min < sigma_max < infinity; when called, for a prediction of another shape or dtype.
     """
-    if not 0 < sigma_min < sigma_max < math.inf:
+    sigma_min, sigma_max = checks.positive("sigma_min", sigma_min), checks.positive("sigma_max", sigma_max)
+    if not sigma_min < sigma_max:
         raise ValueError(f"sigma_min, sigma_max must satisfy 0 < sigma_min < sigma_max, got {sigma_min}, {sigma_max}")
     own = VarianceExploding(sigma_max)
     adapter = Adapter(network, own.sigma, event_shape=event_shape, conditioning=conditioning)
@@ -72,11 +73,7 @@ class Preconditioned(nn.Module):
 
     def __init__(self, network: Callable[..., Tensor], sigma_data: float = 0.5) -> None:
         super().__init__()
-        if not 0 < sigma_data < math.inf:
-            raise ValueError(f"sigma_data must be positive and finite, got {sigma_data}")
-        if not callable(network):
-            raise ValueError(f"network must be an nn.Module or a function, got {type(network).__name__}")
-        self.network, self.sigma_data = network, sigma_data
+        self.network, self.sigma_data = checks.function(network, "network"), checks.positive("sigma_data", sigma_data)
 
     def forward(self, x: Tensor, sigma: Tensor, **conditioning: Any) -> Tensor:
         """Return the denoised x (B, *event) at noise levels sigma (B,)."""

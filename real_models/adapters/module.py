@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -61,8 +60,7 @@ def flow(
         shape or dtype.
     """
     checks.known("time", time, DIRECTIONS)
-    if isinstance(time_scale, bool) or not 0 < time_scale < math.inf:
-        raise ValueError(f"time_scale must be positive and finite, got {time_scale!r}")
+    time_scale = checks.positive("time_scale", time_scale)
     backward = time == "data_to_noise"
     adapter = Adapter(
         network,
@@ -83,7 +81,6 @@ def _turned(t: Tensor) -> Tensor:
 
 
 def _range(path: AffinePath, prediction: str) -> tuple[float, float]:
-    if not isinstance(path, AffinePath):
-        raise ValueError(f"path must be an analysis.paths.AffinePath, got {path!r}")
+    checks.path(path)
     low = END if prediction in ("source", "score") and path.alpha(0.0) == 0 else 0.0
     return low, 1 - END if prediction == "target" and path.sigma(1.0) == 0 else 1.0

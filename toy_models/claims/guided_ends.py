@@ -33,9 +33,7 @@ ZETAS = {1: 0.02 / 2.0**POWERS, 2: 0.08 / 2.0**POWERS, 3: 0.08 / 1.4**POWERS, 4:
 SMOOTH = "product256"  # exact, and wide in every direction against the largest zeta
 
 
-def guided_states(
-    problem: str, path: str, times: Tensor, n: int, seed: int, name: str, **options: Any
-) -> FlowStates:
+def guided_states(problem: str, path: str, times: Tensor, n: int, seed: int, name: str, **options: Any) -> FlowStates:
     """Return the states (T * n, d) at which an estimator's guidance ends when it starts at the path's mean."""
     states = sample_states(problem, path, times, n, seed)
     alpha = expand(states.flow.path.alpha(states.t), states.x)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ class GaussianFlow(ExactMap, MixtureFlow):
     """One Gaussian N(mean (d,), covariance (d, d)) along an affine path."""
 
     def __init__(self, mean: Tensor, covariance: Tensor, path: AffinePath) -> None:
-        mean, covariance = torch.as_tensor(mean), torch.as_tensor(covariance)
+        mean, covariance = checks.array(mean, "mean", 1), checks.array(covariance, "covariance", 2)
         super().__init__(GaussianMixture(torch.ones(1), mean[None], covariance[None]), path)
 
     def exact_endpoint_vjp(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Pullback]:
@@ -85,16 +86,22 @@ class ProductMixtureFlow(ExactMap, Flow):
         dtype: torch.dtype = torch.float64,
         device: str = "cpu",
     ) -> None:
-        self.factors, self.path, self.dtype, self.device = factors, path, dtype, device
-        self.rotation = checks.finite("rotation", torch.as_tensor(rotation, dtype=torch.float64))
-        d = len(factors)
+        self.dtype, self.device = dtype, device
+        triples: list[Any] = [
+            checks.sequence(f"factors[{i}]", f) for i, f in enumerate(checks.sequence("factors", factors))
+        ]
+        if any(len(triple) != 3 for triple in triples):
+            raise ValueError("factors must each be a triple: weights, means and variances")
+        self.factors, self.path = triples, checks.path(path)
+        self.rotation = checks.array(rotation, "rotation")
+        d = len(triples)
         self.event_shape = (d,)
         if tuple(self.rotation.shape) != (d, d):
             raise ValueError(f"rotation must have shape {(d, d)}, got {tuple(self.rotation.shape)}")
         if not torch.allclose(self.rotation @ self.rotation.T, torch.eye(d).double(), rtol=0, atol=1e-10):
             raise ValueError("rotation must be orthogonal")
-        width = max(len(torch.as_tensor(f[0])) for f in factors)
-        padded = [self._padded(i, *factor, width) for i, factor in enumerate(factors)]
+        width = max(len(torch.as_tensor(triple[0])) for triple in triples)
+        padded = [self._padded(i, triple[0], triple[1], triple[2], width) for i, triple in enumerate(triples)]
         self._log_weights, self._means, self._variances = (
             torch.stack(p).to(device, dtype) for p in zip(*padded, strict=True)
         )
@@ -115,8 +122,7 @@ class ProductMixtureFlow(ExactMap, Flow):
             For arrays of different lengths, or variances that are not positive.
         """
         w = check_weights(weights, f"factors[{i}] weights").log()
-        m = checks.finite(f"factors[{i}] means", torch.as_tensor(means, dtype=torch.float64))
-        v = checks.finite(f"factors[{i}] variances", torch.as_tensor(variances, dtype=torch.float64))
+        m, v = checks.array(means, f"factors[{i}] means"), checks.array(variances, f"factors[{i}] variances")
         if m.shape != w.shape or v.shape != w.shape or not bool((v > 0).all()):
             raise ValueError(f"factors[{i}] must be weights, means and positive variances of equal length")
         fills = zip((w, m, v), (-torch.inf, 0.0, 1.0), strict=True)
@@ -184,7 +190,7 @@ class ProductMixtureFlow(ExactMap, Flow):
         """
         if self.dtype != torch.float64:
             raise ValueError(f"flow must be in float64 for its exact map, got {self.dtype}")
-        x, t = self.checked(x, t)
+        x, t = (value.detach() for value in self.checked(x, t))
         start, end = (self._marginal(s, x.shape) for s in (t, torch.ones_like(t)))
         endpoint, log_derivative = quantile.match_mixtures((x @ self.rotation).numpy(), start, end)
         derivative = torch.from_numpy(log_derivative).exp()
@@ -229,7 +235,7 @@ class RadialMixtureFlow(ExactMap, MixtureFlow):
     """
 
     def __init__(self, weights: Tensor, variances: Tensor, dim: int, path: AffinePath) -> None:
-        variances = checks.finite("variances", torch.as_tensor(variances, dtype=torch.float64))
+        variances = checks.array(variances, "variances")
         if variances.ndim != 1 or not bool((variances > 0).all()):
             raise ValueError(f"variances must be 1-D and positive, got {variances.tolist()}")
         eye = torch.eye(checks.count("dim", dim), dtype=torch.float64)
@@ -238,7 +244,7 @@ class RadialMixtureFlow(ExactMap, MixtureFlow):
 
     def exact_endpoint_vjp(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Pullback]:
         """Return Phi_{t,1}(x) (B, d) and its pullback, by matching the distribution functions of the radius."""
-        x, t = self.checked(x, t)
+        x, t = (value.detach() for value in self.checked(x, t))
         largest = x.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)  # else squares underflow
         size = torch.linalg.vector_norm(x / largest, dim=-1, keepdim=True)
         r, direction = largest * size, x / largest / size.clamp_min(1.0)

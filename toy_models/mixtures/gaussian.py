@@ -50,8 +50,8 @@ def check_weights(weights: Tensor, name: str = "weights") -> Tensor:
     ValueError
         For weights that are not such a distribution.
     """
-    slack = 1e-6 if getattr(weights, "dtype", None) == torch.float32 else 1e-9
-    weights = checks.finite(name, torch.as_tensor(weights, dtype=torch.float64))
+    slack = 1e-6 if "float32" in str(getattr(weights, "dtype", "")) else 1e-9
+    weights = checks.array(weights, name)
     if weights.ndim != 1 or not bool((weights > 0).all()) or abs(float(weights.sum()) - 1) > slack:
         raise ValueError(f"{name} must be a 1-D distribution: positive, with sum 1; got {weights.tolist()}")
     return weights / weights.sum()
@@ -87,8 +87,8 @@ class GaussianMixture:
 
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
         self.weights = check_weights(weights)
-        self.means = checks.finite("means", torch.as_tensor(means, dtype=torch.float64))
-        covariances = checks.finite("covariances", torch.as_tensor(covariances, dtype=torch.float64))
+        self.means = checks.array(means, "means")
+        covariances = checks.array(covariances, "covariances")
         k = len(self.weights)
         if self.means.ndim != 2 or len(self.means) != k:
             raise ValueError(f"means must have shape (K, d) with K = {k}, got {tuple(self.means.shape)}")
@@ -122,7 +122,9 @@ class GaussianMixture:
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Return n samples (n, d), drawn with an explicit CPU generator."""
-        k = torch.multinomial(self.weights.cpu(), checks.count("n", n), replacement=True, generator=generator)
+        k = torch.multinomial(
+            self.weights.cpu(), checks.count("n", n), replacement=True, generator=checks.generator(generator)
+        )
         noise = torch.randn(n, self.dim, dtype=torch.float64, generator=generator).to(self.means.device)
         k = k.to(self.means.device)
         return self.means[k] + torch.einsum("nij,nj->ni", self.eigenvectors[k], self.eigenvalues[k].sqrt() * noise)
@@ -144,8 +146,9 @@ class GaussianMixture:
         ValueError
             Unless y has shape (m,), and as ``conditioning.measured`` does.
         """
-        if torch.as_tensor(y).ndim != 1:
-            raise ValueError(f"y must have shape (m,), got {tuple(torch.as_tensor(y).shape)}")
+        y = checks.array(y, "y")
+        if y.ndim != 1:
+            raise ValueError(f"y must have shape (m,), got {tuple(y.shape)}")
         rows, values = measured(self.dim, A, y, noise_covariance)
         updated = update(self.components(), rows, values[None])
         weights = updated.log_weights[0].exp()
@@ -176,7 +179,9 @@ class MixtureFlow(Flow):
         dtype: torch.dtype = torch.float64,
         device: str = "cpu",
     ) -> None:
-        self.mixture, self.path, self.event_shape = mixture, path, (mixture.dim,)
+        if not isinstance(mixture, GaussianMixture):
+            raise TypeError(f"mixture must be a GaussianMixture, got {checks.kind(mixture)}")
+        self.mixture, self.path, self.event_shape = mixture, checks.path(path), (mixture.dim,)
         self.dtype, self.device = dtype, device
         self.basis = Eigenbasis.of(
             mixture.weights, mixture.means, mixture.eigenvalues, mixture.eigenvectors, dtype, device

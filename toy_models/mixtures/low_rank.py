@@ -32,7 +32,7 @@ def _shaped(name: str, value: Tensor, shape: tuple[int | str, ...]) -> Tensor:
     ValueError
         For another shape, or entries that are not finite.
     """
-    value = checks.finite(name, torch.as_tensor(value, dtype=torch.float64))
+    value = checks.array(value, name)
     wanted = [n if isinstance(s, str) else s for n, s in zip(value.shape, shape, strict=False)]
     if value.ndim != len(shape) or list(value.shape) != wanted or 0 in value.shape:
         expected = ", ".join(map(str, shape))
@@ -81,7 +81,9 @@ class LowRankMixture:
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Return n samples (n, d), drawn with an explicit CPU generator."""
-        k = torch.multinomial(self.weights.cpu(), checks.count("n", n), replacement=True, generator=generator)
+        k = torch.multinomial(
+            self.weights.cpu(), checks.count("n", n), replacement=True, generator=checks.generator(generator)
+        )
         return self.sample_components(k, generator)
 
     def sample_components(self, k: Tensor, generator: torch.Generator) -> Tensor:
@@ -111,7 +113,9 @@ class LowRankMixtureFlow(Flow):
     def __init__(
         self, mixture: LowRankMixture, path: AffinePath, dtype: torch.dtype = torch.float64, device: str = "cpu"
     ) -> None:
-        self.mixture, self.path, self.event_shape = mixture, path, (mixture.dim,)
+        if not isinstance(mixture, LowRankMixture):
+            raise TypeError(f"mixture must be a LowRankMixture, got {checks.kind(mixture)}")
+        self.mixture, self.path, self.event_shape = mixture, checks.path(path), (mixture.dim,)
         self.dtype, self.device = dtype, device
         self._log_weights = mixture.weights.log().to(device, dtype)[:, None, None]
         parts = mixture.means[:, None, None], mixture.factors[:, None], mixture.diagonals[:, None, None]

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from typing import overload
 
-import torch
 from torch import Tensor
 
+from analysis import checks
 from analysis.flow import Flow
 from toy_models.mixtures.conditioning import Operator, measured, update
 from toy_models.mixtures.exact import ProductMixtureFlow
@@ -43,10 +43,14 @@ def condition(
 
     Raises
     ------
+    TypeError
+        For a mixture of another kind, and arguments that hold no real numbers.
     ValueError
         For shapes that do not agree, NaN, and a covariance that is not symmetric positive definite; the message names
         the argument.
     """
+    if not isinstance(mixture, GaussianMixture | LowRankMixture):
+        raise TypeError(f"mixture must be a GaussianMixture or a LowRankMixture, got {checks.kind(mixture)}")
     if isinstance(mixture, LowRankMixture):
         return LowRankLikelihood(mixture, A, noise_covariance).posterior(y)
     return mixture.condition(A, y, noise_covariance)
@@ -73,14 +77,15 @@ def likelihood_score(
         As ``condition`` does, and for a flow that is not that of a mixture.
     """
     if not isinstance(flow, MixtureFlow | ProductMixtureFlow | LowRankMixtureFlow):
-        raise ValueError(f"flow must be that of a Gaussian mixture, got {type(flow).__name__}")
+        raise ValueError(f"flow must be that of a Gaussian mixture, got {checks.kind(flow)}")
     x, t = flow.checked(x, t)
+    y = checks.array(y, "y")
     if isinstance(flow, LowRankMixtureFlow):
         return LowRankLikelihood(flow.mixture, A, noise_covariance).score(flow.path, y, x, t)
     mixture = flow.mixture
     rows, values = measured(mixture.dim, A, y, noise_covariance)
     if values.ndim == 2 and len(values) != len(x):
-        raise ValueError(f"y must have shape (m,) or (B, m) with B = {len(x)}, got {tuple(torch.as_tensor(y).shape)}")
+        raise ValueError(f"y must have shape (m,) or (B, m) with B = {len(x)}, got {tuple(y.shape)}")
     prior = mixture.components()
     posterior = update(prior, rows, values.reshape(-1, len(rows)))
     place = x.double(), flow.path.alpha(t), flow.path.sigma(t)

@@ -18,7 +18,7 @@ from toy_models.mixtures.gaussian import GaussianMixture, MixtureFlow
 from toy_models.problems import digits as fitted
 
 Problem = Callable[[AffinePath], Flow]
-PROBLEMS: dict[str, Problem] = {}
+PROBLEMS: checks.Registry[Problem] = checks.Registry("problem")
 # The problems have unit scale, so a variance-exploding path needs no more noise than this.
 ZOO_PATHS = PATHS | {"ve": lambda: VarianceExploding(10.0)}
 

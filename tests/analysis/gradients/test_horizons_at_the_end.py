@@ -89,3 +89,19 @@ def test_grids_with_a_column_for_each_sample():
 
 def test_adaptive_at_the_end_is_the_loss_gradient():
     assert torch.equal(ESTIMATORS["adaptive"](flow(0.9), LOSS, X, T, tolerance=0.1).gradient[2], X[2])
+
+
+@pytest.mark.parametrize("memory", [None, "store", "checkpoint", "recursive", "reversible"])
+@pytest.mark.parametrize("grid", ["t", "zeta"])
+def test_no_step_is_taken_where_every_horizon_is_t_however_memory_is_saved(memory, grid):
+    found = ESTIMATORS["lookahead"](flow(0.9), LOSS, X, 0.4, steps=3, horizon=0.4, memory=memory, grid=grid)
+    assert torch.equal(found.gradient, ESTIMATORS["greedy"](flow(0.9), LOSS, X, 0.4).gradient)
+    ended = ESTIMATORS["end_to_end"](flow(0.9), LOSS, X, 1.0, steps=3, memory=memory, grid=grid)
+    assert torch.equal(ended.gradient, X)
+
+
+def test_where_no_step_is_taken_times_are_refused_and_an_unknown_grid_is():
+    for grid, message in ((torch.tensor([0.4, 0.4]), "grid must be a name where every horizon is t"),
+                          ("log", "grid must be one of")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            ESTIMATORS["lookahead"](flow(0.9), LOSS, X, 0.4, steps=1, horizon=0.4, grid=grid)

@@ -1,0 +1,270 @@
+"""The public functions on which malformed arguments are tried, each with the arguments that are replaced."""
+
+import numpy as np
+import torch
+
+from analysis import batching, errors, intervals, losses, operators, orders, paths, reference, sample_distances
+from analysis.bounds.leading_term import curvature, leading_term, remainder
+from analysis.bounds.two_term import fit_two_term
+from analysis.converged import converged_gradients
+from analysis.flow import from_denoiser, from_noise_predictor, from_velocity
+from analysis.gradients import ESTIMATORS, lookahead_surface
+from analysis.gradients._adaptive import choices
+from analysis.gradients._control import control_gradients
+from analysis.guidance import SAMPLERS
+from analysis.guidance.optimisers import OPTIMISERS
+from analysis.guidance.step_sizes import RULES
+from analysis.operators import images
+from analysis.solvers.grids import GRIDS, time_grid
+from analysis.solvers.methods import SOLVERS, plan
+from real_models import adapters
+from tests.support.malformed import Bare
+from tests.support.malformed_arguments import (
+    ASKED,
+    CONDOT,
+    COVARIANCES,
+    FACTORS,
+    FLOW,
+    LOSS,
+    LOW_RANK,
+    MEANS,
+    MIXTURE,
+    NETWORK,
+    SCORE,
+    WEIGHTS,
+    A,
+    R,
+    X,
+    Y,
+    call,
+)
+from tests.support.problems import f64, randn
+from toy_models import (
+    GaussianFlow,
+    GaussianMixture,
+    LowRankMixture,
+    LowRankMixtureFlow,
+    MixtureFlow,
+    ProductMixtureFlow,
+    RadialMixtureFlow,
+)
+from toy_models.posteriors import condition, likelihood_score
+from toy_models.problems import zoo
+
+ESTIMATOR_OPTIONS = {
+    "lookahead": "steps solver grid memory slots",
+    "end_to_end": "steps solver grid memory slots",
+    "adaptive": "tolerance max_steps",
+    "adjoint_backsolve": "steps solver",
+    "adjoint_cached": "steps solver",
+    "adjoint_interpolated": "steps solver",
+    "adjoint_deis": "steps order expansion",
+    "control_average": "steps solver",
+    "identity_jacobian": "steps solver horizon",
+    "pigdm": "data_variance",
+    "lgd": "samples seed scale",
+    "truncated": "steps keep solver",
+}
+SAMPLER_OPTIONS = {
+    "posterior_guidance": "steps scale rule lookahead inner when solver grid divergence",
+    "optimise_source": "iterations learning_rate optimiser gradient steps solver grid",
+    "optimise_controls": "iterations learning_rate optimiser intervals steps solver weight",
+    "oracle_ode": "steps solver grid",
+    "oracle_sde": "steps churn grid",
+}
+
+
+def estimators():
+    for name, estimator in ESTIMATORS.items():
+        fixed = {"horizon": 0.8} if name == "lookahead" else {}
+        yield call(name, estimator, f"flow loss x t {ESTIMATOR_OPTIONS.get(name, '')}", _fixed=fixed)
+    yield call("lookahead", ESTIMATORS["lookahead"], "horizon_fraction", _fixed=ASKED)
+    yield call("lookahead", ESTIMATORS["lookahead"], _fixed=ASKED, horizon=(0.8, "time"))
+    for name in ("greedy", "end_to_end", "adaptive"):
+        options = f"loss x t {ESTIMATOR_OPTIONS.get(name, '')}"
+        yield call(f"{name} of a network", ESTIMATORS[name], options, _fixed={"flow": NETWORK})
+
+
+def samplers():
+    for name, sampler in SAMPLERS.items():
+        oracle = name.startswith("oracle")
+        fixed = SCORE | {"loss": LOSS} if oracle else {}
+
+        def sampled(sampler=sampler, name=name, **arguments):
+            noise = {"generator": torch.Generator().manual_seed(0)} if name == "oracle_sde" else {}
+            return sampler(**noise, **arguments)
+
+        yield call(name, sampled, f"flow {'' if oracle else 'loss'} x0 {SAMPLER_OPTIONS[name]}", _fixed=fixed)
+    oracle = {"flow": FLOW, "loss": LOSS, "x0": X, "steps": 2} | SCORE
+    yield call("oracle_sde", SAMPLERS["oracle_sde"], "generator", _fixed=oracle)
+
+
+def gradients():
+    cells = {"steps": [1, 2], "horizons": [0.6, 1.0]}
+    yield call("lookahead_surface", lookahead_surface, "flow loss x t solver", _fixed=cells)
+    steps = {"steps": "steps", "horizons": "horizon"}
+    for name, kind in (("steps", "count"), ("horizons", "one time")):
+
+        def one(name=name, **given):
+            return lookahead_surface(**ASKED, **cells | {name: [given[name]]})
+
+        def all_of(**given):
+            return lookahead_surface(**ASKED, **cells | given)
+
+        yield call(f"surface with one of {name}", one, _names=steps, **{name: (cells[name][0], kind)})
+        yield call("surface", all_of, _names=steps, **{name: (cells[name], "list")})
+    yield call("choices", choices, "flow loss x t tolerance")
+    controls = (torch.zeros(2, 3, 2).double(), "state")
+    yield call("control_gradients", control_gradients, "flow loss x t steps", controls=controls,
+               tolerance=(0.1, "at least 0"))  # fmt: skip
+    coarse = {"tolerance": (1e-6, "positive or None"), "max_error": (1e-3, "limit or None")}
+    exact = {"flow": GaussianFlow(MEANS[0], COVARIANCES[0], CONDOT)}
+    yield call("ideal_gradient", reference.ideal_gradient, "loss x t", _fixed=exact, **coarse)
+    yield call(
+        "ideal_gradient",
+        reference.ideal_gradient,
+        _fixed={"loss": LOSS, "x": X, "t": 0.4},
+        flow=(exact["flow"], "flow"),
+    )
+    yield call("converged_gradients", converged_gradients, "flow loss x", _fixed={"times": [0.6], "steps": 2})
+    yield call("leading_term", leading_term, "flow loss x t")
+    yield call("curvature", curvature, "flow x t")
+    yield call("remainder", remainder, "x t", flow=(NETWORK, "flow"))
+    yield call(
+        "batching.estimate",
+        batching.estimate,
+        "flow loss x t",
+        estimator=("greedy", "name"),
+        first=(2, "count or None"),
+    )
+
+
+def numbers():
+    for metric in errors.METRICS.values():
+        yield call(metric.__name__, metric, g=(X, "rows"), truth=(2 * X, "rows"))
+    yield call("summary", errors.summary, values=(f64([1.0, 2.0]), "values"))
+    x, y = (randn(5, 2), "set"), (randn(4, 2, seed=1), "set")
+    yield call("sliced_wasserstein", sample_distances.sliced_wasserstein, "seed", x=x, y=y, projections=(4, "count"))
+    yield call("energy_distance", sample_distances.energy_distance, x=x, y=y)
+    yield call("mean_error", sample_distances.mean_error, x=x, mean=(f64([1.0, 2.0]), "set"))
+    yield call("coverage", sample_distances.coverage, x=x, truths=y, levels=([0.5], "list"))
+    yield call("misfit", sample_distances.misfit, "noise", residuals=x)
+    values = np.array([1.0, 2.0, 4.0])
+    yield call("interval", intervals.interval, "seed", values=(values, "vector"), level=(0.9, "inside"),
+               resamples=(9, "count"))  # fmt: skip
+    yield call("paired_interval", intervals.paired_interval, values=(values, "vector"), others=(values / 2, "vector"))
+    h = 2.0 ** -np.arange(6)
+    yield call("fit_order", orders.fit_order, h=(h, "vector"), error=(h**2, "vector"), floor=(0.0, "floor"))
+    cells = {"steps": np.array([1, 2, 4, 8, 2]), "zeta": np.full(5, 0.3), "fraction": np.full(5, 0.5)}
+    error = (np.array([0.5, 0.3, 0.2, 0.19, 0.31]), "vector")
+    yield call("fit_two_term", fit_two_term, _fixed=cells, form=("interval", "name"), error=error, order=(1, "count"))
+
+
+def losses_and_operators():
+    def asked(kind):
+        return lambda **arguments: kind(**arguments)(X)
+
+    operator, measurement = (A, "array"), (Y, "array")
+    yield call("HalfSquaredDistance", asked(losses.HalfSquaredDistance), target=(f64([0.5, 1.0]), "array"))
+    yield call("Linear", asked(losses.Linear), direction=(f64([0.5, 1.0]), "array"))
+    yield call("LinearGaussian", asked(losses.LinearGaussian), operator=operator, measurement=measurement,
+               noise_covariance=(R, "array"))  # fmt: skip
+    yield call("HalfSquaredResidual", asked(losses.HalfSquaredResidual), "noise", operator=operator,
+               measurement=measurement)  # fmt: skip
+    yield call("from_matrix", operators.from_matrix, matrix=(A, "array"))
+    yield call("inverse_problem", operators.inverse_problem, "side noise", name=("box_inpainting", "name"))
+    corner = (1, "from 0")
+    yield call("box_inpainting", images.box_inpainting, "side", box=(2, "count or None"), top=corner, left=corner)
+    half = (0.5, "above 0 to 1")
+    yield call("random_inpainting", images.random_inpainting, "side seed", keep=half)
+    yield call("super_resolution", images.super_resolution, "side", factor=(2, "count"))
+    yield call(
+        "gaussian_deblurring", images.gaussian_deblurring, "side", width=(1.0, "positive"), truncate=(2.0, "positive")
+    )
+    yield call("motion_deblurring", images.motion_deblurring, "side", length=(3, "odd"), angle=(20.0, "number"))
+    yield call("compressed_sensing", images.compressed_sensing, "side seed", ratio=half)
+
+
+def path_calls():
+    yield call("LinearVP", paths.LinearVP, beta_min=(0.1, "positive"), beta_max=(20.0, "positive"))
+    yield call("VarianceExploding", paths.VarianceExploding, sigma_max=(5.0, "positive"))
+    yield call("Polynomial", paths.Polynomial, degree=(2.0, "positive"))
+    yield call(
+        "UserPath", paths.UserPath, user_alpha=(lambda t: t, "schedule"), user_sigma=(lambda t: 1 - t, "schedule")
+    )
+    for name, build in paths.PATHS.items():
+        for method in ("alpha", "sigma", "d_alpha", "gamma", "zeta", "log_snr"):
+            yield call(f"{name}.{method}", getattr(build(), method), t=(0.4, "any time"))
+        yield call(f"{name}.time_from_zeta", build().time_from_zeta, zeta=(0.5, "coordinate"))
+        yield call(f"{name}.readout", build().readout, "prediction", t=(0.4, "any time"))
+    rows, names = (X, "rows"), {"given": "prediction", "wanted": "prediction"}
+    yield call(
+        "convert",
+        CONDOT.convert,
+        "t",
+        _names=names,
+        value=rows,
+        x=rows,
+        given=("velocity", "name"),
+        wanted=("target", "name"),
+    )
+    yield call("states", CONDOT.states, times=(f64([0.1, 0.5]), "times"), x1=rows, x0=rows)
+    yield call("plan", plan, "solver path", grid=(f64([0.1, 0.5, 1.0]), "times"))
+    yield call("time_grid", time_grid, "grid steps", _fixed={"path": CONDOT, "start": f64(0.1), "end": f64(1.0)})
+
+
+def registries():
+    known = {"estimator": ESTIMATORS, "sampler": SAMPLERS, "solver": SOLVERS, "path": paths.PATHS, "grid": GRIDS}
+    known |= {"metric": errors.METRICS, "operator": operators.OPERATORS, "problem": zoo.PROBLEMS}
+    known |= {"optimiser": OPTIMISERS, "rule": RULES}
+    for kind, registry in known.items():
+        yield call(f"{kind}s[...]", lambda registry=registry, **given: registry[next(iter(given.values()))],
+                   **{kind: (next(iter(registry)), "key")})  # fmt: skip
+
+
+def flows():
+    for maker in (from_velocity, from_denoiser, from_noise_predictor):
+        yield call(maker.__name__, maker, "function path")
+    yield call("from_denoiser", from_denoiser, _fixed={"function": Bare(), "path": CONDOT}, t_max=(0.9, "bound"))
+    yield call("with_path", NETWORK.with_path, "path")
+    made = [FLOW, NETWORK, ProductMixtureFlow(FACTORS, torch.eye(2).double(), CONDOT)]
+    for flow in (*made, RadialMixtureFlow(WEIGHTS, f64([0.1, 2.0]), 2, CONDOT)):
+        methods = ["velocity", "target", "source", "score", "log_prob", "posterior_covariance", "exact_endpoint"]
+        for method in (method for method in methods if hasattr(flow, method)):
+            yield call(f"{type(flow).__name__}.{method}", getattr(flow, method), "x t")
+    conventions = {"time": ("noise_to_data", "name"), "time_scale": (2.0, "positive"), "time_shape": ("batch", "name")}
+    yield call("module.flow", adapters.module.flow, "network path prediction event_shape", t_min=(0.0, "bound"),
+               t_max=(1.0, "bound"), **conventions)  # fmt: skip
+    yield call(
+        "edm.flow", adapters.edm.flow, "network event_shape", sigma_min=(0.01, "positive"), sigma_max=(9.0, "positive")
+    )
+
+
+def mixtures():
+    weights, means = (WEIGHTS, "array"), (MEANS, "array")
+    yield call("GaussianMixture", GaussianMixture, weights=weights, means=means, covariances=(COVARIANCES, "array"))
+    yield call("LowRankMixture", LowRankMixture, weights=weights, means=means, factors=(LOW_RANK.factors, "array"),
+               diagonals=(LOW_RANK.diagonals, "array"))  # fmt: skip
+    yield call("MixtureFlow", MixtureFlow, "path", mixture=(MIXTURE, "mixture"))
+    yield call("LowRankMixtureFlow", LowRankMixtureFlow, "path", mixture=(LOW_RANK, "mixture"))
+    yield call("GaussianFlow", GaussianFlow, "path", _names={"mean": "means", "covariance": "covariances"},
+               mean=(MEANS[0], "array"), covariance=(COVARIANCES[0], "array"))  # fmt: skip
+    yield call("RadialMixtureFlow", RadialMixtureFlow, "path", weights=weights, variances=(f64([0.1, 2.0]), "array"),
+               dim=(2, "count"))  # fmt: skip
+    yield call("ProductMixtureFlow", ProductMixtureFlow, "path", factors=(FACTORS, "list"),
+               rotation=(torch.eye(2).double(), "array"))  # fmt: skip
+    for mixture in (MIXTURE, LOW_RANK):
+        yield call(
+            "sample", lambda n, mixture=mixture: mixture.sample(n, torch.Generator().manual_seed(0)), n=(3, "count")
+        )
+        yield call("sample", mixture.sample, "generator", _fixed={"n": 3})
+    yield call("GaussianMixture.log_prob", MIXTURE.log_prob, "x")
+    measured = {"A": (A, "array"), "y": (Y, "array"), "noise_covariance": (R, "array")}
+    yield call("condition", condition, mixture=(MIXTURE, "mixture"), **measured)
+    yield call("likelihood_score", likelihood_score, "flow x t", **measured)
+
+
+CALLS = [
+    *estimators(), *samplers(), *gradients(), *numbers(), *losses_and_operators(), *path_calls(), *registries(),
+    *flows(), *mixtures(),
+]  # fmt: skip
