@@ -56,7 +56,8 @@ class Probe:
         if self.changes_input is None:
             some, x, t = part(function, x, t)
             first = select_rows(some, torch.zeros(1, dtype=torch.long, device=x.device))
-            self.changes_input = behaviour(some, first, x, t)
+            with _in_plain_words(function, x, t):
+                self.changes_input = behaviour(some, first, x, t)
 
     def call(self, function: Function, x: Tensor, t: Tensor) -> Any:
         """Return ``function(x, t)``, with copies of both where the function may change them."""
@@ -64,6 +65,25 @@ class Probe:
             derivative(*part(function, x.detach(), t.detach()))
             self.derivative_asked = True
         return function(x, t) if self.changes_input is False else function(x.clone(), t.clone())
+
+
+@contextlib.contextmanager
+def _in_plain_words(function: Function, x: Tensor, t: Tensor) -> Iterator[None]:
+    """Say what a function was given where it raises, out of memory aside: torch's own messages leave that out."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, TypeError, IndexError, AttributeError) as error:
+        if "memory" in str(error):  # the allocator of the CPU has no exception of its own
+            raise
+        given = f"x {tuple(x.shape)} {x.dtype} and t {tuple(t.shape)} {t.dtype}"
+        weights = {p.dtype for network in networks_in(function) for p in network.parameters()} - {x.dtype}
+        hint = f"; its weights are {', '.join(map(str, weights))}: convert x or the network" if weights else ""
+        raise ValueError(
+            f"function must take {given}, and raises {type(error).__name__}: {error}{hint}; for times of another shape "
+            "or scale use real_models.adapters.module.flow"
+        ) from error
 
 
 def select_rows(function: Function, rows: Tensor) -> Function:

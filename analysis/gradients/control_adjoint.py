@@ -27,6 +27,7 @@ from torch import Tensor
 from analysis import solvers
 from analysis.flow import Flow, Pullback
 from analysis.losses import Loss, value_and_gradient
+from analysis.norms import scaled
 from analysis.paths import Readout, expand
 
 
@@ -84,6 +85,9 @@ def discrete_adjoint(
 
 def stretches(velocities: Tensor, tolerance: float) -> Tensor:
     """Return the first step of the stretch that each step belongs to, (N, B), from their velocities (N, B, d)."""
+    # Only ratios count: each sample's velocities are scaled so that no square overflows.
+    rows, _ = scaled(velocities.movedim(1, 0))
+    velocities = rows.unflatten(1, (len(velocities), -1)).movedim(1, 0)
     turns = torch.nn.functional.pad(velocities.diff(dim=0).square().sum(-1), (0, 0, 1, 1))
     bends = torch.maximum(turns[:-1], turns[1:]) / velocities.square().sum(-1)
     first, bend = torch.zeros_like(bends, dtype=torch.long), torch.full_like(bends[0], tolerance)

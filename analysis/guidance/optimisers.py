@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from analysis import checks
+from analysis.norms import widened
 from analysis.paths import expand
 
 HISTORY = 10
@@ -35,7 +36,8 @@ class BatchedLBFGS:
         self.last: tuple[Tensor, Tensor] | None = None  # the step before and its gradient
 
     def __call__(self, x: Tensor, g: Tensor) -> Tensor:
-        """Return the next iterates, from the gradients g (B, *event) at x."""
+        """Return the next iterates, from the gradients g (B, *event) at x; inner products are in float32 or wider."""
+        g = widened(g)
         direction, length = -g, self.learning_rate / g.abs().flatten(1).sum(1).clamp_min(1.0)
         if self.last is not None:
             step, before = self.last
@@ -45,9 +47,9 @@ class BatchedLBFGS:
             self.pairs = [*self.pairs, (step, change, inverse)][-self.history :]
             direction, length = -self._product(g), torch.full_like(length, self.learning_rate)
         moving = (g.abs().flatten(1).amax(1) > FLAT) & (_dot(g, direction) <= -STILL)
-        step = expand(torch.where(moving, length, 0.0), x) * direction
+        step = expand(torch.where(moving, length, 0.0), direction) * direction
         self.last = step, g
-        return x + step
+        return x + step.to(x)
 
     def _product(self, g: Tensor) -> Tensor:
         """Return the inverse Hessian's approximation times g, by the two-loop recursion."""

@@ -161,7 +161,8 @@ class AffinePath:
         if asked and not bool((torch.isfinite(on_value) & torch.isfinite(on_x)).all()):
             raise ValueError(
                 "t must lie where this prediction determines the other one: their ratio is 0/0 or infinite at "
-                f"t in {t[~torch.isfinite(on_value + on_x)].unique().tolist() if t.ndim else t.item()}"
+                f"t in {t[~torch.isfinite(on_value + on_x)].unique().tolist() if t.ndim else t.item()}; a flow of a "
+                "denoiser takes t_max below 1 for that, one of a noise predictor or score t_min above 0"
             )
         return on_value, on_x
 

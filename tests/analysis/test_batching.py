@@ -87,7 +87,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
     def fails():
         raise RuntimeError("shapes do not agree")
 
-    with pytest.raises(RuntimeError, match="shapes do not agree"):
+    with pytest.raises(ValueError, match="shapes do not agree"):
         in_parts(3, LOSS, fails)
 
 

@@ -275,6 +275,28 @@ def test_networks_are_found_in_what_refers_to_them():
         assert NET in list(networks_in(function))
 
 
+@pytest.mark.parametrize(
+    ("function", "x", "message"),
+    [
+        (NET, X, r"must take x \(8, 2\) torch.float64 and t \(8,\) torch.float64, and raises TypeError"),
+        (lambda x, t: called(NET, x, t), X.float(), "its weights are torch.float64: convert x or the network"),
+        (lambda x, t: NET(torch.cat([x, t], 1)), X, "for times of another shape or scale use real_models.adapters"),
+        (lambda x, t: torch.nn.functional.embedding(t, torch.ones(9, 2)), X, "raises RuntimeError"),
+    ],
+)
+def test_an_error_in_a_function_says_what_it_was_given(function, x, message):
+    with pytest.raises(ValueError, match=message):
+        ESTIMATORS["greedy"](from_velocity(function, CONDOT), LOSS, x, 0.3)
+
+
+def test_running_out_of_memory_is_passed_on():
+    def full(x, t):
+        raise torch.OutOfMemoryError("out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        ESTIMATORS["greedy"](from_velocity(full, CONDOT), LOSS, X, 0.3)
+
+
 # Losses
 
 
