@@ -2,7 +2,7 @@ r"""A flow in the time and scale of the cosine path, in which every affine path 
 
 Every affine path is the cosine path after a change of time and of scale: at equal :math:`\zeta = \sigma/\alpha` their
 states differ by the ratio of their radii :math:`\sqrt{\alpha^2 + \sigma^2}`, and the cosine path's radius is one
-(``analysis.flow.at_equal_zeta``). There the velocity is smooth and finite from noise to data, so references and fine
+(``analysis.paths.at_equal_zeta``). There the velocity is smooth and finite from noise to data, so references and fine
 solves run on that path, whichever the flow's own is.
 
 The map of the flow is then :math:`\Phi_{t,1} = S_1 \circ \Phi^{\cos} \circ S_t^{-1}`, with :math:`S_s` the

@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
 from analysis import checks
-from analysis.paths import AffinePath, Readout, expand
+from analysis.paths import AffinePath, Readout, at_equal_zeta, expand
 from analysis.plan import StepPlan
-from analysis.probe import UNRELATED, Probe, select_rows
+from analysis.probe import Probe, select_rows, unrelated
 
 Pullback = Callable[[Tensor], Tensor]
 Prediction = Callable[[Tensor, Tensor], Tensor]
@@ -221,7 +221,7 @@ class PredictionFlow(Flow):
                 f"got {tuple(value.shape)} {value.dtype} on {value.device}"
             )
         if x.requires_grad and not value.requires_grad:
-            raise ValueError(UNRELATED)
+            raise ValueError(unrelated(self.function))
         if self.prediction == "score":
             value = -expand(self.own.sigma(t), x) * value
         have = self.own.readout("source" if self.prediction == "score" else self.prediction, t)
@@ -258,16 +258,6 @@ def from_noise_predictor(
 ) -> PredictionFlow:
     """Make a flow from a source (noise) prediction x0hat(x, t)."""
     return PredictionFlow(function, path, "source", t_min, t_max)
-
-
-def at_equal_zeta(
-    old: AffinePath, new: AffinePath, x: Tensor, t: Tensor, readout: Readout
-) -> tuple[Tensor, Tensor, Readout]:
-    """Return what to ask on the old path for x, t and readout on the new: x's factor, the time, and the readout."""
-    before = old.time_from_zeta(new.zeta(t))
-    scale = old.radius(before) / new.radius(t)
-    # The weight of the score is that of the source prediction times sigma, which is another one there.
-    return expand(scale, x), before, readout._replace(minus_score=scale * readout.minus_score)
 
 
 class Reparametrized(Flow):

@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 
 from analysis.norms import norms, widened
 
@@ -35,7 +36,7 @@ SLACK = 0.1  # of a derivative against finite differences: kinks pass, a detache
 BATCH_MODULES = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 RANDOM_MODULES = (nn.modules.dropout._DropoutNd, nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 DROPPING_MODULES = (nn.RNNBase, nn.MultiheadAttention)  # those that drop numbers without a module for it
-UNRELATED = "function must be differentiable: its output does not depend on x through autograd"
+SCRIPTED = "TorchScript loses derivatives once a module was differentiated forwards (pytorch issues 73972 and 84681)"
 
 
 @dataclass
@@ -60,7 +61,12 @@ class Probe:
                 self.changes_input = behaviour(some, first, x, t)
 
     def call(self, function: Function, x: Tensor, t: Tensor) -> Any:
-        """Return ``function(x, t)``, with copies of both where the function may change them."""
+        """Return ``function(x, t)``, with copies of both where the function may change them.
+
+        Raises ``ValueError`` where a TorchScript module is differentiated forwards, which gives zeros or noise.
+        """
+        if unpack_dual(x).tangent is not None and scripted(function):
+            raise ValueError(f"function must not be TorchScript for a forward-mode derivative: {SCRIPTED}")
         if x.requires_grad and not self.derivative_asked:
             derivative(*part(function, x.detach(), t.detach()))
             self.derivative_asked = True
@@ -161,7 +167,7 @@ def derivative(function: Function, x: Tensor, t: Tensor) -> None:
         value = function(leaf.clone(), t.clone())
         (pulled,) = torch.autograd.grad(value, leaf, fine, allow_unused=True) if value.requires_grad else (None,)
     if pulled is None:
-        raise ValueError(UNRELATED)
+        raise ValueError(unrelated(function))
     if x.dtype not in (torch.float32, torch.float64):
         return  # finite differences have no digits left
     found, expected = (pulled.double() * direction).sum(), fine.double().square().sum()
@@ -188,6 +194,18 @@ def _difference(function: Function, x: Tensor, t: Tensor, direction: Tensor, h: 
 def _warn(function: Function, what: str) -> None:
     name = getattr(function, "__name__", type(function).__name__)
     warnings.warn(f"the function of this flow, {name}, {what}", RuntimeWarning, stacklevel=2)
+
+
+def unrelated(function: Function) -> str:
+    """Return what to say of a function whose output does not depend on x through autograd."""
+    known = f"; {SCRIPTED}: use the module that it was made of" if scripted(function) else ""
+    return f"function must be differentiable: its output does not depend on x through autograd{known}"
+
+
+def scripted(function: Any) -> bool:
+    """Say whether a callable calls a module that TorchScript has compiled, as far as can be seen."""
+    modules = (module for network in networks_in(function) for module in network.modules())
+    return any(isinstance(module, torch.jit.ScriptModule) for module in modules)
 
 
 def training_modules(function: Any) -> list[str]:

@@ -1,6 +1,6 @@
 """Affine probability paths: what all have (``affine``), the named ones (``schedules``), and those of a user."""
 
-from analysis.paths.affine import PREDICTIONS, AffinePath, Readout, expand
+from analysis.paths.affine import PREDICTIONS, AffinePath, Readout, at_equal_zeta, expand
 from analysis.paths.schedules import (
     PATHS,
     CondOT,
@@ -23,5 +23,6 @@ __all__ = [
     "Schedule",
     "UserPath",
     "VarianceExploding",
+    "at_equal_zeta",
     "expand",
 ]

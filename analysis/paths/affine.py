@@ -188,3 +188,13 @@ class AffinePath:
         raise TypeError(f"{type(self).__name__} must define _alpha, _sigma, _d_alpha, _d_sigma, _time_from_zeta")
 
     _sigma = _d_alpha = _d_sigma = _time_from_zeta = _alpha
+
+
+def at_equal_zeta(
+    old: AffinePath, new: AffinePath, x: Tensor, t: Tensor, readout: Readout
+) -> tuple[Tensor, Tensor, Readout]:
+    """Return what to ask on the old path for x, t and readout on the new: x's factor, the time, and the readout."""
+    before = old.time_from_zeta(new.zeta(t))
+    scale = old.radius(before) / new.radius(t)
+    # The weight of the score is that of the source prediction times sigma, which is another one there.
+    return expand(scale, x), before, readout._replace(minus_score=scale * readout.minus_score)
