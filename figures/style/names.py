@@ -62,7 +62,12 @@ SOLVERS = {
     "midpoint": Name("midpoint", "order 2"),
     "heun": Name("Heun", "order 2"),
     "rk4": Name("RK4", "the classical method of order 4"),
+    "ralston": Name("Ralston", "order 2, with the least bound of its local error"),
+    "rk3": Name("RK3", "Kutta's method of order 3"),
+    "dopri5": Name("Dormand-Prince", "order 5, with fixed steps"),
     "ddim": Name("DDIM", "Euler's method in ζ", "arXiv 2010.02502"),
+    "ab2": Name("Adams-Bashforth", "two-step method of order 2"),
+    "dpmpp_2m": Name("DPM-Solver++(2M)", "exponential two-step method of order 2", "arXiv 2211.01095"),
 }
 PATHS = {
     "condot": Name("CondOT", "α = t, σ = 1 − t", "arXiv 2210.02747"),

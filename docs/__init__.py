@@ -1,0 +1,1 @@
+"""The documentation's generator; the pages themselves are in ``docs/pages``."""

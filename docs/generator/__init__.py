@@ -1,0 +1,18 @@
+"""Generated parts of pages, by the name with which a page asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from docs.generator import estimators, glossary, solver_tables
+
+PARTS: dict[str, Callable[[], str]] = {
+    "estimators": estimators.estimators,
+    "glossary": glossary.glossary,
+    "grids": solver_tables.grid_names,
+    "memory": solver_tables.memory,
+    "paths": solver_tables.path_table,
+    "solver-tableaux": solver_tables.solver_tableaux,
+    "solvers-of-their-own": solver_tables.solvers_of_their_own,
+    "variables": solver_tables.variables,
+}
