@@ -1,16 +1,15 @@
 """Rerun the theory figures: tables, then figures, each found by its name.
 
-python reproduce.py              run, draw, check, and say what came out
-python reproduce.py run          compute the tables (finished cells are kept and found again)
-python reproduce.py draw         draw the figures from the tables, computing nothing
-python reproduce.py check        is every figure's table there and current? (exit code 1 if not)
-python reproduce.py list         name the tables and figures
+python reproduce.py                        compute the tables, draw the figures, check them, and say what came out
+python reproduce.py run NAME ...           the same for some: a figure, or an experiment with all figures of its tables
+python reproduce.py compute [NAME ...]     the tables alone (finished cells are kept and found again)
+python reproduce.py draw [NAME ...]        the figures alone, from their tables
+python reproduce.py check [NAME ...]       is every figure's table there and current? (exit code 1 if not)
+python reproduce.py list [NAME ...]        what can be named, and the tables behind it
 python reproduce.py audit MODULE:FACTORY   measure your own flow
 
-Some figures are made only when they are asked for:
-python reproduce.py bench        = --only bench: time this package beside torchdiffeq and diffrax (extra "bench")
-python reproduce.py gpu          = --only gpu_cost: seconds, bytes and round-off of gradients (with --device cuda)
-python reproduce.py bounds       = --only bound_tightness: judge the error bounds on more than 100,000 cases each
+Made only where named, since they measure this machine: bench, this package beside torchdiffeq and diffrax (extra
+"bench"), and gpu_cost, seconds, bytes and round-off of gradients (with --device cuda).
 """
 
 from __future__ import annotations
@@ -51,189 +50,151 @@ if _said := _hidden():
     sys.exit(f"error: {_said}")
 os.environ["MPLBACKEND"] = "Agg"  # whatever draws in the environment that this is called from
 
-import argparse
 import importlib
 import pkgutil
 import tempfile
 import time
-from collections.abc import Callable
+from argparse import Namespace
 from functools import partial
 from types import ModuleType
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-import analysis
 import figures
 from analysis import figure_files, results, suite
 from analysis.audit import measure as audits
-from analysis.settings import Options
+from analysis.command_line import DRAWS, MAKES, VERBS, parsers
+from analysis.settings import Options, missing_device
 from analysis.workers import Workers, WorkersError
 
-ALIASES = {"bench": "bench", "gpu": "gpu_cost", "bounds": "bound_tightness"}  # verb: the figure that it makes
 AUDIT = ("audit_error", "audit_lookahead")
-NOT_FIGURES, NOT_EXPERIMENTS = ("style",), ("common",)
-DEFAULTS: dict[str, Any] = {"quick": False, "out": Path("results"), "only": None, "jobs": -1, "backend": "loky"}
-DEFAULTS |= {"scheduler": None, "device": "cpu", "dtype": "float64", "seed": 0}
-DEFAULTS |= {"factory": None, "error": 0.05, "times": None, "samples": None}
-MAKES = {"quick", "out", "jobs", "backend", "scheduler", "device", "seed"}
-TAKES = {"all": MAKES | {"only", "dtype"}, "run": MAKES | {"only", "dtype"}, "draw": {"out", "only", "jobs"}}
-TAKES |= {"check": {"out", "only"}, "list": {"only"}, "audit": MAKES | {"factory", "error", "times", "samples"}}
-TAKES |= dict.fromkeys(ALIASES, MAKES | {"dtype"})
+HELPERS = ("style", "common")  # beside the figures and the experiments
 FAILURES = (WorkersError, audits.AuditError, results.TableError, OSError)
 console = Console(emoji=False)  # "module:factory:" is no picture of one
 
 
-def jobs(text: str) -> int:
-    """Read --jobs."""
-    if (count := int(text)) == 0:
-        raise argparse.ArgumentTypeError("must not be 0; -1 is one worker per core")
-    return count
-
-
-def seed(text: str) -> int:
-    """Read --seed."""
-    if not 0 <= (value := int(text)) < 2**63:
-        raise argparse.ArgumentTypeError("must be at least 0 and below 2^63")
-    return value
-
-
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse the command line; options that the verb does not read are refused."""
-    about = {"description": __doc__, "formatter_class": argparse.RawDescriptionHelpFormatter}
-    parser = argparse.ArgumentParser(**about, argument_default=argparse.SUPPRESS)  # type: ignore[arg-type]
-    parser.add_argument("--version", action="version", version=f"%(prog)s {analysis.__version__}")
-    parser.add_argument("verb", nargs="?", default="all", choices=tuple(TAKES))
-    parser.add_argument("factory", nargs="?", help="with audit: package.module:factory, which returns your flow")
-    parser.add_argument("--quick", action="store_true", help="fewer problems, states and steps: under a minute")
-    parser.add_argument("--out", type=Path, help="output folder (default: results)")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="only these figures")
-    parser.add_argument("--jobs", type=jobs, help="worker processes (default: one per core)")
-    parser.add_argument("--backend", choices=("loky", "dask"), help="where the cells run (default: loky, here)")
-    parser.add_argument("--scheduler", help="address of a Dask scheduler (with --backend dask)")
-    parser.add_argument("--device", help="torch device of the estimators (default: cpu)")
-    parser.add_argument("--dtype", choices=("float32", "float64"), help="of analytic flows' estimators")
-    parser.add_argument("--seed", type=seed, help="of states, losses and noise (default: 0)")
-    group = parser.add_argument_group("audit")
-    group.add_argument("--error", type=float, help="the relative error wanted of a lookahead (default: 0.05)")
-    group.add_argument("--times", type=float, nargs="+", help="times in (0, 1) (default: 0.1 0.2 ... 0.9)")
-    group.add_argument("--samples", type=int, help="states per time (default: 32)")
-    given = vars(parser.parse_intermixed_args(arguments))
-    verb = given.pop("verb")
-    for name in sorted(set(given) - TAKES[verb]):
-        known = ", ".join(sorted(v for v, takes in TAKES.items() if name in takes))
-        parser.error(f"argument {'' if name == 'factory' else '--'}{name}: goes with {known}, and not with {verb}")
-    options = argparse.Namespace(**DEFAULTS | given, verb=verb)
-    if verb == "audit" and not options.factory:
-        parser.error("argument factory: audit needs package.module:factory")
-    if unknown := set(options.only or ()) - set(names(figures, NOT_FIGURES)):
-        known = ", ".join(names(figures, NOT_FIGURES))
-        parser.error(f"argument --only: {', '.join(sorted(unknown))} unknown; the figures are {known}")
-    if options.verb in ("all", "run") and (audited := set(options.only or ()) & set(AUDIT)):
-        parser.error(f"argument --only: {', '.join(sorted(audited))} is made by python reproduce.py audit")
-    if options.scheduler and (options.backend != "dask" or "jobs" in given):
-        parser.error("argument --scheduler: needs --backend dask, and takes no --jobs: its workers are the cluster's")
-    if verb in ALIASES:
-        options.verb, options.only = "all", [ALIASES[verb]]
+def parse(arguments: Sequence[str]) -> Namespace:
+    """Parse the command line, which without a verb is ``run``."""
+    (whole, verbs), given = parsers(__doc__ or ""), [*arguments]
+    if given and given[0] in ("-h", "--help", "--version"):
+        whole.parse_args(given)
+    verb = given.pop(0) if given and given[0] in VERBS else "run"
+    options = verbs[verb].parse_intermixed_args(given)
+    options.verb = verb
+    if verb == "audit":
+        options.names = AUDIT
+    elif unknown := sorted({*options.names} - {*names(figures), *places()}):
+        known = ", ".join(names(figures))
+        verbs[verb].error(f"argument NAME: {', '.join(unknown)} unknown (verbs come first); the figures are {known}")
+    elif verb in MAKES and (audited := {*options.names} & {*AUDIT}):
+        verbs[verb].error(f"argument NAME: {', '.join(sorted(audited))} is made by python reproduce.py audit")
+    if verb in MAKES and options.scheduler and (options.backend != "dask" or options.jobs):
+        verbs[verb].error(
+            "argument --scheduler: needs --backend dask, and takes no --jobs: its workers are the cluster's"
+        )
     return options
 
 
-def names(package: ModuleType, leave_out: Sequence[str]) -> list[str]:
-    """Return the names of a package's public modules."""
-    found = [m.name for m in pkgutil.iter_modules(package.__path__)]
-    return [name for name in found if name not in leave_out and not name.startswith("_")]
+def names(package: ModuleType) -> list[str]:
+    """Return the names of a package's figures or experiments."""
+    every = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return [name for name in every if name not in HELPERS and not name.startswith("_")]
 
 
-def experiments() -> dict[str, ModuleType]:
-    """Return every experiment by the name of its table."""
+def places() -> dict[str, str]:
+    """Return the module of every experiment by the name of its table."""
     import real_models.experiments
     import toy_models.experiments
 
     packages = toy_models.experiments, real_models.experiments
-    places = {n: f"{package.__name__}.{n}" for package in packages for n in names(package, NOT_EXPERIMENTS)}
-    return {name: importlib.import_module(place) for name, place in places.items()}
+    return {name: f"{package.__name__}.{name}" for package in packages for name in names(package)}
 
 
-def selected(options: argparse.Namespace) -> dict[str, ModuleType]:
-    """Return the figures to work on by name: those named, or all that are not made on request alone."""
-    wanted = AUDIT if options.verb == "audit" else options.only or names(figures, NOT_FIGURES)
-    found = {name: importlib.import_module(f"figures.{name}") for name in wanted}
-    if options.only or options.verb in ("audit", "list"):
-        return found
+def experiments() -> dict[str, ModuleType]:
+    """Return every experiment by the name of its table."""
+    return {name: importlib.import_module(place) for name, place in places().items()}
+
+
+def selected(options: Namespace) -> dict[str, ModuleType]:
+    """Return the figures to work on: those named, those of experiments named, or all that need not be named."""
+    every = names(figures)
+    wanted = [name for name in options.names if name in every]
+    others = {*options.names} - {*wanted}
+    if others or not options.names:
+        wanted += [name for name in every if name not in wanted]
+    modules = {name: importlib.import_module(f"figures.{name}") for name in wanted}
+    if (options.names and not others) or (options.verb == "list" and not options.names):
+        return modules
     known = experiments()
-    needed = {name: suite.makers(figure.TABLES, known).values() for name, figure in found.items()}
-    made = {n for n, some in needed.items() if some and not any(getattr(e, "ON_REQUEST", False) for e in some)}
-    return {name: figure for name, figure in found.items() if name in made}
+    makers = {name: suite.makers(figure.TABLES, known) for name, figure in modules.items()}
+    if others:
+        return {n: figure for n, figure in modules.items() if n in options.names or others & {*makers[n]}}
+    on_request = {name for name, module in known.items() if getattr(module, "ON_REQUEST", False)}
+    return {n: figure for n, figure in modules.items() if makers[n] and not on_request & {*makers[n]}}
 
 
-def run(options: argparse.Namespace) -> None:
+def compute(options: Namespace) -> None:
     """Compute the tables of the selected figures."""
     known = experiments()
     needed = {name for figure in selected(options).values() for name in suite.makers(figure.TABLES, known)}
     chosen = {name: module for name, module in known.items() if name in needed}
-    spec = Options(options.quick, options.seed, options.dtype, options.device)
-    suite.make(chosen, spec, options.out, workers(options))
+    suite.make(
+        chosen, Options(options.quick, options.seed, options.dtype, options.device), options.out, workers(options)
+    )
 
 
-def audit(options: argparse.Namespace) -> None:
+def audit(options: Namespace) -> None:
     """Audit a user's flow, and say what came out."""
-    asked = {
-        name: getattr(options, name) for name in ("factory", "error", "times", "samples", "quick", "seed", "device")
-    }
-    lines = audits.run(audits.AuditOptions(**asked), options.out, workers(options))
+    asked = ("factory", "error", "times", "samples", "quick", "seed", "device")
+    wanted = audits.AuditOptions(**{name: getattr(options, name) for name in asked})
+    lines = audits.run(wanted, options.out, workers(options))
     console.print(*lines, sep="\n", markup=False, highlight=False, soft_wrap=True)
 
 
-def workers(options: argparse.Namespace) -> Workers:
+def workers(options: Namespace) -> Workers:
     """Return where cells run."""
-    return Workers(options.jobs, options.backend, options.scheduler)
+    return Workers(options.jobs or -1, options.backend, options.scheduler)
 
 
-def draw(options: argparse.Namespace) -> dict[str, str]:
-    """Draw the selected figures from their tables; return what each of them says."""
-    wanted = list(selected(options))
-    said = dict(Workers(min(options.jobs, len(wanted))).map(partial(draw_one, options.out), wanted))
-    return {name: said[name] for name in wanted}
-
-
-def draw_one(out: Path, name: str) -> tuple[str, str]:
-    """Draw one figure; return its name and what it says."""
-    return name, figure_files.write(out, f"figures.{name}")
-
-
-def check(options: argparse.Namespace) -> list[str]:
-    """Return what is missing or out of date among the selected figures' tables."""
-    tables = sorted({table for figure in selected(options).values() for table in figure.TABLES})
-    return [problem for name in tables if (problem := suite.out_of_date(name, options.out))]
-
-
-def report(options: argparse.Namespace, answers: dict[str, str]) -> None:
-    """Say where the results are and what they show."""
+def draw(options: Namespace) -> None:
+    """Draw the selected figures from their tables, and say where they are and what they show."""
+    wanted = [*selected(options)]
+    answers = dict(Workers(min(options.jobs or -1, len(wanted))).map(partial(draw_one, options.out), wanted))
     table = Table(title=Text(f"Figures, captions and tables are in {options.out}/"), title_justify="left")
     table.add_column("figure")
     table.add_column("what it shows")
-    for name, text in answers.items():
-        table.add_row(Text(name), Text(text))
+    for name in wanted:
+        table.add_row(Text(name), Text(answers[name]))
     console.print(table)
 
 
-def possible(options: argparse.Namespace) -> None:
+def draw_one(out: Path, name: str) -> tuple[str, str]:
+    """Draw one figure; return its name and its answer, since workers finish in any order."""
+    return name, figure_files.write(out, f"figures.{name}")
+
+
+def check(options: Namespace) -> int:
+    """Say what is missing or out of date among the selected figures' tables; return the exit code."""
+    tables = sorted({table for figure in selected(options).values() for table in figure.TABLES})
+    problems = [problem for name in tables if (problem := suite.out_of_date(name, options.out))]
+    for problem in problems:
+        console.print(Text(problem, style="red"))
+    if not problems:
+        console.print("Every table is there and current.")
+    return 1 if problems else 0
+
+
+def possible(options: Namespace) -> None:
     """Exit with a clear message unless files can be written and torch has the device; nothing is left behind."""
     place = next(p for p in (options.out, *options.out.absolute().parents) if p.exists())
     try:
         tempfile.TemporaryFile(dir=place).close()
     except OSError as error:
         sys.exit(f"error: argument --out: cannot write to {options.out} ({error.strerror})")
-    if options.verb == "draw":
-        return
-    import torch
-
-    try:
-        torch.empty(1, device=options.device)
-    except (RuntimeError, AssertionError) as error:
-        sys.exit(f"error: argument --device: {options.device} is not available ({str(error).splitlines()[0]})")
+    if options.verb in MAKES and (said := missing_device(options.device)):
+        sys.exit(f"error: argument --device: {said}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -252,29 +213,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def command(options: argparse.Namespace) -> int:
+def command(options: Namespace) -> int:
     """Do what the verb says; return the exit code."""
     start = time.perf_counter()
     if options.verb == "list":
         for name, figure in selected(options).items():
             console.print(Text(f"{name}: {figure.QUESTION} [tables: {', '.join(figure.TABLES)}]"))
         return 0
-    if options.verb != "check":
-        possible(options)
-    makes: dict[str, Callable[[argparse.Namespace], None]] = {"all": run, "run": run, "audit": audit}
-    if options.verb in makes:
-        makes[options.verb](options)
-    answers = draw(options) if options.verb in ("all", "draw", "audit") else {}
-    problems = check(options) if options.verb in ("all", "check") else []
-    if options.verb != "check":
-        suite.write_manifest(options.out, time.perf_counter() - start)
-    if answers:
-        report(options, answers)
-    for problem in problems:
-        console.print(Text(problem, style="red"))
-    if options.verb in ("all", "check") and not problems:
-        console.print("Every table is there and current.")
-    return 1 if problems else 0
+    if options.verb == "check":
+        return check(options)
+    possible(options)
+    if options.verb in MAKES:
+        (audit if options.verb == "audit" else compute)(options)
+    if options.verb in DRAWS:
+        draw(options)
+    suite.write_manifest(options.out, time.perf_counter() - start)
+    return check(options) if options.verb == "run" else 0
 
 
 if __name__ == "__main__":

@@ -46,3 +46,12 @@ def resolve(name: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{name!r} must name an importable module:attribute ({error})") from error
+
+
+def missing_device(device: str) -> str | None:
+    """Return a sentence where torch cannot use a device here, else None."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        return f"{device} is not available ({str(error).splitlines()[0]})"
+    return None

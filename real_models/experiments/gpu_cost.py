@@ -6,8 +6,8 @@ of the digits in batches from 1 to 512. Rows of kind ``cost`` hold seconds and b
 are float32 numbers, so that the error is that of the arithmetic alone. A cell that runs out of memory, a reversible
 solve that fails to return, and a compiler that fails give rows whose status says so.
 
-``python reproduce.py gpu --device cuda`` makes the table, one cell after the other, and resumes where it was stopped.
-On the CPU the same cells run except TF32, which CPUs lack.
+``python reproduce.py run gpu_cost --device cuda`` makes the table, one cell after the other, and resumes where it was
+stopped. On the CPU the same cells run except TF32, which CPUs lack.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ STOPPED = "stopped; finished cells are kept"
 
 def run_here(out):
     """Run the command line in this process; return its exit code."""
-    return sleepy.main(["run", "--only", "greedy_error", "--jobs", "1", "--out", str(out)])
+    return sleepy.main(["compute", "greedy_error", "--jobs", "1", "--out", str(out)])
 
 
 @pytest.fixture(scope="module")

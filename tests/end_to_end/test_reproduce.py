@@ -9,14 +9,14 @@ from analysis import results, sources
 from tests.support.command import command, hashes
 from tests.support.damage import damage
 
-ONE = ["--only", "lookahead_surface"]
-FAST = ["--quick", *ONE, "--jobs", "1"]
+ONE = ["lookahead_surface"]
+FAST = [*ONE, "--quick", "--jobs", "1"]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("made")
-    assert reproduce.main([*FAST, "--out", str(out)]) == 0
+    assert reproduce.main(["run", *FAST, "--out", str(out)]) == 0
     return out
 
 
@@ -39,8 +39,8 @@ def test_fonts_are_embedded_as_truetype(made):
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(made, tmp_path):
-    reproduce.main([*FAST, "--out", str(tmp_path / "same")])
-    reproduce.main(["run", *FAST, "--seed", "1", "--out", str(tmp_path / "other")])
+    reproduce.main(["run", *FAST, "--out", str(tmp_path / "same")])
+    reproduce.main(["compute", *FAST, "--seed", "1", "--out", str(tmp_path / "other")])
     assert hashes(tmp_path / "same" / "tables") == hashes(made / "tables")
     assert hashes(tmp_path / "same" / "figures") == hashes(made / "figures")
     assert hashes(tmp_path / "other" / "tables") != hashes(made / "tables")
@@ -81,7 +81,7 @@ def test_check_and_draw_name_a_table_that_is_not_as_it_was_written(made, tmp_pat
 def test_each_table_keeps_its_own_provenance(made, tmp_path):
     shutil.copytree(made, tmp_path / "copy")
     out = tmp_path / "copy"
-    other = ["run", "--quick", "--only", "gradient_field", "--seed", "5", "--jobs", "1", "--out", str(out)]
+    other = ["compute", "gradient_field", "--quick", "--seed", "5", "--jobs", "1", "--out", str(out)]
     assert reproduce.main(other) == 0
     (out / "tables" / ".x.parquet.host-1.0123abcd.tmp").write_text("")
     reproduce.suite.write_manifest(out, 0.0)
@@ -99,26 +99,61 @@ def test_list_names_every_figure(capsys):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "selected"),
+    [
+        (["run", "convergence", "digits", "convergence"], {"convergence", "digits"}),
+        (["check", "bounds"], {"bound_tightness"}),
+        (["draw", "inverse", "bench"], {"inverse_problems", "inverse_table", "bench"}),
+        (["audit", "m:f"], {"audit_error", "audit_lookahead"}),
+    ],
+)
+def test_a_name_is_a_figure_or_an_experiment_with_all_its_figures(arguments, selected):
+    assert set(reproduce.selected(reproduce.parse(arguments))) == selected
+
+
+@pytest.mark.parametrize("verb", [[], ["run"], ["compute"], ["draw"], ["check"]])
+def test_what_measures_a_machine_is_made_only_where_it_is_named(verb):
+    selected = set(reproduce.selected(reproduce.parse(verb)))
+    assert {"greedy_error", "claims", "bound_tightness", "real_flow"} <= selected
+    assert not {"bench", "gpu_cost", "audit_error", "audit_lookahead"} & selected
+
+
+def test_options_and_names_come_in_any_order():
+    options = reproduce.parse(["run", "digits", "--quick", "claims", "--seed", "3", "memory"])
+    assert (options.names, options.quick, options.seed) == (["digits", "claims", "memory"], True, 3)
+    assert reproduce.parse(["audit", "--quick", "m:f", "--times", "0.5", "0.6"]).times == [0.5, 0.6]
+    assert reproduce.parse(["digits", "--quick"]).verb == "run"
+
+
+def test_help_names_the_verbs_and_each_verb_its_options(capsys):
+    for arguments, said in ([], "MODULE:FACTORY"), (["audit"], "--samples"), (["check"], "--out"):
+        with pytest.raises(SystemExit) as stopped:
+            reproduce.main([*arguments, "--help"])
+        assert stopped.value.code == 0
+        assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--only", "nothing"], "the figures are"),
+        (["run", "nothing"], "NAME: nothing unknown (verbs come first); the figures are"),
+        (["--quick", "check"], "NAME: check unknown (verbs come first)"),
+        (["run", "--only", "digits"], "unrecognized arguments: --only"),
         (["--scheduler", "tcp://nowhere"], "--backend dask"),
         (["--backend", "threads"], "invalid choice"),
-        (["dance"], "invalid choice"),
+        (["dance"], "dance unknown"),
         (["--jobs", "0"], "--jobs: must not be 0"),
         (["--jobs", "two"], "--jobs: invalid"),
         (["--seed", "-1"], "--seed: must be at least 0"),
         (["--seed", str(2**63)], "below 2^63"),
-        (["bench", "--only", "digits"], "--only: goes with all, check, draw, list, run, and not with bench"),
-        (["bounds", "--only", "digits"], "and not with bounds"),
-        (["run", "--times", "0.5"], "--times: goes with audit, and not with run"),
-        (["--error", "0.5"], "--error: goes with audit"),
-        (["gpu", "--samples", "3"], "--samples: goes with audit"),
-        (["draw", "--quick"], "--quick: goes with"),
-        (["check", "--seed", "1"], "--seed: goes with"),
-        (["list", "--out", "x"], "--out: goes with"),
-        (["audit", "m:f", "--dtype", "float32"], "--dtype: goes with"),
-        (["audit", "m:f", "--only", "digits"], "--only: goes with"),
+        (["run", "--times", "0.5"], "unrecognized arguments: --times"),
+        (["--error", "0.5"], "unrecognized arguments: --error"),
+        (["draw", "--quick"], "unrecognized arguments: --quick"),
+        (["check", "--seed", "1"], "unrecognized arguments: --seed"),
+        (["list", "--out", "x"], "unrecognized arguments: --out"),
+        (["audit", "m:f", "--dtype", "float32"], "unrecognized arguments: --dtype"),
+        (["audit", "m:f", "digits"], "unrecognized arguments: digits"),
+        (["audit", "--quick"], "required: factory"),
         (["--backend", "dask", "--scheduler", "tcp://a:1", "--jobs", "2"], "takes no --jobs"),
     ],
 )
@@ -132,13 +167,13 @@ def test_bad_options_are_refused_by_name(arguments, said, capsys):
 def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit, match="--out: cannot write"):
-        reproduce.main([*FAST, "--out", str(tmp_path / "file" / "below")])
+        reproduce.main(["run", *FAST, "--out", str(tmp_path / "file" / "below")])
     assert (tmp_path / "file").read_text() == ""
 
 
 def test_a_device_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(SystemExit, match="--device: cuda:99"):
-        reproduce.main([*FAST, "--device", "cuda:99", "--out", str(tmp_path / "new")])
+        reproduce.main(["run", *FAST, "--device", "cuda:99", "--out", str(tmp_path / "new")])
     assert not (tmp_path / "new").exists()
 
 
@@ -148,7 +183,7 @@ def test_a_command_that_fails_makes_no_folder(tmp_path, capsys):
     assert "python reproduce.py run" in capsys.readouterr().err
     assert reproduce.main(["audit", "nowhere:factory", "--quick", "--jobs", "1", "--out", str(out)]) == 1
     scheduler = ["--backend", "dask", "--scheduler", "nonsense"]
-    assert reproduce.main(["run", "--quick", *ONE, *scheduler, "--out", str(out)]) == 1
+    assert reproduce.main(["run", *FAST[:2], *scheduler, "--out", str(out)]) == 1
     assert "'nonsense' is no address of a Dask scheduler" in capsys.readouterr().err
     assert not out.exists()
 

@@ -8,7 +8,7 @@ import time
 
 from analysis.provenance import ROOT
 
-SLEEPY = ("-m", "tests.support.sleepy", "run", "--only", "greedy_error")
+SLEEPY = ("-m", "tests.support.sleepy", "compute", "greedy_error")
 
 
 def command(*arguments, cwd=ROOT, **changed):

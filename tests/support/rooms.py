@@ -21,6 +21,7 @@ _RUNNING = (
     "provenance",
     "report",
     "figure_files",
+    "command_line",
 )
 UPPER = tuple(f"analysis.{name}" for name in (*_RUNNING, "claims", "audit"))
 RUNNERS = frozenset({"pandas", "pyarrow", "joblib", "rich", "distributed", "dask"})

@@ -1,6 +1,6 @@
 """Tables of a quick run, shipped for the tests of figures, and what the experiments of today derive of them.
 
-``python -m tests.support.tables OUT`` copies the tables that ``reproduce.py run --quick --out OUT`` has made, where
+``python -m tests.support.tables OUT`` copies the tables that ``reproduce.py compute --quick --out OUT`` has made, where
 their columns have changed. That of the bench is made by hand, since its peers need not be installed.
 """
 

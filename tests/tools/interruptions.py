@@ -59,13 +59,14 @@ class Campaign:
         self.folder, self.only, self.draw = folder, only, random.Random(seed)
         self.counts: Counter[str] = Counter()
         self.bad: list[str] = []
+        self.damaged: set[tuple[Path, int]] = set()
         start, out = time.monotonic(), folder / "whole"
         self._note("left alone", self._end(self._begin(out, 1), {0}))
         self.duration, self.whole = time.monotonic() - start, hashes(out / "tables")
         self.out = folder / "0"
 
     def _begin(self, out: Path, jobs: int) -> subprocess.Popen[str]:
-        full = [sys.executable, str(ROOT / "reproduce.py"), "run", "--quick", "--only", *self.only]
+        full = [sys.executable, str(ROOT / "reproduce.py"), "compute", *self.only, "--quick"]
         full += ["--jobs", str(jobs), "--out", str(out)]
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(full, cwd=ROOT, start_new_session=True, **pipes)
@@ -108,10 +109,12 @@ class Campaign:
         self._note(event, problems)
 
     def _damage(self) -> list[str]:
-        """Damage a finished cell in the way that has been used least."""
-        if finished := sorted(cells(self.out)):
-            kind = min(KINDS, key=lambda kind: self.counts[f"damage: {kind}"])
-            damage(self.draw.choice([path for path in finished if path.is_file()]), kind)
+        """Damage a finished cell, whole as yet, in the way that has been used least."""
+        whole = [path for path in sorted(cells(self.out)) if (path, path.stat().st_mtime_ns) not in self.damaged]
+        if whole:
+            kind, path = min(KINDS, key=lambda kind: self.counts[f"damage: {kind}"]), self.draw.choice(whole)
+            damage(path, kind)
+            self.damaged.add((path, path.stat().st_mtime_ns))
             self.counts[f"damage: {kind}"] += 1
         return []
 

@@ -32,14 +32,14 @@ def learned(device):
 def test_a_factory_goes_with_the_verb(arguments, capsys):
     with pytest.raises(SystemExit):
         reproduce.parse(arguments)
-    assert "error: argument" in capsys.readouterr().err
+    assert "error: " in capsys.readouterr().err
 
 
 def test_only_its_own_verb_makes_the_audit(capsys):
     assert reproduce.parse(["audit", "--quick", "m:f", "--times", "0.5"]).factory == "m:f"
     assert "audit_error" not in reproduce.selected(reproduce.parse(["check"]))
     with pytest.raises(SystemExit):
-        reproduce.parse(["run", "--only", "audit_error"])
+        reproduce.parse(["run", "audit_error"])
     assert "python reproduce.py audit" in capsys.readouterr().err
 
 

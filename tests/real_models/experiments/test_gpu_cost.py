@@ -1,4 +1,4 @@
-"""Arithmetic, cost on a device, and the table that ``reproduce.py gpu`` makes.
+"""Arithmetic, cost on a device, and the table that ``reproduce.py run gpu_cost`` makes.
 
 Each arithmetic is compared with the plain network in float32 or float64, within the round-off that its format has, and
 with PyTorch's own flags. A device is replaced by one whose events and peaks the test sets, and errors are raised on
@@ -206,7 +206,7 @@ def test_the_figure_shows_what_did_not_fit(made):
 def test_the_verb_writes_table_and_figure(monkeypatch, tmp_path, made):
     some = tiny()
     monkeypatch.setattr(gpu_cost, "cells", lambda options: some)
-    assert reproduce.main(["gpu", "--quick", "--out", str(tmp_path)]) == 0
+    assert reproduce.main(["run", "gpu_cost", "--quick", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "figures" / "gpu_cost.pdf").exists()
     assert results.read_provenance(tmp_path / "tables" / "gpu_cost.parquet")["device"].startswith("cpu")
     assert "gpu_cost" not in reproduce.selected(reproduce.parse([]))
@@ -214,7 +214,7 @@ def test_the_verb_writes_table_and_figure(monkeypatch, tmp_path, made):
 
 def test_the_verb_refuses_a_device_that_is_not_there(tmp_path):
     with pytest.raises(SystemExit, match="--device: cuda:99"):
-        reproduce.main(["gpu", "--device", "cuda:99", "--out", str(tmp_path)])
+        reproduce.main(["run", "gpu_cost", "--device", "cuda:99", "--out", str(tmp_path)])
 
 
 @pytest.mark.parametrize(

@@ -107,16 +107,16 @@ def test_steps_are_cut_for_all_contenders_of_a_large_size(monkeypatch):
 
 def test_a_missing_peer_is_named_with_its_install_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench, "PEERS", ("torch", "no_such_peer"))
-    assert reproduce.main(["bench", "--quick", "--out", str(tmp_path / "new")]) == 1
+    assert reproduce.main(["run", "bench", "--quick", "--out", str(tmp_path / "new")]) == 1
     assert 'error: bench needs no_such_peer: pip install -e ".[bench]"' in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
 
 def test_the_bench_is_made_on_request():
-    assert reproduce.parse(["bench", "--quick"]).only == ["bench"]
+    assert "bench" in reproduce.selected(reproduce.parse(["run", "bench"]))
     assert "bench" not in reproduce.selected(reproduce.parse([]))
     assert "bench" not in reproduce.selected(reproduce.parse(["check"]))
-    assert "bench" in reproduce.selected(reproduce.parse(["draw", "--only", "bench"]))
+    assert "bench" in reproduce.selected(reproduce.parse(["draw", "bench"]))
     assert "bench" in reproduce.selected(reproduce.parse(["list"]))
 
 
@@ -124,7 +124,7 @@ def test_the_verb_writes_table_and_figure(monkeypatch, tmp_path, table):
     monkeypatch.setattr(contenders, "STEPS", (1, 4))
     (size,) = [cell for cell in tiny(monkeypatch) if cell.extra_dict["contender"] == "diffrax_stored"][:1]
     monkeypatch.setattr(bench, "cells", lambda options: [size])
-    assert reproduce.main(["bench", "--quick", "--out", str(tmp_path)]) == 0
+    assert reproduce.main(["run", "bench", "--quick", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "figures" / "bench.pdf").exists()
     made, about = results.read_with_provenance(tmp_path / "tables" / "bench.parquet")
     assert "seconds" in made

@@ -51,7 +51,7 @@ KEYS = {"id", "statement", "source", "value", "interval", "limit", "verdict", "r
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("ledger")
-    assert reproduce.main(["--quick", "--only", "claims", "--jobs", "1", "--out", str(out)]) == 0
+    assert reproduce.main(["run", "claims", "--quick", "--jobs", "1", "--out", str(out)]) == 0
     return out
 
 

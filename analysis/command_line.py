@@ -1,0 +1,86 @@
+"""The parsers of the command line: its verbs, and what each of them can be asked."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from analysis import __version__
+
+VERBS = {
+    "run": "compute, draw, check, and say what came out",
+    "compute": "compute tables",
+    "draw": "draw figures from their tables",
+    "check": "say which tables are not there or not current",
+    "list": "name the figures",
+    "audit": "measure your own flow",
+}
+# The verbs that measure, and those that draw.
+MAKES, DRAWS = {"run", "compute", "audit"}, {"run", "draw", "audit"}
+
+
+def jobs(text: str) -> int:
+    """Read --jobs.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        For 0.
+    """
+    if (count := int(text)) == 0:
+        raise argparse.ArgumentTypeError("must not be 0; -1 is one worker per core")
+    return count
+
+
+def seed(text: str) -> int:
+    """Read --seed.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        Where torch takes no such seed.
+    """
+    if not 0 <= (value := int(text)) < 2**63:
+        raise argparse.ArgumentTypeError("must be at least 0 and below 2^63")
+    return value
+
+
+def parsers(description: str) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Return the parser of the whole, which knows help and version, and that of each verb."""
+    whole = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    whole.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    subparsers = whole.add_subparsers(metavar="VERB")
+    verbs = {verb: subparsers.add_parser(verb, help=text, description=text) for verb, text in VERBS.items()}
+    for verb, parser in verbs.items():
+        if verb == "audit":
+            _add_audit(parser)
+        else:
+            parser.add_argument("names", nargs="*", metavar="NAME", help="figure or experiment (see list)")
+        if verb != "list":
+            parser.add_argument("--out", type=Path, default=Path("results"), help="output folder (default: results)")
+        if verb in MAKES | DRAWS:
+            parser.add_argument("--jobs", type=jobs, help="worker processes (default: one per core)")
+        if verb in MAKES:
+            _add_making(parser)
+        if verb in MAKES - {"audit"}:
+            parser.add_argument("--dtype", choices=("float32", "float64"), default="float64", help="of estimators")
+    return whole, verbs
+
+
+def _add_making(parser: argparse.ArgumentParser) -> None:
+    """Add what any measurement is asked."""
+    parser.add_argument("--quick", action="store_true", help="fewer problems, states and steps: under a minute")
+    parser.add_argument("--backend", choices=("loky", "dask"), default="loky", help="where cells run (default: here)")
+    parser.add_argument("--scheduler", help="address of a Dask scheduler (with --backend dask)")
+    parser.add_argument("--device", default="cpu", help="torch device of the estimators (default: cpu)")
+    parser.add_argument("--seed", type=seed, default=0, help="of states, losses and noise (default: 0)")
+
+
+def _add_audit(parser: argparse.ArgumentParser) -> None:
+    """Add what an audit is asked."""
+    parser.add_argument("factory", help="package.module:factory, which returns your flow")
+    parser.add_argument(
+        "--error", type=float, default=0.05, help="relative error wanted of a lookahead (default: 0.05)"
+    )
+    parser.add_argument("--times", type=float, nargs="+", help="times in (0, 1) (default: 0.1 0.2 ... 0.9)")
+    parser.add_argument("--samples", type=int, help="states per time (default: 32)")
