@@ -1,11 +1,11 @@
-"""Rerun the theory figures: tables, then figures, each found by its name.
+"""Rerun the figures: tables, then figures, each found by its name.
 
-python reproduce.py                        compute the tables, draw the figures, check them, and say what came out
-python reproduce.py run NAME ...           the same for some: a figure, or an experiment with all figures of its tables
+python reproduce.py                        compute, draw and check the suite "theory", and say what came out
+python reproduce.py run NAME ...           the same for others: a suite (guidance, images, all), a figure, an experiment
 python reproduce.py compute [NAME ...]     the tables alone (finished cells are kept and found again)
-python reproduce.py draw [NAME ...]        the figures alone, from their tables
+python reproduce.py draw [NAME ...]        the figures and the report, from tables; --published: from those shipped
 python reproduce.py check [NAME ...]       is every figure's table there and current? (exit code 1 if not)
-python reproduce.py list [NAME ...]        what can be named, and the tables behind it
+python reproduce.py list [NAME ...]        what can be named, and what it takes
 python reproduce.py audit MODULE:FACTORY   measure your own flow
 
 Made only where named, since they measure this machine: bench, this package beside torchdiffeq and diffrax (extra
@@ -17,7 +17,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -52,26 +52,30 @@ os.environ["MPLBACKEND"] = "Agg"  # whatever draws in the environment that this 
 
 import importlib
 import pkgutil
-import tempfile
+import shutil
 import time
 from argparse import Namespace
 from functools import partial
 from types import ModuleType
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 import figures
 from analysis import figure_files, results, suite
 from analysis.audit import measure as audits
-from analysis.command_line import DRAWS, MAKES, VERBS, parsers
-from analysis.settings import Options, missing_device
+from analysis.command_line import DRAWS, MAKES, VERBS, parsers, possible
+from analysis.progress import Report, reported
+from analysis.report import write_macros, write_page
+from analysis.settings import Options
 from analysis.workers import Workers, WorkersError
+from figures.style import names as glossary
 
 AUDIT = ("audit_error", "audit_lookahead")
 HELPERS = ("style", "common")  # beside the figures and the experiments
+PUBLISHED = Path(__file__).parent / "figures" / "published"
 FAILURES = (WorkersError, audits.AuditError, results.TableError, OSError)
+SHOWN = 20  # problems that check names; the others are counted
 console = Console(emoji=False)  # "module:factory:" is no picture of one
 
 
@@ -85,15 +89,18 @@ def parse(arguments: Sequence[str]) -> Namespace:
     options.verb = verb
     if verb == "audit":
         options.names = AUDIT
-    elif unknown := sorted({*options.names} - {*names(figures), *places()}):
-        known = ", ".join(names(figures))
-        verbs[verb].error(f"argument NAME: {', '.join(unknown)} unknown (verbs come first); the figures are {known}")
+    elif unknown := sorted({*options.names} - {*suite.SUITES, "all", *names(figures), *places()}):
+        known = f"the suites are {', '.join(suite.SUITES)} and all, the figures {', '.join(names(figures))}"
+        verbs[verb].error(f"argument NAME: {', '.join(unknown)} unknown (verbs come first); {known}")
     elif verb in MAKES and (audited := {*options.names} & {*AUDIT}):
         verbs[verb].error(f"argument NAME: {', '.join(sorted(audited))} is made by python reproduce.py audit")
     if verb in MAKES and options.scheduler and (options.backend != "dask" or options.jobs):
         verbs[verb].error(
             "argument --scheduler: needs --backend dask, and takes no --jobs: its workers are the cluster's"
         )
+    if verb != "list" and options.out is None:
+        kind = "published" if getattr(options, "published", False) else "quick" if options.quick else ""
+        options.out = Path("results") / kind
     return options
 
 
@@ -117,40 +124,41 @@ def experiments() -> dict[str, ModuleType]:
     return {name: importlib.import_module(place) for name, place in places().items()}
 
 
-def selected(options: Namespace) -> dict[str, ModuleType]:
-    """Return the figures to work on: those named, those of experiments named, or all that need not be named."""
-    every = names(figures)
-    wanted = [name for name in options.names if name in every]
-    others = {*options.names} - {*wanted}
-    if others or not options.names:
-        wanted += [name for name in every if name not in wanted]
-    modules = {name: importlib.import_module(f"figures.{name}") for name in wanted}
-    if (options.names and not others) or (options.verb == "list" and not options.names):
-        return modules
-    known = experiments()
-    makers = {name: suite.makers(figure.TABLES, known) for name, figure in modules.items()}
-    if others:
-        return {n: figure for n, figure in modules.items() if n in options.names or others & {*makers[n]}}
-    on_request = {name for name, module in known.items() if getattr(module, "ON_REQUEST", False)}
-    return {n: figure for n, figure in modules.items() if makers[n] and not on_request & {*makers[n]}}
+def selected(options: Namespace) -> dict[str, str]:
+    """Return the figures to work on and the suite of each, by name; "" is that of figures made only where named."""
+    asked, every = {*options.names}, {*names(figures)}
+    if not asked and options.verb != "list":
+        asked = {"theory"}
+    if asked and asked <= {*AUDIT}:
+        return dict.fromkeys(sorted(asked), "audit")
+    known, found = experiments(), {}
+    for name in sorted(every):
+        kind = suite.suite_of(tables_of([name]), known)
+        others = {*suite.makers(tables_of([name]), known)} - every  # a name of both is the figure's
+        if not asked or asked & {name, kind, "all" if kind else "", *others}:
+            found[name] = kind
+    return dict(sorted(found.items(), key=lambda pair: [*suite.SUITES, ""].index(pair[1])))
 
 
-def compute(options: Namespace) -> None:
-    """Compute the tables of the selected figures."""
-    known = experiments()
-    needed = {name for figure in selected(options).values() for name in suite.makers(figure.TABLES, known)}
-    chosen = {name: module for name, module in known.items() if name in needed}
-    suite.make(
-        chosen, Options(options.quick, options.seed, options.dtype, options.device), options.out, workers(options)
-    )
+def tables_of(wanted: Iterable[str]) -> list[str]:
+    """Return the tables of figures, by name."""
+    return sorted({table for name in wanted for table in importlib.import_module(f"figures.{name}").TABLES})
 
 
-def audit(options: Namespace) -> None:
+def compute(options: Namespace) -> dict[str, float]:
+    """Compute the tables of the selected figures; return the seconds of one core by experiment."""
+    chosen = suite.makers(tables_of(selected(options)), experiments())
+    spec = Options(options.quick, options.seed, options.dtype, options.device)
+    return suite.make(chosen, spec, options.out, workers(options))
+
+
+def audit(options: Namespace) -> dict[str, float]:
     """Audit a user's flow, and say what came out."""
     asked = ("factory", "error", "times", "samples", "quick", "seed", "device")
     wanted = audits.AuditOptions(**{name: getattr(options, name) for name in asked})
     lines = audits.run(wanted, options.out, workers(options))
     console.print(*lines, sep="\n", markup=False, highlight=False, soft_wrap=True)
+    return {}
 
 
 def workers(options: Namespace) -> Workers:
@@ -159,42 +167,67 @@ def workers(options: Namespace) -> Workers:
 
 
 def draw(options: Namespace) -> None:
-    """Draw the selected figures from their tables, and say where they are and what they show."""
-    wanted = [*selected(options)]
-    answers = dict(Workers(min(options.jobs or -1, len(wanted))).map(partial(draw_one, options.out), wanted))
-    table = Table(title=Text(f"Figures, captions and tables are in {options.out}/"), title_justify="left")
-    table.add_column("figure")
-    table.add_column("what it shows")
-    for name in wanted:
-        table.add_row(Text(name), Text(answers[name]))
-    console.print(table)
+    """Draw the selected figures from their tables, report on all that are there, and say what each of them shows."""
+    wanted = selected(options)
+    if getattr(options, "published", False):
+        (options.out / "tables").mkdir(parents=True, exist_ok=True)
+        for file in (PUBLISHED / "tables").glob("*.parquet"):
+            shutil.copyfile(file, options.out / "tables" / file.name)
+    pool, report = Workers(min(options.jobs or -1, len(wanted))), Report("figures", [*wanted], 1, 0)
+    with reported(report):
+        for name in pool.map(partial(draw_one, options.out), [*wanted]):
+            report.finish([*wanted].index(name))
+    entries = {name: figure_files.entry(options.out, f"figures.{name}", kind) for name, kind in wanted.items()}
+    place = write_page(options.out, [*entries.values()], glossary.table())
+    write_macros(
+        {t: results.read_table(options.out / "tables" / f"{t}.parquet") for t in tables_of(wanted)},
+        options.out / "numbers.tex",
+    )
+    for name, entry in entries.items():
+        console.print(
+            Text.assemble((name, "bold"), f": {entry.headline}"),
+            soft_wrap=not console.is_terminal,
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+    console.print(
+        Text(f"Figures, captions, tables and numbers.tex are in {options.out}; all of it in one page: {place}")
+    )
 
 
-def draw_one(out: Path, name: str) -> tuple[str, str]:
-    """Draw one figure; return its name and its answer, since workers finish in any order."""
-    return name, figure_files.write(out, f"figures.{name}")
+def draw_one(out: Path, name: str) -> str:
+    """Draw one figure; return its name, since workers finish in any order."""
+    figure_files.write(out, f"figures.{name}")
+    return name
 
 
 def check(options: Namespace) -> int:
     """Say what is missing or out of date among the selected figures' tables; return the exit code."""
-    tables = sorted({table for figure in selected(options).values() for table in figure.TABLES})
-    problems = [problem for name in tables if (problem := suite.out_of_date(name, options.out))]
-    for problem in problems:
+    asked = {"quick": options.quick, "dtype": options.dtype, "seed": options.seed}
+    out, wanted = (PUBLISHED if getattr(options, "published", False) else options.out), tables_of(selected(options))
+    problems = [problem for name in wanted if (problem := suite.out_of_date(name, out, asked))]
+    for problem in problems[:SHOWN]:
         console.print(Text(problem, style="red"))
-    if not problems:
-        console.print("Every table is there and current.")
+    if problems:
+        command = f"python reproduce.py run {' '.join(options.names)}".strip()
+        more = f"{len(problems)} of {len(wanted)} tables in {out} are not there or not current"
+        console.print(Text(f"{more}; `{command}` makes them", style="red"))
+    else:
+        console.print(f"All {len(wanted)} tables are there and current.")
     return 1 if problems else 0
 
 
-def possible(options: Namespace) -> None:
-    """Exit with a clear message unless files can be written and torch has the device; nothing is left behind."""
-    place = next(p for p in (options.out, *options.out.absolute().parents) if p.exists())
-    try:
-        tempfile.TemporaryFile(dir=place).close()
-    except OSError as error:
-        sys.exit(f"error: argument --out: cannot write to {options.out} ({error.strerror})")
-    if options.verb in MAKES and (said := missing_device(options.device)):
-        sys.exit(f"error: argument --device: {said}")
+def listed(options: Namespace) -> None:
+    """Say what can be named: figures by suite, with their questions and what computing them takes."""
+    wanted, seconds, known = selected(options), suite.core_seconds(PUBLISHED), experiments()
+    for kind in dict.fromkeys(wanted.values()):
+        mine = [name for name, other in wanted.items() if other == kind]
+        takes = sum(seconds.get(name, 0) for name in suite.makers(tables_of(mine), known))
+        about = suite.SUITES.get(kind, "made only where they are named")
+        time_said = f"; {takes / 60:.0f} minutes of one core" if takes else ""
+        console.print(Text(f"{kind or 'by name'}: {about}{time_said}", style="bold"))
+        for name in mine:
+            console.print(Text(f"  {name}: {importlib.import_module(f'figures.{name}').QUESTION}"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -217,17 +250,15 @@ def command(options: Namespace) -> int:
     """Do what the verb says; return the exit code."""
     start = time.perf_counter()
     if options.verb == "list":
-        for name, figure in selected(options).items():
-            console.print(Text(f"{name}: {figure.QUESTION} [tables: {', '.join(figure.TABLES)}]"))
+        listed(options)
         return 0
     if options.verb == "check":
         return check(options)
     possible(options)
-    if options.verb in MAKES:
-        (audit if options.verb == "audit" else compute)(options)
+    cores = (audit if options.verb == "audit" else compute)(options) if options.verb in MAKES else {}
     if options.verb in DRAWS:
         draw(options)
-    suite.write_manifest(options.out, time.perf_counter() - start)
+    suite.write_manifest(options.out, time.perf_counter() - start, cores)
     return check(options) if options.verb == "run" else 0
 
 

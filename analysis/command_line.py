@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import tempfile
 from pathlib import Path
 
 from analysis import __version__
+from analysis.settings import missing_device
 
 VERBS = {
     "run": "compute, draw, check, and say what came out",
@@ -55,25 +58,25 @@ def parsers(description: str) -> tuple[argparse.ArgumentParser, dict[str, argpar
         if verb == "audit":
             _add_audit(parser)
         else:
-            parser.add_argument("names", nargs="*", metavar="NAME", help="figure or experiment (see list)")
+            parser.add_argument("names", nargs="*", metavar="NAME", help="suite, figure or experiment (see list)")
         if verb != "list":
-            parser.add_argument("--out", type=Path, default=Path("results"), help="output folder (default: results)")
+            parser.add_argument("--out", type=Path, help="output folder (default: results, or results/quick)")
+            parser.add_argument("--quick", action="store_true", help="fewer problems, states and steps: under a minute")
         if verb in MAKES | DRAWS:
             parser.add_argument("--jobs", type=jobs, help="worker processes (default: one per core)")
+        if verb in MAKES | {"check"}:
+            parser.add_argument("--device", default="cpu", help="torch device of the estimators (default: cpu)")
+            parser.add_argument("--seed", type=seed, default=0, help="of states, losses and noise (default: 0)")
         if verb in MAKES:
-            _add_making(parser)
-        if verb in MAKES - {"audit"}:
+            parser.add_argument(
+                "--backend", choices=("loky", "dask"), default="loky", help="where cells run (default: here)"
+            )
+            parser.add_argument("--scheduler", help="address of a Dask scheduler (with --backend dask)")
+        if verb in (MAKES | {"check"}) - {"audit"}:
             parser.add_argument("--dtype", choices=("float32", "float64"), default="float64", help="of estimators")
+        if verb in ("draw", "check"):
+            parser.add_argument("--published", action="store_true", help="the tables that come with the project")
     return whole, verbs
-
-
-def _add_making(parser: argparse.ArgumentParser) -> None:
-    """Add what any measurement is asked."""
-    parser.add_argument("--quick", action="store_true", help="fewer problems, states and steps: under a minute")
-    parser.add_argument("--backend", choices=("loky", "dask"), default="loky", help="where cells run (default: here)")
-    parser.add_argument("--scheduler", help="address of a Dask scheduler (with --backend dask)")
-    parser.add_argument("--device", default="cpu", help="torch device of the estimators (default: cpu)")
-    parser.add_argument("--seed", type=seed, default=0, help="of states, losses and noise (default: 0)")
 
 
 def _add_audit(parser: argparse.ArgumentParser) -> None:
@@ -84,3 +87,14 @@ def _add_audit(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--times", type=float, nargs="+", help="times in (0, 1) (default: 0.1 0.2 ... 0.9)")
     parser.add_argument("--samples", type=int, help="states per time (default: 32)")
+
+
+def possible(options: argparse.Namespace) -> None:
+    """Exit with a clear message unless files can be written and torch has the device; nothing is left behind."""
+    place = next(p for p in (options.out, *options.out.absolute().parents) if p.exists())
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        sys.exit(f"error: argument --out: cannot write to {options.out} ({error.strerror})")
+    if options.verb in MAKES and (said := missing_device(options.device)):
+        sys.exit(f"error: argument --device: {said}")

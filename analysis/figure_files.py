@@ -5,14 +5,43 @@ from __future__ import annotations
 import importlib
 from functools import partial
 from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
 
 from analysis import results
+from analysis.report import Entry
 
 KINDS = {"pdf": {"CreationDate": None}, "png": {"Software": None}}  # without dates, so that bytes repeat
 
 
-def write(out: Path, module: str) -> str:
-    """Draw a figure from its tables below ``out``, write it with its caption, and return its answer.
+QUICK = "Quick run, not a result: "
+
+
+def read(out: Path, module: str) -> tuple[ModuleType, dict[str, pd.DataFrame], bool]:
+    """Return a figure's module, its tables below ``out`` by name, and whether one of them is of a quick run.
+
+    Raises
+    ------
+    FileNotFoundError, analysis.results.TableError
+        Where a table is not there or cannot be read.
+    """
+    figure = importlib.import_module(module)
+    known = {name: results.read_with_provenance(out / "tables" / f"{name}.parquet") for name in figure.TABLES}
+    quick = any(about.get("options", {}).get("quick") for _, about in known.values())
+    return figure, {name: frame for name, (frame, _) in known.items()}, quick
+
+
+def entry(out: Path, module: str, suite: str) -> Entry:
+    """Return what the report says of a figure that was drawn from tables below ``out``; raises what ``read`` does."""
+    figure, tables, quick = read(out, module)
+    answer, name = figure.answer, module.rpartition(".")[2]
+    caption = f"{QUICK if quick else ''}{answer(tables)}"
+    return Entry(name, suite, figure.QUESTION, answer.headline(tables), caption, tuple(figure.TABLES), quick)
+
+
+def write(out: Path, module: str) -> None:
+    """Draw a figure from its tables below ``out``, and write it with its caption.
 
     Parameters
     ----------
@@ -28,13 +57,11 @@ def write(out: Path, module: str) -> str:
     """
     from matplotlib import pyplot as plt
 
-    figure = importlib.import_module(module)
-    tables = {name: results.read_table(out / "tables" / f"{name}.parquet") for name in figure.TABLES}
-    answer, drawing, base = figure.answer(tables), figure.draw(tables), out / "figures" / module.rpartition(".")[2]
+    figure, tables, quick = read(out, module)
+    drawing, base = figure.draw(tables), out / "figures" / module.rpartition(".")[2]
     for kind, metadata in KINDS.items():
         results.write_whole(base.with_suffix(f".{kind}"), partial(drawing.savefig, format=kind, metadata=metadata))
     plt.close(drawing)
-    results.write_text(base.with_suffix(".txt"), f"{figure.QUESTION} {answer}\n")
+    results.write_text(base.with_suffix(".txt"), f"{QUICK if quick else ''}{figure.QUESTION} {figure.answer(tables)}\n")
     for name, text in figure.latex(tables).items() if hasattr(figure, "latex") else ():
         results.write_text(out / "tables" / f"{name}.tex", text)
-    return str(answer)

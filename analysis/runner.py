@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,11 +56,12 @@ class Code:
 
 @dataclass(frozen=True)
 class _Measured:
-    """The rows of a cell, and the code that a process measured them with."""
+    """The rows of a cell, the code that a process measured them with, and the seconds of its core that it took."""
 
     place: int
     frame: pd.DataFrame
     code: Code
+    seconds: float
 
 
 _known: dict[tuple[str, ...], tuple[set[str], Code]] = {}
@@ -67,13 +69,14 @@ _known: dict[tuple[str, ...], tuple[set[str], Code]] = {}
 
 def _measure(item: tuple[int, Cell]) -> _Measured:
     """Measure a cell, and the code that this process has imported for it."""
-    place, cell = item
+    (place, cell), start = item, time.process_time()
     frame, names = measure_cell(cell), tuple(sorted(cell.names()))
+    seconds = round(time.process_time() - start, 2)
     loaded = {name for name in sys.modules if name.split(".")[0] in sources.ROOMS}
     # A module stays as it was imported: what the disk holds tells of it only when the import is new.
     if names not in _known or not loaded <= _known[names][0]:
         _known[names] = loaded, Code.of(sources.Sources().closure(names))
-    return _Measured(place, frame, _known[names][1])
+    return _Measured(place, frame, _known[names][1], seconds)
 
 
 def fill(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cells") -> list[Path]:
@@ -97,6 +100,7 @@ def fill(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cel
             if said := here[i].differs(measured.code):
                 raise WorkersError(f"{said}; cells that are finished are kept, run again where the code is one")
             about: dict[str, Any] = {"key": cells[i].key(), "code": measured.code.digest, "cell": asdict(cells[i])}
+            about["seconds"] = measured.seconds
             _write(measured.frame, files[i], about)
             report.finish(missing.index(i))
     return files

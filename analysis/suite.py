@@ -3,7 +3,7 @@
 An experiment is a module with ``cells(options) -> list[Cell]``. It may define ``derive(table) -> {suffix: table}``,
 ``write(derived, out)``, which writes further files, and
 
-- ``ON_REQUEST = True`` where it is made only when it is asked for by name;
+- ``SUITE``, the one of ``SUITES`` that it belongs to; without, it is made only where it is named;
 - ``SERIAL = True`` where seconds are what it measures: its cells run one after the other, in this process, and its
   table keeps the column;
 - ``PACKAGES``, names of further packages whose versions belong to its tables.
@@ -12,6 +12,7 @@ An experiment is a module with ``cells(options) -> list[Cell]``. It may define `
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -26,12 +27,29 @@ from analysis.runner import fill
 from analysis.settings import Options
 from analysis.workers import Workers, WorkersError
 
+SUITES = {
+    "theory": "the paper's theory figures, bounds and claims, on analytic flows",
+    "guidance": "guided samplers against exact posteriors",
+    "images": "the learned flow of images",
+    "molecules": "the learned flow of molecules",
+}
 STEPS = ("cells", "derive", "write")  # the functions of an experiment that its tables depend on
 FOLDERS = ("tables/*", "figures/*", "claims.json")
 
 
-def make(experiments: Mapping[str, ModuleType], options: Options, out: Path, workers: Workers) -> None:
+def suite_of(tables: Iterable[str], known: Mapping[str, ModuleType]) -> str:
+    """Return the last suite that the makers of ``tables`` belong to; "" where one has none, or no maker is known."""
+    found = {getattr(module, "SUITE", "") for module in makers(tables, known).values()}
+    return "" if "" in found else max(found, key=list(SUITES).index, default="")
+
+
+def make(experiments: Mapping[str, ModuleType], options: Options, out: Path, workers: Workers) -> dict[str, float]:
     """Compute the tables of experiments, by name, and write them below ``out``.
+
+    Returns
+    -------
+    dict
+        The seconds of one core that each experiment's cells took, those that were found finished included.
 
     Raises
     ------
@@ -57,6 +75,7 @@ def make(experiments: Mapping[str, ModuleType], options: Options, out: Path, wor
         frame = pd.concat([results.read_table(file) for file in files[name]], ignore_index=True)
         about = record(options, _names(experiment, cells[name]), getattr(experiment, "PACKAGES", ()))
         _write(name, experiment, frame, out, about)
+    return {name: sum(results.read_provenance(file).get("seconds", 0.0) for file in files[name]) for name in files}
 
 
 def makers(tables: Iterable[str], known: Mapping[str, ModuleType]) -> dict[str, ModuleType]:
@@ -88,8 +107,14 @@ def record(options: Options, names: Iterable[str], packages: Iterable[str] = ())
     return provenance(options.device, options.seed) | about
 
 
-def out_of_date(name: str, out: Path) -> str | None:
-    """Return why a table is not there as the sources of today would make it, or None."""
+def out_of_date(name: str, out: Path, asked: Mapping[str, Any]) -> str | None:
+    """Return why a table is not there as the sources of today would make it with what was asked, or None.
+
+    Parameters
+    ----------
+    name, out : the table, and the folder of the run
+    asked : what its provenance must say: some of quick, dtype, seed, device
+    """
     path = out / "tables" / f"{name}.parquet"
     try:
         made = results.read_provenance(path)
@@ -97,14 +122,31 @@ def out_of_date(name: str, out: Path) -> str | None:
         return f"{name}: the table is not there"
     except results.TableError as error:
         return f"{name}: {str(error).removeprefix(f'{path}: ')}"
+    told = made | made.get("options", {})
+    other = [f"{key} {told.get(key)}, not {value}" for key, value in asked.items() if told.get(key) != value]
+    if other:
+        return f"{name}: the table was made with {', '.join(other)}"
     now = sources.here().closure(made.get("sources", ())).digest
     return (
         None if made.get("code") == now else f"{name}: the table was made by other code ({made.get('code')}, now {now})"
     )
 
 
-def write_manifest(out: Path, seconds: float) -> None:
-    """Write what is in ``out``: the hash of every file, each table's own provenance, and the last command's seconds."""
+def core_seconds(out: Path) -> dict[str, float]:
+    """Return the seconds of one core by experiment, as the manifest in ``out`` has them; empty without one."""
+    path = out / "manifest.json"
+    return dict(json.loads(path.read_text()).get("core_seconds", {})) if path.exists() else {}
+
+
+def write_manifest(out: Path, seconds: float, cores: Mapping[str, float]) -> None:
+    """Write what is in ``out``: the hash of every file, and each table's own provenance.
+
+    Parameters
+    ----------
+    out : the folder of the run
+    seconds : those of the last command
+    cores : seconds of one core by experiment; those of earlier commands are kept
+    """
     hashes, tables = {}, {}
     for path in sorted(path for folder in FOLDERS for path in out.glob(folder)):
         try:
@@ -114,4 +156,6 @@ def write_manifest(out: Path, seconds: float) -> None:
                     tables[path.stem] = results.read_provenance(path)
         except (FileNotFoundError, results.TableError):
             continue  # another run has just written it
-    results.write_json(out / "manifest.json", {"files": hashes, "tables": tables, "seconds": round(seconds, 1)})
+    known = core_seconds(out) | {name: round(value, 1) for name, value in cores.items()}
+    about = {"files": hashes, "tables": tables, "seconds": round(seconds, 1), "core_seconds": known}
+    results.write_json(out / "manifest.json", about)

@@ -6,7 +6,7 @@ import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Entry:
     suite : under which it stands
     question, headline, caption : what it asks, its answer in a sentence, and its whole caption
     tables : names of the tables that it is drawn from
+    quick : whether they are of a quick run
     """
 
     name: str
@@ -36,7 +37,8 @@ class Entry:
     question: str
     headline: str
     caption: str
-    tables: tuple[str, ...] = field(default_factory=tuple)
+    tables: tuple[str, ...] = ()
+    quick: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Shown:
     count: int
 
 
-def write_page(out: Path, entries: Sequence[Entry], glossary: pd.DataFrame, quick: bool = False) -> Path:
+def write_page(out: Path, entries: Sequence[Entry], glossary: pd.DataFrame) -> Path:
     """Write ``out/report.html`` from the figures and tables below ``out``, and return its path.
 
     Raises
@@ -59,12 +61,12 @@ def write_page(out: Path, entries: Sequence[Entry], glossary: pd.DataFrame, quic
     analysis.results.WriteError
         Where the file cannot be written.
     """
-    path, text = out / "report.html", page(out, entries, glossary, quick)
+    path, text = out / "report.html", page(out, entries, glossary)
     results.write_text(path, text)
     return path
 
 
-def page(out: Path, entries: Sequence[Entry], glossary: pd.DataFrame, quick: bool = False) -> str:
+def page(out: Path, entries: Sequence[Entry], glossary: pd.DataFrame) -> str:
     """Return the page as text.
 
     Parameters
@@ -72,7 +74,6 @@ def page(out: Path, entries: Sequence[Entry], glossary: pd.DataFrame, quick: boo
     out : folder that holds ``figures/NAME.png``, ``tables/NAME.parquet`` and, if claims were measured, ``claims.json``
     entries : the figures, in the order in which they are shown
     glossary : columns kind, key, name, meaning, source
-    quick : whether the page says that its numbers are of a quick run
     """
     names = sorted({table for entry in entries for table in entry.tables})
     read = {name: results.read_with_provenance(out / "tables" / f"{name}.parquet") for name in names}
@@ -85,7 +86,7 @@ def page(out: Path, entries: Sequence[Entry], glossary: pd.DataFrame, quick: boo
         "ledger": _ledger(out / "claims.json"),
         "glossary": shown("glossary", glossary),
         "provenance": shown("provenance", _provenance({name: about for name, (_, about) in read.items()})),
-        "quick": quick,
+        "quick": any(entry.quick for entry in entries),
     }
     loader = jinja2.PackageLoader("analysis.report", ".")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)

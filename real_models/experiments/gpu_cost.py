@@ -37,7 +37,7 @@ from analysis.subject import Subject
 from analysis.tables import only
 from real_models.arithmetic import Arithmetic
 
-ON_REQUEST = SERIAL = True
+SERIAL = True
 FACTORY, PROBLEM = "real_models.images:subject", "mnist_unet"
 BATCHES = tuple(2**k for k in range(10))
 T, STEPS, REPETITIONS, PRECISION_SAMPLES = 0.3, 16, 5, 8

@@ -41,6 +41,7 @@ from real_models.restoration import accuracy, comparison
 from real_models.restoration.digits import NAMES, digits_problem, measured_digits, negative_psnr, restoration_metrics
 from real_models.restoration.methods import BUDGET, DIVERGENCE, EQUAL_STEPS, METHODS, adaptive_steps, counts
 
+SUITE = "images"
 NOISE, REPORTED, TUNING, SHOWN = 0.05, 32, 4, len(NAMES)
 FULL = {"noise": NOISE, "tuning": TUNING, "budget": BUDGET, "accuracy": accuracy.IMAGES}
 QUICK = {"noise": NOISE, "tuning": 0, "budget": 15, "accuracy": 0}

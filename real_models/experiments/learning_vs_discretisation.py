@@ -35,6 +35,7 @@ from analysis.subject import Subject
 from analysis.tables import only
 from real_models.arithmetic import Arithmetic
 
+SUITE = "images"
 FACTORY, PROBLEM, ANALYTIC = "real_models.images:subject", "mixture_unet", "toy_models.problems.mnist:flow"
 TIMES, QUICK_TIMES = (0.2, 0.4, 0.6, 0.8), (0.9,)
 MOST, QUICK_MOST = {"euler": 32, "midpoint": 16}, {"euler": 2}  # steps; one Euler step on CondOT is greedy

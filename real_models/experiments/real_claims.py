@@ -11,6 +11,7 @@ from analysis.experiment import Cell
 from analysis.settings import Options
 from real_models.claims.learned import FACTORY, MEASURES, Learned
 
+SUITE = "images"
 QUICK = ("T1a",)  # the others need a truth, which is dear
 LEFT_OUT = {"D3": "it is about one Gaussian", "D1": "of it, the part with D in front needs whole Jacobians"}
 

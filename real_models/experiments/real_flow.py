@@ -26,6 +26,7 @@ from analysis.settings import DTYPES, Options, Variant, resolve
 from analysis.solvers import SOLVERS
 from analysis.tables import errors_only, only
 
+SUITE = "images"
 FACTORY, PROBLEM = "real_models.images:subject", "mnist_unet"
 SOLVED = 4  # zeta of the states whose gradients are also taken through many steps: t = 0.2
 ZETAS = (9, SOLVED, 2, 1, 0.5, 0.25, 0.12, 0.06, 0.03, 0.015, 0.008, 0.004, 0.002, 0.001, 5e-4, 2.5e-4, 1.2e-4, 6e-5)

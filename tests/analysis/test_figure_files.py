@@ -8,13 +8,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis import figure_files, results
+from figures.style import Caption
 
 
 @pytest.fixture
 def module(monkeypatch):
     figure = ModuleType("line")
     figure.TABLES, figure.QUESTION = ("line", "line_facts"), "How steep is it?"
-    figure.answer = lambda tables: f"Its slope is {tables['line_facts']['slope'][0]:g}."
+    figure.answer = Caption("Its slope is {slope:g}.", "A line is drawn.")
     figure.latex = lambda tables: {"line_points": f"{len(tables['line'])} points"}
 
     def draw(tables):
@@ -35,13 +36,13 @@ def out(tmp_path):
 
 
 def test_a_figure_its_caption_and_its_printed_table_are_written_and_repeat(module, out):
-    assert figure_files.write(out, "drawings.line") == "Its slope is 2."
+    figure_files.write(out, "drawings.line")
     names = {"line.pdf", "line.png", "line.txt"}
     first = {name: (out / "figures" / name).read_bytes() for name in names}
     assert {path.name for path in (out / "figures").iterdir()} == names
     assert first["line.pdf"].startswith(b"%PDF")
     assert first["line.png"].startswith(b"\x89PNG")
-    assert first["line.txt"] == b"How steep is it? Its slope is 2.\n"
+    assert first["line.txt"] == b"How steep is it? Its slope is 2. A line is drawn.\n"
     assert (out / "tables" / "line_points.tex").read_text() == "2 points"
     figure_files.write(out, "drawings.line")
     assert {name: (out / "figures" / name).read_bytes() for name in names} == first
@@ -52,3 +53,25 @@ def test_a_table_that_is_not_there_is_named_and_nothing_is_written(module, out):
     with pytest.raises(FileNotFoundError, match="line_facts"):
         figure_files.write(out, "drawings.line")
     assert not (out / "figures").exists()
+
+
+def test_the_report_is_told_the_answer_in_short_and_whole(module, out):
+    entry = figure_files.entry(out, "drawings.line", "theory")
+    assert (entry.name, entry.suite, entry.question, entry.headline) == (
+        "line",
+        "theory",
+        "How steep is it?",
+        "Its slope is 2.",
+    )
+    assert entry.caption == "Its slope is 2. A line is drawn."
+    assert (entry.tables, entry.quick) == (("line", "line_facts"), False)
+
+
+def test_a_quick_table_is_told_in_the_caption(module, out):
+    about = {"options": {"quick": True}}
+    results.write_table(pd.DataFrame({"x": [0.0, 2.0]}), out / "tables" / "line.parquet", about)
+    figure_files.write(out, "drawings.line")
+    assert (out / "figures" / "line.txt").read_text().startswith("Quick run, not a result: How steep")
+    entry = figure_files.entry(out, "drawings.line", "theory")
+    assert entry.quick
+    assert entry.caption.startswith("Quick run, not a result: Its slope")

@@ -21,14 +21,24 @@ def made(tmp_path_factory):
 
 
 def test_a_figure_comes_with_its_tables_caption_and_manifest(made):
+    assert {p.name for p in made.iterdir()} == {
+        "cells",
+        "figures",
+        "tables",
+        "manifest.json",
+        "numbers.tex",
+        "report.html",
+    }
     assert {p.name for p in (made / "figures").iterdir()} == {f"lookahead_surface.{k}" for k in ("pdf", "png", "txt")}
     assert {"lookahead_surface.parquet", "lookahead_surface.csv", "lookahead_surface_best.parquet"} <= {
         p.name for p in (made / "tables").iterdir()
     }
     caption = (made / "figures" / "lookahead_surface.txt").read_text()
-    assert caption.startswith("At a fixed budget")
+    assert caption.startswith("Quick run, not a result: At a fixed budget")
+    assert "A quick run" in (made / "report.html").read_text()
     manifest = results.json.loads((made / "manifest.json").read_text())
     assert manifest["tables"]["lookahead_surface_best"]["options"]["quick"] is True
+    assert 0 < manifest["core_seconds"]["lookahead_surface"] < 600
     assert "figures/lookahead_surface.pdf" in manifest["files"]
 
 
@@ -55,12 +65,12 @@ def test_drawing_again_computes_nothing_and_changes_nothing(made):
 
 
 def test_check_tells_current_from_missing_and_stale(made, tmp_path, monkeypatch, capsys):
-    assert reproduce.main(["check", *ONE, "--out", str(made)]) == 0
-    assert reproduce.main(["check", *ONE, "--out", str(tmp_path / "none")]) == 1
+    assert reproduce.main(["check", *ONE, "--quick", "--out", str(made)]) == 0
+    assert reproduce.main(["check", *ONE, "--quick", "--out", str(tmp_path / "none")]) == 1
     assert "not there" in capsys.readouterr().out
     assert not (tmp_path / "none").exists()
     monkeypatch.setattr(sources.Sources, "closure", lambda self, names: sources.Closure("0" * 16, (), ()))
-    assert reproduce.main(["check", *ONE, "--out", str(made)]) == 1
+    assert reproduce.main(["check", *ONE, "--quick", "--out", str(made)]) == 1
     assert "other code" in capsys.readouterr().out
 
 
@@ -69,10 +79,10 @@ def test_check_and_draw_name_a_table_that_is_not_as_it_was_written(made, tmp_pat
     shutil.copytree(made, tmp_path / "copy")
     table = tmp_path / "copy" / "tables" / "lookahead_surface_best.parquet"
     damage(table, kind)
-    assert reproduce.main(["check", *ONE, "--out", str(tmp_path / "copy")]) == 1
+    assert reproduce.main(["check", *ONE, "--quick", "--out", str(tmp_path / "copy")]) == 1
     said = " ".join(capsys.readouterr().out.split())
     assert said.startswith("lookahead_surface_best: the table ")
-    assert said.endswith("remove it and run again")
+    assert "remove it and run again 1 of 3 tables" in said
     assert reproduce.main(["draw", *ONE, "--jobs", "1", "--out", str(tmp_path / "copy")]) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"error: {table}")
@@ -84,7 +94,7 @@ def test_each_table_keeps_its_own_provenance(made, tmp_path):
     other = ["compute", "gradient_field", "--quick", "--seed", "5", "--jobs", "1", "--out", str(out)]
     assert reproduce.main(other) == 0
     (out / "tables" / ".x.parquet.host-1.0123abcd.tmp").write_text("")
-    reproduce.suite.write_manifest(out, 0.0)
+    reproduce.suite.write_manifest(out, 0.0, {})
     manifest = results.json.loads((out / "manifest.json").read_text())
     assert manifest["tables"]["gradient_field"]["seed"] == 5
     assert manifest["tables"]["lookahead_surface"]["seed"] == 0
@@ -112,10 +122,49 @@ def test_a_name_is_a_figure_or_an_experiment_with_all_its_figures(arguments, sel
 
 
 @pytest.mark.parametrize("verb", [[], ["run"], ["compute"], ["draw"], ["check"]])
-def test_what_measures_a_machine_is_made_only_where_it_is_named(verb):
-    selected = set(reproduce.selected(reproduce.parse(verb)))
-    assert {"greedy_error", "claims", "bound_tightness", "real_flow"} <= selected
-    assert not {"bench", "gpu_cost", "audit_error", "audit_lookahead"} & selected
+def test_without_a_name_the_theory_is_made_and_nothing_else(verb):
+    selected = reproduce.selected(reproduce.parse(verb))
+    assert {"greedy_error", "claims", "bound_tightness"} <= set(selected)
+    assert set(selected.values()) == {"theory"}
+
+
+def test_every_figure_but_those_of_a_machine_or_a_user_belongs_to_a_suite():
+    everything = reproduce.selected(reproduce.parse(["list"]))
+    in_suites = reproduce.selected(reproduce.parse(["check", "all"]))
+    assert set(everything) - set(in_suites) == {"bench", "gpu_cost", "audit_error", "audit_lookahead"}
+    assert in_suites["real_flow"] == "images"  # which also shows a table of the theory
+    parts = [reproduce.selected(reproduce.parse(["check", name])) for name in ("theory", "guidance", "images")]
+    assert {name: kind for part in parts for name, kind in part.items()} == in_suites
+
+
+def test_a_quick_run_has_a_folder_of_its_own():
+    folders = [
+        str(reproduce.parse(a).out) for a in ([], ["--quick"], ["draw", "--published"], ["--out", "x", "--quick"])
+    ]
+    assert folders == ["results", "results/quick", "results/published", "x"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ([], "quick True, not False"),
+        (["--quick", "--seed", "3"], "seed 0, not 3"),
+        (["--quick", "--dtype", "float32"], "dtype float64, not float32"),
+    ],
+)
+def test_check_tells_what_was_asked_from_what_is_there(made, asked, said, capsys):
+    assert reproduce.main(["check", *ONE, *asked, "--out", str(made)]) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"lookahead_surface: the table was made with {said}" in text
+    assert "3 of 3 tables" in text
+    assert "`python reproduce.py run lookahead_surface` makes them" in text
+
+
+def test_what_a_run_says_at_its_end_is_a_line_per_figure(made, capsys):
+    assert reproduce.main(["draw", *ONE, "--jobs", "1", "--out", str(made)]) == 0
+    first, *rest = capsys.readouterr().out.strip().splitlines()
+    assert first.startswith("lookahead_surface: The best horizon stops short")
+    assert len(rest) <= 3
 
 
 def test_options_and_names_come_in_any_order():
@@ -136,7 +185,7 @@ def test_help_names_the_verbs_and_each_verb_its_options(capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run", "nothing"], "NAME: nothing unknown (verbs come first); the figures are"),
+        (["run", "nothing"], "NAME: nothing unknown (verbs come first); the suites are"),
         (["--quick", "check"], "NAME: check unknown (verbs come first)"),
         (["run", "--only", "digits"], "unrecognized arguments: --only"),
         (["--scheduler", "tcp://nowhere"], "--backend dask"),
@@ -148,8 +197,9 @@ def test_help_names_the_verbs_and_each_verb_its_options(capsys):
         (["--seed", str(2**63)], "below 2^63"),
         (["run", "--times", "0.5"], "unrecognized arguments: --times"),
         (["--error", "0.5"], "unrecognized arguments: --error"),
-        (["draw", "--quick"], "unrecognized arguments: --quick"),
-        (["check", "--seed", "1"], "unrecognized arguments: --seed"),
+        (["draw", "--seed", "1"], "unrecognized arguments: --seed"),
+        (["check", "--jobs", "2"], "unrecognized arguments: --jobs"),
+        (["run", "--published"], "unrecognized arguments: --published"),
         (["list", "--out", "x"], "unrecognized arguments: --out"),
         (["audit", "m:f", "--dtype", "float32"], "unrecognized arguments: --dtype"),
         (["audit", "m:f", "digits"], "unrecognized arguments: digits"),

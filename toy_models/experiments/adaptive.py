@@ -28,6 +28,7 @@ from analysis.tables import only
 from toy_models.cells import error_cell
 from toy_models.problems.families import FAMILIES
 
+SUITE = "theory"
 TIMES = tuple(round(0.1 * k, 1) for k in range(1, 10))
 TOLERANCES = (0.3, 0.1, 0.03, 0.01)
 SEEDS = range(3, 6)  # of each family; the rule was set on others, and 0 to 2 judged the rule before this one

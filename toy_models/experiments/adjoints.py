@@ -13,6 +13,7 @@ from analysis.settings import Options, Variant
 from analysis.tables import only
 from toy_models.cells import error_cell
 
+SUITE = "theory"
 STRATEGIES = ("end_to_end", "adjoint_backsolve", "adjoint_cached", "adjoint_interpolated", "adjoint_deis")
 
 

@@ -29,7 +29,7 @@ from toy_models.bench.contenders import (
 
 OWN = ("ours", "ours_cells", "floor")
 EXACT = 1e-8  # contenders that differ by more compute another gradient
-ON_REQUEST = SERIAL = True
+SERIAL = True
 PACKAGES = PEERS
 SPEC = {
     "quick": {"sizes": SIZES[:1], "steps": 8, "repetitions": 3},

@@ -19,6 +19,7 @@ from toy_models.cells import error_cell
 from toy_models.experiments import lookahead_surface
 from toy_models.problems.zoo import ZOO_PATHS
 
+SUITE = "theory"
 LATE = 0.9  # of 1 - t: here zeta is small and the projection's error has the direction that it vanishes in
 
 

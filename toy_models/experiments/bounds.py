@@ -34,6 +34,7 @@ from toy_models.bounds.tightness import RESOLVED, judge
 from toy_models.problems import zoo
 from toy_models.problems.random_mixtures import random_mixture
 
+SUITE = "theory"
 SEGMENTS = 8  # of the time left; grids of 2, 4 and 8 steps are among their ends
 STEPS = (2, 4, 8)
 SOLVERS = ("euler", "midpoint", "heun", "rk4")

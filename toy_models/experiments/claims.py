@@ -17,6 +17,7 @@ from analysis.experiment import Cell
 from analysis.settings import Options
 from analysis.tables import only
 
+SUITE = "theory"
 NAMES = {HOLDS: "holds", HOLDS_SO: "in_reading", FAILS: "not_as_printed"}  # of verdicts, as columns
 
 

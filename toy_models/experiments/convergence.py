@@ -11,6 +11,7 @@ from analysis.tables import only, slopes
 from toy_models.cells import error_cell
 from toy_models.problems.zoo import ZOO_PATHS
 
+SUITE = "theory"
 SHOWN = ("euler", "midpoint", "heun", "rk4", "ddim")
 MARGIN = 0.1  # an order this close to the declared one agrees with it
 

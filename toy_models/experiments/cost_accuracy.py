@@ -12,6 +12,8 @@ from analysis.settings import Options, Variant
 from analysis.tables import errors_only, only
 from toy_models.cells import error_cell
 
+SUITE = "theory"
+
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem, with all estimators in it."""

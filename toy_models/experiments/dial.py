@@ -42,6 +42,7 @@ from toy_models.mixtures.gaussian import MixtureFlow
 from toy_models.posteriors.replaced_score import Replacement
 from toy_models.problems.zoo import build
 
+SUITE = "guidance"
 WHOLE = (0.0, 1.0)
 ASIDE = {name: Variant.of(name) for name in ("pigdm", "tmpd")}
 VARIANTS = DIAL | ASIDE

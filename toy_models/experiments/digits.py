@@ -9,6 +9,7 @@ from analysis.settings import Options, Variant
 from analysis.tables import errors_only, only
 from toy_models.cells import error_cell
 
+SUITE = "theory"
 SETTINGS = (
     Variant.of("greedy"),
     Variant.of("lookahead", solver="midpoint", steps=1, horizon_fraction=0.5),

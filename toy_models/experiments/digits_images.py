@@ -15,6 +15,7 @@ from toy_models.cells import error_cell
 from toy_models.experiments.common import label
 from toy_models.experiments.digits import SETTINGS
 
+SUITE = "theory"
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 

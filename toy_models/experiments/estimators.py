@@ -22,6 +22,8 @@ from toy_models.cells import error_cell
 from toy_models.posteriors.dense import likelihood_score
 from toy_models.problems.zoo import PROBLEMS
 
+SUITE = "theory"
+
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem with all estimators in it."""

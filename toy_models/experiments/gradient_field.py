@@ -18,6 +18,7 @@ from analysis.settings import Options, Variant, resolve
 from toy_models.cells import error_cell
 from toy_models.experiments.common import label
 
+SUITE = "theory"
 TARGET = (0.0, 3.0)  # one of the eight modes
 HALF_WIDTH = 4.2
 SETTINGS = (

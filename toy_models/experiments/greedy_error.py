@@ -14,6 +14,7 @@ from analysis.tables import errors_only, only, slopes
 from toy_models.cells import error_cell
 from toy_models.problems.zoo import PROBLEMS, ZOO_PATHS
 
+SUITE = "theory"
 AGREE = 0.01  # paths whose errors at equal zeta differ by less, relatively, agree
 
 

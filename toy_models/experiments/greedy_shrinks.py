@@ -14,6 +14,7 @@ from toy_models.bounds.shrinkage import direction_rows, shrinkage, with_law
 from toy_models.cells import error_cell
 from toy_models.problems import zoo
 
+SUITE = "theory"
 GAUSSIAN = "gaussian"
 FOLLOWS = 0.05  # a median relative deviation up to this follows the law
 

@@ -17,6 +17,7 @@ from analysis.settings import Options
 from analysis.tables import errors_only, only
 from toy_models.cells import error_cell
 
+SUITE = "theory"
 SOLVERS = ("euler", "midpoint")
 
 

@@ -14,6 +14,8 @@ from analysis.solvers.checkpointing import STRATEGIES
 from analysis.tables import errors_only, only
 from toy_models.cells import error_cell
 
+SUITE = "theory"
+
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell, whose states are large enough (d = 64) to outweigh the solver's coefficients."""

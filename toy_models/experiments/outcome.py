@@ -31,6 +31,7 @@ from toy_models.posteriors.guided_facts import BASELINE, DISTANCE, guided_facts
 from toy_models.posteriors.measurements import measured_batch
 from toy_models.problems.zoo import build
 
+SUITE = "guidance"
 __all__ = ["BASELINE", "DISTANCE"]
 AnyMixtureFlow = MixtureFlow | LowRankMixtureFlow
 SIDE, STEPS, MORE_STEPS, ITERATIONS = 8, 16, 64, 8

@@ -29,6 +29,7 @@ from toy_models.mixtures.gaussian import MixtureFlow
 from toy_models.posteriors.replaced_score import Window, no_score, windowed
 from toy_models.problems.zoo import build
 
+SUITE = "guidance"
 WINDOWS = ((0.0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1.0))
 KINDS = ("without", "greedy", "only")
 MEASUREMENTS = 40

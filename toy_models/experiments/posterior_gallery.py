@@ -22,6 +22,7 @@ from toy_models.experiments.outcome import METHODS, NOISE
 from toy_models.posteriors.measurements import measured_batch
 from toy_models.problems import mnist
 
+SUITE = "guidance"
 OPERATORS = ("super_resolution_4", "random_inpainting", "compressed_sensing")
 SHOWN = ("unguided", "likelihood:greedy", "dps:greedy", "likelihood:midpoint")
 HELD_OUT, MEMBERS, EXACT = 2, 2, 32

@@ -36,6 +36,7 @@ from toy_models.posteriors.measurements import measured_batch
 from toy_models.problems import digits, mnist
 from toy_models.problems.zoo import build
 
+SUITE = "guidance"
 PLACES = ("problem", "path", "operator", "noise")
 PATH, OTHER_PATH = "condot", "cosine"
 CHEAP = ("exact", "oracle_ode", "unguided", BASELINE, "dps:greedy", "likelihood:two_step_euler", "likelihood:midpoint")

@@ -13,6 +13,7 @@ from analysis.experiment import Cell, draw, estimate
 from analysis.settings import DTYPES, Options, Variant, resolve
 from toy_models.cells import error_cell
 
+SUITE = "theory"
 SETTINGS = (
     Variant.of("greedy"),
     Variant.of("lookahead", solver="midpoint", steps=4, horizon_fraction=0.8),

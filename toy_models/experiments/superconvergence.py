@@ -16,6 +16,7 @@ from analysis.tables import errors_only, only
 from toy_models.cells import error_cell
 from toy_models.problems.zoo import ZOO_PATHS
 
+SUITE = "theory"
 SHOWN = ("euler", "midpoint", "heun", "rk4", "ddim", "midpoint_zeta", "heun_zeta", "rk4_zeta")
 SHOWN_PATHS = ("condot", "cosine", "vp_linear")
 MARGIN = 0.15  # a slope this close to theory agrees with it

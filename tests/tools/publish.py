@@ -1,0 +1,68 @@
+"""Ship the tables of a run with the project: ``python -m tests.tools.publish FOLDER NAME ...``.
+
+Every table that a figure of the names (suites, figures or experiments) is drawn from is copied to
+``figures/published``, with what its cells took. ``--gallery`` then draws the pictures of README and gallery again, from
+all published tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+import reproduce
+from analysis import figure_files, suite
+
+GALLERY = Path(reproduce.__file__).parent / "figures" / "gallery"
+
+
+def publish(out: Path, names: list[str]) -> list[str]:
+    """Copy the tables of figures from a run's folder; return their names.
+
+    Raises
+    ------
+    SystemExit
+        Where a table is of a quick run, or not as the sources of today make it.
+    """
+    options = reproduce.parse(["check", *names, "--out", str(out)])
+    tables = reproduce.tables_of(reproduce.selected(options))
+    full = {"quick": False, "dtype": "float64", "seed": 0}
+    if problems := [said for name in tables if (said := suite.out_of_date(name, out, full))]:
+        sys.exit("\n".join(problems))
+    (reproduce.PUBLISHED / "tables").mkdir(parents=True, exist_ok=True)
+    for name in tables:
+        shutil.copyfile(out / "tables" / f"{name}.parquet", reproduce.PUBLISHED / "tables" / f"{name}.parquet")
+    suite.write_manifest(reproduce.PUBLISHED, 0.0, suite.core_seconds(out))
+    return tables
+
+
+def gallery() -> None:
+    """Draw every picture of the gallery again, with its caption, from the published tables."""
+    for picture in sorted(GALLERY.glob("*.png")):
+        figure_files.write(reproduce.PUBLISHED, f"figures.{picture.stem}")
+        for kind in ("png", "txt"):
+            shutil.copyfile(
+                reproduce.PUBLISHED / "figures" / f"{picture.stem}.{kind}", GALLERY / f"{picture.stem}.{kind}"
+            )
+    shutil.rmtree(reproduce.PUBLISHED / "figures")
+    for text in (reproduce.PUBLISHED / "tables").glob("*.tex"):
+        text.unlink()
+
+
+def main() -> None:
+    """Publish what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="folder of a run")
+    parser.add_argument("names", nargs="*", help="suites, figures or experiments")
+    parser.add_argument("--gallery", action="store_true")
+    options = parser.parse_args()
+    if options.names:
+        print(f"{len(publish(options.out, options.names))} tables are published")
+    if options.gallery:
+        gallery()
+
+
+if __name__ == "__main__":
+    main()
