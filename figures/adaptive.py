@@ -15,8 +15,9 @@ from figures import style
 TABLES = tuple(f"adaptive{part}" for part in ("_choices", "_families", "_summary", "_facts"))
 QUESTION = "Does lookahead that chooses its own number of steps keep its tolerance, and does it save evaluations?"
 answer = style.Caption(
-    "It is within the tolerance in {within_low..within_high:.1%} of the states at tolerances from {tightest:g} to "
-    "{loosest:g}; {reach} of {count} combinations of problem, path and tolerance reach {share:.0%}.",
+    "It is within the tolerance in {within_low..within_high:.1%} of the states, at tolerances "
+    "{tightest:g} to {loosest:g}.",
+    "{reach} of {count} combinations of problem, path and tolerance reach {share:.0%}.",
     "It costs {ratio_low..ratio_high:.2f} times as much as the cheapest fixed number of steps in t, chosen with "
     "hindsight.",
     "a, steps chosen at tolerance {shown:g}; b, 95th percentile of the error by family of problems, dashes the "

@@ -14,8 +14,9 @@ from figures.style import names
 TABLES = ("bench", "bench_facts")
 QUESTION = "What does the same gradient cost elsewhere?"
 answer = style.Caption(
-    "The fastest peer takes {surface_low..surface_high:.2g} times our time for the lookahead surface, "
-    "{end_to_end_low..end_to_end_high:.2g} times for one end-to-end gradient, by size of the problem.",
+    "The fastest peer takes {surface_low..surface_high:.2g} times our time for a surface, "
+    "{end_to_end_low..end_to_end_high:.2g} times for one gradient.",
+    "That is by size of the problem.",
     "The surface takes us {floor_low..floor_high:.2g} times the floor, its matrix products alone.",
     "Medians of paired repetitions with their least and largest, {threads!p:thread}; sizes are B × d × K. Hollow "
     "markers compute another gradient (optimise-then-discretise); where steps are cut, ours is cut alike.",

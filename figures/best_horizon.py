@@ -17,8 +17,7 @@ PARTS = ("predicted", "curves", "regrets", "facts")
 TABLES = ("best_horizon", *(f"best_horizon_{part}" for part in PARTS))
 QUESTION = "Can the best lookahead horizon be predicted from a few cheap measurements?"
 answer = style.Caption(
-    "As printed, A ζ² + B/nᵖ misses unseen errors by a factor {printed:.2f}; with B growing with the horizon, by "
-    "{interval:.2f}.",
+    "As printed, A ζ² + B/nᵖ misses unseen errors by a factor {printed:.2f}; with a growing B by {interval:.2f}.",
     "The latter's horizons cost {few:.2f} times the least error on fitted and {many:.2f} on unseen step counts; the "
     "end {few_end:.2f} and {many_end:.2f}.",
     "At equal cost stopping short wins {wins} of {budgets} budgets.",

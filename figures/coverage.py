@@ -13,8 +13,8 @@ from figures.style import names
 TABLES = ("outcome_coverage", "outcome_coverage_facts")
 QUESTION = "Do credible intervals of guided samples hold the exact posterior as often as they say?"
 answer = style.Caption(
-    "Central {level:.0%} intervals of greedy hold {greedy_low..greedy_high:.0%} of the exact samples, those of the "
-    "oracle ODE {oracle_low..oracle_high:.0%}, of unguided samples {unguided_low..unguided_high:.0%} "
+    "Central {level:.0%} intervals of greedy hold {greedy_low..greedy_high:.0%} of the exact samples.",
+    "Those of the oracle ODE hold {oracle_low..oracle_high:.0%}, of unguided samples {unguided_low..unguided_high:.0%} "
     "({operators!p:operator}).",
     "Intervals that are as wide as they are misplaced cover too: coverage is read beside the distances.",
     "Shares are over coordinates and exact samples, by ranks, so that exact sets of any size are nominal (grey). Bars "

@@ -16,9 +16,9 @@ from figures.style import looks, names
 TABLES = ("dial_summary", "dial_correlation", "dial_facts")
 QUESTION = "Does a guidance gradient that is more accurate lead to better samples, and at which times?"
 answer = style.Caption(
-    "The rank correlation of gradient error and energy distance is {ideal:+.2f} [{ideal_low:+.2f}, {ideal_high:+.2f}] "
-    "for errors against the ideal gradient and {score:+.2f} [{score_low:+.2f}, {score_high:+.2f}] against the "
-    "likelihood score ({operators!p:operator}).",
+    "Error to the ideal gradient and energy distance have rank correlation {ideal:+.2f} [{ideal_low:+.2f}, "
+    "{ideal_high:+.2f}].",
+    "Error to the likelihood score has {score:+.2f} [{score_low:+.2f}, {score_high:+.2f}] ({operators!p:operator}).",
     style.choose(
         "score_pays",
         {

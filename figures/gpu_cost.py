@@ -17,8 +17,8 @@ from figures.style import names
 TABLES = ("gpu_cost", "gpu_cost_facts")
 QUESTION = "What does a gradient cost on this device, and what does faster arithmetic do to it?"
 answer = style.Caption(
-    "On {device!s}, in batches of {batch}, a float32 gradient takes {greedy_ms:.3g} ms greedy, {lookahead_ms:.3g} ms "
-    "lookahead and {end_to_end_ms:.3g} ms end-to-end ({steps!p:midpoint step}).",
+    "On {device!s} a float32 gradient takes {greedy_ms:.3g} ms greedy and {end_to_end_ms:.3g} ms end-to-end.",
+    "Lookahead takes {lookahead_ms:.3g} ms ({steps!p:midpoint step}; batches of {batch}).",
     "{fast!n} is {fast_ratio:.2g} times as fast, at an error of {fast_error:.1e}.",
     "Checkpointing by {small!s} takes {small_ratio:.2g} of the memory.",
     "{full!p:cell} of {cells} did not fit (crosses).",

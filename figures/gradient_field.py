@@ -14,9 +14,9 @@ from figures import style
 TABLES = ("gradient_field", "gradient_field_facts")
 QUESTION = "Where does each gradient point, and where does greed mislead?"
 answer = style.Caption(
-    "At t = {early_t:g} the median angle to the ideal descent direction is {early_greedy:.0f}° for greedy and "
-    "{early_lookahead:.0f}° for lookahead with {steps} midpoint steps; at t = {late_t:g} it is {late_greedy:.0f}° and "
-    "{late_lookahead:.0f}°.",
+    "At t = {early_t:g} greedy is {early_greedy:.0f}° off the ideal direction, lookahead {early_lookahead:.0f}° "
+    "(medians).",
+    "At t = {late_t:g} it is {late_greedy:.0f}° and {late_lookahead:.0f}°; lookahead takes {steps} midpoint steps.",
     "Arrows point down the loss, half the squared distance to the cross, and have equal length: black ideal, "
     "coloured the method of the row. Shading is the density of x_t, over [−4.2, 4.2]² as in every panel.",
 )

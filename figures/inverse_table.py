@@ -21,8 +21,8 @@ PARTS = ("summary", "paired", "dial", "ranks", "facts")
 TABLES = tuple(f"inverse_{part}" for part in PARTS)
 QUESTION = "Which method restores best under one budget, and does a more accurate gradient restore better?"
 answer = style.Caption(
-    "{best!n} has the best PSNR on {wins} of {operators!p:operator}; of {pairs!p:paired difference} to greedy {better} "
-    "are better and {worse} worse (coloured).",
+    "{best!n} has the best PSNR on {wins} of {operators!p:operator}.",
+    "Of {pairs!p:paired difference} to greedy {better} are better and {worse} worse (coloured).",
     "The rank correlation of gradient accuracy and PSNR is {dial:.2f} [{dial_low:.2f}, {dial_high:.2f}] under one "
     "budget.",
     "With equal steps it is {equal_steps:.2f} [{equal_steps_low:.2f}, {equal_steps_high:.2f}].",

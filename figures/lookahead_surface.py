@@ -19,12 +19,12 @@ answer = style.Caption(
     style.choose(
         "stops",
         {
-            "some": "Not always to the end: the best horizon stops short of t = 1 for {euler_short} of {euler_all} "
-            "step counts with Euler and {midpoint_short} of {midpoint_all} with midpoint, over {problems!p:problem}.",
+            "some": "The best horizon stops short for {euler_short} of {euler_all} Euler and {midpoint_short} "
+            "of {midpoint_all} midpoint step counts.",
             "none": "To the end: no horizon short of t = 1 is best for any number of steps.",
         },
     ),
-    "It is then {least..most:.2f} of the way.",
+    "It is then {least..most:.2f} of the way ({problems!p:problem}).",
     "Colour is the median error, dots mark the best horizon for each number of steps, whose cost in evaluations is in "
     "brackets (horizon 0, greedy, takes 1; horizon 1, end-to-end, one fewer).",
 )

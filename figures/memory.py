@@ -11,10 +11,11 @@ from figures import style
 TABLES = ("memory_growth", "memory_facts")
 QUESTION = "How does memory grow with the number of steps, and what is paid for saving it?"
 answer = style.Caption(
-    "Over the last doubling of the steps, peak bytes grow as the steps to the power {store_power:.2f} (store), "
-    "{checkpoint_power:.2f} (checkpoint), {recursive_power:.2f} (recursive, four slots) and {reversible_power:.2f} "
-    "(reversible), at {store_work:.1f}, {checkpoint_work:.1f}, {recursive_work:.1f} and {reversible_work:.1f} times "
-    "the evaluations of the forward solve.",
+    "Peak memory grows as the steps to the power {store_power:.2f} stored, {checkpoint_power:.2f} with checkpoints.",
+    "Recursively (four slots) the power is {recursive_power:.2f}, reversibly {reversible_power:.2f}, over the last "
+    "doubling.",
+    "They take {store_work:.1f}, {checkpoint_work:.1f}, {recursive_work:.1f} and {reversible_work:.1f} times the "
+    "evaluations of the forward solve.",
     "All are midpoint on the {problem!n}; the reversible solver is another map of the same order.",
     "The dashed line is proportional to the steps; c: median and quartiles.",
 )

@@ -13,8 +13,8 @@ from figures.style import names
 TABLES = ("outcome_summary", "outcome_facts", "outcome_windows_facts")
 QUESTION = "How near to the exact posterior do guided samplers come, and does a more expensive gradient pay?"
 answer = style.Caption(
-    "Greedy closes {closed_low..closed_high:.0%} of the energy distance between unguided samples and the posterior, "
-    "and reaches it, to within its interval, in {reached} of {cases!p:case}.",
+    "Greedy closes {closed_low..closed_high:.0%} of the energy distance between unguided samples and the posterior.",
+    "It reaches the posterior, to within its interval, in {reached} of {cases!p:case}.",
     style.choose(
         "pays",
         {

@@ -15,13 +15,13 @@ from figures.style import names
 TABLES = ("superconvergence", "superconvergence_slopes", "superconvergence_facts")
 QUESTION = "Of what order is a single solver step into t = 1, and in which variable?"
 answer = style.Caption(
-    "In a solver's own variable {near} of {fits} slopes are within {margin:g} of theory, {exceed} above the usual "
-    "order + 1.",
+    "In a solver's own variable {near} of {fits} slopes are within {margin:g} of theory.",
+    "{exceed} are above the usual order + 1.",
     style.choose("midpoint", {True: "Midpoint gains an order on CondOT ({midpoint_slope:.2f}).", False: ""}),
     "On linear VP, DDIM's slope is {vp_low..vp_high:.2f} in ζ, but {vp_first:.2f} to {vp_last:.2f} in 1 − t.",
     "{refused} fits are missing.",
     "Medians and quartiles of errors of DΦ along one x/α, {problem!n}; dashes: theory; dots: reference's error. Last "
-    "row: slopes, 95 % intervals of line fits; bars: theory.",
+    "row: slopes, 95 % intervals; bars: theory.",
 )
 CURVES = ("euler", "midpoint", "heun", "rk4", "ddim")
 VARIABLES = {"zeta": r"$\zeta_t$", "1 - t": r"$1-t$"}

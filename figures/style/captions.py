@@ -63,8 +63,9 @@ class Caption:
         return " ".join(text for text in (_sentence(s, known) for s in self.sentences) if text)
 
     def headline(self, tables: Tables) -> str:
-        """Return the first sentence alone."""
-        return _sentence(self.sentences[0], facts(tables))
+        """Return the first sentence whose numbers are there: the answer in short."""
+        known = facts(tables)
+        return next((text for text in (_sentence(s, known) for s in self.sentences) if text), "")
 
     @property
     def fields(self) -> set[str]:

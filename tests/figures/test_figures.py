@@ -15,7 +15,7 @@ from figures import style
 from tests.support.tables import tables_of
 
 NAMES = sorted(path.stem for path in (ROOT / "figures").glob("*.py") if path.stem != "__init__")
-WORDS, POINTS = 90, 7
+WORDS, HEADLINE, POINTS = 90, 20, 7
 STATISTICS = {"agg", "corr", "cummin", "groupby", "idxmax", "idxmin", "median", "pivot_table", "polyfit", "quantile"}
 STATISTICS |= {"rank", "spearmanr", "std", "transform", "var"}
 # What a quick run has too few numbers for; ``test_facts`` and the experiments' own tests have tables for them.
@@ -66,7 +66,9 @@ def test_a_caption_is_short_and_has_its_numbers(figure):
     text = figure.answer(tables_of(figure))
     assert len(f"{figure.QUESTION} {text}".split()) <= WORDS
     assert not any(word in text for word in ("nan", "None", "{", "}", "-0 ", "e-0"))
-    assert text.startswith(figure.answer.headline(tables_of(figure)))
+    headline = figure.answer.headline(tables_of(figure))
+    assert text.startswith(headline)
+    assert 0 < len(headline.split()) <= HEADLINE
 
 
 def test_the_facts_of_a_caption_are_columns_that_the_experiment_derives(figure):

@@ -31,7 +31,8 @@ from toy_models.problems.families import FAMILIES
 SUITE = "theory"
 TIMES = tuple(round(0.1 * k, 1) for k in range(1, 10))
 TOLERANCES = (0.3, 0.1, 0.03, 0.01)
-SEEDS = range(3, 6)  # of each family; the rule was set on others, and 0 to 2 judged the rule before this one
+DRAWS = {"vp_linear": 3, "ve": 4, "polynomial": 5}
+"""The seed of each family's problem along each path; the rule was set on others, and 0 to 2 judged the one before."""
 STEPS = tuple(n for n in STEP_COUNTS if n <= 64)
 SHARE = 0.95  # of the states have to be within the tolerance
 SHOWN = 0.1  # the tolerance at which choices are shown
@@ -40,13 +41,12 @@ TIME, COSINE = "fixed, in t", "fixed, in cosine time"
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return one cell per problem and path."""
-    problems = ("clusters_3",) if options.quick else [f"{name}_{seed}" for name in FAMILIES for seed in SEEDS]
-    paths = ("vp_linear",) if options.quick else ("vp_linear", "ve", "polynomial")
+    """Return one cell per family and path, each of a problem of its own."""
+    pairs = [(f"{name}_{seed}", path) for name in FAMILIES for path, seed in DRAWS.items()]
+    pairs = [("clusters_3", "vp_linear")] if options.quick else pairs
     extra = (("steps", STEPS[:7] if options.quick else STEPS), ("tolerances", TOLERANCES))
-    samples = 4 if options.quick else 6
     factory, measured = "toy_models.problems.families:subject", "toy_models.experiments.adaptive:measure"
-    made = (error_cell(options, problem, path, TIMES, samples, ()) for problem in problems for path in paths)
+    made = (error_cell(options, problem, path, TIMES, 4, ()) for problem, path in pairs)
     return [replace(cell, factory=factory, measure=measured, extra=extra) for cell in made]
 
 

@@ -44,10 +44,10 @@ JUDGED = 8  # states of each group on which end-to-end gradients are judged
 
 def cells(options: Options) -> list[Cell]:
     """Return cells of random mixtures by (d, K), and one cell per zoo problem."""
-    dims, counts = ((3,), (4,)) if options.quick else ((1, 2, 3, 5, 8, 16, 32, 64), (1, 2, 4, 8, 16, 32))
-    random = [(f"random_d{d}_k{k}", d, k, 96 if options.quick else 4096) for d in dims for k in counts]
+    dims, counts = ((3,), (4,)) if options.quick else ((1, 2, 3, 5, 8, 16, 32), (1, 4, 16))
+    random = [(f"random_d{d}_k{k}", d, k, 96 if options.quick else 384) for d in dims for k in counts]
     flows = {name: zoo.distribution(zoo.build(name, zoo.ZOO_PATHS["condot"]())) for name in zoo.PROBLEMS}
-    chosen = {"ring8": 96} if options.quick else dict.fromkeys(zoo.PROBLEMS, 2048)
+    chosen = {"ring8": 96} if options.quick else dict.fromkeys(zoo.PROBLEMS, 256)
     known = [(n, flows[n].dim, len(flows[n].weights), states) for n, states in chosen.items()]
     return [_cell(options, *spec) for spec in (*random, *known)]
 
@@ -55,7 +55,7 @@ def cells(options: Options) -> list[Cell]:
 def _cell(options: Options, problem: str, dim: int, count: int, states: int) -> Cell:
     """Bound the memory of a cell: (nodes, states, d, d) sensitivities, (states, K, d) evaluations."""
     states = max(32, min(states, 2**17 // dim**2, 2**20 // (count * dim)))
-    per_group = 128 if states >= 1024 else 16
+    per_group = 128 if states >= 128 else 16
     extra = (("dim", dim), ("components", count), ("groups", states // per_group))
     return Cell(
         measure="toy_models.experiments.bounds:measure",

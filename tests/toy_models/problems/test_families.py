@@ -33,7 +33,7 @@ def test_a_name_is_a_draw(family):
 def test_the_rule_is_judged_on_draws_that_it_was_not_set_on():
     cells = adaptive.cells(Options())
     judged = {cell.problem for cell in cells}
-    assert len(judged) == len(FAMILIES) * len(adaptive.SEEDS)
+    assert len(judged) == len(FAMILIES) * len(adaptive.DRAWS)
     assert not judged & {f"{family}_{seed}" for family in FAMILIES for seed in families.RULE_SEEDS}
     assert not judged & set(zoo.PROBLEMS)
     assert {cell.factory for cell in cells} == {"toy_models.problems.families:subject"}
