@@ -10,8 +10,8 @@ from analysis.bounds.single_step import IN_H, IN_ZETA, exponent
 from analysis.claims.cases import slope_case
 from analysis.claims.ledger import Case
 from analysis.paths import PATHS, AffinePath
+from analysis.slopes import slopes
 from analysis.solvers import SOLVERS
-from analysis.tables import slopes
 
 POINTS = 5  # of a fit
 COLUMNS = {IN_ZETA: "zeta", IN_H: "h"}

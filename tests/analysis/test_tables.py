@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from analysis.tables import errors_only, only, slopes
+from analysis.slopes import slopes
+from analysis.tables import errors_only, only
 
 TABLE = pd.DataFrame(
     {

@@ -12,8 +12,8 @@ from analysis.bounds.single_step import IN_H, IN_ZETA, steps_in_zeta
 from analysis.claims import PRINTED, READING, STATEMENTS, Case, claim
 from analysis.claims.single_steps import STATED, TABLEAUX_IN_T, single_step_slopes, slope_cases
 from analysis.settings import Options, Variant
+from analysis.slopes import slopes
 from analysis.solvers import SOLVERS
-from analysis.tables import slopes
 from toy_models.cells import error_cell
 from toy_models.claims.common import measure_cells
 from toy_models.problems.zoo import ZOO_PATHS

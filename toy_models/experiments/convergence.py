@@ -6,8 +6,9 @@ import pandas as pd
 
 from analysis.experiment import Cell
 from analysis.settings import Options, Variant
+from analysis.slopes import slopes
 from analysis.solvers import SOLVERS
-from analysis.tables import only, slopes
+from analysis.tables import only
 from toy_models.cells import error_cell
 from toy_models.problems.zoo import ZOO_PATHS
 

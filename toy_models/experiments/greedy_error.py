@@ -10,7 +10,8 @@ import torch
 
 from analysis.experiment import Cell
 from analysis.settings import Options, Variant
-from analysis.tables import errors_only, only, slopes
+from analysis.slopes import slopes
+from analysis.tables import errors_only, only
 from toy_models.cells import error_cell
 from toy_models.problems.zoo import PROBLEMS, ZOO_PATHS
 
