@@ -20,6 +20,7 @@ _RUNNING = (
     "results",
     "provenance",
     "report",
+    "slopes",
     "figure_files",
     "command_line",
 )
