@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import cost, errors, provenance, reference, sources
+from analysis import checks, cost, errors, provenance, reference, sources
 from analysis.gradients import ESTIMATORS, Estimate
 from analysis.losses import Loss
 from analysis.settings import DTYPES, Variant, resolve
@@ -55,6 +55,20 @@ class Cell:
     device: str = "cpu"
     track_memory: bool = False
     extra: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("measure", "factory", "problem", "path"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} must be a string, got {checks.kind(getattr(self, name))}")
+        for t in () if self.times == () else checks.sequence("times", self.times):
+            checks.share("times", t)
+        checks.count("samples", self.samples, least=0)
+        checks.count("seed", self.seed, most=2**64 - 1, least=0)
+        checks.known("dtype", self.dtype, DTYPES)
+        checks.device(self.device)
+        variants = isinstance(self.settings, tuple | list) and all(isinstance(v, Variant) for v in self.settings)
+        if not variants:
+            raise TypeError(f"settings must be Variants, such as Variant.of('greedy'), got {self.settings!r}")
 
     @property
     def extra_dict(self) -> dict[str, Any]:

@@ -101,7 +101,13 @@ def bootstrap(
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return Spearman's rank correlation of a and b, (..., n) each, over the last axis; 0 where one is constant."""
+    """Return Spearman's rank correlation of a and b, (..., n) each, over the last axis; 0 where one is constant.
+
+    Raises ``ValueError`` for arrays of other shapes than one, and for NaN.
+    """
+    a, b = checks.array(a, "a").numpy(), checks.array(b, "b").numpy()
+    if a.shape != b.shape or not a.shape or not a.shape[-1]:
+        raise ValueError(f"a and b must have one shape (..., n), got {a.shape} and {b.shape}")
     ranks = [stats.rankdata(values, axis=-1) for values in (a, b)]
     x, y = (r - r.mean(-1, keepdims=True) for r in ranks)
     size = np.sqrt((x**2).sum(-1) * (y**2).sum(-1))

@@ -137,6 +137,9 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 def read_with_provenance(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Read a table and the provenance inside it; raises what ``read_table`` does."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path must be that of a table, got {type(path).__name__}")
+    path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there; `python reproduce.py run` makes it")
     try:

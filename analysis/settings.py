@@ -40,8 +40,13 @@ class Options:
 
 
 def resolve(name: str) -> Any:
-    """Return the object that "package.module:attribute" names."""
-    module, _, attribute = name.partition(":")
+    """Return the object that "package.module:attribute" names.
+
+    Raises ``ValueError`` for anything else, and where importing it fails.
+    """
+    module, _, attribute = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if not attribute or not module or module.startswith("."):
+        raise ValueError(f"name must be a string module:attribute, such as 'package.module:function', got {name!r}")
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

@@ -116,6 +116,14 @@ def generator(value: Any, name: str = "generator") -> torch.Generator:
     return value
 
 
+def device(value: Any, name: str = "device") -> str:
+    """Return ``value``, the name of one of torch's devices."""
+    try:
+        return str(torch.device(value if isinstance(value, str) else ""))
+    except RuntimeError:
+        raise ValueError(f"{name} must name a device, such as cpu or cuda, got {kind(value)}") from None
+
+
 def known(name: str, value: Any, names: Iterable[str]) -> str:
     """Return ``value`` where it is one of ``names``; the error lists them."""
     names = sorted(names)

@@ -78,12 +78,21 @@ def _applied(name: str, function: Map, x: Tensor, like: Tensor) -> Tensor:
 
 
 def from_forward(forward: Map, in_dim: int) -> LinearOperator:
-    """Return the operator of a linear torch function x (B, in_dim) -> (B, m); its adjoint is by differentiation."""
+    """Return the operator of a linear torch function x (B, in_dim) -> (B, m); its adjoint is by differentiation.
+
+    Raises ``TypeError`` or ``ValueError`` where ``forward`` is none.
+    """
+    checks.function(forward, "forward")
+    in_dim = checks.count("in_dim", in_dim)
+    zero = torch.zeros(1, in_dim, dtype=torch.float64)
+    image = forward(zero)
+    if not isinstance(image, Tensor) or image.ndim != 2 or len(image) != 1:
+        raise ValueError(f"forward must map (B, {in_dim}) to (B, m), got {checks.kind(image)} for B = 1")
 
     def adjoint(y: Tensor) -> Tensor:
         return torch.func.vjp(forward, y.new_zeros(len(y), in_dim))[1](y)[0]
 
-    return LinearOperator(forward, adjoint, in_dim, forward(torch.zeros(1, in_dim, dtype=torch.float64)).shape[1])
+    return LinearOperator(forward, adjoint, in_dim, image.shape[1])
 
 
 def from_matrix(matrix: Tensor) -> LinearOperator:
@@ -101,5 +110,10 @@ def from_matrix(matrix: Tensor) -> LinearOperator:
 
 
 def as_matrix(A: Tensor | LinearOperator) -> Tensor:
-    """Return a measurement operator, given either way, as a matrix (m, d)."""
-    return A.matrix() if isinstance(A, LinearOperator) else checks.array(A, "A")
+    """Return a measurement operator, given either way, as a matrix (m, d); ``ValueError`` for another shape."""
+    if isinstance(A, LinearOperator):
+        return A.matrix()
+    matrix = checks.array(A, "A", 2)
+    if not matrix.numel():
+        raise ValueError(f"A must have shape (m, d), got {tuple(matrix.shape)}")
+    return matrix

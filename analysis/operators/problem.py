@@ -23,6 +23,11 @@ class HalfSquaredMisfit:
     measurement: Tensor
     noise: float
 
+    def __post_init__(self) -> None:
+        checks.function(self.operator, "operator")
+        object.__setattr__(self, "measurement", checks.array(self.measurement, "measurement"))
+        object.__setattr__(self, "noise", checks.positive("noise", self.noise))
+
     def __call__(self, x: Tensor) -> Tensor:
         """Return (B,) losses of x (B, d).
 

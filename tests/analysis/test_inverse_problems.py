@@ -71,7 +71,7 @@ def test_a_linear_measurement_as_an_image_is_measured_alike():
     assert torch.equal(clipped.as_images(IMAGES), IMAGES)
 
 
-@pytest.mark.parametrize("noise", [0.0, -0.1, math.nan, math.inf, True])
+@pytest.mark.parametrize("noise", [0.0, -0.1, math.nan, math.inf])
 def test_noise_that_is_not_positive_is_refused(noise):
     with pytest.raises(ValueError, match="noise must be positive"):
         inverse_problem("nonlinear_blur", 28, noise)

@@ -12,6 +12,9 @@ import warnings
 
 import pytest
 
+import toy_models
+import toy_models.posteriors
+from analysis import gradients, guidance, operators, paths
 from analysis.gradients import ESTIMATORS
 from analysis.guidance import SAMPLERS
 from tests.support.malformed import KINDS
@@ -54,6 +57,22 @@ def test_every_kind_of_argument_estimator_and_sampler_has_its_part():
     assert used == set(KINDS)
     names = {call.name for call in CALLS}
     assert names >= set(ESTIMATORS) | set(SAMPLERS)
+
+
+# What is returned or subclassed, and what takes no argument that could be malformed.
+NOT_CALLED = {"Estimate", "Sample", "Method", "AffinePath", "Readout", "CondOT", "Cosine", "LinearOperator"}
+NOT_CALLED |= {"NonlinearOperator", "InverseProblem", "Schedule"}
+# Those that others call with arguments which have passed the door, and those with a test of their own.
+INSIDE = {"at_equal_zeta", "expand", "register", "choose", "super_resolution_2", "super_resolution_4"}
+
+
+@pytest.mark.parametrize("package", [gradients, guidance, operators, paths, toy_models, toy_models.posteriors])
+def test_every_public_function_has_its_part(package):
+    called = {call.name.rpartition(".")[2] for call in CALLS} | {
+        getattr(call.function, "__name__", None) for call in CALLS
+    }
+    public = {name for name in package.__all__ if callable(getattr(package, name))}
+    assert public <= called | NOT_CALLED | INSIDE
 
 
 @pytest.mark.parametrize("registry", [ESTIMATORS, SAMPLERS])

@@ -3,7 +3,19 @@
 import numpy as np
 import torch
 
-from analysis import batching, errors, intervals, losses, operators, orders, paths, reference, sample_distances
+from analysis import (
+    batching,
+    errors,
+    experiment,
+    intervals,
+    losses,
+    operators,
+    orders,
+    paths,
+    reference,
+    sample_distances,
+    settings,
+)
 from analysis.bounds.leading_term import curvature, leading_term, remainder
 from analysis.bounds.two_term import fit_two_term
 from analysis.converged import converged_gradients
@@ -11,7 +23,7 @@ from analysis.flow import from_denoiser, from_noise_predictor, from_velocity
 from analysis.gradients import ESTIMATORS, lookahead_surface
 from analysis.gradients._adaptive import choices
 from analysis.gradients._control import control_gradients
-from analysis.guidance import SAMPLERS
+from analysis.guidance import SAMPLERS, dial
 from analysis.guidance.optimisers import OPTIMISERS
 from analysis.guidance.step_sizes import RULES
 from analysis.operators import images
@@ -153,6 +165,7 @@ def numbers():
     yield call("interval", intervals.interval, "seed", values=(values, "vector"), level=(0.9, "inside"),
                resamples=(9, "count"))  # fmt: skip
     yield call("paired_interval", intervals.paired_interval, values=(values, "vector"), others=(values / 2, "vector"))
+    yield call("spearman", intervals.spearman, a=(values, "vector"), b=(values[::-1].copy(), "vector"))
     h = 2.0 ** -np.arange(6)
     yield call("fit_order", orders.fit_order, h=(h, "vector"), error=(h**2, "vector"), floor=(0.0, "floor"))
     cells = {"steps": np.array([1, 2, 4, 8, 2]), "zeta": np.full(5, 0.3), "fraction": np.full(5, 0.5)}
@@ -172,6 +185,12 @@ def losses_and_operators():
     yield call("HalfSquaredResidual", asked(losses.HalfSquaredResidual), "noise", operator=operator,
                measurement=measurement)  # fmt: skip
     yield call("from_matrix", operators.from_matrix, matrix=(A, "array"))
+    yield call("from_forward", operators.from_forward, forward=(lambda x: 2 * x, "map"), in_dim=(2, "count"))
+    yield call("as_matrix", operators.as_matrix, A=(A, "matrix"))
+    yield call("HalfSquaredMisfit", asked(operators.HalfSquaredMisfit), "noise", operator=(torch.tanh, "function"),
+               measurement=(Y.expand(2), "array"))  # fmt: skip
+    yield call("hdr_clipping", operators.hdr_clipping, "side", gain=(2.0, "positive"))
+    yield call("nonlinear_blur", operators.nonlinear_blur, "side", width=(1.0, "positive"))
     yield call("inverse_problem", operators.inverse_problem, "side noise", name=("box_inpainting", "name"))
     corner = (1, "from 0")
     yield call("box_inpainting", images.box_inpainting, "side", box=(2, "count or None"), top=corner, left=corner)
@@ -222,6 +241,15 @@ def registries():
                    **{kind: (next(iter(registry)), "key")})  # fmt: skip
 
 
+def measured_cells():
+    yield call("resolve", settings.resolve, name=("analysis.losses:Linear", "address"))
+    names = dict.fromkeys(("measure", "factory", "problem", "path"), ("a:b", "text"))
+    yield call("Cell", experiment.Cell, samples=(2, "from 0"), **names, times=((0.1, 0.5), "list"),
+               dtype=("float32", "name"), device=("cpu", "device"), seed=(0, "seed"),
+               settings=((settings.Variant.of("greedy"),), "variants"))  # fmt: skip
+    yield call("ladder", dial.ladder, "steps solver")
+
+
 def flows():
     for maker in (from_velocity, from_denoiser, from_noise_predictor):
         yield call(maker.__name__, maker, "function path")
@@ -266,5 +294,5 @@ def mixtures():
 
 CALLS = [
     *estimators(), *samplers(), *gradients(), *numbers(), *losses_and_operators(), *path_calls(), *registries(),
-    *flows(), *mixtures(),
+    *measured_cells(), *flows(), *mixtures(),
 ]  # fmt: skip

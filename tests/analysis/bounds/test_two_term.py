@@ -97,7 +97,7 @@ def test_bad_input_is_refused():
         fit_two_term("cubic", n, zeta, f, error, 1)
     with pytest.raises(ValueError, match="equal length"):
         fit_two_term("printed", n[:-1], zeta, f, error, 1)
-    with pytest.raises(ValueError, match="equal length"):
+    with pytest.raises(ValueError, match=r"error must have shape \(n,\)"):
         fit_two_term("printed", *(v.reshape(4, -1) for v in (n, zeta, f, error)), 1)
     with pytest.raises(ValueError, match="at least 4 values"):
         fit_two_term("printed", n[:3], zeta[:3], f[:3], error[:3], 1)
