@@ -7,10 +7,10 @@ bind the names it uses. Docstrings, comments and layout do not count. An ``__ini
 
 What reading imports cannot see is treated so:
 
-- A *registry* is a dictionary that a decorator fills: ``@register("greedy")``, ``@claim("P1", ...)``, ``@problem``. A
-  string of the cell or of a statement that contains a registered name, and no space, brings what has it; where none
-  does, everything in that registry is. A statement that looks names up (``ESTIMATORS[name]``) brings
-  nothing more; one that does anything else with a registry, such as iterate over it, brings everything in it.
+- A *registry* is a dictionary or ``checks.Registry`` that a decorator fills: ``@register("greedy")``, ``@problem``,
+  ``@claim("P1", ...)``. A string of the cell or of a statement that contains a registered name, and no space, brings
+  what has it; where none does, everything in that registry is. A statement that looks names up (``ESTIMATORS[name]``)
+  brings nothing more; one that does anything else with a registry, such as iterate over it, brings everything in it.
 - A string "module:attribute" brings that attribute. A module that is used as a value is taken whole, as is one of which
   an unknown name is asked.
 - A string that ends in a suffix of ``DATA`` brings the files of that name in the module's top-level package; where part

@@ -52,7 +52,7 @@ class Module:
     imports : name -> (module, attribute), anywhere in the module; attribute None for a module
     decorated : (function, decorator, name) of every decorated function; the name is the decorator's first argument, if
         that is a string, or the function's own
-    tables : names that are bound to an empty dictionary, which a decorator may fill
+    tables : names that are bound to an empty dictionary or ``checks.Registry``, which a decorator may fill
     """
 
     name: str
@@ -79,7 +79,7 @@ def parse(name: str, path: Path) -> Module:
         if names is None and not is_package:
             module.effects.append(place)
         module.decorated += _decorated(node)
-        if isinstance(getattr(node, "value", None), ast.Dict) and not node.value.keys:  # type: ignore[attr-defined]
+        if _is_empty_table(getattr(node, "value", None)):
             module.tables |= set(names or ())
     return module
 
@@ -126,6 +126,12 @@ def _bound(node: ast.stmt) -> list[str] | None:
     leaves = [leaf for t in targets for leaf in (t.elts if isinstance(t, ast.Tuple | ast.List) else [t])]
     names = [leaf.id for leaf in leaves if isinstance(leaf, ast.Name)]
     return names if len(names) == len(leaves) else None
+
+
+def _is_empty_table(value: ast.expr | None) -> bool:
+    if isinstance(value, ast.Call):
+        return ast.unparse(value.func).rpartition(".")[2] == "Registry" and len(value.args) + len(value.keywords) == 1
+    return isinstance(value, ast.Dict) and not value.keys
 
 
 def _decorated(node: ast.stmt) -> Iterator[tuple[str, str, str]]:
