@@ -9,6 +9,7 @@ import pkgutil
 from analysis.guidance.controls import optimise_controls
 from analysis.guidance.dial import LADDER, ladder
 from analysis.guidance.oracle import oracle_ode, oracle_sde
+from analysis.guidance.per_step import optimise_steps
 from analysis.guidance.posterior import posterior_guidance
 from analysis.guidance.registry import SAMPLERS, Sample, register
 from analysis.guidance.source import optimise_source
@@ -26,6 +27,7 @@ __all__ = [
     "ladder",
     "optimise_controls",
     "optimise_source",
+    "optimise_steps",
     "oracle_ode",
     "oracle_sde",
     "posterior_guidance",

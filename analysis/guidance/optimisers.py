@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from analysis import checks
-from analysis.norms import widened
+from analysis.norms import norms, widened
 from analysis.paths import expand
 
 HISTORY = 10
@@ -79,12 +79,20 @@ def _elementwise(optimiser: type[torch.optim.Optimizer], x: Tensor, learning_rat
     return step
 
 
+def _normalised(x: Tensor, g: Tensor, learning_rate: float) -> Tensor:
+    """Return x moved against its gradient by ``learning_rate`` per coordinate, in the root mean square."""
+    size = norms(g)
+    length = torch.where(size > 0, learning_rate * math.sqrt(g[0].numel()) / size, 0.0)
+    return x - expand(length, x) * g
+
+
 OPTIMISERS: checks.Registry[Callable[[Tensor, float], Step]] = checks.Registry(
     "optimiser",
     {
         "sgd": lambda x, learning_rate: _elementwise(torch.optim.SGD, x, learning_rate),
         "adam": lambda x, learning_rate: _elementwise(torch.optim.Adam, x, learning_rate),
         "lbfgs": lambda x, learning_rate: BatchedLBFGS(learning_rate),
+        "normalised": lambda x, learning_rate: lambda x, g: _normalised(x, g, learning_rate),
     },
 )
 

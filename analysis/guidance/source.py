@@ -1,22 +1,29 @@
 """State optimisation: the noise itself is moved until the sample that it turns into has a low loss.
 
 D-Flow (arXiv 2402.14017) differentiates the loss of the solved sample in x_0 and hands the gradient to an optimiser;
-here the gradient is any registered estimator's, so that its cost can be traded against its error. The code of PnP-Flow
-(arXiv 2410.02423) also starts D-Flow from the inverted measurement and adds a prior term for x_0; neither is done here.
+here the gradient is any registered estimator's, so that its cost can be traded against its error. As the code of
+PnP-Flow (arXiv 2410.02423) has it, the noise may have its prior, |x_0|^2 / 2, and the optimisation may start from a
+state at a later time, to which the noise is solved first (a warm start).
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
 from analysis import checks, solvers
 from analysis.flow import Flow
+from analysis.gradients.registry import with_value
 from analysis.guidance.dial import Choice, rule_of
 from analysis.guidance.optimisers import optimiser as make
 from analysis.guidance.registry import DivergenceMonitor, register
 from analysis.losses import Loss
+from analysis.paths import expand
 from analysis.solvers.grids import time_grid
+
+ENDS = ("solve", "own")
 
 
 @register("optimise_source")
@@ -31,19 +38,28 @@ def optimise_source(
     optimiser: str = "lbfgs",
     gradient: Choice = "end_to_end",
     t: float = 0.0,
+    warm: int = 0,
+    prior: float = 0.0,
+    stop: float = -math.inf,
+    end: str = "solve",
     steps: int = 32,
     solver: str = "ddim",
     grid: str | Tensor = "t",
 ) -> Tensor:
-    """Optimise the state at time t and solve from there to time 1.
+    """Optimise the state at time t and go from there to time 1.
 
     Parameters
     ----------
     iterations, optimiser, learning_rate : how it is optimised: "sgd" and "adam" are those of ``torch.optim``, "lbfgs"
         is ``optimisers.BatchedLBFGS``; the samples of a batch do not influence each other
     gradient : the estimator: a name in ``LADDER`` or ``ESTIMATORS``, or (name, options)
-    t : where x0 (B, *event) lives and gradients are taken, in [0, 1); greedy's is 0 where alpha is
-    steps, solver, grid : the final solve
+    t : where gradients are taken, in [0, 1); greedy's is 0 where alpha is
+    warm : solver steps of the unguided solve that turns x0, noise at time 0, into the state at t; without any, x0 is
+        that state already
+    prior : weight of |x|^2 / 2 beside the loss, at least 0; 1 is the density of noise where the loss is -log p(y | x)
+    stop : a sample whose loss, as its gradient's estimator sees it, is at most this is not moved any further
+    end : "solve" follows the optimised state by a solve, whatever the estimator; "own" takes the estimator's endpoint
+    steps, solver, grid : the solves
 
     Raises
     ------
@@ -52,13 +68,26 @@ def optimise_source(
     """
     iterations = checks.steps(iterations, "iterations")
     checks.known("solver", solver, solvers.SOLVERS)
+    checks.known("end", end, ENDS)
+    prior, stop = checks.at_least("prior", prior), checks.number("stop", stop)
     rule, options = rule_of(gradient, "gradient")
     start = checks.time(t, (), name="t")
     if float(start) == 1:
         raise ValueError(f"t must lie before 1, got {t}")
-    times = time_grid(grid, flow.path, start, torch.ones_like(start), checks.steps(steps))
-    stages, update, x = solvers.plan(solver, flow.path, times), make(optimiser, x0, learning_rate), x0
+    if warm and float(start) == 0:
+        raise ValueError("warm needs a time t after 0: noise at time 0 is not solved to time 0")
+    x = _solved(flow, x0, grid, torch.zeros_like(start), start, checks.steps(warm, "warm"), solver) if warm else x0
+    update = make(optimiser, x, learning_rate)
     for i in range(iterations):
-        gradient_at_x = rule(flow, loss, x, start, **options)[0]
-        x = monitor.accept(update(x, gradient_at_x), x, i)
-    return monitor.accept_final(solvers.solve(flow, x, stages), x, iterations)
+        g, _, value = with_value(rule(flow, loss, x, start, **options), loss)
+        moved = torch.where(expand(value > stop, x).bool(), update(x, g + prior * x), x)
+        x = monitor.accept(moved, x, i)
+    if end == "own":
+        last = rule(flow, loss, x, start, **options)[1]
+    else:
+        last = _solved(flow, x, grid, start, torch.ones_like(start), checks.steps(steps), solver)
+    return monitor.accept_final(last, x, iterations)
+
+
+def _solved(flow: Flow, x: Tensor, grid: str | Tensor, start: Tensor, end: Tensor, steps: int, solver: str) -> Tensor:
+    return solvers.solve(flow, x, solvers.plan(solver, flow.path, time_grid(grid, flow.path, start, end, steps)))

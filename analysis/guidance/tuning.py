@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from scipy.stats import qmc
 from torch import Tensor
 
 from analysis import checks
@@ -22,6 +23,48 @@ from analysis.guidance.registry import SAMPLERS, Sample
 from analysis.losses import Loss
 
 SampleScore = Callable[[Sample], Tensor]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Positive values from ``low`` to ``high``, equally likely in their logarithm."""
+
+    low: float
+    high: float
+
+    def at(self, share: float) -> float:
+        """Return the value at a share in [0, 1] of the way, in the logarithm."""
+        return self.low * (self.high / self.low) ** share
+
+    def around(self, value: float) -> Range:
+        """Return the quarter of the range, in the logarithm, that lies around a value, cut off at the ends."""
+        factor = (self.high / self.low) ** 0.125
+        return Range(max(self.low, value / factor), min(self.high, value * factor))
+
+    def near_end(self, value: float, share: float = 0.05) -> bool:
+        """Return whether a value lies in the outer ``share`` of the range at either end, in the logarithm."""
+        place = math.log(value / self.low) / math.log(self.high / self.low)
+        return not share <= place <= 1 - share
+
+
+def around(space: Mapping[str, Sequence[Any] | Range], best: Mapping[str, Any]) -> dict[str, Sequence[Any] | Range]:
+    """Return the part of a space near a candidate: a quarter of every range, in the logarithm, and its own values."""
+    return {name: v.around(best[name]) if isinstance(v, Range) else (best[name],) for name, v in space.items()}
+
+
+def trials(space: Mapping[str, Sequence[Any] | Range], count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Return ``count`` candidates that fill a space evenly: points of a scrambled Halton sequence.
+
+    Parameters
+    ----------
+    space : by option, a ``Range`` or a sequence of values, which are equally likely
+    """
+    points = qmc.Halton(len(space), seed=seed).random(checks.steps(count, "count"))
+    return [{name: _value(space[name], p) for name, p in zip(space, point, strict=True)} for point in points]
+
+
+def _value(values: Sequence[Any] | Range, place: float) -> Any:
+    return values.at(place) if isinstance(values, Range) else values[int(place * len(values))]
 
 
 @dataclass(frozen=True)

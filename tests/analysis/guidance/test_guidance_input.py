@@ -30,6 +30,7 @@ GOOD = {
     "posterior_guidance": {"steps": 2, "scale": 0.5},
     "optimise_source": {"iterations": 1, "learning_rate": 0.1, "steps": 2},
     "optimise_controls": {"iterations": 1, "learning_rate": 0.1, "intervals": 2, "steps": 1},
+    "optimise_steps": {"steps": 2, "learning_rate": 0.1},
     "oracle_ode": {"steps": 2, "score": zero},
     "oracle_sde": {"steps": 2, "score": zero, "generator": GENERATOR},
 }
@@ -57,8 +58,12 @@ BAD = [
     ("optimise_source", {"learning_rate": 0.0}, "learning_rate must be positive and finite, got 0.0"),
     ("optimise_source", {"learning_rate": math.inf}, "learning_rate must be positive and finite, got inf"),
     ("optimise_controls", {"learning_rate": -1}, "learning_rate must be positive and finite, got -1"),
-    ("optimise_source", {"optimiser": "newton"}, "optimiser must be one of adam, lbfgs, sgd; got 'newton'"),
-    ("optimise_controls", {"optimiser": "newton"}, "optimiser must be one of adam, lbfgs, sgd; got 'newton'"),
+    ("optimise_source", {"optimiser": "newton"}, "optimiser must be one of adam, lbfgs, normalised, sgd; got 'newton'"),
+    (
+        "optimise_controls",
+        {"optimiser": "newton"},
+        "optimiser must be one of adam, lbfgs, normalised, sgd; got 'newton'",
+    ),
     ("optimise_controls", {"weight": -0.1}, "weight must be at least 0 and finite, got -0.1"),
     ("optimise_controls", {"tolerance": math.nan}, "tolerance must be at least 0 and finite, got nan"),
     # The dial.

@@ -1,0 +1,114 @@
+"""The ways in which samplers use a gradient, each with the ranges from which its options are chosen.
+
+- **guidance**: one small move at every step of a solve (DPS, arXiv 2209.14687, and kin);
+- **steps**: several moves by an optimiser at every step;
+- **source**: one state is optimised until the sample that it turns into fits (D-Flow, arXiv 2402.14017);
+- **controls**: velocities that are added to the flow's are optimised (FlowGrad, OC-Flow arXiv 2410.18070).
+
+In each of them any estimator gives the gradient. The ranges are wide, and the same for all estimators, so that a choice
+near an end of one is seldom made; ``near_end`` tells it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from analysis.guidance.dial import Choice
+from analysis.guidance.tuning import Range
+
+
+@dataclass(frozen=True)
+class Regime:
+    """A way to use a gradient.
+
+    Attributes
+    ----------
+    sampler : a name in ``SAMPLERS``
+    gradient : its option that takes the estimator
+    counted : its option that a budget decides
+    options : what is the same for all
+    space : what is chosen, as ``analysis.guidance.tuning.trials`` takes it
+    scaled : those options of the space that are in units of a power of the noise level, with that power
+    """
+
+    sampler: str
+    gradient: str
+    counted: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    space: Mapping[str, Sequence[Any] | Range] = field(default_factory=dict)
+    scaled: Mapping[str, int] = field(default_factory=dict)
+
+    def call(self, trial: Mapping[str, Any], estimator: Choice, noise: float) -> dict[str, Any]:
+        """Return the sampler's options of a trial, but for the counted one.
+
+        An option named "rule" decides what "scale" is a multiple of: DPS's is in units of the noise level, as its
+        gradient is that of the residual over it.
+        """
+        units = {name: noise**power for name, power in self.scaled.items()}
+        if trial.get("rule") == "dps":
+            units["scale"] = noise
+        own = {name: value * units[name] if name in units else value for name, value in trial.items()}
+        known = {**self.options, **own, self.gradient: estimator}
+        if known.get("t") == 0:  # noise is where it starts
+            known.pop("warm", None)
+        return known
+
+    def near_end(self, trial: Mapping[str, Any]) -> bool:
+        """Return whether an option of a trial lies at an end of its range."""
+        return any(v.near_end(trial[name]) for name, v in self.space.items() if isinstance(v, Range))
+
+
+REGIMES: dict[str, Regime] = {
+    "guidance": Regime(
+        "posterior_guidance",
+        "lookahead",
+        "steps",
+        space={"rule": ("dps", "likelihood", "normalised"), "scale": Range(0.01, 10.0)},
+    ),
+    "steps": Regime(
+        "optimise_steps",
+        "gradient",
+        "steps",
+        space={
+            "learning_rate": Range(3e-3, 1.0),
+            "optimiser": ("adam", "normalised"),
+            "schedule": ("constant", "sigma"),
+            "inner": (1, 2, 4, 8),
+        },
+    ),
+    "source": Regime(
+        "optimise_source",
+        "gradient",
+        "iterations",
+        options={"warm": 8, "steps": 32},
+        space={
+            "learning_rate": Range(0.01, 3.0),
+            "optimiser": ("adam", "lbfgs"),
+            "prior": (0.0, 0.1, 1.0),
+            "t": (0.0, 0.2, 0.4),
+        },
+    ),
+    "controls": Regime(
+        "optimise_controls",
+        "gradient",
+        "iterations",
+        options={"intervals": 8, "steps": 2},
+        space={"learning_rate": Range(0.01, 10.0), "optimiser": ("adam", "sgd"), "weight": (0.0, 0.1, 1.0)},
+    ),
+}
+
+
+def count_within(budget: float, one: float, two: float) -> int:
+    """Return how many steps or iterations fit into a budget, given what one and two of them cost; 0 for none.
+
+    Raises
+    ------
+    ValueError
+        Where two cost no more than one.
+    """
+    if not one < two:
+        raise ValueError(f"two must cost more than one, got {one:g} and {two:g}")
+    return max(0, 1 + math.floor((budget - one) / (two - one) + 1e-9))

@@ -1,0 +1,218 @@
+"""Which gradient pays in which regime, over budgets: every estimator in every regime, tuned alike, on the 8x8 digits.
+
+A cell is one estimator in one regime on one operator. At each budget (evaluations and products per sample) the same
+number of trials is made for every estimator, on measurements that are not reported: some all over the ranges of the
+regime, then some near the best of them. Two aims choose, the objective's own (the misfit) and the distance to the exact
+posterior, and each choice is run on other measurements.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from analysis import intervals, provenance
+from analysis.experiment import Cell
+from analysis.flow import Flow
+from analysis.guidance.dial import Choice, ladder
+from analysis.guidance.regimes import REGIMES, Regime, count_within
+from analysis.guidance.registry import SAMPLERS, Sample
+from analysis.guidance.tuning import around, trials
+from analysis.measurements import MeasuredBatch
+from analysis.paths import PATHS
+from analysis.settings import Options, Variant
+from toy_models.experiments import outcome
+from toy_models.mixtures.gaussian import MixtureFlow
+from toy_models.problems.zoo import build
+
+SUITE = "guidance"
+STEPS = 16
+DIAL = ladder(STEPS)
+_NAMES = ("greedy", "two_step_euler", "midpoint", "midpoint_4", "end_to_end")
+ESTIMATORS: dict[str, Choice] = {
+    **{name: DIAL[name] for name in _NAMES},
+    "adaptive": Variant.of("adaptive", tolerance=0.3),
+}
+OPERATORS = ("box_inpainting", "random_inpainting", "super_resolution_2", "gaussian_deblurring", "compressed_sensing")
+BUDGETS = tuple(48 * 2**k for k in range(6))
+NOISE = 0.1
+TRIALS, NEARER = 10, 4  # all over the ranges, and then near the best by each aim
+AIMS = ("misfit", "energy_distance")
+METRICS = ("misfit", "energy_distance", "mean_error", "psnr")
+RANGE = 2.0  # of the data, for PSNR: pixels lie in [-1, 1]
+KEYS = ["problem", "regime", "estimator", "aim", "budget", "metric"]
+
+
+def cells(options: Options) -> list[Cell]:
+    """Return a cell per operator, regime and estimator."""
+    quick = options.quick
+    operators = OPERATORS[:1] if quick else OPERATORS
+    regimes = ("guidance", "source") if quick else tuple(REGIMES)
+    estimators = ("greedy", "midpoint") if quick else tuple(ESTIMATORS)
+    return [_cell(options, o, r, e) for o in operators for r in regimes for e in estimators]
+
+
+def _cell(options: Options, operator: str, regime: str, estimator: str) -> Cell:
+    quick = options.quick
+    sizes = {"members": 2, "exact": 16, "held_out": 4} if quick else {"members": 4, "exact": 64, "held_out": 6}
+    sizes |= {"trials": 2, "nearer": 1} if quick else {"trials": TRIALS, "nearer": NEARER}
+    return Cell(
+        measure=f"{__name__}:measure",
+        factory="toy_models.problems.zoo:build",
+        problem="digits",
+        path="condot",
+        samples=4 if quick else 20,
+        settings=(Variant.of(estimator),),
+        seed=options.seed,
+        extra=(
+            ("regime", regime),
+            ("operator", operator),
+            ("noise", NOISE),
+            ("budgets", BUDGETS[:2] if quick else BUDGETS),
+            *sizes.items(),
+        ),
+    )
+
+
+def measure(cell: Cell) -> pd.DataFrame:
+    """Return a row per budget, aim, metric and measurement."""
+    flow = build(cell.problem, PATHS[cell.path]())
+    assert isinstance(flow, MixtureFlow)
+    tuning, reported = outcome.tuning_and_reported(cell, flow)
+    extra, estimator = cell.extra_dict, cell.settings[0].estimator
+    place: dict[str, Any] = {"problem": cell.problem, "truth": "exact", "path": cell.path, "estimator": estimator}
+    place |= {"regime": extra["regime"], "operator": extra["operator"], "noise": extra["noise"], "seed": cell.seed}
+    place |= {"dtype": cell.dtype, "device": provenance.device_name(cell.device), "samples": reported.members}
+    counts = extra["trials"], extra["nearer"]
+    search = Search(flow, REGIMES[extra["regime"]], ESTIMATORS[estimator], tuning, counts, cell.seed)
+    rows = (place | row for budget in extra["budgets"] for row in search.rows(budget, reported))
+    return pd.DataFrame(list(rows))
+
+
+class Search:
+    """The trials of one estimator in one regime, on one flow and the measurements that are tuned on."""
+
+    def __init__(
+        self,
+        flow: Flow,
+        regime: Regime,
+        estimator: Choice,
+        tuning: MeasuredBatch,
+        counts: tuple[int, int],
+        seed: int,
+    ) -> None:
+        self.flow, self.regime, self.estimator, self.tuning = flow, regime, estimator, tuning
+        (self.first, self.nearer), self.seed = counts, seed
+
+    def options(self, trial: dict[str, Any], budget: float) -> dict[str, Any] | None:
+        """Return the sampler's options of a trial within a budget, or None where not one step fits into it."""
+        known = self.regime.call(trial, self.estimator, self.tuning.problem.noise)
+        some = self.tuning.part(slice(0, 2))
+        costs = (self.run(known | {self.regime.counted: n}, some).cost for n in (1, 2))
+        count = count_within(budget, *(cost.evaluations + cost.vjps for cost in costs))
+        return known | {self.regime.counted: count} if count else None
+
+    def run(self, options: dict[str, Any], batch: MeasuredBatch) -> Sample:
+        """Return the sampler's samples."""
+        return SAMPLERS[self.regime.sampler](self.flow, batch.loss(), batch.x0, **options)
+
+    def tried(self, some: list[dict[str, Any]], budget: float) -> list[Tried]:
+        """Return trials with their options and metrics, but for those that do not fit into the budget."""
+        made = ((trial, self.options(trial, budget)) for trial in some)
+        return [Tried(t, o, metrics(self.run(o, self.tuning), self.tuning)) for t, o in made if o]
+
+    def rows(self, budget: float, reported: MeasuredBatch) -> Iterator[dict[str, Any]]:
+        """Yield the rows of one budget."""
+        wide = self.tried(trials(self.regime.space, self.first, self.seed), budget)
+        known: dict[str, Sample] = {}
+        for aim in AIMS:
+            if not wide:
+                yield {"budget": budget, "aim": aim, "status": "not one step fits into the budget"}
+                continue
+            near = around(self.regime.space, min(wide, key=lambda one: one.score(aim)).trial)
+            best = min(wide + self.tried(trials(near, self.nearer, self.seed), budget), key=lambda one: one.score(aim))
+            chosen = json.dumps(best.trial, sort_keys=True)
+            if chosen not in known:
+                known[chosen] = self.run(best.options, reported)
+            sample, row = known[chosen], {"budget": budget, "aim": aim, "status": "ok", "chosen": chosen}
+            row |= {"count": best.options[self.regime.counted], "at_end_of_range": self.regime.near_end(best.trial)}
+            row |= {"evaluations": sample.cost.evaluations, "vjps": sample.cost.vjps}
+            yield from (row | value for value in _values(sample, reported))
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A trial, the sampler's options that it means, and its metrics on the measurements that are tuned on."""
+
+    trial: dict[str, Any]
+    options: dict[str, Any]
+    metrics: dict[str, Tensor]
+
+    def score(self, aim: str) -> float:
+        """Return the median of a metric; a measurement with a diverged sample is infinitely bad."""
+        return float(self.metrics[aim].nan_to_num(nan=math.inf).median())
+
+
+def metrics(sample: Sample, batch: MeasuredBatch) -> dict[str, Tensor]:
+    """Return {metric: (Y,)}, NaN for a measurement of which a sample diverged."""
+    x = batch.sets(torch.where(sample.failed[:, None], torch.nan, sample.x))
+    usable = torch.isfinite(x).flatten(1).all(1)
+    safe = torch.where(usable[:, None, None], x, 0.0)
+    found = {name: value for name, value in batch.metrics(safe).items() if name in METRICS} if batch.known else {}
+    found["misfit"] = batch.misfit(safe)
+    found["psnr"] = 10 * torch.log10(RANGE**2 / (safe - batch.clean[:, None]).square().mean((1, 2)))
+    return {name: torch.where(usable, value, torch.nan) for name, value in found.items()}
+
+
+def _values(sample: Sample, batch: MeasuredBatch) -> Iterator[dict[str, Any]]:
+    failed = int(sample.failed.sum())
+    for metric, values in metrics(sample, batch).items():
+        for i, value in enumerate(values.tolist()):
+            yield {"metric": metric, "measurement": i, "value": value, "failed_samples": failed}
+
+
+def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the outcome over budgets, and the facts that the caption states."""
+    summary = summarise(table)
+    return {"summary": summary, "choices": choices(table), "facts": facts(summary, choices(table))}
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Return medians over measurements, their mean over operators with its interval over operators, and failures.
+
+    ``failed`` is the share of measurements with a diverged sample; these have no part in the medians.
+    """
+    rows = []
+    for key, some in table[table["status"] == "ok"].groupby(KEYS, sort=False):
+        medians = some.groupby("operator")["value"].median()
+        mean = intervals.interval(medians.to_numpy())
+        ends = {"mean": mean.mean, "low": mean.low, "high": mean.high, "operators": len(medians)}
+        rows.append(dict(zip(KEYS, key, strict=True)) | ends | {"failed": some["value"].isna().mean()})
+    return pd.DataFrame(rows)
+
+
+def choices(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what was chosen, one row per operator, regime, estimator, budget and aim."""
+    columns = ["problem", "operator", "regime", "estimator", "budget", "aim", "chosen", "count", "at_end_of_range"]
+    return table.loc[table["status"] == "ok", columns].drop_duplicates(ignore_index=True)
+
+
+def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    """Return one row: by regime the misfits at the largest budget, and the share of choices at an end of a range."""
+    found: dict[str, Any] = {"at_end_of_range": float(chosen["at_end_of_range"].mean())}
+    found["budget"] = int(summary["budget"].max())
+    last = summary[(summary["budget"] == found["budget"]) & (summary["metric"] == summary["aim"])]
+    for (regime, metric), rows in last.groupby(["regime", "metric"]):
+        values = rows.set_index("estimator")["mean"]
+        found[f"{regime}_{metric}_best"] = str(values.idxmin()) if np.isfinite(values).any() else None
+        for name in ("greedy", "end_to_end"):
+            found[f"{regime}_{metric}_{name}"] = float(values.get(name, math.nan))
+    return pd.DataFrame([found])
