@@ -9,6 +9,7 @@ algorithm 7.4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch

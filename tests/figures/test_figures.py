@@ -35,6 +35,7 @@ NOT_IN_QUICK = {
     "posterior_gallery": {"guided_high", "guided_low"},
     "posterior_table": {"lost", "path_pairs", "same_order"},
     "real_flow": {"euler", "greedy", "midpoint", "practical", "rk4"},
+    "regimes": {"guidance_energy_distance_end_to_end", "source_misfit_end_to_end"},
     "superconvergence": {"refused"},
 }
 

@@ -206,13 +206,24 @@ def choices(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
-    """Return one row: by regime the misfits at the largest budget, and the share of choices at an end of a range."""
+    """Return one row: by regime and aim the outcomes at the largest budget, and how often a choice is at an end."""
     found: dict[str, Any] = {"at_end_of_range": float(chosen["at_end_of_range"].mean())}
-    found["budget"] = int(summary["budget"].max())
+    found |= {"budget": int(summary["budget"].max()), "operators": int(summary["operators"].max())}
     last = summary[(summary["budget"] == found["budget"]) & (summary["metric"] == summary["aim"])]
     for (regime, metric), rows in last.groupby(["regime", "metric"]):
-        values = rows.set_index("estimator")["mean"]
+        by_name = rows.set_index("estimator")
+        values = by_name["mean"]
         found[f"{regime}_{metric}_best"] = str(values.idxmin()) if np.isfinite(values).any() else None
-        for name in ("greedy", "end_to_end"):
-            found[f"{regime}_{metric}_{name}"] = float(values.get(name, math.nan))
+        found |= {f"{regime}_{metric}_{name}": float(value) for name, value in values.items()}
+        found[f"{regime}_{metric}_order"] = _order(by_name)
     return pd.DataFrame([found])
+
+
+def _order(by_name: pd.DataFrame) -> str | None:
+    """Return which of end-to-end ("end") and greedy has the lower outcome by intervals that do not overlap, or None."""
+    if not {"greedy", "end_to_end"} <= set(by_name.index):
+        return None
+    greedy, end = by_name.loc["greedy"], by_name.loc["end_to_end"]
+    if end["high"] < greedy["low"]:
+        return "end"
+    return "greedy" if greedy["high"] < end["low"] else None

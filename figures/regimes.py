@@ -1,0 +1,76 @@
+"""The outcome of guidance over budgets, in each regime."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.tables import only
+from figures import style
+from figures.style import names
+
+TABLES = ("regimes_summary", "regimes_facts")
+QUESTION = "In which regime does an accurate gradient pay, and from which budget on?"
+answer = style.Caption(
+    "The least misfit is that of {guidance_misfit_best!n} in per-step guidance, of {source_misfit_best!n} in source "
+    "optimisation.",
+    style.choose(
+        "source_misfit_order",
+        {
+            "end": "In the source, at {budget:.0f} evaluations and products, end-to-end fits better "
+            "({source_misfit_end_to_end:.2g}; greedy {source_misfit_greedy:.2g}).",
+            "greedy": "In the source, at {budget:.0f} evaluations and products, greedy fits better "
+            "({source_misfit_greedy:.2g}; end-to-end {source_misfit_end_to_end:.2g}).",
+        },
+    ),
+    style.choose(
+        "guidance_energy_distance_order",
+        {
+            "end": "Per step end-to-end comes nearer to the posterior ({guidance_energy_distance_end_to_end"
+            ":.2f}; greedy {guidance_energy_distance_greedy:.2f}).",
+            "greedy": "Per step greedy comes nearer to the posterior ({guidance_energy_distance_greedy:.2f}"
+            "; end-to-end {guidance_energy_distance_end_to_end:.2f}).",
+        },
+    ),
+    "Rows: misfit χ²/m, tuned for it (dashed: its expectation); energy distance to the posterior, tuned for that. "
+    "Means over {operators!p:operator} of medians, 95 % intervals over operators; crosses: over a tenth diverged. "
+    "{at_end_of_range:.0%} of choices lie at an end of a range.",
+)
+SHOWN = {"misfit": "misfit χ²/m", "energy_distance": "energy distance"}
+REGIMES = {
+    "guidance": "per-step guidance",
+    "steps": "per-step optimisation",
+    "source": "source",
+    "controls": "controls",
+}
+MANY = 0.1  # a share of diverged measurements that is shown
+
+
+@style.figure(legend=3)
+def draw(tables: style.Tables) -> Figure:
+    """Draw a row per aim and a column per regime, with a line per estimator."""
+    table = tables["regimes_summary"]
+    table = table[table["metric"] == table["aim"]]
+    regimes = [regime for regime in REGIMES if regime in set(table["regime"])]
+    places = [(metric, regime) for metric in SHOWN for regime in regimes]
+    figure, axes = style.panels(len(places), len(regimes), 1.9, 0.7, sharex=True, sharey="row")
+    for i, (ax, (metric, regime)) in enumerate(zip(axes, places, strict=True)):
+        _panel(ax, only(table, metric=metric, regime=regime))
+        style.doublings(ax.xaxis, table["budget"])
+        ax.set(yscale="log", title=REGIMES[regime] if i < len(regimes) else "")
+        if i >= len(regimes):
+            ax.set_xlabel("evaluations\n+ products")
+        if i % len(regimes) == 0:
+            ax.set_ylabel(SHOWN[metric])
+        if metric == "misfit":
+            ax.axhline(1, **style.THEORY)
+    return figure
+
+
+def _panel(ax: Axes, table: pd.DataFrame) -> None:
+    for name, rows in style.groups(table, "estimator"):
+        look = style.sampler(name)
+        style.band(ax, rows, "budget", "mean", label=names.sampler(name), **look)
+        failed = rows[rows["failed"] > MANY]
+        ax.plot(failed["budget"], failed["mean"], "x", color="black", markersize=5)

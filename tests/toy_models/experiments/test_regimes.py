@@ -1,0 +1,129 @@
+"""The regimes in small: the truth is samplers called by hand, and a table of outcomes written by hand."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from analysis.experiment import measure_cell
+from analysis.guidance import SAMPLERS
+from analysis.guidance.regimes import REGIMES, count_within
+from analysis.guidance.registry import Sample
+from analysis.paths import PATHS
+from analysis.settings import Options
+from toy_models.experiments import outcome, regimes
+from toy_models.problems.zoo import build
+
+QUICK = {(c.extra_dict["regime"], c.settings[0].estimator): c for c in regimes.cells(Options(quick=True))}
+
+
+@pytest.fixture(scope="module")
+def table():
+    return pd.concat([measure_cell(cell) for cell in QUICK.values()], ignore_index=True)
+
+
+def test_a_row_is_what_the_sampler_gives_with_the_options_that_were_chosen(table):
+    key = {"regime": "source", "estimator": "midpoint", "budget": 96, "aim": "misfit", "metric": "misfit"}
+    rows = table.loc[(table[list(key)] == pd.Series(key)).all(axis=1)]
+    cell, trial = QUICK["source", "midpoint"], json.loads(rows["chosen"].iloc[0])
+    flow = build(cell.problem, PATHS[cell.path]())
+    _, reported = outcome.tuning_and_reported(cell, flow)
+    options = REGIMES["source"].call(trial, regimes.ESTIMATORS["midpoint"], cell.extra_dict["noise"])
+    options["iterations"] = int(rows["count"].iloc[0])
+    sample = SAMPLERS["optimise_source"](flow, reported.loss(), reported.x0, **options)
+    assert rows["value"].tolist() == reported.misfit(reported.sets(sample.x)).tolist()
+    assert (rows["evaluations"] + rows["vjps"]).max() <= 96
+    more = SAMPLERS["optimise_source"](
+        flow, reported.loss(), reported.x0, **options | {"iterations": options["iterations"] + 1}
+    )
+    assert more.cost.evaluations + more.cost.vjps > 96
+
+
+def test_the_aim_chooses_the_best_of_the_trials_on_other_measurements():
+    cell = QUICK["guidance", "greedy"]
+    flow, extra = build(cell.problem, PATHS[cell.path]()), cell.extra_dict
+    tuning, reported = outcome.tuning_and_reported(cell, flow)
+    search = regimes.Search(flow, REGIMES["guidance"], "greedy", tuning, (6, 2), 0)
+    rows = pd.DataFrame(list(search.rows(48, reported)))
+    wide = search.tried(regimes.trials(REGIMES["guidance"].space, 6, 0), 48)
+    for aim in regimes.AIMS:
+        chosen = json.loads(rows.loc[rows["aim"] == aim, "chosen"].iloc[0])
+        options = search.options(chosen, 48)
+        score = (
+            regimes.Tried(chosen, options, regimes.metrics(search.run(options, tuning), tuning)) if options else None
+        )
+        if aim == "misfit":
+            assert score.score(aim) <= min(one.score(aim) for one in wide)
+    assert extra["noise"] == tuning.problem.noise
+
+
+def test_a_budget_below_one_step_is_a_row_that_says_so():
+    cell = QUICK["guidance", "greedy"]
+    flow = build(cell.problem, PATHS[cell.path]())
+    tuning, reported = outcome.tuning_and_reported(cell, flow)
+    rows = list(regimes.Search(flow, REGIMES["guidance"], "greedy", tuning, (2, 1), 0).rows(2, reported))
+    assert [row["status"] for row in rows] == ["not one step fits into the budget"] * 2
+
+
+def test_a_diverged_sample_has_no_part_in_a_median():
+    cell = QUICK["guidance", "greedy"]
+    _, reported = outcome.tuning_and_reported(cell, build(cell.problem, PATHS[cell.path]()))
+    x, failed = reported.exact.independent.flatten(0, 1).clone(), torch.full((len(reported.x0),), -1)
+    x[3], failed[3] = 1e5, 7  # the second sample of the second measurement
+    sample = Sample(x, x.sum(1), None, failed)
+    values = regimes.metrics(sample, reported)
+    assert all(torch.isnan(v).tolist() == [False, True, False, False] for v in values.values())
+
+
+def test_psnr_is_that_of_pixels_in_minus_one_to_one():
+    cell = QUICK["guidance", "greedy"]
+    _, reported = outcome.tuning_and_reported(cell, build(cell.problem, PATHS[cell.path]()))
+    x = reported.clean.repeat_interleave(reported.members, 0) + 0.02
+    sample = Sample(x, x.sum(1), None, torch.full((len(x),), -1))
+    assert regimes.metrics(sample, reported)["psnr"].tolist() == pytest.approx([40.0] * 4)
+
+
+@pytest.mark.parametrize(("budget", "count"), [(9, 0), (10, 1), (15.9, 1), (16, 2), (22, 3)])
+def test_a_budget_buys_whole_steps(budget, count):
+    assert count_within(budget, 10, 16) == count
+
+
+def test_two_steps_that_cost_no_more_than_one_are_refused():
+    with pytest.raises(ValueError, match="two must cost more than one, got 4 and 4"):
+        count_within(10, 4, 4)
+
+
+def by_hand(**low_and_high):
+    """A table of one budget: each estimator's misfits on two operators, in source optimisation."""
+    rows = []
+    for name, values in low_and_high.items():
+        for operator, value in zip("ab", values, strict=True):
+            place = {"problem": "digits", "operator": operator, "regime": "source", "estimator": name, "aim": "misfit"}
+            place |= {
+                "budget": 48,
+                "metric": "misfit",
+                "status": "ok",
+                "chosen": "{}",
+                "count": 1,
+                "at_end_of_range": name == "greedy",
+            }
+            rows += [place | {"value": v, "measurement": i} for i, v in enumerate((value, value, float("nan")))]
+    return pd.DataFrame(rows)
+
+
+def test_the_summary_is_a_mean_of_medians_with_the_share_that_failed():
+    summary = regimes.summarise(by_hand(greedy=(2.0, 4.0)))
+    assert summary[["mean", "low", "high", "operators"]].iloc[0].tolist() == [3.0, 2.0, 4.0, 2]
+    assert summary["failed"].iloc[0] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("greedy", "end", "order"),
+    [((5.0, 6.0), (1.0, 2.0), "end"), ((1.0, 2.0), (5.0, 6.0), "greedy"), ((1.0, 4.0), (2.0, 6.0), None)],
+)
+def test_an_order_is_stated_only_where_intervals_do_not_overlap(greedy, end, order):
+    found = regimes.derive(by_hand(greedy=greedy, end_to_end=end))["facts"].iloc[0]
+    assert found["source_misfit_order"] == order
+    assert found["at_end_of_range"] == 0.5
+    assert found["source_misfit_greedy"] == pytest.approx(sum(greedy) / 2)
