@@ -1,8 +1,9 @@
 """The gradient-accuracy library: how good is a guidance gradient, and what does it cost?
 
-Modules are imported when they are asked for, so that ``analysis.results`` (all that figures need) does not pull torch
-in: after ``import analysis``, ``analysis.gradients`` is there, and so is ``from analysis import gradients, losses``.
-A file ``analysis.py`` or a folder ``analysis`` beside a script hides this package: give it another name.
+Modules are imported when they are first used, so that ``analysis.results`` (all that figures need) does not import
+torch: after ``import analysis``, ``analysis.gradients`` is available, and so is
+``from analysis import gradients, losses``. A file ``analysis.py`` or a folder ``analysis`` beside a script hides this
+package: rename it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import a module of this package when it is first asked for."""
+    """Import a module of this package when it is first used; raises ``AttributeError`` for any other name."""
     if name not in __dir__() or name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return importlib.import_module(f"{__name__}.{name}")

@@ -3,9 +3,9 @@ r"""Solves of a flow and of its adjoint on the canonical path, from t to the end
 .. math:: \dot x = u(x), \quad \dot \ell = \mathrm{tr} Du(x) \;\text{(forward)}, \qquad \dot a = -Du(x)^T a
           \;\text{(backward, with x)},
 
-over s in [0, 1], which runs evenly through the canonical times of each sample. ``replicas`` repeats a solve in
-perturbed arithmetic: the spread of its gradients is their round-off. ``noise`` asks how far the flow's own round-off
-(or that of a network which computes in less than its state's precision) lets an adaptive solver come.
+over s in [0, 1], which maps linearly to the canonical times of each sample. ``replicas`` repeats a solve in perturbed
+arithmetic: the spread of its gradients is their round-off. ``noise`` estimates how closely the flow's own round-off (or
+that of a network which computes in less than its state's precision) lets an adaptive solver converge.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PROBED = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # where the noise is asked for
 
 @dataclass(frozen=True)
 class Problem:
-    """An ideal gradient that is wanted: a flow, a loss, states x (B, *event) and times t, () or (B,)."""
+    """The data of an ideal gradient: a flow, a loss, states x (B, *event) and times t, () or (B,)."""
 
     flow: Flow
     loss: Loss
@@ -55,12 +55,12 @@ class Problem:
 
     @cached_property
     def start(self) -> Tensor:
-        """The states on the canonical path."""
+        """The states (B, *event) on the canonical path."""
         return self.view.enter(self.x)
 
     @cached_property
     def density(self) -> HasDensity | None:
-        """The flow on the canonical path where it tells its density there, and None elsewhere."""
+        """The flow on the canonical path where its density there is known, else None."""
         return self.view.flow if isinstance(self.view.flow, HasDensity) else None
 
     @property
@@ -73,7 +73,7 @@ class Problem:
         return tau, CANONICAL.readout("velocity", tau)
 
     def rate(self, s: Tensor, y: Tensor) -> Tensor:
-        """Return dy/ds."""
+        """Return dy/ds (B, *event)."""
         return expand(self.duration, self.x) * self.view.flow.predict(y, *self._question(s))
 
     def volume_rate(self, s: Tensor, y: Tensor) -> Tensor:
@@ -82,18 +82,18 @@ class Problem:
         return self.duration * self.density.divergence(y, *self._question(s))
 
     def rates(self, s: Tensor, y: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-        """Return dy/ds and da/ds, where a is the adjoint."""
+        """Return dy/ds and da/ds (B, *event), where a is the adjoint."""
         velocity, pull = self.view.flow.predict_vjp(y, *self._question(s))
         return expand(self.duration, self.x) * velocity, -expand(self.duration, self.x) * pull(a)
 
     def gradient(self, adjoint: Tensor) -> Tensor:
-        """Return the gradient in x from the adjoint of the endpoint's states, carried to t on the canonical path."""
+        """Return the gradient in x from the adjoint at t on the canonical path."""
         return self.view.enter(self.view.leave(adjoint))
 
 
 @dataclass(frozen=True)
 class Solved:
-    """One solve there and back.
+    """One solve forward and back.
 
     Attributes
     ----------
@@ -136,7 +136,7 @@ def solve(problem: Problem, tolerance: float, max_step: float, budget: Budget, *
 
 @dataclass(frozen=True)
 class Replicas:
-    """What repetitions of a loose solve in perturbed arithmetic show.
+    """Estimates of round-off from repetitions of a loose solve in perturbed arithmetic.
 
     Attributes
     ----------
@@ -181,10 +181,15 @@ def replicas(problem: Problem, tolerance: float, budget: Budget) -> Replicas:
 
 
 def noise(problem: Problem, nodes: Sequence[tuple[float, Tensor]], budget: Budget) -> float:
-    """Return the noise of all that is integrated: at each node (s, y) the largest, and of the nodes the mean.
+    """Estimate the noise of all integrated quantities: the largest at each node (s, y), and the mean over nodes.
 
-    It is relative to what a solver's tolerance is relative to, and a root mean square over the batch, as its norm is;
-    the mean, as steps add up.
+    It is relative to the same scale as a solver's tolerance, and a root mean square over the batch, as the solver's
+    norm is. It is a mean over nodes because steps add up.
+
+    Returns
+    -------
+    float
+        The relative noise.
     """
     x, spacing = problem.x, torch.finfo(problem.x.dtype).eps ** 0.4
     adjoint = torch.randn(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(x)

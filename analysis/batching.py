@@ -1,7 +1,7 @@
-"""What to do when memory runs out: gradients in smaller batches, each half of the one that did not fit.
+"""Gradients when memory runs out: in smaller batches, each half of the one that did not fit.
 
-Samples do not know of each other, so that gradients of parts are the parts of the gradient, up to round-off. One thing
-is drawn per call, and so per part: the noise of an estimator that draws some (``lgd``).
+Samples are independent, so gradients of parts are the parts of the gradient, up to round-off. One exception is drawn
+per call, and so per part: the noise of an estimator that draws some (``lgd``).
 """
 
 from __future__ import annotations
@@ -26,17 +26,14 @@ MESSAGES = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_F
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception says that memory ran out, on a GPU or on the CPU."""
+    """Return whether an exception means that memory ran out, on a GPU or on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(message in str(error) for message in MESSAGES)
 
 
 def _attempt(call: Callable[[slice], Part], part: slice) -> Part | None:
-    """Return what the call does, or ``None`` where memory ran out.
-
-    Nothing here outlives the call: an exception that was kept would keep, by its frames, the tensors that did not fit.
-    """
+    """Return the call's result, or ``None`` where memory ran out, without keeping the exception and its frames."""
     try:
         return call(part)
     except (RuntimeError, MemoryError) as error:
@@ -46,24 +43,35 @@ def _attempt(call: Callable[[slice], Part], part: slice) -> Part | None:
 
 
 def in_parts(call: Callable[[slice], Part], samples: int, first: int | None = None) -> list[tuple[slice, Part]]:
-    """Call with consecutive parts of a batch, halving their size, with a ``RuntimeWarning``, when memory runs out.
+    """Call with consecutive parts of a batch, halving their size when memory runs out.
 
-    Parts stay small once they had to be. The first ones hold ``first`` samples each, by default all of them.
+    Each halving gives a ``RuntimeWarning``, and later parts stay small. The first parts hold ``first`` samples each, by
+    default all.
 
-    Raises ``MemoryError`` where one sample does not fit, and ``ValueError`` for counts below 1.
+    Returns
+    -------
+    list
+        (part, result) of every part, in order.
+
+    Raises
+    ------
+    MemoryError
+        If a single sample does not fit.
+    ValueError
+        For counts below 1.
     """
     size = min(checks.count("samples", samples), checks.count("first", samples if first is None else first))
-    found: list[tuple[slice, Part]] = []
+    results: list[tuple[slice, Part]] = []
     start = 0
     while start < samples:
         part = slice(start, min(start + size, samples))
         if (result := _attempt(call, part)) is not None:
-            found.append((part, result))
+            results.append((part, result))
             start = part.stop
             continue
         torch.cuda.empty_cache()
         size = _halved(part.stop - part.start)
-    return found
+    return results
 
 
 def _halved(size: int) -> int:
@@ -80,9 +88,9 @@ def _halved(size: int) -> int:
 
 @dataclass(frozen=True)
 class LossOfPart:
-    """The loss of some samples of a batch, for a loss that may hold something of its own for each of them.
+    """The loss of some samples of a batch, for a loss that may hold per-sample data.
 
-    It is asked for the whole batch, the other samples being at ``states`` (B, *event).
+    It calls the loss on the whole batch, with the other samples at ``states`` (B, *event).
     """
 
     loss: Loss
@@ -90,7 +98,7 @@ class LossOfPart:
     part: slice
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the losses of x (n, *event), n being the size of the part."""
+        """Return the losses (n,) of x (n, *event), n being the size of the part."""
         whole = self.states.detach().to(x, copy=True)
         whole[self.part] = x
         value = self.loss(whole)
@@ -98,7 +106,7 @@ class LossOfPart:
 
 
 def loss_of_part(loss: Loss, x: Tensor, part: slice) -> Loss:
-    """Return the loss of a part of the states x (B, *event); a loss that is linear-Gaussian stays so."""
+    """Return the loss of a part of the states x (B, *event); a linear-Gaussian loss stays one."""
     if isinstance(loss, HalfSquaredDistance) and type(loss) is HalfSquaredDistance:
         return replace(loss, target=loss.target[part]) if loss.target.shape == x.shape else loss
     if isinstance(loss, LinearGaussian) and type(loss) in (LinearGaussian, HalfSquaredResidual):
@@ -109,13 +117,22 @@ def loss_of_part(loss: Loss, x: Tensor, part: slice) -> Loss:
 def estimate(
     estimator: str, flow: Flow, loss: Loss, x: Tensor, t: Tensor | float, *, first: int | None = None, **options: Any
 ) -> Estimate:
-    """Return a registered estimator's gradients at x (B, *event) and t (float or (B,)), in parts where memory runs out.
+    """Compute a registered estimator's gradients at x (B, *event) and t (float or (B,)), in parts if memory runs out.
 
     ``first`` is the size of the first parts, by default B. The cost is that of all parts: products and evaluations per
-    sample, seconds added up, attempts that ran out of memory not counted, and the largest part's bytes.
+    sample, seconds added up without attempts that ran out of memory, and the largest part's bytes.
 
-    Raises ``ValueError`` for an estimator that is not registered, ``MemoryError`` where one sample does not fit, and
-    what the estimator raises.
+    Returns
+    -------
+    Estimate
+        Of the whole batch.
+
+    Raises
+    ------
+    ValueError
+        For an estimator that is not registered, and as the estimator does.
+    MemoryError
+        If a single sample does not fit.
     """
     rule = ESTIMATORS[checks.known("estimator", estimator, ESTIMATORS)]
     x, t = checks.flow(flow).checked(x, t)
@@ -132,7 +149,7 @@ def estimate(
 
 
 def joined(parts: list[Estimate]) -> Estimate:
-    """Return one estimate from those of consecutive parts of a batch, with their cost as ``estimate`` says."""
+    """Return one estimate from those of consecutive parts of a batch, with the cost that ``estimate`` describes."""
     if len(parts) == 1:
         return parts[0]
     gradient, endpoint, value = (torch.cat([getattr(e, n) for e in parts]) for n in ("gradient", "endpoint", "value"))
@@ -140,7 +157,7 @@ def joined(parts: list[Estimate]) -> Estimate:
 
 
 def total(costs: list[Cost], samples: list[int]) -> Cost:
-    """Return the cost of parts with these numbers of samples, one after the other."""
+    """Return the cost of parts with these numbers of samples, run one after the other."""
     pairs = list(zip(costs, samples, strict=True))
     evaluations, vjps = (
         sum(getattr(cost, name) * n for cost, n in pairs) / sum(samples) for name in ("evaluations", "vjps")

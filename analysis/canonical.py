@@ -2,13 +2,12 @@ r"""A flow in the time and scale of the cosine path, in which every affine path 
 
 Every affine path is the cosine path after a change of time and of scale: at equal :math:`\zeta = \sigma/\alpha` their
 states differ by the ratio of their radii :math:`\sqrt{\alpha^2 + \sigma^2}`, and the cosine path's radius is one
-(``analysis.paths.at_equal_zeta``). There the velocity is smooth and finite from noise to data, so references and fine
-solves run on that path, whichever the flow's own is.
+(``at_equal_zeta``). On the cosine path the velocity is smooth and finite from noise to data, so references and fine
+solves use it, whatever the flow's own path.
 
 The map of the flow is then :math:`\Phi_{t,1} = S_1 \circ \Phi^{\cos} \circ S_t^{-1}`, with :math:`S_s` the
 multiplication by the radius at s: ``enter`` divides by it at t, and ``leave`` multiplies by it at 1. Each is its own
-transpose, so that a gradient goes back by the same two functions:
-``enter(pull(leave(loss_gradient)))``.
+transpose, so the same two functions pull a gradient back: ``enter(pull(leave(loss_gradient)))``.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ CANONICAL = Cosine()
 
 @dataclass(frozen=True)
 class CanonicalView:
-    """A flow on the canonical path, from given times on.
+    """A flow on the canonical path, from given times to the end.
 
     Attributes
     ----------
@@ -41,21 +40,21 @@ class CanonicalView:
     end_scale: Tensor
 
     def enter(self, x: Tensor) -> Tensor:
-        """Return states (B, *event) at t on the canonical path; of a gradient there, the gradient in the own states."""
+        """Map states (B, *event) at t to the canonical path, or a gradient there to the own path's states."""
         return x / expand(self.begin_scale, x)
 
     def leave(self, y: Tensor) -> Tensor:
-        """Return endpoints (B, *event) on the own path; of a loss gradient there, the gradient in canonical states."""
+        """Map endpoints (B, *event) to the own path, or a loss gradient there to canonical states."""
         return expand(self.end_scale, y) * y
 
     def select_rows(self, rows: Tensor) -> CanonicalView:
-        """Return the view of the samples ``rows`` (C,), where each has its own time."""
+        """Return the view of the samples with indices ``rows`` (C,), where each has its own time."""
         flow = self.flow.select_rows(rows)
         return replace(self, flow=flow, begin=self.begin[rows], begin_scale=self.begin_scale[rows])
 
 
 def canonical_time(path: AffinePath, t: Tensor | float) -> Tensor:
-    """Return the time at which the canonical path has the zeta that ``path`` has at t, of the shape of t."""
+    """Return the time, like t, at which the canonical path has the zeta of ``path`` at t."""
     return CANONICAL.time_from_zeta(path.zeta(t))
 
 

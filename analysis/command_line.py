@@ -23,26 +23,14 @@ MAKES, DRAWS = {"run", "compute", "audit"}, {"run", "draw", "audit"}
 
 
 def jobs(text: str) -> int:
-    """Read --jobs.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        For 0.
-    """
+    """Read --jobs; raises ``argparse.ArgumentTypeError`` for 0."""
     if (count := int(text)) == 0:
         raise argparse.ArgumentTypeError("must not be 0; -1 is one worker per core")
     return count
 
 
 def seed(text: str) -> int:
-    """Read --seed.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        Where torch takes no such seed.
-    """
+    """Read --seed; raises ``argparse.ArgumentTypeError`` for one that torch does not take."""
     if not 0 <= (value := int(text)) < 2**63:
         raise argparse.ArgumentTypeError("must be at least 0 and below 2^63")
     return value

@@ -1,16 +1,17 @@
-r"""Ideal gradients of a learned flow at many times for the price of one: two fine solves that are held together.
+r"""Ideal gradients of a learned flow at many times, at the cost of one: a fine solve and a coarser check.
 
-The adjoint that one backward solve carries from t = 1 to the earliest time is the ideal gradient at every time on the
-way. So states are taken on one trajectory per sample, and a fine solve gives the gradients at all of them. It runs with
-classical Runge-Kutta steps in the time tau and scale in which every path is regular at both ends
-(``analysis.reference``), and its backward pass is the exact adjoint of those steps. A second solve with half the steps
-starts from the same states, and anew half and three quarters of the way through the times, since late gradients do not
-depend on early steps: the distance of its gradients is the error bound. The finer solve, of order four, errs by about a
-fifteenth of that, so the bound is one where the solves converge, and shows where they do not.
+The adjoint that one backward solve carries from t = 1 to the earliest time is the ideal gradient at every time in
+between. States are therefore taken on one trajectory per sample, and a fine solve gives the gradients at all of them.
+It uses classical Runge-Kutta steps in the time tau and scale in which every path is regular at both ends
+(``analysis.canonical``), and its backward pass is the exact adjoint of those steps. A second solve with half the steps
+starts from the same states, and starts again half and three quarters of the way through the times, since late gradients
+do not depend on early steps; the distance of its gradients is the error bound. The finer solve, of order four, errs by
+about a fifteenth of that distance, so the distance is a bound where the solves converge, and is large where they do
+not.
 
 Images have pixels that never vary, so a learned field changes over each doubling of zeta down to a scale of its own.
-Steps are therefore even in :math:`(1 - \tau) + \mathrm{asinh}(\zeta/\zeta_0)/\mathrm{asinh}(1/\zeta_0)`: as many for
-each halving of zeta until zeta_0 as in tau.
+Steps are therefore even in :math:`(1 - \tau) + \mathrm{asinh}(\zeta/\zeta_0)/\mathrm{asinh}(1/\zeta_0)`: every halving
+of zeta down to zeta_0 gets as many steps as tau.
 """
 
 from __future__ import annotations
@@ -54,17 +55,25 @@ class Trajectory:
 
 
 def converged_gradients(flow: Flow, loss: Loss, x: Tensor, times: Sequence[float], *, steps: int) -> Trajectory:
-    """Return the ideal gradients along the trajectories through x (B, *event) at the first of the times.
+    """Compute the ideal gradients along the trajectories through x (B, *event) at the first of the times.
 
     Parameters
     ----------
+    flow, loss : as the estimators take them
     times : (T,), increasing, in (0, 1)
-    steps : of the finer solve on the whole way from the first time to 1; a few more where the times lie close
+    steps : of the finer solve from the first time to 1; a few more where the times lie close together
+
+    Returns
+    -------
+    Trajectory
+        States and references at all times.
 
     Raises
     ------
-    ValueError : for x that the flow does not take, times that do not increase or lie outside (0, 1), and a number of
-        steps below 2
+    TypeError
+        For arguments of another kind.
+    ValueError
+        For x that the flow does not take, times that do not increase or lie outside (0, 1), and fewer than 2 steps.
     """
     x, _ = checks.arguments(flow, loss, x, float(times[0]))
     if not all(0 < a < b <= 1 for a, b in pairwise((*times, 1.0))):
@@ -84,7 +93,7 @@ def converged_gradients(flow: Flow, loss: Loss, x: Tensor, times: Sequence[float
 
 
 def _solved(flow: Flow, loss: Loss, x: Tensor, at: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return the states at times (T + 1,) that end at 1, (T + 1, B, *event), and the gradients at all but that."""
+    """Return states (T + 1, B, *event) at times (T + 1,) that end at 1, and the gradients at all but the last."""
     canonical = flow.with_path(CANONICAL)
     zeta, scale = flow.path.zeta(at), flow.path.radius(at).to(x)
     states, pulls = [x / scale[0]], []
@@ -102,7 +111,7 @@ def _solved(flow: Flow, loss: Loss, x: Tensor, at: Tensor, counts: Sequence[int]
 
 
 def _clock(zeta: Tensor) -> Tensor:
-    """Return the quantity that the steps are even in, falling from the noise to zero at the data."""
+    """Return the variable in which steps are even, falling from the noise to zero at the data."""
     late = torch.tensor(LATE, dtype=torch.float64)
     return 1 - CANONICAL.time_from_zeta(zeta) + torch.asinh(zeta / late) / torch.asinh(1 / late)
 

@@ -1,4 +1,4 @@
-"""What a gradient costs: evaluations of the flow, vector-Jacobian products, seconds, and peak bytes."""
+"""The cost of a gradient: evaluations of the flow, vector-Jacobian products, seconds, and peak bytes."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ class Cost:
 
 
 class MeteredFlow(Flow):
-    """A flow that counts what is asked of it, per sample of a batch of ``batch`` states."""
+    """A flow that counts its calls, per sample of a batch of ``batch`` states."""
 
     def __init__(self, flow: Flow, batch: int, cost: Cost) -> None:
         self.flow, self.batch, self.cost = flow, batch, cost
         self.path, self.event_shape = flow.path, flow.event_shape
 
     def with_path(self, path: AffinePath) -> Flow:
-        """Return the flow along another path, its own way of changing it, counted at the same place."""
+        """Return the flow along another path, by its own ``with_path``, with the same counter."""
         return MeteredFlow(self.flow.with_path(path), self.batch, self.cost)
 
     def select_rows(self, rows: Tensor) -> Flow:
-        """Return the flow of some samples, counted at the same place, per sample of the whole batch."""
+        """Return the flow of some samples, with the same counter, per sample of the whole batch."""
         return MeteredFlow(self.flow.select_rows(rows), self.batch, self.cost)
 
     def _share(self, x: Tensor) -> float:
@@ -59,12 +59,12 @@ class MeteredFlow(Flow):
         return x.shape[: x.ndim - event].numel() / self.batch
 
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
-        """Count one evaluation."""
+        """Count one evaluation, and return the readout (B, *event)."""
         self.cost.evaluations += self._share(x)
         return self.flow.predict(x, t, readout)
 
     def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
-        """Count one evaluation, and one VJP for each use of the pullback."""
+        """Count one evaluation, and one VJP for each use of the returned pullback."""
         self.cost.evaluations += self._share(x)
         value, pull = self.flow.predict_vjp(x, t, readout)
 
@@ -75,13 +75,13 @@ class MeteredFlow(Flow):
         return value, counted
 
     def solve_vjp(self, x: Tensor, plans: Sequence[StepPlan]) -> tuple[Tensor, Pullback] | None:
-        """Count one evaluation per stage, and one VJP each for every use of the pullback."""
-        found = self.flow.solve_vjp(x, plans)
-        if found is None:
+        """Count one evaluation per stage, and one VJP each for every use of the pullback, as the flow solves."""
+        solved = self.flow.solve_vjp(x, plans)
+        if solved is None:
             return None
         share = sum(len(p) * len(p.times) for p in plans) * self._share(x[0])
         self.cost.evaluations += share
-        end, pull = found
+        end, pull = solved
 
         def counted(v: Tensor) -> Tensor:
             self.cost.vjps += share
@@ -91,7 +91,7 @@ class MeteredFlow(Flow):
 
 
 class _AllocationTracker(TorchDispatchMode):
-    """Follow the life of every storage that an operation returns; deterministic, unlike the allocator's counters."""
+    """Track the life of every storage that an operation returns; unlike the allocator's counters, deterministic."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ _tracking: ContextVar[bool] = ContextVar("tracking", default=False)
 
 @contextmanager
 def track_memory() -> Iterator[None]:
-    """Measure ``Cost.bytes`` of estimators called inside, in this thread; it slows small tensors down."""
+    """Measure ``Cost.bytes`` of the estimators called in the block, in this thread; small tensors become slower."""
     token = _tracking.set(True)
     try:
         yield
@@ -131,8 +131,8 @@ def track_memory() -> Iterator[None]:
 def measured(cost: Cost, device: torch.device) -> Iterator[None]:
     """Add the time of the block to ``cost``, and its peak bytes: on CUDA always, elsewhere where tracking is on.
 
-    On CUDA both are the device's own: the time between two events on the current stream, and what the allocator held
-    at most beyond what it held before.
+    On CUDA both come from the device: the time between two events on the current stream, and the most that the
+    allocator held beyond what it held before.
     """
     with _on_cuda(cost, device) if device.type == "cuda" else _on_host(cost):
         yield
@@ -140,9 +140,14 @@ def measured(cost: Cost, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def metered(flow: Flow, x: Tensor) -> Iterator[tuple[MeteredFlow, Cost]]:
-    """Yield the flow, counting its work per sample of x (B, *event), and the cost, complete after the block.
+    """Meter the flow in the block, per sample of x (B, *event).
 
-    The block is where a public function works with arguments that it has checked (``checks.passed_door``).
+    The block is where a public function works with arguments that it has checked.
+
+    Yields
+    ------
+    tuple
+        The counting flow, and the cost, which is complete after the block.
     """
     cost = Cost()
     with measured(cost, x.device), checks.passed_door():
@@ -179,9 +184,14 @@ _cuda_peaks: dict[torch.device, list[list[int]]] = {}  # of the blocks that are 
 
 @contextmanager
 def _cuda_peak(device: torch.device) -> Iterator[list[int]]:
-    """Yield a list whose one entry is, after the block, the most bytes allocated in it.
+    """Measure the most bytes allocated in the block.
 
-    The device has one counter, so a block inside another, as an estimator's is inside a sampler's, hands its own on.
+    The device has one counter, so a block inside another (an estimator's inside a sampler's) passes its peak on.
+
+    Yields
+    ------
+    list
+        Its one entry is the peak, after the block.
     """
     blocks, peak = _cuda_peaks.setdefault(device, []), [0]
 

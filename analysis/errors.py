@@ -1,4 +1,4 @@
-r"""How far a gradient is from another: relative L2 error, cosine and norm ratio, per sample and summarised."""
+r"""Distances between a gradient and another: relative L2 error, cosine and norm ratio, per sample and summarised."""
 
 from __future__ import annotations
 
@@ -14,25 +14,42 @@ QUANTILES = (0.25, 0.5, 0.75)
 
 
 def relative(error: Tensor, scale: Tensor) -> Tensor:
-    """Return |error| / |scale| per sample, (B,), in float32 or wider; 0/0 is 0."""
+    """Return |error| / |scale| per sample (B,), in float32 or wider; 0/0 is 0."""
     (above, up), (below, down) = scaled(error), scaled(scale)
     size = torch.linalg.vector_norm(above, dim=1)
     return torch.where(size == 0, 0.0, size / torch.linalg.vector_norm(below, dim=1) * (up / down))
 
 
 def relative_error(g: Tensor, truth: Tensor) -> Tensor:
-    """Return |g - truth| / |truth| per sample of two tensors (B, *event), (B,); 0/0 is 0.
+    """Compute |g - truth| / |truth| per sample of two tensors (B, *event); 0/0 is 0.
 
-    Raises ``TypeError`` or ``ValueError`` unless both are real tensors of one shape; so do the other metrics.
+    The other metrics raise the same errors.
+
+    Returns
+    -------
+    Tensor
+        (B,).
+
+    Raises
+    ------
+    TypeError
+        For arguments that are not real tensors.
+    ValueError
+        For tensors of different shapes.
     """
     g, truth = checks.alike(g, truth)
     return relative(widened(g) - widened(truth), truth)
 
 
 def one_minus_cosine(g: Tensor, truth: Tensor) -> Tensor:
-    """Return 1 - <g, truth>/(|g| |truth|) per sample, (B,), as half the squared distance of the unit vectors.
+    """Compute 1 - <g, truth>/(|g| |truth|) per sample, as half the squared distance of the unit vectors.
 
     That form keeps its relative accuracy where the two directions nearly agree.
+
+    Returns
+    -------
+    Tensor
+        (B,).
     """
     rows = [scaled(v)[0] for v in checks.alike(g, truth)]
     units = [v / torch.linalg.vector_norm(v, dim=1)[:, None] for v in rows]
@@ -40,7 +57,7 @@ def one_minus_cosine(g: Tensor, truth: Tensor) -> Tensor:
 
 
 def norm_ratio(g: Tensor, truth: Tensor) -> Tensor:
-    """Return |g| / |truth| per sample, (B,)."""
+    """Return |g| / |truth| per sample (B,)."""
     g, truth = checks.alike(g, truth)
     (above, up), (below, down) = scaled(g), scaled(truth)
     return torch.linalg.vector_norm(above, dim=1) / torch.linalg.vector_norm(below, dim=1) * (up / down)
@@ -57,10 +74,19 @@ METRICS: checks.Registry[Callable[[Tensor, Tensor], Tensor]] = checks.Registry(
 
 
 def summary(values: Tensor) -> dict[str, float]:
-    """Return the median ("value") and the quartiles ("low", "high") of the finite values, and how many are not.
+    """Summarise values (B,): median ("value") and quartiles ("low", "high") of the finite ones, and failures.
 
-    ``values`` has shape (B,), B at least 1; another shape raises ``ValueError``. Where none is finite the three are NaN
-    and "failed" counts them all.
+    Where no value is finite the three are NaN, and "failed" counts all values.
+
+    Returns
+    -------
+    dict
+        "value", "low", "high", "failed" and "samples".
+
+    Raises
+    ------
+    ValueError
+        Unless values have shape (B,), with B at least 1.
     """
     values = checks.tensor(values, "values")
     if values.ndim != 1 or not len(values):

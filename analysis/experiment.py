@@ -41,6 +41,13 @@ class Cell:
     settings : the estimators to measure
     track_memory : whether to measure peak bytes
     extra : what else the measure reads, as pairs of a name and a value
+
+    Raises
+    ------
+    TypeError
+        For names that are not strings, and settings that are not variants.
+    ValueError
+        For times, samples or a seed out of range.
     """
 
     measure: str
@@ -167,9 +174,15 @@ def rows_of(cell: Cell, drawn: Draw, setting: Variant) -> Iterator[dict[str, Any
 
 
 def measure_errors(cell: Cell) -> pd.DataFrame:
-    """Measure every setting of a cell against the ideal gradient: one row per setting, time and metric.
+    """Measure every variant of a cell against the ideal gradient.
 
-    Evaluations and VJPs are per sample, bytes per cell. A setting that cannot run is one row whose status says why.
+    Evaluations and VJPs are per sample, bytes per cell. A variant that cannot run is one row, with the reason as its
+    status.
+
+    Returns
+    -------
+    DataFrame
+        One row per variant, time and metric.
     """
     drawn = draw(cell)
     return pd.DataFrame([row for setting in cell.settings for row in rows_of(cell, drawn, setting)])

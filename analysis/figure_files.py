@@ -1,4 +1,4 @@
-"""Figures, captions and printed tables on disk, of a module with ``TABLES``, ``QUESTION``, ``answer`` and ``draw``."""
+"""Write a figure to disk, with its caption and printed tables, from the figure's module."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ QUICK = "Quick run, not a result: "
 
 
 def read(out: Path, module: str) -> tuple[ModuleType, dict[str, pd.DataFrame], bool]:
-    """Return a figure's module, its tables below ``out`` by name, and whether one of them is of a quick run.
+    """Read a figure's module and its tables below ``out``.
+
+    Returns
+    -------
+    tuple
+        The module, the tables by name, and whether one of them is of a quick run.
 
     Raises
     ------
     FileNotFoundError, analysis.results.TableError
-        Where a table is not there or cannot be read.
+        If a table is not there or cannot be read.
     """
     figure = importlib.import_module(module)
     known = {name: results.read_with_provenance(out / "tables" / f"{name}.parquet") for name in figure.TABLES}
@@ -33,7 +38,7 @@ def read(out: Path, module: str) -> tuple[ModuleType, dict[str, pd.DataFrame], b
 
 
 def entry(out: Path, module: str, suite: str) -> Entry:
-    """Return what the report says of a figure that was drawn from tables below ``out``; raises what ``read`` does."""
+    """Return the report's entry for a figure that was drawn from tables below ``out``; raises as ``read`` does."""
     figure, tables, quick = read(out, module)
     answer, name = figure.answer, module.rpartition(".")[2]
     caption = f"{QUICK if quick else ''}{answer(tables)}"

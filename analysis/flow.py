@@ -1,9 +1,9 @@
-r"""What a flow must offer, and wrappers that make one from a velocity, a denoiser or a noise predictor.
+r"""The interface of a flow, and wrappers that make one from a velocity, a denoiser or a noise predictor.
 
-A flow answers one question: the readout :math:`a\,\hat x_1(x,t) + b\,\hat x_0(x,t)` for given coefficients (a, b),
-its value and its Jacobian's products with vectors (``analysis.paths`` says which readout is which prediction).
-Estimators and solvers use nothing else, so an analytic flow with closed-form products and a network differentiated by
-autograd run through the same code.
+A flow returns the readout :math:`a\,\hat x_1(x,t) + b\,\hat x_0(x,t)` for given coefficients (a, b): its value, and its
+Jacobian's products with vectors (``analysis.paths`` lists the readout of each prediction). Estimators and solvers use
+nothing else, so an analytic flow with closed-form products and a network differentiated by autograd run through the
+same code.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Prediction = Callable[[Tensor, Tensor], Tensor]
 class Flow(ABC):
     """A probability-flow model of X_1 along an affine path.
 
-    Subclasses implement ``predict`` and, where they are differentiated, ``predict_vjp``. Their arguments are trusted:
-    x (B, *event) finite, t () or (B,) in [0, 1], readout coefficients of the shape of t. The named predictions below
-    check theirs.
+    Subclasses implement ``predict`` and, if they are to be differentiated, ``predict_vjp``. The arguments of these two
+    are trusted: x (B, *event) finite, t () or (B,) in [0, 1], readout coefficients of the shape of t. The named
+    predictions below check theirs.
 
     Attributes
     ----------
@@ -45,46 +45,58 @@ class Flow(ABC):
 
     @abstractmethod
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
-        """Return a x1hat + b x0hat, (B, *event)."""
+        """Return a x1hat + b x0hat (B, *event) at x (B, *event) and t, () or (B,)."""
 
     def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
-        """Return the readout and the map v -> J^T v of its Jacobian in x, as ``torch.func.vjp`` does.
-
-        Raises ``TypeError`` where a flow does not define it.
-        """
+        """Return the readout (B, *event) and its pullback, as ``torch.func.vjp`` does; ``TypeError`` without one."""
         raise TypeError(f"{type(self).__name__} can be solved but not differentiated: it defines no predict_vjp")
 
     def solve_vjp(self, x: Tensor, plans: Sequence[StepPlan]) -> tuple[Tensor, Pullback] | None:
-        """Return the ends of one method's plans from x (plans, B, *event) and the pullback of this discrete map.
+        """Solve all plans of one method from x (plans, B, *event) at once: an optional fast path.
 
-        A flow that knows a faster way than one evaluation after another says so here; ``None`` means that it does not
-        for these plans. ``analysis.solvers.checkpointing.solve_all_vjp`` is what to call.
+        Callers use ``analysis.solvers.checkpointing.solve_all_vjp``, which falls back on one evaluation after another.
+
+        Returns
+        -------
+        tuple or None
+            The ends (plans, B, *event) and the pullback of this discrete map; ``None`` where the flow has no fused
+            solve for these plans.
         """
         return None
 
     def named(self, prediction: str, x: Tensor, t: Tensor | float) -> Tensor:
-        """Return one of ``analysis.paths.PREDICTIONS`` at states x (B, *event) and times t (float or (B,)).
+        """Compute one of ``analysis.paths.PREDICTIONS`` at states x (B, *event) and times t (float or (B,)).
 
-        Raises ``ValueError`` for x of the wrong shape or not finite, and for t outside [0, 1] or of another shape.
+        Returns
+        -------
+        Tensor
+            (B, *event).
+
+        Raises
+        ------
+        TypeError
+            For x or t of another kind.
+        ValueError
+            For an unknown prediction, x of the wrong shape or not finite, and t outside [0, 1] or of another shape.
         """
         x, t = self.checked(x, t)
         with checks.passed_door():
             return self.predict(x, t, self.path.readout(prediction, t))
 
     def velocity(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """Return u(x, t), the right-hand side of the flow's ODE."""
+        """Return u(x, t) (B, *event), the right-hand side of the flow's ODE; raises as ``named`` does."""
         return self.named("velocity", x, t)
 
     def target(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """Return the target prediction E[X_1 | X_t = x]."""
+        """Return the target prediction E[X_1 | X_t = x] (B, *event); raises as ``named`` does."""
         return self.named("target", x, t)
 
     def source(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """Return the source (noise) prediction E[X_0 | X_t = x]."""
+        """Return the source (noise) prediction E[X_0 | X_t = x] (B, *event); raises as ``named`` does."""
         return self.named("source", x, t)
 
     def score(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """Return grad log p_t(x) = -x0hat / sigma."""
+        """Return grad log p_t(x) = -x0hat / sigma (B, *event); raises as ``named`` does."""
         return self.named("score", x, t)
 
     def with_path(self, path: AffinePath) -> Flow:
@@ -92,10 +104,15 @@ class Flow(ABC):
         return Reparametrized(self, path)
 
     def select_rows(self, rows: Tensor) -> Flow:
-        """Return the flow of the samples ``rows`` (C,) of a batch, each as often as it is named.
+        """Return the flow of the samples with indices ``rows`` (C,) of a batch; an index may occur several times.
 
-        A flow may hold data of its own for each sample of a batch, such as class labels. Whatever cuts, reorders or
-        repeats a batch asks the flow of these rows. A flow that holds nothing of that kind is the same for all.
+        A flow may hold data for each sample of a batch, such as class labels. Code that cuts, reorders or repeats a
+        batch asks the flow for these rows. A flow without such data is the same for all samples.
+
+        Returns
+        -------
+        Flow
+            Of C samples.
         """
         return self
 
@@ -103,7 +120,7 @@ class Flow(ABC):
         """Look at what a user's function does, as ``analysis.probe`` says; a closed form needs no looking at."""
 
     def checked(self, x: Tensor, t: Tensor | float, name: str = "x") -> tuple[Tensor, Tensor]:
-        """Return x and t as the methods above take them, or raise ``ValueError``; ``name`` is what it calls x."""
+        """Return x (B, *event) and t, () or (B,), checked for this flow; raises ``TypeError`` or ``ValueError``."""
         x = checks.state(x, self.event_shape, name)
         if self.dtype not in (None, x.dtype):
             raise ValueError(f"{name} must have the flow's dtype, {self.dtype}, got {x.dtype}")
@@ -115,42 +132,46 @@ class HasExactMap(Protocol):
     """A flow whose map from t to 1 has a closed form."""
 
     def exact_endpoint_vjp(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Pullback]:
-        """Return Phi_{t,1}(x), (B, *event), and the pullback v -> DPhi^T v."""
+        """Return Phi_{t,1}(x) (B, *event), and the pullback v -> DPhi^T v."""
         ...
 
 
 @runtime_checkable
 class HasDensity(Protocol):
-    """A flow whose density is known, and the trace of whose Jacobian is."""
+    """A flow with a known density and a known trace of its readouts' Jacobians."""
 
     def log_prob(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """Return log p_t(x), (B,), in nats."""
+        """Return log p_t(x) (B,) in nats."""
         ...
 
     def divergence(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
-        """Return the trace of a readout's Jacobian, (B,)."""
+        """Return the trace (B,) of a readout's Jacobian."""
         ...
 
 
 class PredictionFlow(Flow):
     """A flow from any differentiable callable ``function(x, t) -> (B, *event)`` with t of shape (B,).
 
-    Along another path than its own (``with_path``) the function is asked at the time of equal zeta and for the state
-    of that time's scale, as ``at_equal_zeta`` says.
+    Along another path than its own (``with_path``), the function is called at the time of equal zeta, with the state
+    scaled as ``at_equal_zeta`` computes.
 
     Parameters
     ----------
     function : an ``nn.Module`` or function
-    path : the path it was trained on, from then on in ``own``
-    prediction : what it predicts: "velocity", "target" (a denoiser), "source" (a noise predictor) or "score"
-    t_min, t_max : the range of own times it can be asked for; a time outside is moved to its end. The velocity of a
-        denoiser at t = 1 is 0/0, so that a solver in t needs ``t_max < 1`` there; the default leaves t alone.
+    path : the path it was trained on, afterwards in ``own``
+    prediction : the quantity that it predicts: "velocity", "target" (a denoiser), "source" (a noise predictor) or
+        "score"
+    t_min, t_max : the range of own times at which it is called; times outside are moved to its ends. The velocity of a
+        denoiser at t = 1 is 0/0, so a solver in t needs ``t_max < 1`` there; the default changes no time.
     event_shape : that of one sample, or ``None`` where any is accepted
-    time_dtype : the dtype of the times that the function sees; ``None`` for that of x
+    time_dtype : the dtype of the times passed to the function; ``None`` for that of x
 
     Raises
     ------
-    ValueError : for a path that is none, an unknown prediction, and unless 0 <= t_min < t_max <= 1
+    TypeError
+        For a function or path of another kind.
+    ValueError
+        For an unknown prediction, and unless 0 <= t_min < t_max <= 1.
     """
 
     def __init__(
@@ -176,16 +197,21 @@ class PredictionFlow(Flow):
         self.probe = Probe()
 
     def with_path(self, path: AffinePath) -> PredictionFlow:
-        """Return the flow of the same function along another path."""
+        """Return the flow of the same function along another path; raises as the constructor for one that is none."""
         checks.path(path)
         moved = copy.copy(self)
         moved.path = path
         return moved
 
     def select_rows(self, rows: Tensor) -> Flow:
-        """Return the flow of some samples; the function's own ``select_rows``, where it has one, says which these are.
+        """Return the flow of the samples with indices ``rows`` (C,).
 
-        ``function.select_rows(rows)`` returns the function for the samples ``rows`` (C,), a tensor of indices.
+        The function may have a method ``select_rows(rows)``, which returns the function for these samples.
+
+        Returns
+        -------
+        Flow
+            Of C samples.
         """
         function = select_rows(self.function, rows)
         if function is self.function:
@@ -212,7 +238,7 @@ class PredictionFlow(Flow):
         return t.clamp(self.t_min, self.t_max).expand(x.shape[0]).to(x.device, self.time_dtype or x.dtype)
 
     def _own_readout(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
-        """Return the readout on the path that the function was trained on."""
+        """Return the readout (B, *event) on the path that the function was trained on."""
         value = self.probe.call(self.function, x, self._times(x, t))
         t = t.clamp(self.t_min, self.t_max)
         if value.shape != x.shape or value.dtype != x.dtype or value.device != x.device:
@@ -229,14 +255,14 @@ class PredictionFlow(Flow):
         return expand(on_value, x) * value + expand(on_x, x) * x
 
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
-        """Return the readout; a graph is recorded only where x asks for one."""
+        """Return the readout (B, *event); a graph is recorded only where x requires a gradient."""
         # A dual number hides whether the tensor inside it asks for a graph.
         asked = x.requires_grad or unpack_dual(x).tangent is not None
         with torch.set_grad_enabled(asked and torch.is_grad_enabled()):
             return self._readout(x, t, readout)
 
     def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
-        """Return the readout and its pullback, which holds the autograd graph of one evaluation."""
+        """Return the readout (B, *event) and its pullback, which holds the autograd graph of one evaluation."""
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             value = self._readout(x, t, readout)
@@ -244,19 +270,19 @@ class PredictionFlow(Flow):
 
 
 def from_velocity(function: Prediction, path: AffinePath) -> PredictionFlow:
-    """Make a flow from a velocity network u(x, t)."""
+    """Make a flow from a velocity network u(x, t) -> (B, *event); raises as ``PredictionFlow`` does."""
     return PredictionFlow(function, path, "velocity")
 
 
 def from_denoiser(function: Prediction, path: AffinePath, t_max: float = 1.0) -> PredictionFlow:
-    """Make a flow from a target prediction (denoiser) x1hat(x, t)."""
+    """Make a flow from a target prediction (denoiser) x1hat(x, t) -> (B, *event), as ``PredictionFlow`` does."""
     return PredictionFlow(function, path, "target", t_max=t_max)
 
 
 def from_noise_predictor(
     function: Prediction, path: AffinePath, t_min: float = 0.0, t_max: float = 1.0
 ) -> PredictionFlow:
-    """Make a flow from a source (noise) prediction x0hat(x, t)."""
+    """Make a flow from a source (noise) prediction x0hat(x, t) -> (B, *event), as ``PredictionFlow`` does."""
     return PredictionFlow(function, path, "source", t_min, t_max)
 
 
@@ -275,7 +301,7 @@ class Reparametrized(Flow):
         return self.flow.with_path(path)
 
     def select_rows(self, rows: Tensor) -> Flow:
-        """Return the wrapped flow of these samples, along the same path."""
+        """Return the wrapped flow of the samples with indices ``rows`` (C,), along the same path."""
         return Reparametrized(self.flow.select_rows(rows), self.path)
 
     def ask(self, x: Tensor, t: Tensor) -> None:
@@ -287,12 +313,12 @@ class Reparametrized(Flow):
         return at_equal_zeta(self.flow.path, self.path, x, t, readout)
 
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
-        """Return the readout of the wrapped flow at its own time and scale."""
+        """Return the readout (B, *event), from the wrapped flow at its own time and scale."""
         scale, old, readout = self._old(x, t, readout)
         return self.flow.predict(scale * x, old, readout)
 
     def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
-        """Return the readout and its pullback, by the chain rule."""
+        """Return the readout (B, *event) and its pullback, by the chain rule."""
         scale, old, readout = self._old(x, t, readout)
         value, pull = self.flow.predict_vjp(scale * x, old, readout)
         return value, lambda v: scale * pull(v)

@@ -15,12 +15,12 @@ Progress = Callable[[float, int], None]
 
 
 class CertificationError(RuntimeError):
-    """The ideal gradient could not be computed to a bound that means anything."""
+    """The ideal gradient could not be computed to a useful bound."""
 
 
 @dataclass
 class Budget:
-    """What a reference may spend, and how far it has come.
+    """The evaluations that a reference may spend, and its progress.
 
     Attributes
     ----------
@@ -36,9 +36,14 @@ class Budget:
     finished: int = 0
 
     def spend(self, s: float, count: int) -> None:
-        """Add ``count`` evaluations; raise ``CertificationError`` where they are more than the limit.
+        """Add ``count`` evaluations.
 
-        ``s`` is the position of the integration, which the message gives.
+        ``s`` is the position of the integration, for the error message.
+
+        Raises
+        ------
+        CertificationError
+            If they exceed the limit.
         """
         self.spent += count
         if self.spent > self.limit:
@@ -48,7 +53,7 @@ class Budget:
             )
 
     def report(self, share: float) -> None:
-        """Tell ``progress`` that the share of the present integration is done."""
+        """Report to ``progress`` that a share of the present integration is done."""
         if self.progress is not None:
             self.progress((self.finished + share) / self.solves, self.spent)
 
@@ -80,9 +85,15 @@ def integrate(
     evaluations : evaluations of the flow that one call of ``rate`` takes
     record : called after every step with s and the state
 
+    Returns
+    -------
+    list
+        The tensors at ``end``.
+
     Raises
     ------
-    CertificationError : where the state leaves the finite numbers, the step gets too small or the budget is spent
+    CertificationError
+        If the state leaves the finite numbers, the step gets too small or the budget is spent.
     """
     shapes, sizes = [p.shape for p in state], [p.numel() for p in state]
     dtype, device = state[0].dtype, state[0].device

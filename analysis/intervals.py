@@ -1,4 +1,4 @@
-"""Bootstrap confidence intervals: of means over measurements, and of any statistic of them."""
+"""Bootstrap confidence intervals: of means over measurements, and of any statistic of measurements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over measurements, its confidence interval, and how many of all measurements failed."""
+    """A mean over measurements, its confidence interval, and the numbers of measurements and of failed ones."""
 
     mean: float
     low: float
@@ -30,10 +30,15 @@ class Interval:
 def interval(
     values: Tensor | np.ndarray, *, level: float = LEVEL, seed: int = 0, resamples: int = RESAMPLES
 ) -> Interval:
-    """Return the mean of (Y,) values, one per measurement, and its BCa bootstrap interval over measurements.
+    """Compute the mean of values (Y,), one per measurement, and its BCa bootstrap interval over measurements.
 
-    Values that are not finite are counted as failed; mean and interval are of the others, and NaN where there is none.
-    One value, or equal ones, have an interval of no width. BCa: Efron (1987), *J. Am. Stat. Assoc.* 82.
+    Values that are not finite count as failed; mean and interval are of the others, and NaN where there are none. A
+    single value, or equal ones, have an interval of width zero. BCa: Efron (1987), *J. Am. Stat. Assoc.* 82.
+
+    Returns
+    -------
+    Interval
+        Of the mean.
 
     Raises
     ------
@@ -52,14 +57,19 @@ def interval(
 
 
 def paired_interval(values: Tensor | np.ndarray, others: Tensor | np.ndarray, **options: Any) -> Interval:
-    """Return ``interval`` of the differences values - others, (Y,) each, of the same measurements.
+    """Compute ``interval`` of the differences values - others, (Y,) each, of the same measurements.
 
-    A measurement on which either failed is counted as failed.
+    A measurement on which either failed counts as failed.
+
+    Returns
+    -------
+    Interval
+        Of the mean difference.
 
     Raises
     ------
     ValueError
-        For shapes that differ.
+        For shapes that differ, and as ``interval`` does.
     """
     a, b = checks.vector(values, "values"), checks.vector(others, "others")
     if a.shape != b.shape:
@@ -75,13 +85,18 @@ def bootstrap(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a statistic of samples and the ends of its bootstrap interval, by percentiles, each (K,).
+    """Compute a statistic of samples and its bootstrap interval by percentiles.
 
     Parameters
     ----------
     statistic : maps R resamples of each sample, (R, n_i, ...), to (R, K)
-    samples : (n_i, ...) each, whose rows are resampled, each sample by itself: what is paired belongs into one sample
+    samples : (n_i, ...) each; rows of each sample are resampled independently, so paired values belong in one sample
     level, seed, resamples : of the interval
+
+    Returns
+    -------
+    tuple
+        The statistic, and the lower and upper end of its interval, each (K,).
 
     Raises
     ------
@@ -101,9 +116,17 @@ def bootstrap(
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return Spearman's rank correlation of a and b, (..., n) each, over the last axis; 0 where one is constant.
+    """Compute Spearman's rank correlation of a and b (..., n) over the last axis.
 
-    Raises ``ValueError`` for arrays of other shapes than one, and for NaN.
+    Returns
+    -------
+    np.ndarray
+        (...), 0 where a or b is constant.
+
+    Raises
+    ------
+    ValueError
+        For arrays of different shapes, and for NaN.
     """
     a, b = checks.array(a, "a").numpy(), checks.array(b, "b").numpy()
     if a.shape != b.shape or not a.shape or not a.shape[-1]:

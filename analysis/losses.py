@@ -1,7 +1,7 @@
 """Losses: any callable that maps x (B, *event) to one number per sample, (B,), differentiably.
 
-Those of this module take tensors, NumPy arrays and lists of numbers. Their values are in float32 where x is narrower,
-as the squares of float16 numbers overflow from 256 on; gradients have the dtype of x.
+The losses of this module take tensors, NumPy arrays and lists of numbers. Their values are in float32 where x is
+narrower, since the squares of float16 numbers overflow from 256 on; gradients have the dtype of x.
 """
 
 from __future__ import annotations
@@ -44,7 +44,15 @@ def _fitting(name: str, value: Tensor, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class HalfSquaredDistance:
-    """L(x) = |x - target|^2 / 2, summed over the event; ``target`` is one event or one per sample."""
+    """L(x) = |x - target|^2 / 2, summed over the event; ``target`` is one event or one per sample.
+
+    Raises
+    ------
+    TypeError
+        For a target that is not an array of real numbers.
+    ValueError
+        For a target that is not finite; when called, for one that does not fit x.
+    """
 
     target: Tensor
 
@@ -52,7 +60,7 @@ class HalfSquaredDistance:
         object.__setattr__(self, "target", _given("target", self.target))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return (B,) losses of x (B, *event)."""
+        """Return the losses (B,) of x (B, *event)."""
         return (widened(x) - _fitting("target", self.target, x)).square().flatten(1).sum(1) / 2
 
 
@@ -62,10 +70,20 @@ def whiten(
     noise_covariance: Tensor,
     names: tuple[str, str, str] = ("operator", "measurement", "noise_covariance"),
 ) -> tuple[Tensor, Tensor]:
-    """Return C^-1 operator (m, d) and C^-1 measurement (..., m) in float64, where C C^T is the noise covariance.
+    """Divide an operator and a measurement by their noise: with C C^T the noise covariance, multiply both by C^-1.
 
-    Raises ``ValueError`` that names the argument (as in ``names``) for shapes that do not agree, NaN, and a
-    covariance that is not symmetric (to 1e-10 relative) and positive definite.
+    Returns
+    -------
+    tuple
+        C^-1 operator (m, d) and C^-1 measurement (..., m), in float64.
+
+    Raises
+    ------
+    TypeError
+        For arguments that are not arrays of real numbers.
+    ValueError
+        For shapes that do not agree, NaN, and a covariance that is not symmetric (to 1e-10 relative) and positive
+        definite; the message names the argument as ``names`` does.
     """
     given = zip(names, (operator, measurement, noise_covariance), strict=True)
     a, y, r = (checks.array(value, name) for name, value in given)
@@ -93,8 +111,14 @@ def reduce(rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
 class LinearGaussian:
     """L(x) = (A x - y)^T R^-1 (A x - y) / 2 for flat events: the negative log-likelihood of y = A x + N(0, R).
 
-    Shapes: ``operator`` A (m, d), ``measurement`` y (m,) or (B, m), ``noise_covariance`` R (m, m). Bad ones raise
-    ``ValueError``, as ``whiten`` says.
+    Shapes: ``operator`` A (m, d), ``measurement`` y (m,) or (B, m), ``noise_covariance`` R (m, m).
+
+    Raises
+    ------
+    TypeError
+        As ``whiten`` does.
+    ValueError
+        As ``whiten`` does; when called, for x of another shape than (B, d).
     """
 
     operator: Tensor
@@ -113,11 +137,11 @@ class LinearGaussian:
 
     @functools.cached_property
     def reduced(self) -> tuple[Tensor, Tensor]:
-        """The same with the least number of rows, and these orthogonal."""
+        """The same with the least number of rows, which are orthogonal."""
         return reduce(*self.whitened)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return (B,) losses of x (B, d)."""
+        """Return the losses (B,) of x (B, d)."""
         return self._misfit(x, *self.whitened) / 2
 
     def _misfit(self, x: Tensor, rows: Tensor, values: Tensor) -> Tensor:
@@ -133,6 +157,14 @@ class HalfSquaredResidual(LinearGaussian):
     """L(x) = |A x - y|^2 / (2 noise^2) for flat events: the negative log-likelihood of y = A x + noise N(0, I).
 
     Shapes: ``operator`` (m, d), ``measurement`` (m,) or (B, m), ``noise`` > 0 in the units of y.
+
+    Raises
+    ------
+    TypeError
+        For arguments that are not arrays or numbers.
+    ValueError
+        For shapes that do not agree, NaN, and noise that is not positive; when called, for x of another shape than (B,
+        d).
     """
 
     noise_covariance: Tensor = field(init=False, repr=False)
@@ -146,13 +178,21 @@ class HalfSquaredResidual(LinearGaussian):
         super().__post_init__()
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return (B,) losses of x (B, d)."""
+        """Return the losses (B,) of x (B, d)."""
         return self._misfit(x, self.operator, self.measurement) / (2 * self.noise**2)
 
 
 @dataclass(frozen=True)
 class Linear:
-    """L(x) = <direction, x>, whose gradient is the same everywhere; ``direction`` is one event or one per sample."""
+    """L(x) = <direction, x>, with a constant gradient; ``direction`` is one event or one per sample.
+
+    Raises
+    ------
+    TypeError
+        For a direction that is not an array of real numbers.
+    ValueError
+        For a direction that is not finite; when called, for one that does not fit x.
+    """
 
     direction: Tensor
 
@@ -160,23 +200,23 @@ class Linear:
         object.__setattr__(self, "direction", _given("direction", self.direction))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return (B,) losses of x (B, *event)."""
+        """Return the losses (B,) of x (B, *event)."""
         return (widened(x) * _fitting("direction", self.direction, x)).flatten(1).sum(1)
 
 
 @dataclass(frozen=True)
 class Equivalent:
-    """A loss asked in place of another that it agrees with wherever both are finite.
+    """A loss in place of another one with which it agrees wherever both are finite.
 
-    Only this class lets an estimator that needs the operator of a loss look inside a wrapper. Any other wrapper, or a
-    subclass, may compute another loss than the one inside.
+    Only through this class does an estimator that needs the operator of a loss look inside a wrapper. Any other
+    wrapper, or a subclass, may compute another loss than the one inside.
     """
 
     function: Loss
     original: Loss
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return (B,) losses of x (B, *event)."""
+        """Return the losses (B,) of x (B, *event)."""
         return self.function(x)
 
 
@@ -186,9 +226,17 @@ class WithGraph(Equivalent):
 
 
 def value_and_gradient(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the loss (B,) and its gradient (B, *event) at x.
+    """Evaluate the loss and its gradient at x (B, *event).
 
-    Raises ``ValueError`` where the loss does not return shape (B,), is not differentiable or gives NaN or infinity.
+    Returns
+    -------
+    tuple
+        The loss (B,) and the gradient (B, *event), without a graph.
+
+    Raises
+    ------
+    ValueError
+        If the loss does not return shape (B,), is not differentiable, or gives NaN or infinity.
     """
     value, gradient = values_and_gradients(loss, x[None])
     return value[0], gradient[0]
@@ -207,7 +255,7 @@ def _value(loss: Loss, x: Tensor) -> Tensor:
 
 
 def values_and_gradients(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``value_and_gradient`` for every batch of x (n, B, *event), differentiated together."""
+    """Return ``value_and_gradient`` of x (n, B, *event) in one pass, (n, B) and like x; or ``ValueError``."""
     graph = isinstance(loss, WithGraph)
     with torch.enable_grad():
         x = x if graph and x.requires_grad else x.detach().requires_grad_()

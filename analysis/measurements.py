@@ -1,7 +1,7 @@
-"""A batch of measurements, as guided samplers meet it: Y images measured once each, and n samples to draw for each.
+"""Batches of measurements for guided samplers: Y images measured once each, and n samples to draw for each.
 
-States are flat batches of Y * n, measurement after measurement; sets of samples are (Y, n, d). Where the posteriors of
-the measurements are known exactly, samples are compared with exact ones.
+States are flat batches of Y * n, measurement after measurement; sets of samples are (Y, n, d). If the posteriors of the
+measurements are known exactly, samples are compared with exact ones.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ class Posteriors(Protocol):
 
     @property
     def mean(self) -> Tensor:
-        """The exact posterior means, (Y, d)."""
+        """The exact posterior means (Y, d)."""
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Return n samples of every posterior, (Y, n, d), drawn with an explicit CPU generator."""
+        """Return n samples (Y, n, d) of every posterior, from an explicit CPU generator."""
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Return the log-density of samples x (Y, n, d), (Y, n), in nats."""
+        """Return the log-density (Y, n), in nats, of samples x (Y, n, d)."""
 
     def score(self, path: AffinePath, n: int) -> Score:
-        """Return the exact grad_x log p(y | x_t) along a path, of flat batches of n samples per measurement."""
+        """Return the exact score function grad_x log p(y | x_t) along a path, for n samples per measurement."""
 
 
 @dataclass(frozen=True, eq=False)
 class ExactPosteriors:
-    """Exact posteriors of Y measurements with samples of theirs: what samplers are compared with.
+    """Exact posteriors of Y measurements, with samples to compare samplers with.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class ExactPosteriors:
 
 @dataclass(frozen=True, eq=False)
 class MeasuredBatch:
-    """Y measurements, the noise from which n samples for each are guided, and their exact posteriors where known.
+    """Y measurements, the initial noise of n samples for each, and their exact posteriors where known.
 
     Attributes
     ----------
@@ -99,14 +99,14 @@ class MeasuredBatch:
         return self.known
 
     def part(self, rows: slice) -> MeasuredBatch:
-        """Return some of the measurements, whose exact posteriors are then not known."""
+        """Return some of the measurements, without their exact posteriors."""
         noise = self.x0.unflatten(0, (-1, self.members))[rows].flatten(0, 1)
         index = None if self.index is None else self.index[rows]
         images = {"clean": self.clean[rows], "measurements": self.measurements[rows], "x0": noise, "index": index}
         return replace(self, **images, known=None)
 
     def start_on(self, device: str, dtype: torch.dtype) -> MeasuredBatch:
-        """Return the batch with its noise on a device and in a dtype, those of the flow that is guided."""
+        """Return the batch with its noise on the device and in the dtype of the guided flow."""
         return replace(self, x0=self.x0.to(device, dtype))
 
     def sets(self, x: Tensor) -> Tensor:
@@ -114,27 +114,32 @@ class MeasuredBatch:
         return x.double().cpu().unflatten(0, (-1, self.members))
 
     def loss(self, n: int | None = None) -> Loss:
-        """Return -log p(y | x), but for a constant, of flat batches of n samples per measurement."""
+        """Return -log p(y | x), up to a constant, for flat batches of n samples per measurement."""
         return self.problem.loss(self.measurements.repeat_interleave(n or self.members, 0))
 
     def score(self, path: AffinePath, n: int | None = None) -> Score:
-        """Return the exact grad_x log p(y | x_t) of flat batches of n samples per measurement."""
+        """Return the exact score function grad_x log p(y | x_t), for flat batches of n samples per measurement."""
         return self.exact.law.score(path, n or self.members)
 
     def energy_distance(self, sample: Sample) -> Tensor:
-        """Return the mean over all measurements of the energy distance to the exact posterior, ()."""
+        """Return the mean over measurements of the energy distance to the exact posterior, ()."""
         return sample_distances.energy_distance(self.sets(sample.x), self.exact.samples).mean()
 
     def misfit(self, x: Tensor) -> Tensor:
-        """Return chi^2/m of sets of samples x (Y, n, d), (Y,): the mean of |A(x) - y|^2 / (m noise^2)."""
+        """Return chi^2/m (Y,) of sets x (Y, n, d): the mean of |A(x) - y|^2 / (m noise^2)."""
         residuals = self.problem.operator(x.flatten(0, 1)).unflatten(0, x.shape[:2]) - self.measurements[:, None]
         return sample_distances.misfit(residuals, self.problem.noise)
 
     def metrics(self, x: Tensor) -> dict[str, Tensor]:
-        """Compare sets of samples x (Y, n, d) with the exact posteriors; returns {metric: (Y,)}.
+        """Compare sets of samples x (Y, n, d) with the exact posteriors.
 
         Means are relative, densities in nats less those of the exact samples, misfits chi^2/m. "coverage_l" is the
         share of exact samples inside the central intervals of level l.
+
+        Returns
+        -------
+        dict
+            From a metric to its values (Y,).
         """
         law, exact = self.exact.law, self.exact.samples
         shares = sample_distances.coverage(x, exact, LEVELS)
@@ -149,7 +154,7 @@ class MeasuredBatch:
 
 @dataclass(frozen=True)
 class TunedRun:
-    """Samples of a method, and what was chosen for them on other measurements; empty where nothing is tuned."""
+    """Samples of a method, and the options chosen for it on other measurements; empty where nothing is tuned."""
 
     sample: Sample
     chosen: dict[str, Any]
@@ -158,7 +163,7 @@ class TunedRun:
 def chosen_options(
     method: Method, flow: Flow, batch: MeasuredBatch, score: SampleScore, **options: Any
 ) -> dict[str, Any]:
-    """Return the best candidate of a method on a batch by ``score``, as ``choose`` takes it; empty for none."""
+    """Return a method's best candidate on a batch by ``score``, as in ``choose``; empty without candidates."""
     space, loss = method.space(batch.problem.noise), batch.loss()
 
     def run(**candidate: Any) -> Sample:
@@ -176,10 +181,19 @@ def tuned_run(
     track_memory: bool = False,
     **options: Any,
 ) -> TunedRun:
-    """Choose a method's hyper-parameter by the energy distance on one batch, and run it with that on another.
+    """Choose a method's hyper-parameter by the energy distance on one batch, and run the method on another.
 
-    ``options`` and ``track_memory`` (of peak bytes) are for the reported run alone. Raises ``ValueError`` as ``choose``
-    and the sampler do.
+    ``options`` and ``track_memory`` (of peak bytes) apply to the reported run alone.
+
+    Returns
+    -------
+    TunedRun
+        The samples and the chosen options.
+
+    Raises
+    ------
+    ValueError
+        As ``choose`` and the sampler do.
     """
     chosen = chosen_options(method, flow, tuning, tuning.energy_distance)
     with cost.track_memory() if track_memory else contextlib.nullcontext():

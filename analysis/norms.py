@@ -1,8 +1,8 @@
-"""Norms of batches that neither overflow nor underflow on the way, whatever the dtype.
+"""Norms of batches without overflow or underflow of intermediate results, in any dtype.
 
-The squares of float16 numbers overflow from 256 on, those of float32 numbers from 1.8e19 on. So vectors are widened to
-float32 at least, and divided by a power of two near their largest entry before they are squared. Such a division is
-exact: nothing changes where no square would have left the range.
+The squares of float16 numbers overflow from 256 on, those of float32 numbers from 1.8e19 on. Vectors are therefore
+widened to float32 at least, and divided by a power of two near their largest entry before they are squared. Such a
+division is exact, so results are unchanged where no square would have left the range.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from torch import Tensor
 
 
 def widened(v: Tensor) -> Tensor:
-    """Return v in float32 where its dtype is narrower, and v itself elsewhere."""
+    """Return v in float32 if its dtype is narrower, else v itself."""
     return v.to(torch.promote_types(v.dtype, torch.float32))
 
 
 def scaled(v: Tensor) -> tuple[Tensor, Tensor]:
-    """Return v (B, *event) as rows (B, n) with entries below 2, and the power of two (B,) that was divided out."""
+    """Return v (B, *event) as rows (B, n) with entries below 2, and the power of two (B,) that divided them."""
     rows = widened(v).flatten(1)
     largest = rows.abs().amax(1)
     usable = (largest > 0) & torch.isfinite(largest)
@@ -26,9 +26,14 @@ def scaled(v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def norms(v: Tensor) -> Tensor:
-    """Return the L2 norm of each sample of v (B, *event), (B,), in float32 or wider.
+    """Compute the L2 norm of each sample of v (B, *event), in float32 or wider.
 
-    It is infinite only where v is, or where the norm itself is too large for its dtype.
+    It is infinite only if v is, or if the norm itself is too large for its dtype.
+
+    Returns
+    -------
+    Tensor
+        (B,).
     """
     rows, power = scaled(v)
     return power * torch.linalg.vector_norm(rows, dim=1)

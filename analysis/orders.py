@@ -1,9 +1,9 @@
 """Signed orders: the slope of log error against log h, on a stated window, with the interval of the line fit.
 
 The errors are those of deterministic solves, or medians over samples, and carry no noise that differs from one h to the
-next. The interval of the regression is therefore no statement about other samples: it says how far the three to five
-points are from a straight line, and so how much the order still changes over the window. A wide one means that the
-window is not asymptotic, and that no order can be read from it.
+next. The interval of the regression therefore says nothing about other samples. It measures how far the three to five
+points are from a straight line, and so how much the order still changes over the window. A wide interval means that the
+window is not asymptotic, so that no order can be read from it.
 """
 
 from __future__ import annotations
@@ -46,13 +46,19 @@ def fit_order(
     Parameters
     ----------
     h, error : (H,) step sizes, positive and distinct, and the errors there
-    floor : one number or (H,), which keeps round-off and the reference's own error out: give it a multiple of both
+    floor : one number or (H,); errors below it are left out as round-off or the reference's own error, so give a
+        multiple of both
     points : the most values to use
+
+    Returns
+    -------
+    OrderFit
+        The slope with its interval and window.
 
     Raises
     ------
     ValueError
-        For other shapes or step sizes, and where fewer than three errors are above the floor.
+        For other shapes or step sizes, and if fewer than three errors are above the floor.
     """
     h, error = checks.vector(h, "h"), checks.vector(error, "error")
     floor, points = checks.array(floor, "floor").cpu().numpy(), checks.count("points", points)

@@ -1,7 +1,7 @@
-"""A plan: the coefficients of the steps that an explicit method takes, whatever flow they are applied to.
+"""A plan: the coefficients of the steps of an explicit method, independent of the flow.
 
-Stage i evaluates a readout of the flow at a linear combination of the step's start and of earlier evaluations, and so
-is the step's end. ``analysis.solvers`` makes plans from methods and applies them.
+Stage i evaluates a readout of the flow at a linear combination of the step's start and of earlier evaluations; the
+step's end is such a combination too. ``analysis.solvers`` makes plans from methods and applies them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Row = tuple[Tensor | None, ...]
 class StepPlan:
     """The coefficients of one step, or of n steps along a leading axis; each tensor is (), (B,), (n,) or (n, B).
 
-    ``rows[i]`` combines (x, the ``history`` evaluations of the step before, f_1, ..., f_i) into the state of stage
-    i + 1; the last row gives the end of the step. ``None`` stands for a zero. Where samples share their times, a
-    coefficient may serve ``repeat`` consecutive ones: B is then their number over ``repeat``.
+    ``rows[i]`` combines (x, the ``history`` evaluations of the previous step, f_1, ..., f_i) into the state of stage i
+    + 1; the last row gives the end of the step. ``None`` stands for a zero. If samples share their times, a coefficient
+    may serve ``repeat`` consecutive samples: B is then their number over ``repeat``.
     """
 
     times: tuple[Tensor, ...]

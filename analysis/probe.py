@@ -1,16 +1,16 @@
-"""A user's function is asked before it is believed: what no gradient would show, found by a few evaluations.
+"""A user's function is tested before it is trusted: faults that no gradient would show, by a few evaluations.
 
-A flow made of a function (``analysis.flow.PredictionFlow``) is asked once, by the first public function that takes
-gradients of it; all copies of the flow share the answers. Looked at are the first few samples of that call:
+A flow made of a function (``analysis.flow.PredictionFlow``) is tested once, by the first public function that takes
+gradients of it; all copies of the flow share the result. The tests use the first few samples of that call:
 
-- whether the function changes its input in place: from then on it is given copies;
-- whether modules that it calls are in training mode where that matters, and whether it says the same twice, and the
-  same of a sample alone as in its batch: a ``RuntimeWarning`` says what is not so;
-- at the first product, whether autograd's derivative along one direction is that of finite differences, which a part
-  under ``.detach()`` or ``torch.no_grad()`` is not: a ``RuntimeWarning`` too. Two step sizes must agree on that, so
-  that a kink or a field too stiff for them is not taken for it.
+- whether the function changes its input in place: if so, it is given copies from then on;
+- whether modules that it calls are in training mode where that matters, whether it returns the same twice, and whether
+  it returns the same for a sample alone as in its batch: a ``RuntimeWarning`` names what fails;
+- at the first product, whether autograd's derivative along one direction agrees with finite differences, which fails
+  for a part under ``.detach()`` or ``torch.no_grad()``: a ``RuntimeWarning`` as well. Two step sizes must agree on it,
+  so that neither a kink nor a field too stiff for them is mistaken for it.
 
-What does not depend on its input through autograd at all is refused by the product itself.
+A function that does not depend on its input through autograd at all is refused by the product itself.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SCRIPTED = "TorchScript loses derivatives once a module was differentiated forwa
 
 @dataclass
 class Probe:
-    """What a function was found to do; shared by all copies of a flow.
+    """The behaviour of a function, shared by all copies of a flow.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Probe:
     derivative_asked: bool = False
 
     def look(self, function: Function, x: Tensor, t: Tensor) -> None:
-        """Look at what a function does at states x (B, *event) and times t (B,), the first time that this is called."""
+        """On the first call, test a function at states x (B, *event) and times t (B,)."""
         if self.changes_input is None:
             some, x, t = part(function, x, t)
             first = select_rows(some, torch.zeros(1, dtype=torch.long, device=x.device))
@@ -61,9 +61,17 @@ class Probe:
                 self.changes_input = behaviour(some, first, x, t)
 
     def call(self, function: Function, x: Tensor, t: Tensor) -> Any:
-        """Return ``function(x, t)``, with copies of both where the function may change them.
+        """Call ``function(x, t)``, with copies of both where the function may change them.
 
-        Raises ``ValueError`` where a TorchScript module is differentiated forwards, which gives zeros or noise.
+        Returns
+        -------
+        Any
+            The function's result.
+
+        Raises
+        ------
+        ValueError
+            If a TorchScript module is differentiated in forward mode, which gives zeros or noise.
         """
         if unpack_dual(x).tangent is not None and scripted(function):
             raise ValueError(f"function must not be TorchScript for a forward-mode derivative: {SCRIPTED}")
@@ -93,7 +101,7 @@ def _in_plain_words(function: Function, x: Tensor, t: Tensor) -> Iterator[None]:
 
 
 def select_rows(function: Function, rows: Tensor) -> Function:
-    """Return what ``function`` makes of itself for the samples ``rows``, or itself where it has nothing to select."""
+    """Return the function for the samples ``rows``, by its own ``select_rows``, or itself without one."""
     select = getattr(function, "select_rows", None)
     selected = select(rows) if callable(select) else function
     # A compiled network passes the question on to the network, whose answer may be: myself.
@@ -101,7 +109,7 @@ def select_rows(function: Function, rows: Tensor) -> Function:
 
 
 def part(function: Function, x: Tensor, t: Tensor) -> tuple[Function, Tensor, Tensor]:
-    """Return the function of the first few samples, their states and times; or all, where it takes all or none."""
+    """Return the function of the first few samples, their states and times; or of all, if it must be called on all."""
     function = getattr(function, "_orig_mod", function)  # not to compile a network for other sizes of batch
     if len(x) > ROWS:
         with contextlib.suppress(Exception), _as_if_not_asked(x):
@@ -112,9 +120,14 @@ def part(function: Function, x: Tensor, t: Tensor) -> tuple[Function, Tensor, Te
 
 
 def behaviour(function: Function, first: Function, x: Tensor, t: Tensor) -> bool:
-    """Ask a function at states x (B, *event) and times t (B,), and warn of what is not as it should be.
+    """Test a function at states x (B, *event) and times t (B,), and warn of faults.
 
-    ``first`` is the function of the first sample alone. Returns whether the function changes its input in place.
+    ``first`` is the function of the first sample alone.
+
+    Returns
+    -------
+    bool
+        Whether the function changes its input in place.
     """
     training = training_modules(function)
     with _as_if_not_asked(x):
@@ -133,7 +146,7 @@ def behaviour(function: Function, first: Function, x: Tensor, t: Tensor) -> bool
 
 
 def _alone(first: Function, x: Tensor, t: Tensor) -> Tensor | None:
-    """Return the prediction of the first sample alone; ``None`` where there is one only, or all must be asked."""
+    """Return the prediction of the first sample alone; ``None`` if there is only one, or all must be called."""
     with contextlib.suppress(Exception):
         value = first(x[:1].clone(), t[:1].clone())
         return value if len(x) > 1 and value.shape == x[:1].shape else None
@@ -142,20 +155,23 @@ def _alone(first: Function, x: Tensor, t: Tensor) -> Tensor | None:
 
 @contextlib.contextmanager
 def _as_if_not_asked(x: Tensor) -> Iterator[None]:
-    """Record no graph, and put the state of torch's random generators back at the end."""
+    """Record no graph in the block, and restore the state of torch's random generators at its end."""
     with torch.no_grad(), torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
         yield
 
 
 def _differ(a: Tensor, b: Any) -> bool:
-    """Say whether two predictions of the same samples differ by more than kernels of other sizes do."""
+    """Return whether two predictions of the same samples differ by more than kernels of other sizes do."""
     return bool((norms(widened(b) - widened(a)) > torch.finfo(a.dtype).eps ** (1 / 3) * norms(a)).any())
 
 
 def derivative(function: Function, x: Tensor, t: Tensor) -> None:
-    """Warn where autograd's derivative of a function at x (B, *event), t (B,) is not that of its values.
+    """Warn if autograd's derivative of a function at x (B, *event), t (B,) is not that of its values.
 
-    Raises ``ValueError`` where the function's output does not depend on x through autograd at all.
+    Raises
+    ------
+    ValueError
+        If the function's output does not depend on x through autograd at all.
     """
     generator = torch.Generator().manual_seed(0)
     size = x.square().mean().sqrt().clamp_min(torch.finfo(x.dtype).eps)
@@ -170,13 +186,13 @@ def derivative(function: Function, x: Tensor, t: Tensor) -> None:
         raise ValueError(unrelated(function))
     if x.dtype not in (torch.float32, torch.float64):
         return  # finite differences have no digits left
-    found, expected = (pulled.double() * direction).sum(), fine.double().square().sum()
+    product, expected = (pulled.double() * direction).sum(), fine.double().square().sum()
     noise = 10 * torch.finfo(x.dtype).eps ** (2 / 3) * value.detach().double().norm() * fine.double().norm()
     settled = ((coarse.double() * fine).sum() - expected).abs() <= SLACK / 2 * expected
-    if bool(settled & ((found - expected).abs() > SLACK * expected + noise)):
+    if bool(settled & ((product - expected).abs() > SLACK * expected + noise)):
         _warn(
             function,
-            f"has another derivative than its values: {float(found):.3g} by autograd and {float(expected):.3g} by "
+            f"has another derivative than its values: {float(product):.3g} by autograd and {float(expected):.3g} by "
             "finite differences along one direction; look for .detach() or torch.no_grad() in a part of it",
         )
 
@@ -197,19 +213,19 @@ def _warn(function: Function, what: str) -> None:
 
 
 def unrelated(function: Function) -> str:
-    """Return what to say of a function whose output does not depend on x through autograd."""
+    """Return the error message for a function whose output does not depend on x through autograd."""
     known = f"; {SCRIPTED}: use the module that it was made of" if scripted(function) else ""
     return f"function must be differentiable: its output does not depend on x through autograd{known}"
 
 
 def scripted(function: Any) -> bool:
-    """Say whether a callable calls a module that TorchScript has compiled, as far as can be seen."""
+    """Return whether a callable calls a module compiled by TorchScript, as far as can be seen."""
     modules = (module for network in networks_in(function) for module in network.modules())
     return any(isinstance(module, torch.jit.ScriptModule) for module in modules)
 
 
 def training_modules(function: Any) -> list[str]:
-    """Return the names, with their kinds, of modules in training mode whose answer depends on that, three at most."""
+    """Return at most three names, with kinds, of modules in training mode whose output depends on the mode."""
     return [
         f"{name or 'itself'} ({type(module).__name__})"
         for network in networks_in(function)

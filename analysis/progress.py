@@ -1,4 +1,4 @@
-"""What a long run says of itself: a bar with what runs now on a terminal, a plain line now and then elsewhere."""
+"""Progress of a long run: on a terminal a bar with the running pieces, elsewhere a plain line now and then."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ EVERY = 60.0  # seconds between plain lines
 
 
 class Report:
-    """Counts finished pieces of work, and says how many there are, how long the rest may take, and what runs.
+    """Count finished pieces of work, and report their number, the time left, and the running pieces.
 
-    ``names`` are those of the pieces in the order in which they are begun, ``count`` how many run at once, ``finished``
-    how many more were there before.
+    ``names`` are those of the pieces in the order of their start, ``count`` is the number that run at once,
+    ``finished`` the number of further pieces that were finished before.
     """
 
     def __init__(self, title: str, names: Sequence[str], count: int, finished: int) -> None:
@@ -29,18 +29,18 @@ class Report:
         self.start = time.monotonic()
 
     def finish(self, place: int) -> None:
-        """Count the piece at a place of ``names``."""
+        """Count the piece at index ``place`` of ``names`` as finished."""
         self.done.add(place)
 
     @property
     def running(self) -> str:
-        """What runs now: of the pieces that are not finished, the first begun."""
+        """The names of the running pieces: of those that are not finished, the first to start."""
         names = [self.names[i] for i in range(len(self.names)) if i not in self.done][: self.count]
         return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
     @property
     def line(self) -> str:
-        """How many of how many, the time so far and left, and what runs now, in one line."""
+        """One line with the pieces finished, the time so far and left, and the running pieces."""
         spent = time.monotonic() - self.start
         left = spent / len(self.done) * (len(self.names) - len(self.done)) if self.done else None
         parts = [f"{self.title}: {self.before + len(self.done)} of {self.before + len(self.names)}, {_time(spent)}"]
@@ -79,17 +79,17 @@ def _say(report: Report, stop: threading.Event) -> None:
 
 
 class _Bar(Progress):
-    """A bar with a line below it that says what runs."""
+    """A bar above a line with the running pieces."""
 
     report: Report | None = None
 
     def follow(self, report: Report) -> None:
-        """Show a report from now on."""
+        """Show this report from now on."""
         self.report = report
         self.add_task(report.title, total=report.before + len(report.names))
 
     def get_renderables(self) -> Iterator[Any]:
-        """Return the bar and the line, as they are now."""
+        """Return the bar and the line in their present state."""
         if self.report is not None:
             for task in self._tasks.values():
                 task.completed = self.report.before + len(self.report.done)

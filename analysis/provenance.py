@@ -1,4 +1,4 @@
-"""Where a table comes from: commit, versions, device."""
+"""Provenance of a table: commit, versions, device."""
 
 from __future__ import annotations
 
@@ -26,9 +26,15 @@ def _git(*arguments: str) -> str | None:
 
 
 def commit() -> tuple[str | None, bool | None]:
-    """Return the commit of this package's own repository and whether files differ from it, or None for both.
+    """Find the commit of this package's own repository, and whether files differ from it.
 
-    A copy of the package inside another repository (unpacked there, or installed into an environment there) has none.
+    A copy of the package inside another repository (unpacked there, or installed into an environment there) has no
+    commit.
+
+    Returns
+    -------
+    tuple
+        The commit and the difference, or None for both.
     """
     top = _git("rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != ROOT.resolve():
@@ -53,6 +59,6 @@ def device_name(device: str) -> str:
 
 
 def provenance(device: str, seed: int) -> dict[str, object]:
-    """Return what a table carries about its making; nothing in it changes from one run to the next."""
+    """Return the provenance that a table carries; it is the same for every run of the same code."""
     name, dirty = commit()
     return {"commit": name, "dirty": dirty, "versions": versions(), "device": device_name(device), "seed": seed}

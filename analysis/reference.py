@@ -9,14 +9,14 @@ r"""The ideal gradient :math:`g^* = D\Phi_{t,1}(x)^T \nabla L(\Phi_{t,1}(x))`, w
 
 **What the bound covers.** Of an integrated gradient: the truncation error, from two tolerances; the round trip of x;
 and round-off, from replicas of a loose solve whose states, adjoints and losses are perturbed in the last digit at every
-evaluation. Where round-off rules, as in far states whose components' log-odds are large, two tolerances are only two
-draws of it, and can agree by chance; the replicas are further draws. Of every gradient: the loss's own round-off,
-operation by operation (``analysis.round_off``), which matters for a loss whose gradient cancels, like a cross entropy
-of a class that the sample has already; and the endpoint's, through the loss's curvature.
+evaluation. Where round-off dominates, as in far states whose components' log-odds are large, two tolerances are only
+two samples of it, and can agree by chance; the replicas are further samples. Of every gradient: the loss's own
+round-off, operation by operation (``analysis.round_off``), which matters for a loss whose gradient cancels, like a
+cross entropy of a class that the sample already has; and the endpoint's, through the loss's curvature.
 
-**What it does not cover**: constants that are kept in less than the dtype of x, in the flow or in the loss, and
-whatever else is the same in all evaluations; round-off inside one operation of torch, or outside torch, of which
-``analysis.round_off`` says more; and of a converged gradient, structure that every solve steps over.
+**What it does not cover**: constants stored in less than the dtype of x, in the flow or in the loss, and any other
+error common to all evaluations; round-off inside one operation of torch, or outside torch (see ``analysis.round_off``);
+and, for a converged gradient, structure that every solve steps over.
 
 The adaptive integrator is SciPy's DOP853 (Hairer, Norsett & Wanner, *Solving ODEs I*, section II.10), over the whole
 batch at once.
@@ -100,28 +100,36 @@ def ideal_gradient(
     max_evaluations: int | None = None,
     progress: Progress | None = None,
 ) -> Reference:
-    """Return the ideal gradient at states x (B, *event), float32 or float64, and times t (float or (B,)).
-
-    Parameters
-    ----------
-    tolerance : relative tolerance of the finer integration, where there is no exact map; by default the least that
-        the dtype of x allows, 1e-13 for float64 and 1.2e-5 for float32, or more where the flow's own noise needs it
-    max_error : the largest relative error bound that is still called a reference; by default 1e-6 for float64 and
-        1.2e-3 for float32
-    max_evaluations : the most evaluations of the flow (on the whole batch) that the integration may take, 100,000 by
-        default
-    progress : called in the course of the integration with the share that is done, in [0, 1], and the evaluations
-        so far
+    """Compute the ideal gradient at states x (B, *event), float32 or float64, and times t (float or (B,)).
 
     The gradient is that of the flow as given: a wrapper's ``t_max`` below 1 changes the flow, and its gradient too.
 
+    Parameters
+    ----------
+    flow, loss : as the estimators take them
+    tolerance : relative tolerance of the finer integration, where there is no exact map; by default the least that
+        the dtype of x allows, 1e-13 for float64 and 1.2e-5 for float32, or more where the flow's own noise needs it
+    max_error : the largest relative error bound that counts as a reference; by default 1e-6 for float64 and 1.2e-3 for
+        float32
+    max_evaluations : the most evaluations of the flow (on the whole batch) for the integration, by default 100,000
+    progress : called during the integration with the share that is done, in [0, 1], and the evaluations so far
+
+    Returns
+    -------
+    Reference
+        With its tier and error bound.
+
     Raises
     ------
-    ValueError : for x, t or a loss that are not as the estimators take them, for x in half precision, and for a
-        tolerance or a number of evaluations out of range
-    CertificationError : where the flow is not deterministic, its noise is too large for the tolerance, the integration
-        breaks down or takes more than ``max_evaluations``, the bound exceeds ``max_error``, or the determinant
-        identity fails. The message says which, and what helps
+    TypeError
+        For arguments of another kind.
+    ValueError
+        For x, t or a loss that the estimators refuse, for x in half precision, and for a tolerance or a number of
+        evaluations out of range.
+    CertificationError
+        If the flow is not deterministic, its noise is too large for the tolerance, the integration breaks down or takes
+        more than ``max_evaluations``, the bound exceeds ``max_error``, or the determinant identity fails. The message
+        names the cause and the remedy.
     """
     x, t = checks.arguments(flow, loss, x, t)
     if x.dtype not in (torch.float32, torch.float64):
@@ -194,7 +202,7 @@ def _integrated(problem: Problem, wanted: float | None, least: float, max_error:
 
 
 def _tolerance(wanted: float | None, least: float, noise: float) -> float:
-    """Return the tolerance of the finer solve; refuse one that the flow's noise does not allow."""
+    """Return the finer solve's tolerance; raises ``CertificationError`` for one that the flow's noise forbids."""
     lowest = 2 * noise / NOISE_STEPS
     if wanted is None:
         return min(max(least, lowest), 1e-3)
@@ -207,10 +215,15 @@ def _tolerance(wanted: float | None, least: float, noise: float) -> float:
 
 
 def _foresee(budget: Budget, loose: float, tolerance: float) -> None:
-    """Refuse at once where the solves to come would take several times what the budget has left.
+    """Refuse at once if the coming solves would take several times the rest of the budget.
 
-    A solver of order eight takes (loose / tolerance)^(1/8) times the steps of a loose one, and there are four solves
-    where the replicas had two, of several evaluations at a time.
+    A solver of order eight takes (loose / tolerance)^(1/8) times the steps of a loose one, and there are four solves,
+    of several evaluations at a time, for the replicas' two.
+
+    Raises
+    ------
+    CertificationError
+        With the number of evaluations.
     """
     expected = 2 * budget.spent / (adjoint_solves.REPLICAS + 1) * (loose / tolerance) ** (1 / 8)
     if expected > FORESEEN * (budget.limit - budget.spent):
@@ -221,7 +234,7 @@ def _foresee(budget: Budget, loose: float, tolerance: float) -> None:
 
 
 def _determinant(problem: Problem, endpoint: Tensor, log_det: Tensor, tolerance: float) -> Tensor:
-    """Return by how much the identity fails, relative to the log-densities; refuse a failure."""
+    """Return the residual of the identity relative to the log-densities; ``CertificationError`` if it fails."""
     assert isinstance(problem.flow, HasDensity)
     before, after = problem.flow.log_prob(problem.x, problem.t), problem.flow.log_prob(endpoint, 1.0)
     residual, size = (log_det - (before - after)).abs(), before.abs() + after.abs()
@@ -235,9 +248,14 @@ def _determinant(problem: Problem, endpoint: Tensor, log_det: Tensor, tolerance:
 
 
 def _check_bound(bound: Tensor, parts: Mapping[str, Tensor], max_error: float, noise: float | None = None) -> None:
-    """Refuse a bound (B,) above ``max_error``, and say which of its parts is the largest and what helps.
+    """Refuse a bound (B,) above ``max_error``.
 
     ``noise`` is that of the flow where it set the tolerance.
+
+    Raises
+    ------
+    CertificationError
+        With the largest part of the bound, and the remedy.
     """
     bound = bound.nan_to_num(torch.inf)
     worst = int(bound.argmax())

@@ -1,6 +1,6 @@
-"""Tidy tables on disk: parquet with provenance and a checksum inside, CSV beside it, each file written whole or not.
+"""Tidy tables on disk: parquet with provenance and a checksum inside, and CSV beside it; files are written atomically.
 
-This module never imports torch: it is all that figures need.
+This module never imports torch; figures need nothing else of this package.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ABANDONED = 24 * 3600.0  # seconds after which a temporary file of another machi
 
 
 class TableError(ValueError):
-    """A table cannot be read, or is not what was written; the message names the file and the way out."""
+    """A table cannot be read, or was changed after it was written; the message names the file and the remedy."""
 
 
 class WriteError(OSError):
@@ -36,12 +36,12 @@ class WriteError(OSError):
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then move it there; nothing is left behind on failure.
+    """Let ``write`` fill a temporary file beside ``path``, then move it there; a failure leaves no file behind.
 
     Raises
     ------
     WriteError
-        Where the file system refuses: a full disk, no permission, a folder in the file's place.
+        If the file system refuses: a full disk, no permission, a folder in the file's place.
     """
     temporary = path.with_name(
         f".{path.name}.{platform.node().replace('.', '_')}-{os.getpid()}.{secrets.token_hex(4)}.tmp"
@@ -60,7 +60,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove temporary files that runs which are no more have left in ``folder``."""
+    """Remove the temporary files of ended runs from ``folder``."""
     for path in folder.glob(".*.tmp"):
         if match := TEMPORARY.fullmatch(path.name):
             here = match["host"] == _host()
@@ -108,7 +108,7 @@ def write_table(frame: pd.DataFrame, path: Path, provenance: Mapping[str, Any], 
 
 
 def _checksum(table: pa.Table, provenance: bytes) -> bytes:
-    """Return a checksum of columns, types, every value in its place, and the provenance."""
+    """Return a checksum of columns, types, all values in order, and the provenance."""
     frame, digest = table.to_pandas(), hashlib.sha256(provenance)
     types = [[str(name), str(frame[name].dtype), table.schema.field(name).type.id] for name in frame]
     digest.update(json.dumps(types).encode())
@@ -120,12 +120,17 @@ def _checksum(table: pa.Table, provenance: bytes) -> bytes:
 def read_table(path: Path) -> pd.DataFrame:
     """Read a table.
 
+    Returns
+    -------
+    DataFrame
+        The table.
+
     Raises
     ------
     FileNotFoundError
-        Where there is none; the message names the command that makes it.
+        If there is no file; the message names the command that makes it.
     TableError
-        Where the file is no table, is cut off, or its content is not what was written.
+        If the file is not a table, is truncated, or was changed after it was written.
     """
     return read_with_provenance(path)[0]
 
@@ -136,7 +141,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 
 def read_with_provenance(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read a table and the provenance inside it; raises what ``read_table`` does."""
+    """Read a table and its provenance; raises as ``read_table`` does, and ``TypeError`` for no path."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path must be that of a table, got {type(path).__name__}")
     path = Path(path)

@@ -1,25 +1,25 @@
-r"""What round-off does to a loss gradient, and to a flow: two estimates that need no second precision.
+r"""Round-off of a loss gradient, and noise of a flow: two estimates that need no second precision.
 
 **A loss gradient**: Monte Carlo arithmetic, one operation at a time.
 
-Two evaluations of a loss round alike, so that comparing them shows nothing of what its own arithmetic loses: in
-:math:`p_0 - 1` of a softmax cross entropy with :math:`1 - p_0 = 10^{-14}` two digits are left, and every state nearby
-loses the same ones. Monte Carlo arithmetic makes round-off visible: each result of each operation, forward and
-backward, is multiplied by :math:`1 \pm \epsilon` with random signs, and the spread of the results estimates the error
-of the plain evaluation. Fused derivative formulas (the softmax's is one) are taken apart into their operations first,
-as cancellation inside one operation does not show in its result.
+Two evaluations of a loss round alike, so comparing them shows nothing of its own round-off: :math:`p_0 - 1` of a
+softmax cross entropy with :math:`1 - p_0 = 10^{-14}` has two correct digits, and every state nearby loses the same
+digits. Monte Carlo arithmetic makes round-off visible: each result of each operation, forward and backward, is
+multiplied by :math:`1 \pm \epsilon` with random signs, and the spread of the results estimates the error of the plain
+evaluation. Fused derivative formulas (such as the softmax's) are first split into their operations, since cancellation
+inside one operation does not show in its result.
 
-**A flow**: the noise of a function along a line, from the differences of high order of values at points so close that
-what is smooth leaves none (``noise_level``). It sees rounding of every kind, that of a state or a time to single
-precision inside the function too.
+**A flow**: the noise of a function along a line, from high-order differences of its values at points so close together
+that the smooth part cancels (``noise_level``). It measures rounding of every kind, including that of a state or a time
+to single precision inside the function.
 
 Sources: Parker 1997, *Monte Carlo Arithmetic* (UCLA CSD-970002); Vignes 1993, *A stochastic arithmetic for reliable
 scientific computation* (Math. Comput. Simul. 35); Moré & Wild 2011, *Estimating computational noise* (SIAM J. Sci.
 Comput. 33).
 
-**Not seen** by Monte Carlo arithmetic: what happens inside one operation that is not taken apart (a matrix product, a
+**Not measured** by Monte Carlo arithmetic: round-off inside one operation that is not split (a matrix product, a
 convolution, an attention kernel: their inputs and results are perturbed, not their partial sums), inside TorchScript,
-or outside torch; and constants that are wrong by more than the last digit, as those kept in single precision are.
+or outside torch; and constants that are wrong by more than the last digit, as those stored in single precision are.
 """
 
 from __future__ import annotations
@@ -41,16 +41,21 @@ NOISE_POINTS, FIRST_ORDER = 7, 4
 
 
 def last_digits(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return x with every entry multiplied by 1 + eps or 1 - eps of its dtype, signs drawn on the CPU."""
+    """Return x with every entry multiplied by 1 + eps or 1 - eps of its dtype, with random signs drawn on the CPU."""
     signs = 2 * torch.randint(2, x.shape, generator=generator, dtype=torch.int8) - 1
     return x * (1 + torch.finfo(x.dtype).eps * torch.empty_like(x).copy_(signs))
 
 
 def noise_level(values: Tensor) -> float:
-    """Return the root mean square over (...) of the noise in values (``NOISE_POINTS``, ...) at evenly spaced points.
+    """Estimate the noise in values (``NOISE_POINTS``, ...) at evenly spaced points: a root mean square over (...).
 
-    The k-th differences of independent errors have the variance (2k)!/(k!)^2 times theirs; of the orders from
-    ``FIRST_ORDER`` on, the least estimate counts, as the smooth part only adds to it.
+    The k-th differences of independent errors have (2k)!/(k!)^2 times their variance. Of the orders from
+    ``FIRST_ORDER`` on, the least estimate is taken, as the smooth part can only add to it.
+
+    Returns
+    -------
+    float
+        In units of the values.
     """
     estimates, differences = [], values.double()
     for k in range(1, len(values)):
@@ -60,9 +65,14 @@ def noise_level(values: Tensor) -> float:
 
 
 def perturbed_gradient(loss: Loss, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the gradient of the loss at x (B, *event) in perturbed arithmetic, x itself perturbed likewise.
+    """Compute the loss gradient at x (B, *event) in perturbed arithmetic, with x itself perturbed as well.
 
-    A loss that cannot run so (as compiled code may not) has only x perturbed, with a ``RuntimeWarning``.
+    If a loss cannot run so (as compiled code may not), only x is perturbed, with a ``RuntimeWarning``.
+
+    Returns
+    -------
+    Tensor
+        (B, *event).
     """
     x = last_digits(x.detach(), generator)
     with torch.enable_grad():
@@ -77,9 +87,9 @@ def perturbed_gradient(loss: Loss, x: Tensor, generator: torch.Generator) -> Ten
 
 
 class PerturbedArithmetic(TorchDispatchMode):
-    """Inside it every new floating-point result of an operation is moved by ``last_digits``.
+    """A mode in which ``last_digits`` moves every new floating-point result of an operation.
 
-    Views and results of operations without a tensor argument (``zeros``, ``arange``) stay as they are.
+    Views and results of operations without a tensor argument (``zeros``, ``arange``) are unchanged.
     """
 
     def __init__(self, generator: torch.Generator) -> None:

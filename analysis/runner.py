@@ -1,7 +1,7 @@
-"""Independent cells measured in parallel, each once, and kept on disk.
+"""Independent cells measured in parallel, each once, and stored on disk.
 
-A cell's file holds, beside its rows, the cell's key and what ran: a digest of the sources that the measuring process
-had, and the versions there. A file that is damaged, or is not this cell's, is measured again.
+A cell's file holds, beside its rows, the cell's key and a record of the code: a digest of the sources that the
+measuring process had, and its versions. A file that is damaged, or belongs to another cell, is measured again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["Workers", "WorkersError", "fill", "run"]
 
 @dataclass(frozen=True)
 class Code:
-    """What a process runs: digest of a cell's sources, versions, and where, when and how long the files are."""
+    """The code of a process: digest of a cell's sources, versions, and path, time and size of the files."""
 
     digest: str
     versions: dict[str, str]
@@ -36,13 +36,13 @@ class Code:
 
     @classmethod
     def of(cls, closure: sources.Closure) -> Code:
-        """Return the code of a closure, as this process has it."""
+        """Return the code of a closure, as loaded by this process."""
         stats = {file.relative_to(sources.ROOT).as_posix(): file.stat() for file in closure.files}
         stamps = {name: (stat.st_mtime_ns, stat.st_size) for name, stat in stats.items()}
         return cls(closure.digest, provenance.versions(), f"{platform.node()}:{sources.ROOT}", stamps)
 
     def differs(self, other: Code) -> str | None:
-        """Return a sentence that says in what another process's code is not this, or None."""
+        """Return a sentence on the first difference from another process's code, or None."""
         if other.digest != self.digest:
             return "a worker's copy of the sources is not the one here"
         for name, version in self.versions.items():
@@ -56,7 +56,7 @@ class Code:
 
 @dataclass(frozen=True)
 class _Measured:
-    """The rows of a cell, the code that a process measured them with, and the seconds of its core that it took."""
+    """The rows of a cell, and the code of the process that measured them."""
 
     place: int
     frame: pd.DataFrame
@@ -68,7 +68,7 @@ _known: dict[tuple[str, ...], tuple[set[str], Code]] = {}
 
 
 def _measure(item: tuple[int, Cell]) -> _Measured:
-    """Measure a cell, and the code that this process has imported for it."""
+    """Measure a cell, and record the code that this process imported for it."""
     (place, cell), start = item, time.process_time()
     frame, names = measure_cell(cell), tuple(sorted(cell.names()))
     seconds = round(time.process_time() - start, 2)
@@ -80,14 +80,19 @@ def _measure(item: tuple[int, Cell]) -> _Measured:
 
 
 def fill(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cells") -> list[Path]:
-    """Measure missing cells in parallel; return the result file of every cell, in order.
+    """Measure missing cells in parallel.
+
+    Returns
+    -------
+    list
+        The result file of every cell, in order.
 
     Raises
     ------
     WorkersError
-        Where workers are lost or have other code; cells that are finished are kept.
+        If workers are lost or have other code; finished cells stay on disk.
     results.WriteError
-        Where a cell cannot be written.
+        If a cell cannot be written.
     """
     results.remove_abandoned(store)
     files = [store / f"{cell.key()}.parquet" for cell in cells]
@@ -107,7 +112,7 @@ def fill(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cel
 
 
 def _is_finished(file: Path, cell: Cell) -> bool:
-    """Say whether a file is a whole result of the cell; where one is there and is not, say so."""
+    """Return whether a file is a whole result of the cell; warn where a file is there that is not."""
     if not file.exists():
         return False
     try:
@@ -133,5 +138,5 @@ def _write(frame: pd.DataFrame, file: Path, about: dict[str, Any]) -> None:
 
 
 def run(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cells") -> pd.DataFrame:
-    """Measure missing cells, and return all rows in the order of cells; raises what ``fill`` does."""
+    """Measure missing cells, and return the rows of all cells in order; raises as ``fill`` does."""
     return pd.concat([results.read_table(file) for file in fill(cells, store, workers, title)], ignore_index=True)

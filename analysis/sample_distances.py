@@ -1,4 +1,4 @@
-r"""How far a set of samples is from an exact posterior: one number per measurement, and intervals over measurements.
+r"""Distances of a set of samples from an exact posterior: one number per measurement.
 
 Sets are (n, d) or, a batch of Y measurements at once, (Y, n, d); metrics then return () or (Y,). Two sets are compared
 by
@@ -6,12 +6,12 @@ by
 - ``sliced_wasserstein``: :math:`(\mathrm{mean}_\theta W_2^2(\theta^T x, \theta^T y))^{1/2}` over fixed directions
   (Bonneel et al. 2015, *J. Math. Imaging Vis.* 51), with the exact W_2 of two empirical laws on a line;
 - ``energy_distance``: :math:`2 E|X - Y| - E|X - X'| - E|Y - Y'|` (Székely & Rizzo 2013, *J. Stat. Plan. Inference*
-  143), as a U-statistic: zero in expectation where the laws are equal, so that it may be negative;
-- ``mean_error`` and ``coverage``, the latter by ranks, which are uniform where the laws are equal, for every n.
+  143), as a U-statistic: zero in expectation for equal laws, so that it may be negative;
+- ``mean_error`` and ``coverage``, the latter by ranks, which are uniform for equal laws and every n.
 
-The first is biased: two sets of one law have a positive distance that shrinks with n. Its floor is what two independent
-exact sets give, and is to be reported beside it. A measurement with a sample that is not finite has the value NaN,
-which ``interval`` counts as failed.
+The first is biased: two sets of one law have a positive distance that shrinks with n. Its floor is the distance of two
+independent exact sets, and should be reported beside it. A measurement with a sample that is not finite has the value
+NaN, which ``intervals.interval`` counts as failed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,19 @@ PROJECTIONS = 128
 
 
 def pair(x: Tensor, y: Tensor, names: tuple[str, str] = ("x", "y")) -> tuple[Tensor, Tensor]:
-    """Return two sets of samples, which messages call by ``names``, as (Y, n, d) and (Y, m, d), float64.
+    """Check two sets of samples, which error messages call by ``names``.
+
+    Returns
+    -------
+    tuple
+        (Y, n, d) and (Y, m, d), float64.
 
     Raises
     ------
     TypeError
-        For what is neither a tensor nor an array of real numbers.
+        For arguments that are not tensors or arrays of real numbers.
     ValueError
-        For sets of other shapes, and for two whose shapes differ in more than the number of samples.
+        For other shapes, and for two sets that differ in more than the number of samples.
     """
     x, y = (checks.floats(value, name) for value, name in zip((x, y), names, strict=True))
     for name, value in zip(names, (x, y), strict=True):
@@ -49,18 +54,18 @@ def pair(x: Tensor, y: Tensor, names: tuple[str, str] = ("x", "y")) -> tuple[Ten
 
 
 def finite_sets(*sets: Tensor) -> Tensor:
-    """Return (Y,) true where all samples of all sets (Y, n, d) are finite."""
+    """Return a mask (Y,): true where all samples of all sets (Y, n, d) are finite."""
     return torch.stack([torch.isfinite(s).flatten(1).all(1) for s in sets]).all(0)
 
 
 def _shaped(values: Tensor, usable: Tensor, like: Tensor) -> Tensor:
-    """Return values with NaN where a set is not finite (``usable`` (Y,) false), as () for a single pair ``like``."""
+    """Return values with NaN where a set is not finite (``usable`` (Y,) false), as () if ``like`` is a single set."""
     values = torch.where(usable.reshape(-1, *[1] * (values.ndim - 1)), values, torch.nan)
     return values[0] if np.ndim(like) == 2 else values
 
 
 def directions(dim: int, count: int, seed: int) -> Tensor:
-    """Return (dim, count) unit vectors, uniform on the sphere and the same for every call with one seed."""
+    """Return unit vectors (dim, count), uniform on the sphere; equal seeds give equal vectors."""
     shape = checks.count("dim", dim), checks.count("projections", count)
     return torch.nn.functional.normalize(
         torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(checks.seed("seed", seed))),
@@ -69,9 +74,14 @@ def directions(dim: int, count: int, seed: int) -> Tensor:
 
 
 def wasserstein_on_lines(x: Tensor, y: Tensor) -> Tensor:
-    """Return the squared W_2 of the empirical laws along the last axis but one: (..., n, P), (..., m, P) to (..., P).
+    """Compute the squared W_2 of the empirical laws along the last axis but one of (..., n, P) and (..., m, P).
 
     The quantile functions are steps of width 1/n and 1/m; their product is summed over the common refinement.
+
+    Returns
+    -------
+    Tensor
+        (..., P).
     """
     n, m = x.shape[-2], y.shape[-2]
     levels = torch.cat([torch.arange(n + 1) * m, torch.arange(m + 1) * n]).unique()  # in units of 1/(n m): exact
@@ -82,7 +92,7 @@ def wasserstein_on_lines(x: Tensor, y: Tensor) -> Tensor:
 
 
 def sliced_wasserstein(x: Tensor, y: Tensor, *, projections: int = PROJECTIONS, seed: int = 0) -> Tensor:
-    """Return the sliced Wasserstein-2 distance of sets (Y, n, d) and (Y, m, d), (Y,), over fixed random directions."""
+    """Return the sliced Wasserstein-2 distance (Y,) of sets (Y, n, d), (Y, m, d), over fixed random directions."""
     a, b = pair(x, y)
     theta = directions(a.shape[-1], projections, seed).to(a.device)
     usable = finite_sets(a, b)
@@ -90,7 +100,7 @@ def sliced_wasserstein(x: Tensor, y: Tensor, *, projections: int = PROJECTIONS, 
 
 
 def _within(x: Tensor) -> Tensor:
-    """Return the mean distance of two different members of each set, (Y,)."""
+    """Return the mean distance (Y,) of two different members of each set."""
     n = x.shape[1]
     return _distances(x, x).sum((1, 2)) / (n * (n - 1))
 
@@ -100,12 +110,19 @@ def _distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def energy_distance(x: Tensor, y: Tensor) -> Tensor:
-    """Return the energy distance of sets (Y, n, d) and (Y, m, d), n and m above 1, (Y,); unbiased.
+    """Compute the unbiased energy distance of sets (Y, n, d) and (Y, m, d), n and m above 1.
+
+    Returns
+    -------
+    Tensor
+        (Y,).
 
     Raises
     ------
+    TypeError
+        As ``pair`` does.
     ValueError
-        For a set of one sample.
+        For a set of one sample, and as ``pair`` does.
     """
     a, b = pair(x, y)
     if min(a.shape[1], b.shape[1]) < 2:
@@ -116,7 +133,7 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
 
 
 def mean_error(x: Tensor, mean: Tensor) -> Tensor:
-    """Return |mean of x - mean| / |mean| for sets x (Y, n, d) and exact means (Y, d), (Y,)."""
+    """Return |mean of x - mean| / |mean| (Y,), for x (Y, n, d), mean (Y, d); ``ValueError`` for other shapes."""
     centre = checks.floats(mean, "mean")
     if not centre.ndim:
         raise ValueError("mean must have shape (d,) or (Y, d), got a number")
@@ -126,16 +143,24 @@ def mean_error(x: Tensor, mean: Tensor) -> Tensor:
 
 
 def coverage(x: Tensor, truths: Tensor, levels: Sequence[float]) -> Tensor:
-    r"""Return how often central credible intervals of x (Y, n, d) hold the truths (Y, m, d), (Y, levels).
+    r"""Compute how often central credible intervals of x (Y, n, d) hold the truths (Y, m, d).
 
-    A truth of rank r among n samples, as one coordinate, takes up the levels :math:`[r, r + 1]/(n + 1)`; counted is the
-    share of these inside the central interval, so that for truths of the law of x the expectation is the nominal level
-    for every n. Truths that tie with samples take up the levels of all of these. The mean is over coordinates and m.
+    A truth of rank r among n samples, in one coordinate, occupies the levels :math:`[r, r + 1]/(n + 1)`. The share of
+    these levels inside the central interval is counted, so that for truths of the law of x the expectation is the
+    nominal level for every n. Truths that tie with samples occupy the levels of all of these. The mean is over
+    coordinates and m.
+
+    Returns
+    -------
+    Tensor
+        (Y, levels).
 
     Raises
     ------
+    TypeError
+        As ``pair`` does.
     ValueError
-        For no levels, and for one outside (0, 1).
+        For no levels, for one outside (0, 1), and as ``pair`` does.
     """
     a, b = pair(x, truths, ("x", "truths"))
     levels = [checks.inside("levels", level) for level in checks.sequence("levels", levels)]
@@ -151,7 +176,12 @@ def coverage(x: Tensor, truths: Tensor, levels: Sequence[float]) -> Tensor:
 
 
 def misfit(residuals: Tensor, noise: float) -> Tensor:
-    r"""Return :math:`\chi^2/m`: the mean of :math:`|A x - y|^2 / (m\,\mathrm{noise}^2)`, residuals (Y, n, m), (Y,).
+    r"""Compute :math:`\chi^2/m`, the mean of :math:`|A x - y|^2 / (m\,\mathrm{noise}^2)`, of residuals (Y, n, m).
+
+    Returns
+    -------
+    Tensor
+        (Y,).
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a measurement is asked to do: estimators with options, options of the command line, objects by name."""
+"""Settings of a measurement: estimators with options, options of the command line, objects by name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Variant:
 
     @classmethod
     def of(cls, estimator: str, **options: Any) -> Variant:
-        """Make a setting from keyword options."""
+        """Make a variant from keyword options."""
         return cls(estimator, tuple(sorted(options.items())))
 
 
@@ -42,7 +42,15 @@ class Options:
 def resolve(name: str) -> Any:
     """Return the object that "package.module:attribute" names.
 
-    Raises ``ValueError`` for anything else, and where importing it fails.
+    Returns
+    -------
+    Any
+        The object.
+
+    Raises
+    ------
+    ValueError
+        For any other string, and if the import fails.
     """
     module, _, attribute = name.partition(":") if isinstance(name, str) else ("", "", "")
     if not attribute or not module or module.startswith("."):

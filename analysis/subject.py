@@ -1,4 +1,4 @@
-"""What is measured: a flow, its float64 reference, and where its states and losses come from."""
+"""Subjects of a measurement: a flow, its float64 reference, and samplers of states and losses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from analysis.losses import HalfSquaredDistance, Loss
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: a flow, its float64 twin for the reference, and where its states and losses come from.
+    """A flow, its float64 copy for the reference, and samplers of states and losses.
 
     ``states(times, n, generator)`` draws n states at each of the times (T,), stacked time after time, (T * n, *event),
     with the same data and noise at every time so that differences between times are paired;
@@ -28,7 +28,7 @@ class Subject:
 
     @classmethod
     def of(cls, flow: Flow, reference_flow: Flow, sample: Callable[[int, torch.Generator], Tensor]) -> Subject:
-        """Make one of data: ``sample(n, generator)`` draws (n, d), float64; the loss is to another sample of it."""
+        """Make one from data: ``sample(n, generator)`` draws (n, d) float64; the loss is to another sample."""
 
         def states(times: Tensor, n: int, generator: torch.Generator) -> Tensor:
             clean = sample(n, generator)

@@ -108,12 +108,17 @@ def record(options: Options, names: Iterable[str], packages: Iterable[str] = ())
 
 
 def out_of_date(name: str, out: Path, asked: Mapping[str, Any]) -> str | None:
-    """Return why a table is not there as the sources of today would make it with what was asked, or None.
+    """Compare a table on disk with the one that today's sources and options would make.
 
     Parameters
     ----------
     name, out : the table, and the folder of the run
     asked : what its provenance must say: some of quick, dtype, seed, device
+
+    Returns
+    -------
+    str or None
+        The difference, or None where there is none.
     """
     path = out / "tables" / f"{name}.parquet"
     try:

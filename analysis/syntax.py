@@ -1,4 +1,4 @@
-"""A module's source as top-level statements: what each binds, what it uses, and its text without docstrings."""
+"""A module's source as top-level statements: the names that each binds and uses, and its text without docstrings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Scope = (
 
 @dataclass(frozen=True)
 class Use:
-    """A name that a statement uses, with the attribute asked of it; ``sweeps`` unless it is only looked up in."""
+    """A name used by a statement, with the attribute asked of it; ``sweeps`` unless it is only used for look-ups."""
 
     name: str
     attribute: str | None
@@ -27,7 +27,7 @@ class Use:
 
 @dataclass
 class Statement:
-    """A top-level statement; ``patterns`` are its strings and f-strings, a NUL for each computed part of these."""
+    """A top-level statement; ``patterns`` are its strings and f-strings, with a NUL for each computed part."""
 
     node: ast.stmt
     uses: set[Use] = field(default_factory=set)
@@ -42,7 +42,7 @@ class Statement:
 
 @dataclass
 class Module:
-    """A module's statements but for imports, by the names that they bind.
+    """A module's statements except imports, by the names that they bind.
 
     Attributes
     ----------
@@ -151,7 +151,7 @@ def _read(node: ast.stmt) -> Statement:
 
 
 class _Reader(ast.NodeVisitor):
-    """Collects the global names that a statement uses; what a function or comprehension binds is its own."""
+    """Collect the global names that a statement uses; names bound inside a function or comprehension are local."""
 
     def __init__(self, statement: Statement) -> None:
         self.found = statement
@@ -169,30 +169,30 @@ class _Reader(ast.NodeVisitor):
         self.looks_up = before
 
     def visit_Name(self, node: ast.Name) -> None:
-        """Take a name that is read; one that is only written is not a use."""
+        """Record a name that is read; a name that is only written is not a use."""
         if not isinstance(node.ctx, ast.Store):
             self._use(node.id, None)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
-        """Take an attribute of a name, or of anything else."""
+        """Record an attribute of a name, or visit what the attribute belongs to."""
         if isinstance(node.value, ast.Name):
             self._use(node.value.id, node.attr)
         else:
             self.visit(node.value)
 
     def visit_Subscript(self, node: ast.Subscript) -> None:
-        """Take ``REGISTRY[name]`` for a look-up."""
+        """Treat ``REGISTRY[name]`` as a look-up."""
         self._looking_up(node.value)
         self.visit(node.slice)
 
     def visit_Compare(self, node: ast.Compare) -> None:
-        """Take ``name in REGISTRY`` for a look-up."""
+        """Treat ``name in REGISTRY`` as a look-up."""
         self.visit(node.left)
         for operator, other in zip(node.ops, node.comparators, strict=True):
             (self._looking_up if isinstance(operator, ast.In | ast.NotIn) else self.visit)(other)
 
     def visit_Call(self, node: ast.Call) -> None:
-        """Take ``known(what, name, REGISTRY)`` for a look-up, and go into any other call."""
+        """Treat ``known(what, name, REGISTRY)`` as a look-up, and visit any other call."""
         named = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
         parts = (node.func, *node.args, *node.keywords)
         if named in LOOKUPS:
@@ -202,13 +202,13 @@ class _Reader(ast.NodeVisitor):
                 self.visit(part)
 
     def visit_Constant(self, node: ast.Constant) -> None:
-        """Take a string."""
+        """Record a string."""
         if isinstance(node.value, str):
             self.found.strings.add(node.value)
             self.found.patterns.add(node.value)
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
-        """Take an f-string."""
+        """Record an f-string."""
         parts = [p.value if isinstance(p, ast.Constant) else "\0" for p in node.values]
         self.found.patterns.add("".join(map(str, parts)))
         for part in node.values:
@@ -225,7 +225,7 @@ class _Reader(ast.NodeVisitor):
         self.own.pop()
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        """Go into a function, whose decorators, defaults and annotations are of the scope around it."""
+        """Visit a function; its decorators, defaults and annotations belong to the enclosing scope."""
         for part in (*node.decorator_list, node.args.defaults, node.args.kw_defaults, node.returns):
             for one in part if isinstance(part, list) else [part]:
                 if one is not None:

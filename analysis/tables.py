@@ -11,17 +11,23 @@ import pandas as pd
 
 
 def only(table: pd.DataFrame, **values: Any) -> pd.DataFrame:
-    """Return the rows whose columns have these values, in their order.
+    """Select the rows whose columns have these values, in their order.
 
     Parameters
     ----------
     table : a tidy table
-    **values : column=value; None selects the rows whose value is missing, a list, tuple or set those with one of them
+    **values : column=value; None selects rows with a missing value; a list, tuple or set selects rows with one of its
+        values
+
+    Returns
+    -------
+    DataFrame
+        The selected rows.
 
     Raises
     ------
     ValueError
-        Where the table has no such column.
+        If the table has no such column.
     """
     if unknown := [column for column in values if column not in table]:
         raise ValueError(f"column {unknown[0]!r} is not in the table, whose columns are {', '.join(table.columns)}")

@@ -1,7 +1,7 @@
 """Functions of many items, run in parallel: in processes here, or on a Dask cluster.
 
-Processes end with the one that started them. What goes wrong with processes or a cluster is a ``WorkersError``, whose
-message is one line that says which of them it is.
+Processes end with the one that started them. Failures of processes or of a cluster raise ``WorkersError`` with a
+message of one line that names the cause.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class WorkersError(RuntimeError):
 
 @dataclass(frozen=True)
 class Workers:
-    """How work is spread.
+    """The processes or the cluster on which work runs.
 
     Attributes
     ----------
@@ -62,16 +62,21 @@ class Workers:
 
     @property
     def count(self) -> int:
-        """How many items run at once here."""
+        """The number of items that run at once here."""
         return joblib.effective_n_jobs(self.jobs)
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-        """Yield function(item) of all items, as they are finished.
+        """Apply a function to all items.
+
+        Returns
+        -------
+        Iterator
+            Of function(item), in the order in which items finish.
 
         Raises
         ------
         WorkersError
-            Where workers die, or a cluster is not there, has no workers or cannot run this package.
+            If workers die, or a cluster is not there, has no workers or cannot run this package.
         """
         return self._on_dask(function, items) if self.backend == "dask" else self._here(function, items)
 
@@ -99,7 +104,7 @@ class Workers:
 
 
 def _bound_to(parent: int, function: Callable[[Item], Result], item: Item) -> Result:
-    """Run a function in a process that ends when its parent has."""
+    """Run a function in a process that ends when its parent does."""
     if os.getpid() != parent:
         _end_with(parent)
     return function(item)
@@ -109,7 +114,7 @@ _watching = threading.Lock()
 
 
 def _end_with(parent: int) -> None:
-    """Let this process end soon after its parent, and leave Ctrl-C to that."""
+    """Make this process end soon after its parent, and leave Ctrl-C to the parent."""
     if not _watching.acquire(blocking=False):
         return
 
@@ -125,7 +130,7 @@ def _end_with(parent: int) -> None:
 
 @contextmanager
 def _client(workers: Workers) -> Iterator[Any]:
-    """Connect to a Dask cluster, here where no scheduler is named, whose workers can run this package."""
+    """Connect to a Dask cluster whose workers can run this package; without a scheduler's name, start one here."""
     try:
         import distributed
     except ImportError as error:
@@ -149,7 +154,7 @@ def _client(workers: Workers) -> Iterator[Any]:
 
 
 def _connected(distributed: Any, where: str) -> Any:
-    """Connect to a scheduler, after asking whether it is one: a client waits for other answers without an end."""
+    """Connect to a scheduler, after a check that it is one: otherwise a client waits for an answer forever."""
     try:
         asyncio.run(_identity(where))
         return distributed.Client(where, timeout=ANSWER, set_as_default=False)
@@ -174,11 +179,11 @@ async def _identity(where: str) -> None:
 
 
 def _ready() -> None:
-    """Be called, which a worker can that can import this package."""
+    """Do nothing; a worker that can be called so has imported this package."""
 
 
 def _finished(client: Any, futures: list[Any], where: str | None) -> Iterator[Any]:
-    """Yield the results of futures as they are finished, for as long as there are a scheduler and workers."""
+    """Yield the results of futures as they finish, while the scheduler and workers exist."""
     from distributed import as_completed
 
     completed, left, since = as_completed(futures, loop=client.loop), len(futures), time.monotonic()

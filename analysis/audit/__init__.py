@@ -1,4 +1,4 @@
-"""The audit of a user's own flow: what the user gives (``subject``), measurement, and report."""
+"""The audit of a user's own flow: the subject that the user provides, its measurement, and the report."""
 
 from analysis.audit.measure import AuditOptions, run
 from analysis.audit.subject import Audited, AuditError

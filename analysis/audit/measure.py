@@ -1,9 +1,9 @@
-"""Audit a user's flow: how wrong greedy guidance is at each time, and the smallest lookahead that is good enough.
+"""Audit a user's flow: greedy guidance's error at each time, and the smallest sufficient lookahead.
 
 ``python reproduce.py audit package.module:factory`` calls ``run``. The truth is a converged fine solve whose own
 convergence is shown: two adaptive solves at two tolerances (``analysis.reference``), and beside them a fixed-step RK4
 solve whose steps are doubled until the gradient stops changing. A network in less than float64 is compared with a
-float64 copy of itself; where there can be no copy, with fine solves in its own dtype (column ``truth_dtype``).
+float64 copy of itself; if it cannot be copied, with fine solves in its own dtype (column ``truth_dtype``).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ FEWEST, MOST = 8, 512  # steps of the fixed-step solve
 
 @dataclass(frozen=True)
 class Truth:
-    """Ideal gradients (B, *event) in float64, how each was made, and which samples have one: (B,)."""
+    """Ideal gradients (B, *event) in float64, the origin of each, and a mask (B,) of the samples that have one."""
 
     gradient: Tensor
     usable: Tensor
@@ -61,7 +61,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class AuditOptions:
-    """What is asked of an audit.
+    """Options of an audit.
 
     Attributes
     ----------
@@ -81,14 +81,17 @@ class AuditOptions:
 
 
 def run(options: AuditOptions, out: Path, workers: Workers) -> list[str]:
-    """Audit a flow, write the tables and audit.txt below ``out``, and return the lines of the latter.
+    """Audit a flow, and write its tables and audit.txt below ``out``; times that are finished there are reused.
 
-    Times that are finished are found again there.
+    Returns
+    -------
+    list
+        The lines of audit.txt.
 
     Raises
     ------
     AuditError
-        For a subject or options that cannot be audited; the message says what is wrong.
+        For a subject or options that cannot be audited, with the reason.
     """
     # Behind all else, so that no module there hides an installed one; nor one of this project, which an editable
     # installation finds after all that is on the path, in the processes that measure.
@@ -112,12 +115,17 @@ def run(options: AuditOptions, out: Path, workers: Workers) -> list[str]:
 
 
 def cells(options: AuditOptions) -> list[Cell]:
-    """Return one cell per time, after checking the options and the subject at all of them.
+    """Make one cell per time, after checking the options and the subject at all of them.
+
+    Returns
+    -------
+    list
+        The cells.
 
     Raises
     ------
     AuditError
-        For a subject or options that cannot be audited; the message says what is wrong.
+        For a subject or options that cannot be audited, with the reason.
     """
     times = sorted(set(options.times or (QUICK_TIMES if options.quick else TIMES)))
     if not all(0 < t < 1 for t in times):
@@ -134,12 +142,14 @@ def cells(options: AuditOptions) -> list[Cell]:
     common |= {"path": type(audit.flow.path).__name__, "samples": samples, "device": options.device}
     seeded = Cell(**common, times=(), seed=options.seed).generator
     extra = (("steps", QUICK_STEPS if options.quick else STEPS), ("wanted", options.error))
-    found = [(("fingerprint", probe(audit, again, t, samples, seeded)), *extra) for t in times]
-    return [Cell(**common, times=(t,), seed=options.seed, extra=marked) for t, marked in zip(times, found, strict=True)]
+    extras = [(("fingerprint", probe(audit, again, t, samples, seeded)), *extra) for t in times]
+    return [
+        Cell(**common, times=(t,), seed=options.seed, extra=marked) for t, marked in zip(times, extras, strict=True)
+    ]
 
 
 def measure(cell: Cell) -> pd.DataFrame:
-    """Measure one time of an audit: rows of greedy, of the lookahead and of the fine solve's convergence."""
+    """Measure one time of an audit: greedy, lookahead, the fine solve; ``AuditError`` where the subject fails."""
     try:
         return pd.DataFrame(list(_rows(cell, load(cell.factory, cell.device))))
     except (ValueError, RuntimeError) as error:
@@ -163,7 +173,7 @@ def _rows(cell: Cell, audit: Audit) -> Iterator[dict[str, Any]]:
 
 
 def _greedy(audit: Audit, loss: Loss, x: Tensor, t: float, truth: Truth) -> Iterator[dict[str, Any]]:
-    """Yield greedy's error, cosine and length, and what the leading term says of them without a truth."""
+    """Yield greedy's error, cosine and length, and the leading-term estimate of the error, which needs no truth."""
     gradient = greedy(audit.flow, loss, x, t).gradient.double().cpu()
     row = {"estimator": "greedy", "evaluations": 1.0}
     for name, metric in errors.METRICS.items():
@@ -194,7 +204,7 @@ def _lookahead(
 
 
 def _truth(audit: Audit, loss: Loss, x: Tensor, t: float, limit: float) -> Truth:
-    """Return the ideal gradients; NaN where their error may exceed ``limit``. Refuses where most may."""
+    """Return ideal gradients, NaN where their error may exceed ``limit``; ``AuditError`` where most of them may."""
     flow, x = _widest(audit, loss, x, t)
     fine, rows, settled = _doubled(flow, loss, x, t, limit)
     steps = rows[-1]["steps"]
@@ -202,17 +212,17 @@ def _truth(audit: Audit, loss: Loss, x: Tensor, t: float, limit: float) -> Truth
         _require(settled, limit, f"the last doubling, to {steps} RK4 steps, moves it by {rows[-1]['value']:.2g}")
     least = max(reference.LEAST_TOLERANCE, 100 * torch.finfo(x.dtype).eps)
     try:
-        found = reference.ideal_gradient(flow, loss, x, t, tolerance=max(limit / FINER, least), max_error=math.inf)
+        computed = reference.ideal_gradient(flow, loss, x, t, tolerance=max(limit / FINER, least), max_error=math.inf)
     except reference.CertificationError as error:
         raise AuditError(f"the fine solve does not converge: {error}") from error
-    usable, apart = found.error_bound <= limit, errors.relative_error(fine, found.gradient)
-    if found.tier == "converged":
+    usable, apart = computed.error_bound <= limit, errors.relative_error(fine, computed.gradient)
+    if computed.tier == "converged":
         usable &= settled & (apart <= 2 * limit)
-    bound, distance = float(found.error_bound.median()), float(apart.median())
+    bound, distance = float(computed.error_bound.median()), float(apart.median())
     _require(usable, limit, f"the adaptive solve is good to {bound:.2g}, and {distance:.2g} from {steps} RK4 steps")
     rows.append({"metric": "distance_to_reference", "steps": steps} | errors.summary(apart[usable].cpu()))
-    gradient = torch.where(expand(usable, x) > 0, found.gradient, math.nan).double().cpu()
-    return Truth(gradient, usable.cpu(), found.tier, str(x.dtype)[6:], found.error_bound.double().cpu(), rows)
+    gradient = torch.where(expand(usable, x) > 0, computed.gradient, math.nan).double().cpu()
+    return Truth(gradient, usable.cpu(), computed.tier, str(x.dtype)[6:], computed.error_bound.double().cpu(), rows)
 
 
 def _require(usable: Tensor, limit: float, why: str) -> None:
@@ -224,7 +234,7 @@ def _require(usable: Tensor, limit: float, why: str) -> None:
 
 
 def _widest(audit: Audit, loss: Loss, x: Tensor, t: float) -> tuple[Flow, Tensor]:
-    """Return the float64 copy of the flow and states, or both as they are where the copy or the loss do not run."""
+    """Return the float64 copy of the flow and states, or both unchanged if the copy or the loss does not run."""
     try:
         audit.reference_flow.velocity(x.double(), t)
         value_and_gradient(loss, x.double())
@@ -234,7 +244,7 @@ def _widest(audit: Audit, loss: Loss, x: Tensor, t: float) -> tuple[Flow, Tensor
 
 
 def _doubled(flow: Flow, loss: Loss, x: Tensor, t: float, limit: float) -> tuple[Tensor, list[dict[str, Any]], Tensor]:
-    """Double the steps of an RK4 solve until no sample's gradient moves by ``limit``; return it, rows, who settled."""
+    """Double the steps of an RK4 solve until gradients move by less than ``limit``; return rows and a mask as well."""
     steps, fine, rows = FEWEST, _fine(flow, loss, x, t, FEWEST), []
     settled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     while steps < MOST and not bool(settled.all()):
@@ -247,7 +257,7 @@ def _doubled(flow: Flow, loss: Loss, x: Tensor, t: float, limit: float) -> tuple
 
 
 def _fine(flow: Flow, loss: Loss, x: Tensor, t: float, steps: int) -> Tensor:
-    """Return the end-to-end gradient of an RK4 solve in the time and scale in which every path is regular."""
+    """Return the end-to-end gradient (B, *event) of an RK4 solve in canonical time and scale."""
     view = canonical.view(flow, torch.tensor(t, dtype=torch.float64))
     plan = solvers.plan("rk4", view.flow.path, solvers.uniform_grid(view.begin, view.end, steps))
     endpoint, pull = differentiate(view.flow, view.enter(x), plan, "checkpoint")

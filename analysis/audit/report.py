@@ -1,4 +1,4 @@
-"""What an audit's tables say: the smallest sufficient lookahead, five lines of plain words.
+"""The report of an audit's tables: the smallest sufficient lookahead, and five lines of plain words.
 
 This module never imports torch.
 """
@@ -14,9 +14,14 @@ FROM = ["t", "zeta", "wanted", "estimator", "solver", "steps", "horizon", "fract
 
 
 def best_lookahead(greedy: pd.DataFrame, lookahead: pd.DataFrame) -> pd.DataFrame:
-    """Return for each t the gradient of least evaluations, then of least median error, within the wanted error.
+    """Select for each t the gradient of least evaluations, then of least median error, within the wanted error.
 
-    Where none is, the row is that of the least error, and ``reached`` is false.
+    If there is none, the row is that of the least error, and ``reached`` is false.
+
+    Returns
+    -------
+    DataFrame
+        One row per t.
     """
     tried = pd.concat([greedy[greedy["metric"] == "relative_error"], lookahead])
     best = []
@@ -28,14 +33,14 @@ def best_lookahead(greedy: pd.DataFrame, lookahead: pd.DataFrame) -> pd.DataFram
 
 
 def frontier(greedy: pd.DataFrame, lookahead: pd.DataFrame) -> pd.DataFrame:
-    """Return for each t the least median error that so many evaluations or fewer reach, by number of evaluations."""
+    """Return for each t the least median error within each number of evaluations."""
     tried = pd.concat([greedy[greedy["metric"] == "relative_error"], lookahead])
     least = tried.groupby(["t", "evaluations"], as_index=False).agg(value=("value", "min"), wanted=("wanted", "first"))
     return least.assign(value=least.groupby("t")["value"].cummin())
 
 
 def facts(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return what the captions of an audit's figures state, in one row."""
+    """Return the facts in the captions of an audit's figures, in one row."""
     table, best = tables["audit"], tables["audit_best"]
     by = table.pivot(index="t", columns="metric", values="value").sort_index()
     error, first = by["relative_error"], table.iloc[0]
@@ -58,13 +63,13 @@ def facts(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _close_from(by: pd.DataFrame) -> float | None:
-    """Return the time from which on the leading-term estimate is close to the error, if there is one."""
+    """Return the time from which on the leading-term estimate is close to the error, if any."""
     off = (by["leading_term"] / by["relative_error"] - 1).abs()
     return min((t for t in off.index if (off[off.index >= t] <= CLOSE).all()), default=None)
 
 
 def words(tables: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Return five lines that say what the tables do."""
+    """Return the tables' findings in five lines of words."""
     greedy = tables["audit"].pivot(index="t", columns="metric", values="value")
     return [
         _greedy(greedy["relative_error"], tables["audit"]),

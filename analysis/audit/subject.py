@@ -1,8 +1,7 @@
-"""What a user's factory returns, and the checks that it passes before anything is measured.
+"""The subject of an audit: what a user's factory returns, and the checks that precede any measurement.
 
 A factory is a callable without arguments, or with the one keyword ``device``. It returns ``Audited``, or the pair
-(flow, states) of its first two fields. A model with a checkpoint is loaded by the factory itself: nothing is unpickled
-here.
+(flow, states) of its first two fields. The factory itself loads a model's checkpoint: nothing is unpickled here.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ DERIVATIVE_SLACK = 0.1  # of a derivative against finite differences: kinks pass
 
 
 class AuditError(ValueError):
-    """The audit refuses; the message says what of the user's is not as it must be."""
+    """The audited model or data is invalid; the message says what is wrong."""
 
 
 class Audited(NamedTuple):
-    """What a factory returns.
+    """The return value of a factory.
 
     Attributes
     ----------
@@ -64,7 +63,7 @@ class Audited(NamedTuple):
 
 @dataclass(frozen=True)
 class Audit:
-    """A checked subject: the user's flow, its float64 twin where it has one, and where states and losses come from."""
+    """A checked subject: the user's flow, its float64 copy if it has one, and samplers of states and losses."""
 
     name: str
     flow: Flow
@@ -73,7 +72,7 @@ class Audit:
     device: str
 
     def draw(self, t: float, n: int, generator: torch.Generator) -> tuple[Tensor, Loss]:
-        """Return n states at time t, the same data and noise for the same generator, and their loss."""
+        """Return n states (n, *event) at time t and their loss; equal generators give equal data and noise."""
         states = self.made.states
         if isinstance(states, Tensor):
             clean, other = states[torch.randint(len(states), (2, n), generator=generator)].cpu()
@@ -86,13 +85,13 @@ class Audit:
 
 
 class Guarded:
-    """A user's function whose NaN is named with its time, where the state that it was asked at is finite."""
+    """A user's function that raises ``AuditError``, with the time, for NaN or infinity at a finite state."""
 
     def __init__(self, function: Prediction) -> None:
         self.function = function
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """Return ``function(x, t)``."""
+        """Return ``function(x, t)``; ``AuditError`` where it is not a tensor, or not finite at a finite state."""
         value = self.function(x, t)
         if not isinstance(value, Tensor):
             raise AuditError(f"the model must return a tensor, got {type(value).__name__}")
@@ -103,14 +102,22 @@ class Guarded:
         return value
 
     def select_rows(self, rows: Tensor) -> Guarded:
-        """Return the function of some samples, guarded likewise."""
+        """Return the guarded function of the samples with indices ``rows`` (C,)."""
         return Guarded(select_rows(self.function, rows))
 
 
 def load(name: str, device: str) -> Audit:
-    """Import ``"package.module:factory"``, call it and check what it returns.
+    """Import ``"package.module:factory"``, call it and check its return value.
 
-    Raises ``AuditError`` where the factory cannot be imported or fails, and where it returns something else.
+    Returns
+    -------
+    Audited
+        The return value.
+
+    Raises
+    ------
+    AuditError
+        If the factory cannot be imported or fails, and for another return value.
     """
     factory = _user(name, resolve, name)
     if not callable(factory):
@@ -129,10 +136,20 @@ def load(name: str, device: str) -> Audit:
 
 
 def probe(audit: Audit, again: Audit, t: float, n: int, generator: Callable[[], torch.Generator]) -> str:
-    """Check the flow at a time; return a fingerprint of its predictions, parameters, states, losses and source.
+    """Check the flow at a time, and fingerprint its predictions, parameters, states, losses and source.
 
-    ``again`` comes from a second call of the factory. Raises ``AuditError`` for predictions of the wrong shape, dtype
-    or device, NaN, a flow that is not the same both times, and one whose derivative is not that of its values.
+    ``again`` comes from a second call of the factory.
+
+    Returns
+    -------
+    str
+        The fingerprint.
+
+    Raises
+    ------
+    AuditError
+        For predictions of the wrong shape, dtype or device, NaN, a flow that differs between both calls, and one whose
+        derivative is not that of its values.
     """
     digest = hashlib.sha256(audit.name.encode())
     source = sys.modules[audit.name.partition(":")[0]].__file__
@@ -159,16 +176,16 @@ def _probe(audit: Audit, again: Audit, t: float, n: int, generator: Callable[[],
 
 
 def _check_derivative(flow: Flow, x: Tensor, t: float, value: Tensor) -> None:
-    """Compare J v, v = u(x, t), with finite differences through the product that estimators use."""
+    """Compare J v, v = u(x, t), by the estimators' products with finite differences; ``AuditError`` if they differ."""
     readout, time = flow.path.readout("velocity", t), torch.tensor(t, dtype=torch.float64)
     direction = value * (x.square().mean().sqrt() / value.square().mean().sqrt().clamp_min(torch.finfo(x.dtype).tiny))
     h = torch.finfo(x.dtype).eps ** (1 / 3)
     moved = (flow.predict(x + h * direction, time, readout) - flow.predict(x - h * direction, time, readout)) / (2 * h)
     expected = moved.double().square().sum()
-    found = (flow.predict_vjp(x, time, readout)[1](moved) * direction).double().sum()
-    if bool((found - expected).abs() > DERIVATIVE_SLACK * expected + h * x.double().square().sum()):
+    product = (flow.predict_vjp(x, time, readout)[1](moved) * direction).double().sum()
+    if bool((product - expected).abs() > DERIVATIVE_SLACK * expected + h * x.double().square().sum()):
         raise AuditError(
-            f"the flow is not differentiable: along one direction autograd gives {float(found):.3g} where finite "
+            f"the flow is not differentiable: along one direction autograd gives {float(product):.3g} where finite "
             f"differences give {float(expected):.3g}; look for a jump, a rounding, .detach() or torch.no_grad()"
         )
 
@@ -185,7 +202,7 @@ def _flow(made: Audited) -> Flow:
 
 
 def _twin(flow: Flow) -> Flow:
-    """Return a float64 copy of a network in less, or, where it is no network or cannot be copied, the flow itself."""
+    """Return a float64 copy of a narrower network, or the flow itself where there can be no such copy."""
     if not isinstance(flow, PredictionFlow) or not isinstance(flow.function, nn.Module):
         return flow
     twin = copy.copy(flow)
@@ -205,12 +222,12 @@ def _guarded(flow: Flow) -> Flow:
 
 def _modules(flow: Flow) -> list[nn.Module]:
     function = getattr(flow, "function", None)
-    held = (flow, function.function if isinstance(function, Guarded) else function)
-    return [module for module in held if isinstance(module, nn.Module)]
+    candidates = (flow, function.function if isinstance(function, Guarded) else function)
+    return [module for module in candidates if isinstance(module, nn.Module)]
 
 
 def _dtype(flow: Flow, x: Tensor) -> torch.dtype:
-    """Return the dtype that the flow wants: its own, its parameters', or that of the states."""
+    """Return the flow's dtype: its own, its parameters', or that of the states."""
     floats = [p.dtype for module in _modules(flow) for p in module.parameters() if p.is_floating_point()]
     return flow.dtype or next(iter(floats), x.dtype)
 
@@ -237,7 +254,7 @@ def _kind(value: Any) -> str:
 
 
 def _user(name: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Call the user's code, or what runs it; whatever it raises becomes an ``AuditError`` that says where."""
+    """Call a user's function, or code that runs it; any error becomes an ``AuditError`` that says where."""
     try:
         return function(*arguments, **options)
     except AuditError as error:

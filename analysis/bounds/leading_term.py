@@ -6,8 +6,8 @@ In :math:`y = x/\alpha` and :math:`z = \zeta = \sigma/\alpha` a trajectory obeys
 .. math:: \Phi_{t,1}(x) - \hat x_1(x, t) = \int_0^{\zeta_t} z\,y''(z)\,dz \approx \tfrac12 \zeta_t^2\,y''(\zeta_t),
 
 so that :math:`g^* - g_{greedy} \approx \nabla_x \langle \nabla L(\hat x_1), \tfrac12\zeta^2 y'' \rangle
-= \tfrac12\zeta^2 [(Dy'')^T \nabla L + D\hat x_1^T \nabla^2 L\, y'']` up to terms of higher order in zeta
-(after the proposition on the exact solution of arXiv 2502.08006; the estimate goes beyond it). The curvature
+= \tfrac12\zeta^2 [(Dy'')^T \nabla L + D\hat x_1^T \nabla^2 L\, y'']` up to terms of higher order in zeta (after the
+proposition on the exact solution of arXiv 2502.08006; the estimate goes beyond it). The curvature
 :math:`y'' = d\hat x_0/dz` along the trajectory is the derivative of the flow's source prediction in the joint direction
 :math:`(dx/dz, dt/dz)`. Where a path ends at :math:`\alpha_1 \neq 1` or :math:`\zeta_1 > 0` the same Taylor polynomial
 of y at :math:`\zeta_t` is evaluated at :math:`\zeta_1`.
@@ -31,21 +31,28 @@ Field = Callable[[Tensor, Tensor], Tensor]
 
 
 def curvature(flow: Flow, x: Tensor, t: Tensor | float) -> Tensor:
-    """Return y'' = d x0hat / d zeta along the trajectory through x (B, *event) at t (float or (B,)), (B, *event).
+    """Compute y'' = d x0hat / d zeta along the trajectory through x (B, *event) at t (float or (B,)).
 
-    One product with the Jacobian in (x, t) jointly, so that the flow must be differentiable in t too:
-    a network that rounds its times has no such derivative, and what it leaves out is not seen. Where x requires a
-    gradient, so does the result.
+    It is one product with the Jacobian in (x, t) jointly, so the flow must be differentiable in t too. A network that
+    rounds its times has no derivative in them, and the missing part goes unnoticed. Where x requires a gradient, so
+    does the result.
 
-    The product of a wrapped function is taken by two backward passes. Fewer networks have a forward-mode derivative:
-    TorchScript gives wrong ones, checkpointed activations and attention none. Attention is computed by its plain
-    formula here, as its fused kernels can be differentiated once only.
+    The product of a wrapped function is taken by two backward passes, since few networks have a forward-mode
+    derivative: TorchScript gives wrong ones, checkpointed activations and attention none. Attention is computed by its
+    plain formula here, as its fused kernels can be differentiated only once.
+
+    Returns
+    -------
+    Tensor
+        (B, *event).
 
     Raises
     ------
+    TypeError
+        For arguments of another kind.
     ValueError
-        Where x or t are not as the flow takes them, where zeta or its derivative is not finite and nonzero (t = 0 where
-        alpha is zero, t = 1 on linear VP), and where the flow cannot be differentiated twice.
+        For x or t that the flow does not take, where zeta or its derivative is not finite and nonzero (t = 0 where
+        alpha is zero, t = 1 on linear VP), and for a flow that cannot be differentiated twice.
     """
     x, t = checks.flow(flow).checked(x, t)
     dx, dt = _direction(flow, x, t)
@@ -59,7 +66,7 @@ def curvature(flow: Flow, x: Tensor, t: Tensor | float) -> Tensor:
 
 
 def remainder(flow: Flow, x: Tensor, t: Tensor | float) -> Tensor:
-    """Return the leading term of Phi_{t,1}(x) - x1hat(x, t), (B, *event); t and errors as ``curvature`` has them."""
+    """Return the leading term (B, *event) of Phi_{t,1}(x) - x1hat(x, t); arguments and errors as of ``curvature``."""
     x, t = checks.flow(flow).checked(x, t)
     alpha, sigma, zeta = flow.path.alpha(1.0), flow.path.sigma(1.0), flow.path.zeta(t)
     moved = expand(alpha * (zeta - sigma / alpha) ** 2 / 2, x) * curvature(flow, x, t)
@@ -69,14 +76,21 @@ def remainder(flow: Flow, x: Tensor, t: Tensor | float) -> Tensor:
 
 
 def leading_term(flow: Flow, loss: Loss, x: Tensor, t: Tensor | float) -> Tensor:
-    """Return the leading-term estimate of greedy's error g* - g at states x (B, *event), t (float or (B,)).
+    """Compute the leading-term estimate of greedy's error g* - g at states x (B, *event), t (float or (B,)).
 
-    The estimate, (B, *event), is a signed vector: greedy's gradient plus it is closer to the ideal one for small zeta.
+    The estimate is a signed vector: for small zeta, greedy's gradient plus the estimate is closer to the ideal one.
+
+    Returns
+    -------
+    Tensor
+        (B, *event).
 
     Raises
     ------
+    TypeError
+        For arguments of another kind.
     ValueError
-        As ``curvature`` does, and for a loss that is not as ``losses.value_and_gradient`` takes it.
+        As ``curvature`` does, and for a loss that ``losses.value_and_gradient`` refuses.
     """
     x, t = checks.arguments(flow, loss, x, t)
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
@@ -90,7 +104,7 @@ def leading_term(flow: Flow, loss: Loss, x: Tensor, t: Tensor | float) -> Tensor
 
 @contextmanager
 def _refused_where_once() -> Iterator[None]:
-    """Turn torch's many errors about operations without a second derivative into one that says what is needed."""
+    """Turn torch's many errors about missing second derivatives into one ``ValueError`` that states the need."""
     try:
         yield
     except RuntimeError as error:
@@ -98,7 +112,7 @@ def _refused_where_once() -> Iterator[None]:
 
 
 def _direction(flow: Flow, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Return dx/dzeta = alpha'(zeta) y + alpha x0hat, (B, *event), and dt/dzeta, of the shape of t."""
+    """Return dx/dzeta = alpha'(zeta) y + alpha x0hat (B, *event), and dt/dzeta like t; else ``ValueError``."""
     path = flow.path
     alpha, sigma = path.alpha(t), path.sigma(t)
     dt = alpha**2 / (path.d_sigma(t) * alpha - sigma * path.d_alpha(t))
@@ -119,7 +133,7 @@ def _forward_mode(field: Field, x: Tensor, t: Tensor, dx: Tensor, dt: Tensor) ->
 
 
 def _double_backward(field: Field, x: Tensor, t: Tensor, dx: Tensor, dt: Tensor) -> Tensor:
-    """Return J (dx, dt) as the derivative in w of <J^T w, (dx, dt)>, which is linear in w."""
+    """Return J (dx, dt) as the derivative in w of <J^T w, (dx, dt)>; ``RuntimeError`` without that derivative."""
     tracked = x.requires_grad
     with torch.enable_grad(), _refused_where_once():
         x, t = x if tracked else x.detach().requires_grad_(), t.detach().requires_grad_()

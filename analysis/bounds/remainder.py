@@ -1,4 +1,4 @@
-r"""Bounds of the greedy gradient's error, from the trajectory; every step of the derivation, and its numerics.
+r"""Bounds of the greedy gradient's error from the trajectory: their derivation, and their numerics.
 
 **Zeta coordinates.** With :math:`y = x/\alpha` and :math:`z = \zeta = \sigma/\alpha` every affine path obeys
 :math:`dy/dz = \hat x_0(y, z)`, z falling from :math:`\zeta_t` to 0, and :math:`y(0) = \Phi_{t,1}(x)` where
@@ -47,9 +47,9 @@ TABLEAU = TABLEAUX["dopri5"]
 
 
 class Field(Protocol):
-    """The source prediction of M flows at once in zeta coordinates; states y (M, B, d), noise-to-data z (M,).
+    """The source prediction of M flows at once in zeta coordinates: states y (M, B, d), noise-to-data ratio z (M,).
 
-    Its Jacobian must be symmetric, as that of an exact flow is: a Hessian of the log-density.
+    Its Jacobian must be symmetric, as that of an exact flow is, being a Hessian of the log-density.
     """
 
     def source(self, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,7 +80,7 @@ class Trajectory:
 
     @property
     def end(self) -> Tensor:
-        """The state at the last checkpoint, (M, B, d)."""
+        """The state (M, B, d) at the last checkpoint."""
         return self.state[-1, -1]
 
     def pull(self, v: Tensor) -> Tensor:
@@ -96,23 +96,28 @@ def transposed(jacobian: Tensor, v: Tensor) -> Tensor:
 
 
 def norm(v: Tensor) -> Tensor:
-    """Return the Euclidean norm over the last axis."""
+    """Return the Euclidean norm (...) of v (..., d) over its last axis."""
     return torch.linalg.vector_norm(v, dim=-1)
 
 
 def trajectory(field: Field, y: Tensor, checkpoints: Tensor, scale: Tensor, steps: int) -> Trajectory:
     """Integrate from y (M, B, d) through falling ``checkpoints`` (C + 1, M), ``steps`` (even) per segment.
 
-    ``scale`` (M,) is the c of z = c sinh(tau): the smallest standard deviation of the data resolves every stage.
+    ``scale`` (M,) is c in z = c sinh(tau); the smallest standard deviation of the data resolves every stage.
+
+    Returns
+    -------
+    Trajectory
+        Of C segments.
     """
     tau = torch.asinh(checkpoints / scale)
     fraction = torch.linspace(0, 1, steps + 1, dtype=y.dtype)[:, None]
-    found = []
+    segments = []
     for begin, end in itertools.pairwise(tau):
         nodes = begin + fraction * (end - begin)
-        found.append((nodes, *_segment(field, y, nodes, scale)))
-        y = found[-1][1][-1]
-    nodes, *parts = (torch.stack(part) for part in zip(*found, strict=True))
+        segments.append((nodes, *_segment(field, y, nodes, scale)))
+        y = segments[-1][1][-1]
+    nodes, *parts = (torch.stack(part) for part in zip(*segments, strict=True))
     simpson = torch.ones(steps + 1, dtype=y.dtype)
     simpson[1:-1:2], simpson[2:-1:2] = 4.0, 2.0
     spacing = (tau[:-1] - tau[1:])[:, None] / (3 * steps)
@@ -123,20 +128,20 @@ def trajectory(field: Field, y: Tensor, checkpoints: Tensor, scale: Tensor, step
 def _segment(field: Field, y: Tensor, tau: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return states, source Jacobians and sensitivities at the nodes tau (N + 1, M)."""
     jacobian = torch.eye(y.shape[-1], dtype=y.dtype).expand(*y.shape, -1).contiguous()
-    kept = []
+    visited = []
     for begin, h in zip(tau[:-1], tau.diff(dim=0), strict=True):
         source, y_next, jacobian_next = _step(field, y, jacobian, begin, h, scale)
-        kept.append((y, source, jacobian))
+        visited.append((y, source, jacobian))
         y, jacobian = y_next, jacobian_next
-    kept.append((y, field.source(y, scale * torch.sinh(tau[-1]))[1], jacobian))
-    states, sources, jacobians = (torch.stack(part) for part in zip(*kept, strict=True))
+    visited.append((y, field.source(y, scale * torch.sinh(tau[-1]))[1], jacobian))
+    states, sources, jacobians = (torch.stack(part) for part in zip(*visited, strict=True))
     return states, sources, jacobians
 
 
 def _step(
     field: Field, y: Tensor, jacobian: Tensor, tau: Tensor, h: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return D x0hat at the start of one step, and state and sensitivity at its end."""
+    """Return D x0hat at the start of one step, and the state and sensitivity at its end."""
     rates: list[tuple[Tensor, Tensor]] = []
     first = None
     for row, node in zip((*TABLEAU.a, TABLEAU.b), (*TABLEAU.c, None), strict=True):
@@ -156,7 +161,7 @@ def _step(
 
 @dataclass(frozen=True)
 class Remainder:
-    """What D1 integrates over z dz.
+    """Integrals of z f dz and suprema of f over the nodes, as D1 needs them, (M, B) each.
 
     Attributes
     ----------
@@ -174,11 +179,11 @@ class Remainder:
     pulled_back: Tensor
 
     def integral_form(self, target_norm: Tensor, lipschitz: Tensor | float) -> Tensor:
-        """Return the bound of |g - g*| in y, (M, B); ``target_norm`` (M, B) is the operator norm of D x1hat in y."""
+        """Return the bound (M, B) of |g - g*| in y; ``target_norm`` (M, B) is the operator norm of D x1hat in y."""
         return self.pulled + target_norm * lipschitz * self.curved
 
     def sup_form(self, target_norm: Tensor, lipschitz: Tensor | float, zeta: Tensor) -> Tensor:
-        """Return the same with zeta^2/2 times suprema, (M, B); zeta (M,)."""
+        """Return the bound (M, B) with zeta^2/2 times suprema in place of integrals; zeta (M,)."""
         sup = self.sup_pulled + target_norm * lipschitz * self.sup_curved
         return zeta[:, None].square() / 2 * sup
 
@@ -201,7 +206,7 @@ def remainder(field: Field, path: Trajectory, v: Tensor) -> Remainder:
 
 
 def _curvature(field: Field, y: Tensor, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Return F(y, z) and its Jacobian's transpose times v."""
+    """Return F(y, z) and the product of its Jacobian's transpose with v."""
     y = y.detach().requires_grad_()
     with torch.enable_grad():
         value = field.curvature(y, z)

@@ -1,4 +1,4 @@
-r"""Bounds of the n-step end-to-end gradient's error: local defects, carried by the stability of the exact flow.
+r"""Bounds of the n-step end-to-end gradient's error: local defects, propagated by the stability of the exact flow.
 
 Let :math:`x_i` be the exact trajectory at the grid's times, :math:`\phi_i` the exact flow from :math:`t_i` to
 :math:`t_{i+1}`, and :math:`W_i(x)` the loss of what the solver makes of x from :math:`t_i` on, so that
@@ -39,7 +39,9 @@ from analysis.paths import AffinePath
 def defects(
     flow: Flow, loss: Loss, states: Tensor, times: Tensor, jacobians: Tensor, solver: str
 ) -> tuple[Tensor, Tensor]:
-    """Return the n-step gradient g_n (B, d) and the norms of the local defects (n, B).
+    """Compute the n-step gradient and the norms of the local defects.
+
+    The solves from all grid points to the end advance together, as one batch that grows step by step.
 
     Parameters
     ----------
@@ -49,6 +51,11 @@ def defects(
     solver : a one-step method
 
     The solves from all grid points to the end advance together, as one batch that grows step by step.
+
+    Returns
+    -------
+    tuple
+        G_n (B, d), and the norms (n, B).
     """
     count, batch = len(jacobians), states.shape[1]
     plan = solvers.plan(solver, flow.path, times)
@@ -60,38 +67,43 @@ def defects(
         running = torch.cat([running, states[i + 1]])  # the last of them has no steps left: its W is the loss
     ends = running.unflatten(0, (count + 1, batch))
     adjoint = torch.stack([value_and_gradient(loss, end)[1] for end in ends]).flatten(0, 1)
-    after, found = adjoint[-batch:], []
+    after, norms = adjoint[-batch:], []
     for i in reversed(range(count)):
         adjoint = pulls[i](adjoint[:-batch])
         here = adjoint[-batch:]
-        found.append(norm(here - transposed(jacobians[i], after)))
+        norms.append(norm(here - transposed(jacobians[i], after)))
         after = here
-    return adjoint, torch.stack(found[::-1])
+    return adjoint, torch.stack(norms[::-1])
 
 
 def compose(jacobians: Tensor, stride: int) -> Tensor:
-    """Return the Jacobians (n / stride, ...) over ``stride`` steps each, from those over one (n, B, d, d)."""
+    """Return the Jacobians (n / stride, ...) over ``stride`` steps each, from those over one step (n, B, d, d)."""
     parts = jacobians.unflatten(0, (-1, stride)).unbind(1)
     return functools.reduce(lambda before, after: after @ before, parts)
 
 
 def spectrum(source_jacobian: Tensor) -> Tensor:
-    """Return the least and the largest eigenvalue of D x0hat (..., d, d), symmetric, as (..., 2)."""
+    """Return the least and the largest eigenvalue (..., 2) of the symmetric D x0hat (..., d, d)."""
     return torch.linalg.eigvalsh(source_jacobian)[..., [0, -1]]
 
 
 def logarithmic_norm(weight: Tensor, eigenvalues: Tensor) -> Tensor:
-    """Return the integral of mu over [t_0, t_i] for the flow in y, at each checkpoint but the last, (C, M, B).
+    """Integrate mu over [t_0, t_i] for the flow in y, at each checkpoint but the last.
 
     ``weight`` (C, N + 1, M) and ``eigenvalues`` (C, N + 1, M, B, 2) are a ``Trajectory``'s and its ``spectrum``.
     Towards z = 0 the flow in y has the Jacobian -D x0hat. In x, add log(alpha_i / alpha_0).
+
+    Returns
+    -------
+    Tensor
+        (C, M, B).
     """
     parts = (weight[..., None] * -eigenvalues[..., 0]).sum(1)
     return parts.cumsum(0) - parts
 
 
 def lipschitz(schedule: AffinePath, z: Tensor, eigenvalues: Tensor) -> Tensor:
-    """Return the largest |Du| in x, (B,), over the nodes z (...,) > 0 of one flow; eigenvalues (..., B, 2)."""
+    """Return the largest |Du| in x (B,) over the nodes z (...,) > 0 of one flow; eigenvalues (..., B, 2)."""
     t = schedule.time_from_zeta(z)
     alpha, sigma, readout = schedule.alpha(t), schedule.sigma(t), schedule.readout("velocity", t)
     on_identity, on_source = readout.target / alpha, readout.minus_score / (alpha * sigma) - readout.target * z / alpha

@@ -2,15 +2,15 @@ r"""Two terms for the lookahead error over n steps and horizon s, and the best h
 
 .. math:: e(n, s) \approx A\,a(s) + B\,b(n, s):
 
-the target prediction's error at the horizon plus that of an order-p solver on the way there. Three forms:
+the target prediction's error at the horizon plus that of an order-p solver up to the horizon. Three forms:
 
-- ``"printed"``: :math:`a = \zeta_s^2,\; b = n^{-p}`. b does not know the horizon, so that the best one is always s = 1;
+- ``"printed"``: :math:`a = \zeta_s^2,\; b = n^{-p}`. b does not depend on the horizon, so s = 1 is always best;
 - ``"interval"``: :math:`b = f^{p+1} n^{-p}`, f = (s - t)/(1 - t): n steps of length proportional to f/n on an interval
   proportional to f (the global error of a one-step method, Hairer, Norsett & Wanner, *Solving ODEs I*, section II.3);
-- ``"bounded"``: besides, :math:`a = \zeta_s^2/(1 + \zeta_s^2)`, which agrees at small zeta and does not outgrow the
-  gradient itself at large zeta, where x1hat loses the state altogether.
+- ``"bounded"``: in addition, :math:`a = \zeta_s^2/(1 + \zeta_s^2)`, which agrees at small zeta and does not exceed the
+  gradient itself at large zeta, where x1hat is independent of the state.
 
-A and B are fitted to log errors, so that small and large ones count alike.
+A and B are fitted to log errors, so that small and large errors have equal weight.
 """
 
 from __future__ import annotations
@@ -52,19 +52,28 @@ class TwoTerm:
     cells: int
 
     def error(self, steps: np.ndarray, zeta: np.ndarray, fraction: np.ndarray) -> np.ndarray:
-        """Return the predicted errors of cells, given as arrays that broadcast."""
+        """Return the predicted errors of cells, given as arrays that broadcast together."""
         a, b = _terms(self.form, steps, zeta, fraction, self.order)
         return self.projection[0] * a + self.solver[0] * b
 
     def best_horizon(self, steps: int, zeta: np.ndarray, fraction: np.ndarray) -> int:
-        """Return which of the horizons, given by their zeta and fraction (H,), has the least predicted error."""
+        """Return the index of the horizon with the least predicted error, by their zeta and fraction (H,)."""
         return int(np.argmin(self.error(np.array(checks.count("steps", steps)), zeta, fraction)))
 
     def best_within(self, budget: int, evaluations: int, zeta: np.ndarray, fraction: np.ndarray) -> tuple[int, int]:
-        """Return how many steps to take, and to which of the horizons (H,), for the least predicted error at a budget.
+        """Find the number of steps and the horizon (H,) with the least predicted error within a budget.
 
-        A step costs ``evaluations`` and a horizon short of 1 (zeta above 0) one more, for its projection. Raises
-        ``ValueError`` where the budget does not pay for one step to any of the horizons.
+        A step costs ``evaluations``, and a horizon short of 1 (zeta above 0) one more, for its projection.
+
+        Returns
+        -------
+        tuple
+            The number of steps, and the index of the horizon.
+
+        Raises
+        ------
+        ValueError
+            If the budget does not pay for one step to any of the horizons.
         """
         zeta = np.asarray(zeta, float)
         steps = (checks.count("budget", budget) - (zeta > 0)) // checks.count("evaluations", evaluations)
@@ -85,10 +94,18 @@ def _terms(
 def fit_two_term(
     form: str, steps: np.ndarray, zeta: np.ndarray, fraction: np.ndarray, error: np.ndarray, order: int
 ) -> TwoTerm:
-    """Fit A and B to the errors of cells (C,), all 1-D: step counts, zeta at the horizon and (s - t)/(1 - t).
+    """Fit A and B to the errors of cells (C,), with step counts, zeta at the horizon and (s - t)/(1 - t).
 
-    Raises ``ValueError`` for shapes that differ, errors that are not positive and finite, fewer than four cells, and
-    cells in which one of the terms is zero throughout.
+    Returns
+    -------
+    TwoTerm
+        The fit with its intervals.
+
+    Raises
+    ------
+    ValueError
+        For arrays that are not 1-D of one length, errors that are not positive and finite, fewer than four cells, and
+        cells in which one of the terms is zero throughout.
     """
     error, order = checks.vector(error, "error"), checks.count("order", order)
     steps, zeta, fraction = (
@@ -113,7 +130,7 @@ def _fit_logs(terms: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndar
     # A term that relative least squares switches off starts small enough to matter nowhere, and can grow from there.
     least = 1e-3 * np.min(error) / terms.max(0)
     log_error = np.log(error)
-    found = optimize.least_squares(lambda q: np.log(terms @ np.exp(q)) - log_error, np.log(np.maximum(start, least)))
-    variance = 2 * found.cost / (len(error) - 2)
-    spread = np.sqrt(variance * np.diag(np.linalg.pinv(found.jac.T @ found.jac)))
-    return found.x, spread, float(np.exp(np.sqrt(2 * found.cost / len(error))))
+    fit = optimize.least_squares(lambda q: np.log(terms @ np.exp(q)) - log_error, np.log(np.maximum(start, least)))
+    variance = 2 * fit.cost / (len(error) - 2)
+    spread = np.sqrt(variance * np.diag(np.linalg.pinv(fit.jac.T @ fit.jac)))
+    return fit.x, spread, float(np.exp(np.sqrt(2 * fit.cost / len(error))))

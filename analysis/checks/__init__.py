@@ -1,9 +1,10 @@
-"""The one door: what a flow, a loss, a path, a state, a time, an array, a count, a number and a choice are.
+"""Checks of arguments: flows, losses, paths, states, times, arrays, counts, numbers and choices.
 
-Every public function takes its arguments through here and trusts them from then on. Each check returns the argument in
-the form in which the code uses it, or raises a ``TypeError`` for an object of another kind and a ``ValueError`` for a
-value out of range; the message names the argument and says what was expected. NumPy arrays are taken wherever a tensor
-is, NumPy numbers and tensors of one element wherever a number is. Booleans, complex numbers and strings are no numbers.
+Every public function checks its arguments by these functions and trusts them from then on. Each check returns the
+argument in the form in which the code uses it. It raises ``TypeError`` for an object of another kind and ``ValueError``
+for a value out of range; the message names the argument and states the expectation. NumPy arrays are accepted wherever
+a tensor is, and NumPy numbers and tensors of one element wherever a number is. Booleans, complex numbers and strings
+are not numbers.
 """
 
 from analysis.checks.arrays import alike, array, finite, floats, schedule_times, state, tensor, time, vector

@@ -13,7 +13,7 @@ from analysis.checks.numbers import kind
 
 
 def tensor(value: Any, name: str) -> Tensor:
-    """Return a real, dense tensor of numbers from a tensor or a NumPy array."""
+    """Return a real, dense tensor of numbers from a tensor or a NumPy array; ``TypeError`` for anything else."""
     if isinstance(value, np.ndarray | np.generic):
         if value.dtype.kind not in "fiu":
             raise TypeError(f"{name} must hold real numbers, got a NumPy array of {value.dtype}")
@@ -30,7 +30,7 @@ def tensor(value: Any, name: str) -> Tensor:
 
 
 def floats(value: Any, name: str) -> Tensor:
-    """Return float64 numbers, without a graph, from a tensor, an array, a column of a table, or (nested) lists."""
+    """Return float64 numbers, without a graph, of a tensor, array, column or lists; ``ValueError`` if ragged."""
     if not isinstance(value, Tensor | type) and hasattr(value, "__array__"):  # such as a column of pandas
         value = np.asarray(value)
     if isinstance(value, list | tuple | Real) and not isinstance(value, bool):
@@ -43,7 +43,7 @@ def floats(value: Any, name: str) -> Tensor:
 
 
 def array(value: Any, name: str, ndim: int | None = None) -> Tensor:
-    """Return ``floats`` that are finite and, where ``ndim`` is given, of so many axes."""
+    """Return ``floats`` that are finite and have ``ndim`` axes, where that is given; raises ``ValueError``."""
     value = floats(value, name)
     if ndim is not None and value.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} axes, got shape {tuple(value.shape)}")
@@ -51,7 +51,7 @@ def array(value: Any, name: str, ndim: int | None = None) -> Tensor:
 
 
 def vector(value: Any, name: str) -> np.ndarray:
-    """Return a NumPy array of at least one float64 number, of one axis; NaN and infinity pass."""
+    """Return float64 numbers (n,), n above 0, as a NumPy array; NaN and infinity pass. Raises ``ValueError``."""
     numbers = floats(value, name)
     if numbers.ndim != 1 or not len(numbers):
         raise ValueError(f"{name} must have shape (n,) with n above 0, got {tuple(numbers.shape)}")
@@ -70,10 +70,20 @@ def finite(name: str, value: Tensor) -> Tensor:
 
 
 def time(t: Any, batch: tuple[int, ...], device: torch.device | None = None, name: str = "t") -> Tensor:
-    """Return ``t`` as a float64 tensor of shape () or, for per-sample times, of ``batch``'s rank.
+    """Check a time, or one per sample.
 
-    Raises ``ValueError`` for another rank, which catches the silent broadcasting of (B, 1) or (d,) against (B, d), and
-    for times outside [0, 1].
+    Returns
+    -------
+    Tensor
+        ``t`` in float64: () or, for per-sample times, of the rank of ``batch``.
+
+    Raises
+    ------
+    TypeError
+        Unless ``t`` is a number or a tensor.
+    ValueError
+        For another rank, which catches silent broadcasting of (B, 1) or (d,) against (B, d), and for times outside [0,
+        1].
     """
     t = _times(t, name).to(torch.float64)
     t = t if t.ndim == 0 else t.to(device)
@@ -84,7 +94,7 @@ def time(t: Any, batch: tuple[int, ...], device: torch.device | None = None, nam
 
 
 def schedule_times(t: Any, name: str = "t") -> Tensor:
-    """Return times of any shape in [0, 1], as a path's schedules take them: float64 unless they are a tensor."""
+    """Return times of any shape in [0, 1] for a path's schedules: a tensor's own dtype, else float64."""
     return _within(_times(t, name), name)
 
 
@@ -105,7 +115,20 @@ def _within(t: Tensor, name: str) -> Tensor:
 
 
 def state(x: Any, event_shape: tuple[int, ...] | None, name: str = "x") -> Tensor:
-    """Return ``x``, a finite floating-point tensor of shape (B, *event_shape); ``None`` accepts any event."""
+    """Check a state.
+
+    Returns
+    -------
+    Tensor
+        ``x`` (B, *event_shape), floating-point and finite; for ``event_shape`` = ``None``, of any event.
+
+    Raises
+    ------
+    TypeError
+        For anything but a floating-point tensor or array.
+    ValueError
+        For another shape, and for NaN or infinity.
+    """
     x = tensor(x, name)
     if not x.is_floating_point():
         raise TypeError(f"{name} must be a floating-point tensor, got {kind(x)}")
@@ -120,7 +143,7 @@ def state(x: Any, event_shape: tuple[int, ...] | None, name: str = "x") -> Tenso
 
 
 def alike(g: Any, truth: Any, names: tuple[str, str] = ("g", "truth")) -> tuple[Tensor, Tensor]:
-    """Return two tensors (B, *event) of one shape and device; nothing is broadcast."""
+    """Return two tensors (B, *event); ``ValueError`` unless they have one shape and device, as nothing is broadcast."""
     a, b = (tensor(value, name) for value, name in zip((g, truth), names, strict=True))
     if a.shape != b.shape or a.ndim < 2 or a.device != b.device:
         shapes = f"{tuple(a.shape)} on {a.device} and {tuple(b.shape)} on {b.device}"

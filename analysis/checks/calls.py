@@ -17,7 +17,7 @@ WRAP = "wrap a network in analysis.flow.from_velocity(network, path), from_denoi
 
 
 def flow(value: Given, name: str = "flow") -> Given:
-    """Return ``value``, an object with the methods of ``analysis.flow.Flow``."""
+    """Return ``value``; raises ``TypeError`` unless it has the methods of ``analysis.flow.Flow``."""
     methods = ("predict", "predict_vjp", "checked")
     if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
         hint = f"; {WRAP}" if callable(value) else ""
@@ -26,7 +26,7 @@ def flow(value: Given, name: str = "flow") -> Given:
 
 
 def loss(value: Given, name: str = "loss") -> Given:
-    """Return ``value``, a callable that maps x (B, *event) to (B,)."""
+    """Return ``value``; raises ``TypeError`` unless it is a callable, to map x (B, *event) to (B,)."""
     if isinstance(value, type) or not callable(value):
         hint = "; for a target write losses.HalfSquaredDistance(target)" if isinstance(value, Tensor | list) else ""
         raise TypeError(
@@ -36,7 +36,7 @@ def loss(value: Given, name: str = "loss") -> Given:
 
 
 def path(value: Given, name: str = "path") -> Given:
-    """Return ``value``, an object with the methods of ``analysis.paths.AffinePath``."""
+    """Return ``value``; raises ``TypeError`` unless it has the methods of ``analysis.paths.AffinePath``."""
     if isinstance(value, type) or not callable(getattr(value, "readout", None)):
         hint = f"; make one: {value.__name__}()" if isinstance(value, type) else ""
         raise TypeError(f"{name} must be an analysis.paths.AffinePath, such as CondOT(), got {kind(value)}{hint}")
@@ -44,7 +44,7 @@ def path(value: Given, name: str = "path") -> Given:
 
 
 def function(value: Given, name: str) -> Given:
-    """Return ``value``, an ``nn.Module`` or a function, but no class."""
+    """Return ``value``; raises ``TypeError`` unless it is an ``nn.Module`` or a function; a class is neither."""
     if isinstance(value, type) or not callable(value):
         hint = ": make an instance of it" if isinstance(value, type) else ""
         raise TypeError(f"{name} must be an nn.Module or a function, got {kind(value)}{hint}")
@@ -56,10 +56,10 @@ _door_passed: ContextVar[bool] = ContextVar("door_passed", default=False)
 
 @contextmanager
 def passed_door() -> Iterator[None]:
-    """Trust tensors of times and coordinates in the block, which a public function opens after it checked its own.
+    """Trust tensors of times and coordinates in the block, which a public function enters after its own checks.
 
-    A solver asks its path for coefficients several times a step, always at times that follow from checked ones. Asking
-    again costs a fifth of the time of a small network, and on a GPU a wait for the device each time.
+    A solver asks its path for coefficients several times a step, always at times that follow from checked ones.
+    Checking them again would cost a fifth of the time of a small network, and on a GPU a synchronisation each time.
     """
     token = _door_passed.set(True)
     try:
@@ -69,20 +69,29 @@ def passed_door() -> Iterator[None]:
 
 
 def door_passed() -> bool:
-    """Say whether the code that runs was called by a public function that checked its arguments."""
+    """Return whether the running code was called by a public function that checked its arguments."""
     return _door_passed.get()
 
 
 def may_ask(value: Tensor) -> bool:
-    """Say whether code may look at the numbers of a tensor: not inside a public function where that stops a GPU."""
+    """Return whether code may read a tensor's numbers: not inside a public function where that stalls a GPU."""
     return value.device.type == "cpu" or not _door_passed.get()
 
 
 def arguments(given_flow: Any, given_loss: Any, x: Any, t: Any, name: str = "x") -> tuple[Tensor, Tensor]:
-    """Return x and t, without a graph, of a public function that takes gradients, after a look at flow and loss.
+    """Check the arguments of a public function that takes gradients.
 
-    ``name`` is what messages call x. Inside ``torch.inference_mode()``, where nothing can be differentiated, the
-    ``ValueError`` says so.
+    ``name`` is what messages call x.
+
+    Returns
+    -------
+    tuple
+        x and t, without a graph.
+
+    Raises
+    ------
+    ValueError
+        Inside ``torch.inference_mode()``, where nothing can be differentiated.
     """
     if torch.is_inference_mode_enabled():
         raise ValueError("gradients cannot be taken inside torch.inference_mode(); torch.no_grad() is fine")

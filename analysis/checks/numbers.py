@@ -1,4 +1,4 @@
-"""Counts, numbers, choices and generators, and how a message names what it got."""
+"""Checks of counts, numbers, choices and generators, and names of objects for messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST, MOST_STEPS = 10**9, 10**6  # more samples or solver steps are a slip of th
 
 
 class Registry(dict[str, Value]):
-    """Named values; asking for a name that is not there raises a ``KeyError`` that lists those that are."""
+    """Named values; an unknown name raises a ``KeyError`` that lists the known ones."""
 
     def __init__(self, kind: str, values: dict[str, Value] | None = None) -> None:
         super().__init__(values or {})
@@ -27,14 +27,14 @@ class Registry(dict[str, Value]):
 
 
 class UnknownNameError(KeyError, ValueError):
-    """A name that no registry knows."""
+    """A name that is not in a registry."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 def kind(value: Any) -> str:
-    """Return what to call a value in an error message."""
+    """Return a description of a value for an error message."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if isinstance(value, Tensor):
@@ -45,7 +45,7 @@ def kind(value: Any) -> str:
 
 
 def count(name: str, value: Any, most: int = MOST, least: int = 1) -> int:
-    """Return ``value``, an integer from ``least`` to ``most``, as a Python integer."""
+    """Return ``value`` as a Python integer; ``ValueError`` unless it is one from ``least`` to ``most``."""
     value = value.item() if isinstance(value, Tensor | np.ndarray) and value.ndim == 0 else value
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
@@ -60,7 +60,7 @@ def steps(value: Any, name: str = "steps") -> int:
 
 
 def number(name: str, value: Any) -> float:
-    """Return ``value``, a real number or a tensor of one, as a float; NaN and infinity pass."""
+    """Return a real number, or a tensor of one, as a float; NaN and infinity pass. Raises ``TypeError``."""
     value = value.item() if isinstance(value, Tensor | np.ndarray) and value.ndim == 0 else value
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {kind(value)}")
@@ -68,56 +68,56 @@ def number(name: str, value: Any) -> float:
 
 
 def positive(name: str, value: Any) -> float:
-    """Return a number in (0, infinity)."""
+    """Return a number in (0, infinity); raises ``ValueError`` for any other."""
     if not 0 < number(name, value) < math.inf:
         raise ValueError(f"{name} must be positive and finite, got {value!r}")
     return number(name, value)
 
 
 def at_least(name: str, value: Any, least: float = 0) -> float:
-    """Return a finite number that is at least ``least``."""
+    """Return a finite number of at least ``least``; raises ``ValueError`` for any other."""
     if not least <= number(name, value) < math.inf:
         raise ValueError(f"{name} must be at least {least:g} and finite, got {value!r}")
     return number(name, value)
 
 
 def finite_number(name: str, value: Any) -> float:
-    """Return a number that is neither NaN nor infinite."""
+    """Return a finite number; raises ``ValueError`` for NaN and infinity."""
     if not math.isfinite(number(name, value)):
         raise ValueError(f"{name} must be finite, got {value!r}")
     return number(name, value)
 
 
 def share(name: str, value: Any) -> float:
-    """Return a number in [0, 1], or raise ``ValueError``."""
+    """Return a number in [0, 1]; raises ``ValueError`` for any other."""
     if not 0 <= number(name, value) <= 1:
         raise ValueError(f"{name} must lie in [0, 1], got {value!r}")
     return number(name, value)
 
 
 def inside(name: str, value: Any) -> float:
-    """Return a number in (0, 1), or raise ``ValueError``."""
+    """Return a number in (0, 1); raises ``ValueError`` for any other."""
     if not 0 < number(name, value) < 1:
         raise ValueError(f"{name} must lie in (0, 1), got {value!r}")
     return number(name, value)
 
 
 def seed(name: str, value: Any) -> int:
-    """Return ``value``, an integer that seeds a generator: from 0 to 2^63 - 1."""
+    """Return an integer that seeds a generator, from 0 to 2^63 - 1; raises ``ValueError`` for any other."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 2**63:
         raise ValueError(f"{name} must be an integer from 0 to 2^63 - 1, got {value!r}")
     return int(value)
 
 
 def generator(value: Any, name: str = "generator") -> torch.Generator:
-    """Return ``value``, a ``torch.Generator`` of the CPU."""
+    """Return ``value``; raises ``TypeError`` unless it is a ``torch.Generator`` of the CPU."""
     if not isinstance(value, torch.Generator) or value.device.type != "cpu":
         raise TypeError(f"{name} must be a torch.Generator of the CPU, got {kind(value)}")
     return value
 
 
 def device(value: Any, name: str = "device") -> str:
-    """Return ``value``, the name of one of torch's devices."""
+    """Return the name of one of torch's devices; raises ``ValueError`` for any other."""
     try:
         return str(torch.device(value if isinstance(value, str) else ""))
     except RuntimeError:
@@ -125,7 +125,7 @@ def device(value: Any, name: str = "device") -> str:
 
 
 def known(name: str, value: Any, names: Iterable[str]) -> str:
-    """Return ``value`` where it is one of ``names``; the error lists them."""
+    """Return ``value``; raises ``ValueError``, which lists ``names``, unless it is one of them."""
     names = sorted(names)
     if not isinstance(value, str) or value not in names:
         raise ValueError(f"{name} must be one of {', '.join(names)}; got {value!r}")
@@ -133,7 +133,7 @@ def known(name: str, value: Any, names: Iterable[str]) -> str:
 
 
 def sequence(name: str, value: Any) -> list[Any]:
-    """Return the members of a list, a tuple, or an array or tensor of one axis; at least one."""
+    """Return the members of a list, tuple, or array of one axis; ``TypeError`` for others, ``ValueError`` if empty."""
     if isinstance(value, Tensor | np.ndarray) and value.ndim == 1:
         value = list(value)
     if isinstance(value, str | bytes | Mapping | Tensor | np.ndarray) or not isinstance(value, Iterable):

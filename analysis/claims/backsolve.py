@@ -1,4 +1,4 @@
-"""D7 on any flow: how the adjoint that re-integrates x backward differs from the gradient of the discrete map."""
+"""D7 on any flow: the distance of the back-solved adjoint from the gradient of the discrete map."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ FALLS = "O(h^p): it falls at the solver's order, with a constant that contractio
 
 
 def gradients_over_steps(states: FlowStates, name: str, solver: str, steps: Sequence[int]) -> Tensor:
-    """Return an estimator's gradients with each number of steps, (n, B, d)."""
+    """Return an estimator's gradients (n, B, d) with each number of steps."""
     return torch.stack([estimated_gradient(name, states, steps=count, solver=solver) for count in steps])
 
 
 def relative_errors(measured: Tensor, expected: Tensor) -> Tensor:
-    """Return relative errors (n, B) of gradients (n, B, d) to others, (n, B, d) or (B, d)."""
+    """Return relative errors (n, B) of gradients (n, B, d) against others, (n, B, d) or (B, d)."""
     return torch.stack([relative_error(*pair) for pair in zip(measured, expected.expand_as(measured), strict=True)])
 
 
 def inconsistency_cases(
     states: FlowStates, truth: Reference, solver: str, steps: Sequence[int], case: str
 ) -> Iterator[Case]:
-    """Fit how backsolve's inconsistency falls, and as the premise that it solves the adjoint equation, its error."""
+    """Fit the order of backsolve's inconsistency, and of its error as the premise that it solves the adjoint."""
     h, order = 1 / torch.tensor(steps, dtype=torch.float64), float(SOLVERS[solver].order)
     floor = 10 * float(truth.error_bound.max())
     backsolve = gradients_over_steps(states, "adjoint_backsolve", solver, steps)

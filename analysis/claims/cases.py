@@ -1,6 +1,6 @@
-"""The kinds of case: a number as it is, an equality within round-off, and an order fitted to errors.
+"""Kinds of case: a number by itself, an equality within round-off, and an order fitted to errors.
 
-No limit is a number of taste: equalities allow round-off times the condition number of the problem, integrals the
+No limit is a matter of taste: equalities allow round-off times the condition number of the problem, integrals the
 difference between two resolutions, and fitted slopes are compared with the order that the theory or a solver states.
 """
 
@@ -23,16 +23,21 @@ SLOPE_TOLERANCE = 0.15
 def deterministic_case(
     kind: str, reading: str, case: str, value: float, limit: float, rule: str = "at most", tolerance: float = 0.0
 ) -> Case:
-    """Return a case in which nothing is random, so that its interval is its value."""
+    """Return a case without randomness, whose interval is its value."""
     return Case(kind, reading, case, value, value, value, limit, rule, tolerance)
 
 
 def equality_case(
     kind: str, reading: str, case: str, measured: Tensor, expected: Tensor, limit: Tensor | float
 ) -> Case:
-    """Return the case that two batches (B, d) agree: the relative error of the sample that is worst for its limit.
+    """Make the case that two batches (B, d) agree, by the relative error of the sample worst for its limit.
 
-    ``limit`` holds the largest relative error that counts as agreement, one number or (B,).
+    ``limit`` is the largest relative error that counts as agreement, one number or (B,).
+
+    Returns
+    -------
+    Case
+        With the worst sample's error.
     """
     error = relative_error(measured, expected)
     limit = torch.as_tensor(limit, dtype=torch.float64).expand(len(measured))
@@ -43,10 +48,15 @@ def equality_case(
 def order_case(
     kind: str, reading: str, case: str, h: Tensor, error: Tensor, limit: float, *, floor: float, rule: str = "at least"
 ) -> Case:
-    """Return the case that errors (H, B) fall with h (H,) at an order: the slope of their medians over samples.
+    """Make the case that errors (H, B) fall with h (H,) at an order: the slope of their medians over samples.
 
-    The interval is that of the line fit (``analysis.orders``): the errors carry no noise, so it says how straight they
-    are. A slope that cannot be fitted makes a case that fails and says why.
+    The interval is that of the line fit (``analysis.orders``): the errors carry no noise, so it measures their
+    straightness. A slope that cannot be fitted makes a case that fails, with the reason.
+
+    Returns
+    -------
+    Case
+        With the slope.
     """
     try:
         fit = fit_order(h.numpy(), error.median(1).values.numpy(), floor=floor, points=len(h))
@@ -61,5 +71,5 @@ def slope_case(kind: str, reading: str, case: str, slope: tuple[float, float, fl
 
 
 def round_off(*conditions: Tensor) -> Tensor:
-    """Return the relative error (B,) that round-off may make of quantities with these condition numbers (B,)."""
+    """Return the relative error (B,) that round-off may cause in quantities with these condition numbers (B,)."""
     return SAFETY * EPS * (1 + sum(conditions, torch.zeros(())))

@@ -23,9 +23,14 @@ Adjoints = Callable[[FlowStates, Tensor], Tensor]
 def control_cases(
     states: FlowStates, name: str, solvers: tuple[str, ...], ideal: Adjoints, scale: int = 8
 ) -> Iterator[Case]:
-    """Compare control gradients at states of one time with the adjoints ``ideal(states, times)``, (n, B, d).
+    """Compare control gradients at states of one time with the adjoints ``ideal(states, times)`` (n, B, d).
 
-    ``scale`` is the number of steps that the step counts of the constant control are multiples of.
+    ``scale`` divides all step counts of the constant control.
+
+    Yields
+    ------
+    Case
+        One per order, and one for the loss.
     """
     integral, coarse = _integral(ideal, states, 24), _integral(ideal, states, 16)
     yield from _constant_control(states, integral, coarse, name, solvers, scale)
@@ -72,7 +77,7 @@ def _loss_differences(states: FlowStates, integral: Tensor, name: str) -> Case:
 
 
 def _short_controls(states: FlowStates, name: str, ideal: Adjoints) -> Case:
-    """Fit how the gradient in a control on one of n intervals, over its length, tends to the adjoint in its middle."""
+    """Fit the order at which the gradient in a control on one of n intervals tends to the adjoint in its middle."""
     counts, errors, t = torch.tensor([6, 8, 12, 16]), [], float(states.t[0])
     for n in counts.tolist():
         zero, h = torch.zeros(n, *states.x.shape, dtype=states.x.dtype), (1 - t) / n

@@ -1,4 +1,4 @@
-"""T3 and C4.1 on any flow: the step sizes in which a guided sample's miss is measured, and the one that is printed."""
+"""T3 and C4.1 on any flow: the step sizes against which a guided sample's distance is fitted, and the printed one."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def own_step(solver: str) -> str:
 
 
 def printed_step_case(path: AffinePath, name: str) -> Case:
-    """Return the case that the step printed, gamma_1 - gamma_t at t = 1/2, has a size: 1/h is above round-off."""
+    """Return the case that the printed step, gamma_1 - gamma_t at t = 1/2, is finite: 1/h is above round-off."""
     h = path.gamma(1.0) - path.gamma(0.5)
     return deterministic_case(PRINTED, DEGENERATE, f"1/h, {name}", float(1 / h), EPS, "at least")

@@ -22,9 +22,14 @@ HALVINGS = 2.0 ** -torch.arange(4, dtype=torch.float64)
 def leading_term_cases(
     kind: str, reading: str, name: str, states: FlowStates, truth: Reference, zetas: Tensor, power: float = POWER
 ) -> Iterator[Case]:
-    """Yield how far the leading term is from greedy's error at most, and the power of zeta with which that falls.
+    """Measure the distance of the leading term from greedy's error, and the power of zeta with which it falls.
 
     ``states`` hold n states at each zeta of ``zetas`` (Z,). The distance is relative; its median over states counts.
+
+    Yields
+    ------
+    Case
+        The distance, and the power.
     """
     deviation, floor = _deviation(states, truth, len(zetas))
     largest = float(deviation.median(1).values.max())
@@ -33,9 +38,14 @@ def leading_term_cases(
 
 
 def _deviation(states: FlowStates, truth: Reference, times: int) -> tuple[Tensor, float]:
-    """Return the relative distance of the leading term from greedy's error, (times, n), and the floor of it.
+    """Compute the relative distance of the leading term from greedy's error, and the floor of that distance.
 
-    ``states`` hold n states at each of so many times; the floor is what the truth's own error may make of the distance.
+    ``states`` hold n states at each of ``times`` times; the floor is the part that the truth's own error may cause.
+
+    Returns
+    -------
+    tuple
+        The distance (times, n), and the floor.
     """
     error = truth.gradient - estimated_gradient("greedy", states)
     estimate = leading_term(states.flow, states.loss, states.x, states.t)

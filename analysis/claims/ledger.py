@@ -1,9 +1,8 @@
-"""The ledger: every statement of the theory as a claim that is measured, judged and written down.
+"""The ledger: every statement of the theory as a claim that is measured, judged and recorded.
 
 A claim is a function that yields ``Case`` rows: a number with its interval, and the limit that it is compared with,
-under a *reading* of the statement: as printed, another reading of the same words, or what holds instead. A reading
-holds where all its cases pass. The verdict follows from the readings and from nothing else, so a broken estimator
-changes it.
+under a *reading* of the statement: as printed, another reading of the same words, or a statement that holds instead. A
+reading holds if all its cases pass. The verdict follows from the readings alone, so a broken estimator changes it.
 """
 
 from __future__ import annotations
@@ -51,7 +50,8 @@ class Case:
 
     Raises
     ------
-    ValueError : for a kind, a rule or an origin of the interval that is not one of these
+    ValueError
+        For an unknown kind, rule or origin of the interval.
     """
 
     kind: str
@@ -92,11 +92,17 @@ CLAIMS: dict[str, Claim] = {}
 
 
 def claim(id: str, statement: str, source: str) -> Callable[[Callable[[bool, int], Iterable[Case]]], Claim]:
-    """Register the decorated measurement as a claim.
+    """Decorate a measurement to register it as a claim.
+
+    Returns
+    -------
+    Callable
+        The decorator.
 
     Raises
     ------
-    ValueError : where the id belongs to another claim
+    ValueError
+        If the id belongs to another claim.
     """
 
     def register(measure: Callable[[bool, int], Iterable[Case]]) -> Claim:
@@ -109,7 +115,7 @@ def claim(id: str, statement: str, source: str) -> Callable[[Callable[[bool, int
 
 
 def headroom(rows: pd.DataFrame) -> pd.Series:
-    """Return how far each case's interval is from failing its rule: negative where it fails, NaN without a number."""
+    """Return the distance of each case's interval from failing its rule: negative if it fails, NaN without a number."""
     distance = pd.Series(math.nan, index=rows.index)
     for rule, measure in _HEADROOM.items():
         distance = distance.where(rows["rule"] != rule, measure(rows))
@@ -117,7 +123,7 @@ def headroom(rows: pd.DataFrame) -> pd.Series:
 
 
 def judge(rows: pd.DataFrame) -> dict[str, object]:
-    """Return the verdict on one claim's rows, with the number that decides: the reading's case nearest to its limit."""
+    """Return the verdict on a claim's rows, with the deciding number: the reading's case nearest to its limit."""
     holds = rows.groupby("reading")["passed"].transform("all")
     for kind, verdict in zip(KINDS, VERDICTS, strict=True):
         holding = rows[(rows["kind"] == kind) & holds]

@@ -35,7 +35,7 @@ IN_T = {
 
 
 def one_step_cases(states: FlowStates, problem: str, path: str) -> Iterator[Case]:
-    """Compare one step in gamma, in zeta and in t with greedy: equal to round-off or, where it differs, beyond it."""
+    """Compare one step in gamma, in zeta and in t with greedy: equal to round-off, or different beyond it."""
     greedy, limit = estimated_gradient("greedy", states), _step_round_off(states)
     steps = {f"{name}, {problem}, {path}": gradient for name, gradient in _one_step_gradients(states).items()}
     for kind, reading in ((PRINTED, IN_GAMMA), *((READING, r) for r in IN_T)):
@@ -47,7 +47,7 @@ def one_step_cases(states: FlowStates, problem: str, path: str) -> Iterator[Case
 
 
 def _difference_case(reading: str, case: Case, measured: Tensor, other: Tensor) -> Case:
-    """Return the case that two batches differ by more than an equality would have been allowed."""
+    """Return the case that two batches differ by more than an equality would allow."""
     least = float(relative_error(measured, other).min())
     return deterministic_case(READING, reading, case.case, least, case.limit, "at least")
 

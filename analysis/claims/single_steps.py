@@ -27,8 +27,13 @@ STATED = {
 def single_step_slopes(table: pd.DataFrame, paths: Mapping[str, Callable[[], AffinePath]] = PATHS) -> pd.DataFrame:
     """Fit the slopes of single steps' errors in zeta and in 1 - t, beside theory.
 
-    A solver that could not run, or whose slope could not be fitted, is a row whose status says why. ``paths`` maps the
-    names in the column ``path`` to paths.
+    A solver that could not run, or whose slope could not be fitted, is a row with the reason as its status. ``paths``
+    maps the names in the column ``path`` to paths.
+
+    Returns
+    -------
+    DataFrame
+        One row per solver, path, problem and variable.
     """
     by = ["problem", "path", "solver"]
     table = table.assign(h=1 - table["t"]) if "t" in table else table
@@ -43,7 +48,7 @@ def single_step_slopes(table: pd.DataFrame, paths: Mapping[str, Callable[[], Aff
 
 
 def slope_cases(kind: str, reading: str, rows: pd.DataFrame, limits: pd.Series, rule: str) -> Iterator[Case]:
-    """Yield one case per fitted slope; a fit that failed has no number, fails, and says why."""
+    """Yield one case per fitted slope; a failed fit has no number, fails, and carries the reason."""
     for (_, row), limit in zip(rows.iterrows(), limits, strict=True):
         case = f"{row['solver']} in {row['variable']}, {row['problem']}, {row['path']}"
         case += "" if row["status"] == "ok" else f": {row['status']}"

@@ -1,4 +1,4 @@
-"""The statements of the theory that the ledger measures, in its order: the paper's own, then this project's."""
+"""The statements of the theory that the ledger measures, in order: first the paper's, then this project's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PAPER = "arXiv 2502.08006"
 
 
 class Statement(NamedTuple):
-    """A sentence of the theory and where it stands."""
+    """A sentence of the theory and its source."""
 
     statement: str
     source: str

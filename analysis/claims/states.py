@@ -1,7 +1,7 @@
-"""States at which a claim is measured, and the calculus of a flow that the claims share: products, paths, quadratures.
+"""States at which a claim is measured, and calculus that the claims share: products, paths, quadratures.
 
-Derivatives here are automatic differentiation of the flow's own predictions. No estimator takes its products on
-analytic flows that way, so a claim compares two computations.
+Derivatives here are automatic differentiation of the flow's own predictions. On analytic flows no estimator computes
+its products by autograd, so a claim compares two computations.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def target_prediction(states: FlowStates) -> Callable[[Tensor], Tensor]:
 
 
 def loss_gradient(loss: Loss, x: Tensor) -> Tensor:
-    """Return the gradient of the loss at x (B, d), (B, d)."""
+    """Return the gradient (B, d) of the loss at x (B, d)."""
     x = x.detach().requires_grad_()
     return torch.autograd.grad(loss(x).sum(), x)[0]
 

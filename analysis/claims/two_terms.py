@@ -1,4 +1,4 @@
-"""D6 on any flow: two terms fitted to lookahead's errors over steps and horizons, and the best horizon they predict.
+"""D6 on any flow: two terms fitted to lookahead's errors over steps and horizons, and the best horizon.
 
 A table holds one row per solver, number of steps and horizon: ``problem``, ``path``, ``solver``, ``steps``,
 ``horizon`` (as a fraction of 1 - t), ``t``, ``zeta`` at the horizon, ``metric`` and ``value``.
@@ -36,13 +36,13 @@ READINGS = {
 
 
 def with_zeta(table: pd.DataFrame, paths: Mapping[str, Callable[[], AffinePath]] = PATHS) -> pd.DataFrame:
-    """Return the rows with ``zeta`` at their horizon in the column of that name; ``paths`` name -> path."""
+    """Return the rows with ``zeta`` at their horizon in a new column; ``paths`` maps names to paths."""
     places = zip(table["path"], table["t"], table["horizon"], strict=True)
     return table.assign(zeta=[float(paths[p]().zeta(min(t + f * (1 - t), 1.0))) for p, t, f in places])
 
 
 def two_term_tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Fit every form to the small step counts, and compare the best horizons it predicts with those measured."""
+    """Fit every form to the small step counts, and compare the predicted best horizons with measured ones."""
     fits, curves, horizons, budgets = [], [], [], []
     for key, group in errors_only(table).groupby(KEYS, sort=False):
         named = dict(zip(KEYS, key, strict=True))
@@ -72,20 +72,20 @@ def _fit_columns(fit: TwoTerm) -> dict[str, Any]:
 
 
 def _with_model(group: pd.DataFrame, fit: TwoTerm) -> pd.DataFrame:
-    """Return the rows where zeta is small enough for a fit, with its errors in the column ``model``."""
+    """Return the rows with zeta small enough for a fit, and the fitted errors in the column ``model``."""
     rows = group[group["zeta"] <= LARGEST_ZETA]
     model = fit.error(*(rows[name].to_numpy(float) for name in ("steps", "zeta", "horizon")))
     return rows[[*KEYS, "steps", "horizon", "value"]].assign(form=fit.form, model=model)
 
 
 def _held_out_factor(group: pd.DataFrame, fit: TwoTerm) -> float:
-    """Return the factor by which a fit is off (root mean square of logs) on step counts that it has not seen."""
+    """Return the factor by which a fit is off (root mean square of logs) on step counts outside the fit."""
     rows = _with_model(group[group["steps"] > FITTED_STEPS], fit)
     return float(np.exp(np.sqrt(np.mean(np.log(rows["model"] / rows["value"]) ** 2))))
 
 
 def _horizon_rows(group: pd.DataFrame, fit: TwoTerm) -> Iterator[dict[str, Any]]:
-    """Yield one row per step count: predicted and measured best horizon, and what each of them costs in error."""
+    """Yield one row per step count: the predicted and the measured best horizon, and the error at each of them."""
     for steps, rows in group.groupby("steps"):
         rows = rows.sort_values("horizon").reset_index(drop=True)
         chosen = fit.best_horizon(int(steps), rows["zeta"].to_numpy(), rows["horizon"].to_numpy())
@@ -104,10 +104,15 @@ def _horizon_rows(group: pd.DataFrame, fit: TwoTerm) -> Iterator[dict[str, Any]]
 
 
 def _budget_rows(group: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yield, per budget of evaluations, the least errors short of the end and at the end, and what is predicted.
+    """Find, for each budget of evaluations, the least errors short of the end and at the end, and the prediction.
 
-    A horizon short of 1 costs one evaluation more than the end. A budget counts where a solve to 1 fills it: where one
+    A horizon short of 1 costs one evaluation more than the end. A budget counts if a solve to 1 fills it, so that one
     more step would exceed it.
+
+    Yields
+    ------
+    dict
+        One row per budget.
     """
     stages = SOLVERS[str(group["solver"].iloc[0])].evaluations
     ends = group[group["horizon"] == 1]
@@ -124,7 +129,7 @@ def _budget_rows(group: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def two_term_cases(rows: pd.DataFrame, seed: int) -> Iterator[Case]:
-    """Compare both forms, fitted to few steps, with errors at more, and their best horizons with the least error."""
+    """Compare both forms, fitted at few steps, with errors at more, and their best horizons with the least error."""
     tables = two_term_tables(rows)
     for form, (kind, reading) in READINGS.items():
         fits, horizons = (tables[name][tables[name]["form"] == form] for name in ("fits", "predicted"))
@@ -144,10 +149,15 @@ def _share_won_case(kind: str, reading: str, horizons: pd.DataFrame, seed: int) 
 
 
 def share_won(regret: np.ndarray, regret_of_end: np.ndarray, seed: int) -> tuple[float, float, float]:
-    """Return the share of log(error at the end / least error) that a rule wins, with a 95 % bootstrap interval.
+    """Compute the share of log(error at the end / least error) that a rule wins, with a 95 % bootstrap interval.
 
-    ``regret`` (N,) is the error at the rule's horizon over the least one, ``regret_of_end`` (N,) that at s = 1. Of
-    nothing the share is 0, so that resamples of too few step counts decide nothing.
+    ``regret`` (N,) is the error at the rule's horizon over the least one, ``regret_of_end`` (N,) that at s = 1. The
+    share of nothing is 0, so that resamples with too few step counts decide nothing.
+
+    Returns
+    -------
+    tuple
+        The share, and the ends of its interval.
     """
 
     def share(pairs: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Estimators of the guidance gradient, one file per family, found by name in ``ESTIMATORS``.
+"""Estimators of the guidance gradient, one file per family, registered by name in ``ESTIMATORS``.
 
-Every module of this package is imported, so that a new file is a new family with no other change; those below are
-named so that editors and type checkers know them.
+Every module of this package is imported, so a new file adds a family without other changes; the estimators below are
+imported by name for editors and type checkers.
 """
 
 import importlib

@@ -1,29 +1,29 @@
 r"""Adaptive lookahead: at each state the smallest lookahead whose estimated gradient error is below a tolerance.
 
-All solves step in the canonical path's time (``analysis.canonical``): the choice is the same on every path.
+All solves step in the canonical path's time (``analysis.canonical``), so the choice is the same on every path.
 
-**No steps.** In the last quarter of that time (zeta at most 0.41) greedy guidance is tried first, with its leading
-term, which costs nothing (``analysis.gradients.corrected_greedy``).
+**No steps.** In the last quarter of that time (zeta at most 0.41) greedy guidance with its leading term is tried first;
+the term costs nothing (``analysis.gradients.corrected_greedy``).
 
 **n steps** are the end-to-end gradient with n steps of Ralston's method. The adjoints at its nodes, the last of which
 is the gradient, estimate its error without a second solve, from the discrete curvature of the adjoint path: p and q of
 ``analysis.gradients.mesh``. For n equal steps :math:`p = q/n`; on random mixtures the median error is 0.25 p for n from
-3 to 24, and its 95th percentile p. The estimate is :math:`\max(c_1, c_2 q)\,p`: solves whose adjoints turn much do not
-resolve what they step over.
+3 to 24, and its 95th percentile p. The estimate is :math:`\max(c_1, c_2 q)\,p`: solves whose adjoints turn far do not
+resolve the structure between their nodes.
 
-If that is too large, a solve follows whose steps are small where the curvature was large, as many as bring p below the
-tolerance, at most 2.5 times as many as before. On the same problems such steps err by half as much as equally many
-equal ones. Two solves also differ, by D relative to the gradient, and the estimate is
-:math:`c_3 \sqrt{D\,p \max(1, q)}`. Where they differ little, the gradient is extrapolated: were both errors alike and
-in proportion to p, the finer one would be :math:`D/(p_0/p - 1)`, with :math:`p_0` before it. They are not quite alike,
-as steps differ, and half of that is best.
+If the estimate is too large, the next solve takes small steps where the curvature was large, as many as bring p below
+the tolerance, but at most 2.5 times as many as before. On the same problems such steps err half as much as the same
+number of equal steps. Two solves also differ, by D relative to the gradient, and the estimate is then
+:math:`c_3 \sqrt{D\,p \max(1, q)}`. Where they differ little, the gradient is extrapolated: if both errors were alike
+and in proportion to p, the finer one would be :math:`D/(p_0/p - 1)`, with :math:`p_0` that of the previous solve. They
+are not quite alike, as the steps differ, and half of that correction is best.
 
-**The search** begins with :math:`c_0 (1 - s)/\sqrt{tolerance}` equal steps, 1 - s the canonical time that is left. Only
-samples that are not accepted yet are computed: n steps cost 2n evaluations and 2n products, no steps one of each.
+**The search** begins with :math:`c_0 (1 - s)/\sqrt{tolerance}` equal steps, where 1 - s is the canonical time left.
+Only samples that are not accepted yet are computed: n steps cost 2n evaluations and 2n products, no steps one of each.
 
-How the constants were found: all of them and Ralston's method itself were set on the zoo, forty random mixtures and the
+Choice of the constants: all of them, and Ralston's method itself, were set on the zoo, forty random mixtures and the
 families of ``toy_models.problems.families`` with the seeds that are named there, for 95 % of all their states at the
-least cost. An earlier setting, from the zoo and the random mixtures alone, kept a tolerance of 0.3 in only 82 % of the
+least cost. An earlier setting, from the zoo and the random mixtures alone, met a tolerance of 0.3 in only 82 % of the
 states of eight other problems; such problems then became families.
 """
 
@@ -57,7 +57,7 @@ AIM, LONGEST_JUMP = 0.65, 2.5  # the share of the tolerance that a solve aims at
 
 @dataclass(frozen=True)
 class Choices(Estimate):
-    """An estimate, and what was chosen for each of B samples.
+    """An estimate, and the choice made for each of B samples.
 
     Attributes
     ----------
@@ -75,22 +75,40 @@ class Choices(Estimate):
 def adaptive(
     flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, tolerance: float, max_steps: int = 64
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradient (B, *event) of each sample's first solve whose estimated relative error is small enough.
+    """Take each sample's gradient from its first solve whose estimated relative error is small enough.
 
     ``tolerance`` is relative and positive; the search ends with the largest step count of at most ``max_steps``,
-    whatever its error. ``choices`` says what was chosen.
+    whatever its error. ``choices`` also returns the choices.
+
+    Returns
+    -------
+    tuple
+        Gradient and endpoint (B, *event), and the loss there (B,).
+
+    Raises
+    ------
+    ValueError
+        As ``choices`` does.
     """
     chosen = choose(flow, loss, x, t, tolerance, max_steps, Cost())
     return chosen.gradient, chosen.endpoint, chosen.value
 
 
 def choices(flow: Flow, loss: Loss, x: Tensor, t: Tensor | float, *, tolerance: float, max_steps: int = 64) -> Choices:
-    """Return what ``adaptive`` chooses at states x (B, *event) and times t (float or (B,)), and its estimates.
+    """Compute the gradients of ``adaptive`` at states x (B, *event) and times t (float or (B,)), with its choices.
+
+    Returns
+    -------
+    Choices
+        Of B samples.
 
     Raises
     ------
-    ValueError : as estimators do; for a ``tolerance`` that is not positive and finite, and for ``max_steps`` that is
-        no integer of at least 1
+    TypeError
+        As estimators do.
+    ValueError
+        As estimators do; for a ``tolerance`` that is not positive and finite, and for ``max_steps`` that is not an
+        integer of at least 1.
     """
     x, t = checks.arguments(flow, loss, x, t)
     with metered(flow, x) as (counted, cost):
@@ -98,7 +116,7 @@ def choices(flow: Flow, loss: Loss, x: Tensor, t: Tensor | float, *, tolerance: 
 
 
 def choose(flow: Flow, loss: Loss, x: Tensor, t: Tensor, tolerance: float, max_steps: int, cost: Cost) -> Choices:
-    """Return the choices, with the cost that is given."""
+    """Return the choices, adding their cost to the given one."""
     tolerance = checks.positive("tolerance", tolerance)
     max_steps = checks.steps(max_steps, "max_steps")
     counts = torch.tensor([n for n in STEP_COUNTS if n <= max_steps], device=x.device)
@@ -128,7 +146,7 @@ def choose(flow: Flow, loss: Loss, x: Tensor, t: Tensor, tolerance: float, max_s
 
 
 def _without_steps(flow: Flow, loss: Loss, x: Tensor, t: Tensor, cost: Cost) -> Choices:
-    """Return the loss gradient of samples at time 1, corrected greedy for late ones, and infinite errors elsewhere."""
+    """Return loss gradients at time 1, corrected greedy for late samples, and infinite errors for the others."""
     size = (len(x),)
     value = x.new_zeros(size, dtype=torch.promote_types(x.dtype, torch.float32))
     steps, error = t.new_zeros(size, dtype=torch.long), x.new_full(size, math.inf)
@@ -146,9 +164,14 @@ def _without_steps(flow: Flow, loss: Loss, x: Tensor, t: Tensor, cost: Cost) -> 
 
 
 def _compared(fine: Tensor, curvature: AdjointCurvature, coarse: Tensor, weighted: Tensor) -> tuple[Tensor, Tensor]:
-    """Return gradients (C, *event), extrapolated where that is good, and their estimated errors (C,).
+    """Compare two solves: extrapolate the gradient where they are close, and estimate its error.
 
     ``coarse`` and ``weighted`` are the gradients and p of the previous solves.
+
+    Returns
+    -------
+    tuple
+        Gradients (C, *event) and estimated errors (C,).
     """
     difference = relative(fine - coarse, fine)
     error = SECOND * (difference * curvature.weighted * curvature.total.clamp(min=1)).sqrt()
@@ -157,11 +180,11 @@ def _compared(fine: Tensor, curvature: AdjointCurvature, coarse: Tensor, weighte
 
 
 def _at_least(counts: Tensor, wanted: Tensor) -> Tensor:
-    """Return the first step counts that are at least those ``wanted`` (C,), or the largest count."""
+    """Return the first step counts of at least ``wanted`` (C,), or the largest count."""
     return counts[torch.searchsorted(counts, torch.ceil(wanted.clamp(max=float(counts[-1]))).to(counts))]
 
 
 def _next(steps: Tensor, wanted_squared: Tensor, counts: Tensor) -> Tensor:
-    """Return the step counts that are wanted next, more than before but not too many more."""
+    """Return the next step counts: more than before, but not too many more."""
     wanted = wanted_squared.nan_to_num(nan=math.inf).sqrt()
     return _at_least(counts, torch.minimum(torch.maximum(wanted, steps + 1), LONGEST_JUMP * steps))

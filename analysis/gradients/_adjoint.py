@@ -1,7 +1,7 @@
 r"""Optimise, then discretise: the continuous adjoint solved numerically, back from s = 1 to t.
 
-The ideal gradient is the value at t of the solution of the adjoint equation (Pontryagin et al. 1962; as a way to train
-and guide ODE models: Chen et al. 2018, arXiv 1806.07366)
+The ideal gradient is the value at t of the solution of the adjoint equation (Pontryagin et al. 1962; for training and
+guiding ODE models: Chen et al. 2018, arXiv 1806.07366)
 
 .. math:: \dot a(s) = -Du(x_s, s)^T a(s), \quad a(1) = \nabla L(x_1), \qquad \dot x_s = u(x_s, s).
 
@@ -9,9 +9,9 @@ Every estimator here solves x forward on a uniform grid from t to 1 with an expl
 with the same method on the same grid from its other end. They differ in the state at which a stage of the backward
 solve takes its Jacobian:
 
-- **backsolve** integrates (x, a) jointly from :math:`x_1`: one state of memory, but the states it meets are not those
-  of the forward solve. Where the flow contracts, running it backward expands: a perturbation made at time r arrives at
-  s < r multiplied by the inverse of :math:`D\Phi_{s,r}`, and each step makes one of :math:`O(h^{p+1})`.
+- **backsolve** integrates (x, a) jointly from :math:`x_1`: one state of memory, but the backward solve's states are
+  not those of the forward solve. Where the flow contracts, its reversal expands: a perturbation made at time r arrives
+  at s < r multiplied by the inverse of :math:`D\Phi_{s,r}`, and each step makes one of :math:`O(h^{p+1})`.
 - **cached** takes the forward solve's own states: at the ends of steps exactly; in between, where midpoint and RK4
   have stages, the states that the forward step itself evaluated at that time, in reverse order. They lie
   :math:`O(h^2)` off the trajectory (those of RK4 on either side of it), which costs no order at p = 2 and one at p = 4.
@@ -19,11 +19,11 @@ solve takes its Jacobian:
   Wanner, *Solving ODEs I*, section II.6), :math:`O(h^4)` off: with :math:`\theta = (s - t_i)/h`,
 
   .. math:: x(s) = (1-\theta)^2 (1 + 2\theta)\, x_i + \theta^2 (3 - 2\theta)\, x_{i+1}
-            + h\, \theta (1-\theta) \left[(1-\theta)\, u_i - \theta\, u_{i+1}\right].
+              + h\, \theta (1-\theta) \left[(1-\theta)\, u_i - \theta\, u_{i+1}\right].
 
-All converge to the ideal gradient, at the order of the method but for cached RK4, of order 3. None is the gradient of
-the discrete map: for Euler that one is :math:`a_i = a_{i+1} + h\, Du(x_i, t_i)^T a_{i+1}`, with the Jacobian at the
-*new* state, and an explicit step backward has it at the old one, :math:`(x_{i+1}, t_{i+1})`.
+All converge to the ideal gradient at the order of the method, except cached RK4, whose order is 3. None is the gradient
+of the discrete map: for Euler that gradient is :math:`a_i = a_{i+1} + h\, Du(x_i, t_i)^T a_{i+1}`, with the Jacobian at
+the *new* state, whereas an explicit step backward has it at the old one, :math:`(x_{i+1}, t_{i+1})`.
 """
 
 from __future__ import annotations
@@ -53,27 +53,35 @@ class Visit(NamedTuple):
 
 
 class Rate(Flow):
-    """The right-hand side of another ODE in a flow's time, as what ``solvers.step`` integrates."""
+    """The right-hand side of another ODE in a flow's time, in the form that ``solvers.step`` integrates."""
 
     def __init__(self, flow: Flow, rate: Callable[[Tensor, Tensor, Readout], Tensor]) -> None:
         self.path, self.rate = flow.path, rate
 
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
-        """Return the rate of change at (x, t); ``readout`` is the flow's velocity there."""
+        """Return the rate of change at (x, t), like x; ``readout`` is the flow's velocity there."""
         return self.rate(x, t, readout)
 
 
 def time_grid(t: Tensor, steps: int, solver: str) -> Tensor:
-    """Return the uniform grid of ``steps`` steps from t to 1, (steps + 1,) or (steps + 1, B).
+    """Return the uniform grid of ``steps`` steps from t to 1.
 
-    Raises ``ValueError`` unless ``steps`` is at least 1 and ``solver`` is a Runge-Kutta method in t.
+    Returns
+    -------
+    Tensor
+        (steps + 1,) or (steps + 1, B).
+
+    Raises
+    ------
+    ValueError
+        Unless ``steps`` is at least 1 and ``solver`` is a Runge-Kutta method in t.
     """
     checks.known("solver", solver, INNER_STAGES)
     return solvers.uniform_grid(t, torch.ones_like(t), checks.steps(steps))
 
 
 def walk(flow: Flow, x: Tensor, plan: solvers.StepPlan) -> Iterator[tuple[list[Visit], Tensor]]:
-    """Yield what each step of a plan visits, stage by stage, and the state that it ends in."""
+    """Yield the visits of each step of a plan, stage by stage, and the state at which the step ends."""
     for i in range(len(plan)):
         visits: list[Visit] = []
 
@@ -95,13 +103,13 @@ def adjoint_step(flow: Flow, a: Tensor, plan: solvers.StepPlan, state_at: Callab
 
 
 def in_turn(states: list[Tensor]) -> Callable[[Tensor], Tensor]:
-    """Return the states one after the other, whatever the time asked for."""
+    """Return a function that returns the states one after the other, whatever the time."""
     queue = iter(states)
     return lambda s: next(queue)
 
 
 def hermite(start: Visit, end: Visit, begin: Tensor, h: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return the cubic that has these states and velocities at times ``begin`` and ``begin + h``."""
+    """Return the cubic in time with these states and velocities at ``begin`` and ``begin + h``."""
 
     def state_at(s: Tensor) -> Tensor:
         theta = expand(((s - begin) / h).nan_to_num(), end.state)  # 0/0 where a sample is at its end already
@@ -116,7 +124,7 @@ def hermite(start: Visit, end: Visit, begin: Tensor, h: Tensor) -> Callable[[Ten
 def adjoint_backsolve(
     flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, solver: str = "euler"
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Integrate state and adjoint back together from the end of the forward solve; memory does not grow with steps."""
+    """Integrate state and adjoint back together from the end of the forward solve; memory is independent of steps."""
     grid = time_grid(t, steps, solver)
     endpoint = solvers.solve(flow, x, solvers.plan(solver, flow.path, grid))
 
@@ -134,15 +142,15 @@ def adjoint_backsolve(
 def adjoint_cached(
     flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, solver: str = "euler"
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Integrate the adjoint back along the states that the forward solve evaluated, which are kept."""
+    """Integrate the adjoint back along the stored states that the forward solve evaluated."""
     grid = time_grid(t, steps, solver)
     backward = solvers.plan(solver, flow.path, grid.flip(0))
-    kept, endpoint = [], x
+    stored, endpoint = [], x
     for visits, endpoint in walk(flow, x, solvers.plan(solver, flow.path, grid)):  # noqa: B007
-        kept.append([visit.state for visit in visits[: 1 + INNER_STAGES[solver]]])
+        stored.append([visit.state for visit in visits[: 1 + INNER_STAGES[solver]]])
     value, a = value_and_gradient(loss, endpoint)
     end = endpoint
-    for i, states in enumerate(reversed(kept)):
+    for i, states in enumerate(reversed(stored)):
         # The stages of a step backward run from its end, over those in between, to its start.
         a = adjoint_step(flow, a, backward[i], in_turn([end, *reversed(states)]))
         end = states[0]
@@ -153,16 +161,16 @@ def adjoint_cached(
 def adjoint_interpolated(
     flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, solver: str = "euler"
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Integrate the adjoint back along the Hermite interpolant of the forward solve, whose grid points are kept."""
+    """Integrate the adjoint back along the Hermite interpolant of the forward solve's stored grid points."""
     grid = time_grid(t, steps, solver)
     backward = solvers.plan(solver, flow.path, grid.flip(0))
-    kept, endpoint = [], x
+    stored, endpoint = [], x
     for visits, endpoint in walk(flow, x, solvers.plan(solver, flow.path, grid)):  # noqa: B007
-        kept.append(visits[0])
+        stored.append(visits[0])
     end = Visit(endpoint, flow.predict(endpoint, grid[-1], flow.path.readout("velocity", grid[-1])))
     value, a = value_and_gradient(loss, endpoint)
     h = grid.diff(dim=0)
-    for i, start in enumerate(reversed(kept), 1):
+    for i, start in enumerate(reversed(stored), 1):
         a = adjoint_step(flow, a, backward[i - 1], hermite(start, end, grid[-1 - i], h[-i]))
         end = start
     return a, endpoint, value

@@ -1,14 +1,14 @@
 r"""AdjointDEIS: the exponential-integrator adjoint (Blasingame & Liu 2024, arXiv 2405.15020), derived for affine paths.
 
-With :math:`\bar x = x/\alpha` the flow is :math:`d\bar x/d\zeta = \hat x_0`: the scale integrates what is linear in x
+With :math:`\bar x = x/\alpha` the flow is :math:`d\bar x/d\zeta = \hat x_0`: the scale integrates the part linear in x
 exactly. The adjoint of :math:`\bar x` is :math:`b = \alpha a` and, as :math:`D_{\bar x} = \alpha D_x`,
 
 .. math:: \frac{db}{d\zeta} = -V, \qquad V = \alpha\, D\hat x_0(x_s, s)^T b,
 
 which is, with :math:`d\zeta = -e^{-\lambda} d\lambda` and :math:`\lambda = \log(\alpha/\sigma)`, the paper's integral
 with exponential weights (equation 2.8; V is its V). A step back from r to s < r integrates the weight exactly and V by
-its Taylor expansion at r, whose derivative comes from the step before, made from q > r; so does a step of the forward
-solve from r to s > r, made after one from q < r, with weights of the same form:
+its Taylor expansion at r, whose derivative comes from the previous step, made from q > r. A step of the forward solve
+from r to s > r, made after one from q < r, has weights of the same form:
 
 .. math:: b_s = b_r + (\zeta_r - \zeta_s) [V_r + w (V_r - V_q)], \qquad
           \bar x_s = \bar x_r + (\zeta_s - \zeta_r) [\hat x_0(r) + w (\hat x_0(r) - \hat x_0(q))].
@@ -18,12 +18,12 @@ solve from r to s > r, made after one from q < r, with weights of the same form:
   AdjointDEIS-2M (equation 2.15), along DPM-Solver's multistep method. In zeta, :math:`\tau = \zeta`, both are
   Adams-Bashforth methods of two steps, as in DEIS's rho-AB (Zhang & Chen 2023, arXiv 2204.13902).
 
-A backward solve of order 2 along states of order 1 would be of order 1, hence the forward solve of equal order.
+A backward solve of order 2 along states of order 1 would be of order 1, so the forward solve has the same order.
 
-**At s = 1**, where sigma vanishes on most paths, zeta is regular: no step leaves out the end. There
+**At s = 1**, where sigma vanishes on most paths, zeta is regular, and no step leaves out the end. There
 :math:`D\hat x_0 = -\sigma \nabla^2 \log p` vanishes too, so the first step back takes the limit V = 0 without an
-evaluation, which is what makes it work on a denoiser. Log-SNR is infinite: a w that is infinite or 0/0 counts as 0. On
-a grid uniform in t the last steps before s = 1 have lengths :math:`\log(1 + 1/k)` in log-SNR, however many steps there
+evaluation; this makes the method work on a denoiser. Log-SNR is infinite: a w that is infinite or 0/0 counts as 0. On a
+grid uniform in t the last steps before s = 1 have lengths :math:`\log(1 + 1/k)` in log-SNR, however many steps there
 are, so the error of that expansion is :math:`O(h^2 \log(1/h))` in t; that in zeta is :math:`O(h^2)`. At few steps from
 early times the first is often the smaller one. On linear VP, where :math:`\zeta \sim \sqrt{1 - t}`, the last step of
 such a grid has length :math:`O(h^{1/2})` in zeta, and both are of order 1.
@@ -32,7 +32,7 @@ A single step is thus :math:`\nabla L(\hat x_1)/\alpha_t`: greedy without its Ja
 the Jacobian at the *new* state and the adjoint at the old one (T1b of the theory):
 :math:`a_s = D(\alpha_r \hat x_1 + \sigma_r \hat x_0)(x_s, s)^T a_r`, the pullback of the DDIM step.
 
-**At t = 0**, where alpha vanishes on most paths, b has no limit: refused.
+**At t = 0**, where alpha vanishes on most paths, b has no limit, and the call is refused.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ VARIANTS += [{"steps": steps, "order": 2, "expansion": name} for name in EXPANSI
 
 
 def weights(path: AffinePath, grid: Tensor, order: int, expansion: str) -> Tensor:
-    """Return w for each step of a grid, (steps,) or (steps, B); 0 in the first one and where it is not finite."""
+    """Return w for each step of a grid, (steps,) or (steps, B); 0 in the first step and where not finite."""
     lengths = EXPANSIONS[expansion](path, grid).diff(dim=0)
     w = torch.cat([torch.zeros_like(lengths[:1]), lengths[1:] / (2 * lengths[:-1])])
     return w.nan_to_num(0.0, 0.0, 0.0) if order == 2 else torch.zeros_like(w)
@@ -92,11 +92,19 @@ def backward_adjoint(flow: Flow, a: Tensor, states: list[Tensor], grid: Tensor, 
 def adjoint_deis(
     flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, order: int = 1, expansion: str = "log_snr"
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Integrate the adjoint back by AdjointDEIS of order 1 or 2 on a uniform grid, along kept states.
+    """Integrate the adjoint back by AdjointDEIS of order 1 or 2 on a uniform grid, along stored states.
 
-    ``expansion``, of use to order 2 alone, is the variable of the Taylor expansion: "log_snr" or "zeta".
+    ``expansion``, used by order 2 alone, is the variable of the Taylor expansion: "log_snr" or "zeta".
 
-    Raises ``ValueError`` for another order or expansion, ``steps`` below 1, and t at which alpha is zero.
+    Returns
+    -------
+    tuple
+        Gradient and endpoint (B, *event), and the loss there (B,).
+
+    Raises
+    ------
+    ValueError
+        For another order or expansion, ``steps`` below 1, and t at which alpha is zero.
     """
     if (order := checks.count("order", order)) not in ORDERS:
         raise ValueError(f"order must be 1 or 2, got {order!r}")

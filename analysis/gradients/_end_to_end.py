@@ -22,8 +22,13 @@ VARIANTS = [
 def end_to_end(
     flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, solver: str = "euler", **options: Any
 ) -> tuple[Tensor, ...]:
-    """Differentiate the loss of the sample that ``steps`` solver steps from t to 1 arrive at.
+    """Differentiate the loss of the sample at the end of ``steps`` solver steps from t to 1.
 
     ``options`` are lookahead's ``grid``, ``memory`` and ``slots``.
+
+    Returns
+    -------
+    tuple
+        Gradient and endpoint (B, *event), and the loss there (B,).
     """
     return lookahead.rule(flow, loss, x, t, steps=steps, solver=solver, horizon=1.0, **options)

@@ -1,7 +1,7 @@
 r"""Identity-Jacobian guidance: :math:`\nabla L(\hat x_1)`, with the Jacobian of :math:`\hat x_1` in x left out.
 
 No product with the flow's Jacobian is taken, so the cost is that of prediction alone. The published methods differ in
-the scale that the missing Jacobian gets when their update is written as :math:`x_t \leftarrow x_t - \eta g`:
+the scale that replaces the missing Jacobian when their update is written as :math:`x_t \leftarrow x_t - \eta g`:
 
 - ``scale="one"``, :math:`g = \nabla L(\hat x_1)`: FlowChef (Patel et al., arXiv 2412.00100), which moves the state of a
   CondOT flow by the gradient at the one-step endpoint :math:`x_t + (1 - t) u = \hat x_1` ("gradient skipping").
@@ -10,9 +10,9 @@ the scale that the missing Jacobian gets when their update is written as :math:`
   the same noise, :math:`x_s = \alpha_s \hat x_1 + \sigma_s \hat x_0`: a shift of :math:`-\eta\alpha_s \nabla L`, here
   with s -> t. MPGD's released code takes eta proportional to 1/alpha_t, which is ``scale="one"`` again.
 
-What is left out: :math:`D\hat x_1 = (\alpha/\sigma^2) \mathrm{Var}[X_1 | X_t]` tends to I/alpha_1 as t -> 1 where the
-data has a density, so both scales are right there on a path with alpha_1 = 1, and nowhere else: at t = 0 on a path with
-alpha_0 = 0 the true Jacobian vanishes and ``scale="one"`` does not.
+The omitted Jacobian :math:`D\hat x_1 = (\alpha/\sigma^2) \mathrm{Var}[X_1 | X_t]` tends to I/alpha_1 as t -> 1 where
+the data has a density. Both scales are therefore right there on a path with alpha_1 = 1, and nowhere else: at t = 0 on
+a path with alpha_0 = 0 the true Jacobian vanishes and ``scale="one"`` does not.
 """
 
 from __future__ import annotations
@@ -63,16 +63,21 @@ def identity_jacobian(
     solver: str | None = None,
     horizon: Tensor | float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the loss gradient (B, *event) at the target prediction, times 1 or alpha_t; no VJP.
+    """Take the loss gradient at the target prediction, times 1 or alpha_t, without a VJP.
 
-    With ``steps`` the prediction is the one after that many steps of ``solver``, by default Euler's, to ``horizon``, a
-    time in [t, 1] or (B,), by default 1.
+    With ``steps``, the prediction is that after so many steps of ``solver``, by default Euler's, to ``horizon``, a time
+    in [t, 1] or (B,), by default 1.
+
+    Returns
+    -------
+    tuple
+        Gradient and endpoint (B, *event), and the loss there (B,).
 
     Raises
     ------
     ValueError
-        For an option that is none of those known, a horizon before t, and ``solver`` or ``horizon`` without ``steps``,
-        which would be ignored.
+        For an unknown value of an option, a horizon before t, and ``solver`` or ``horizon`` without ``steps``, which
+        would be ignored.
     """
     checks.known("scale", scale, SCALES)
     method = checks.known("solver", "euler" if solver is None else solver, solvers.SOLVERS)

@@ -28,7 +28,7 @@ SLOTS = 4  # states that "recursive" keeps, unless it is told
 
 
 def check_horizon(horizon: Tensor | float, t: Tensor, x: Tensor) -> Tensor:
-    """Return ``horizon`` as a tensor like t, in [t, 1]."""
+    """Return ``horizon`` as a tensor like t, in [t, 1]; raises ``ValueError`` for one before t."""
     horizon = checks.time(horizon, (x.shape[0],), x.device, "horizon")
     if bool((horizon < t).any()):
         raise ValueError(f"horizon must not lie before t; got a horizon of {float(horizon.min()):.6g}")
@@ -70,14 +70,19 @@ def lookahead(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Differentiate the loss of the target prediction after ``steps`` solver steps to ``horizon``.
 
-    The horizon is a time in [t, 1], a float or (B,), or, with ``horizon_fraction`` f in [0, 1], t + f (1 - t).
-    ``grid`` is as ``solvers.grids.time_grid`` takes it. ``memory`` is one of ``solvers.checkpointing.STRATEGIES``, or
-    ``None`` for the flow's own; ``slots``, by default 4, is the number of states that "recursive" keeps.
+    The horizon is a time in [t, 1], a float or (B,), or, with ``horizon_fraction`` f in [0, 1], t + f (1 - t). ``grid``
+    is as in ``solvers.grids.time_grid``. ``memory`` is one of ``solvers.checkpointing.STRATEGIES``, or ``None`` for the
+    flow's own; ``slots``, by default 4, is the number of states that "recursive" stores.
+
+    Returns
+    -------
+    tuple
+        Gradient and endpoint (B, *event), and the loss there (B,).
 
     Raises
     ------
     ValueError
-        For an option with a value that is not allowed, and for one that would be ignored: ``slots`` without
+        For a value of an option that is not allowed, and for an option that would be ignored: ``slots`` without
         ``memory="recursive"``, and times in ``grid`` where every horizon is t, so that no step is taken.
     """
     if (horizon is None) == (horizon_fraction is None):

@@ -44,10 +44,19 @@ def isotropic_variance(path: AffinePath, t: Tensor, data_variance: float = 1.0) 
 
 
 def measurement(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return rows (k, d) and values, (k,) or (B, k), with L = |rows x - values|^2/2 + constant on flattened events.
+    """Return rows and values with L = |rows x - values|^2/2 + constant on flattened events.
 
-    The rows are orthogonal and k <= d; both are in float32 where x is narrower. Raises ``ValueError`` for a loss that
-    is not linear-Gaussian, or that may compute another one than its class does.
+    The rows are orthogonal and k <= d; both are in float32 where x is narrower.
+
+    Returns
+    -------
+    tuple
+        Rows (k, d), and values (k,) or (B, k).
+
+    Raises
+    ------
+    ValueError
+        For a loss that is not linear-Gaussian, or whose class may be overridden to compute another loss.
     """
     while isinstance(loss, Equivalent):
         loss = loss.original
@@ -67,7 +76,18 @@ def measurement(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:
 
 @register("pigdm")
 def pigdm(flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, data_variance: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Return the gradient (B, *event) with V = r_t^2 I: one evaluation and one VJP."""
+    """Differentiate a Gaussian likelihood with V = r_t^2 I: one evaluation and one VJP.
+
+    Returns
+    -------
+    tuple
+        Gradient and endpoint (B, *event); a call returns an ``Estimate`` of them.
+
+    Raises
+    ------
+    ValueError
+        For a loss that is not linear-Gaussian, and a ``data_variance`` that is not positive and finite.
+    """
     variance = expand(isotropic_variance(flow.path, t, data_variance), widened(x).flatten(1))
     rows, values = measurement(loss, x)
     endpoint, pull = flow.predict_vjp(x, t, flow.path.readout("target", t))
@@ -78,10 +98,20 @@ def pigdm(flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, data_variance: float 
 
 @register("tmpd")
 def tmpd(flow: Flow, loss: Loss, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradient (B, *event) with V = (sigma^2/alpha) D x1hat: one evaluation and min(m, d) VJPs.
+    """Differentiate a Gaussian likelihood with V = (sigma^2/alpha) D x1hat: one evaluation and min(m, d) VJPs.
 
     A network's D x1hat need be neither symmetric nor positive: its symmetric part is taken, and nothing is clipped.
-    Where alpha = 0 the state knows nothing of the data: D x1hat is 0 to round-off, and so is the gradient.
+    Where alpha = 0 the state is independent of the data: D x1hat is 0 to round-off, and so is the gradient.
+
+    Returns
+    -------
+    tuple
+        Gradient and endpoint (B, *event); a call returns an ``Estimate`` of them.
+
+    Raises
+    ------
+    ValueError
+        For a loss that is not linear-Gaussian.
     """
     rows, values = measurement(loss, x)
     endpoint, pull = flow.predict_vjp(x, t, flow.path.readout("target", t))

@@ -4,18 +4,18 @@ r"""Monte-Carlo smoothing: the loss averaged over a Gaussian around the target p
             = D\hat x_1^T \sum_i w_i \nabla L(\hat x_1 + r_t \epsilon_i), \quad w = \mathrm{softmax}(-L_i),
             \quad \epsilon_i \sim N(0, I).
 
-It stands for :math:`-\nabla_x \log E[e^{-L(X_1)} | X_t = x]`, the posterior of X_1 replaced by
-:math:`N(\hat x_1, r_t^2 I)` with r_t held fixed. Source: LGD-MC (Song et al., *Loss-guided diffusion models for
+It approximates :math:`-\nabla_x \log E[e^{-L(X_1)} | X_t = x]` with the posterior of X_1 replaced by
+:math:`N(\hat x_1, r_t^2 I)` and r_t treated as constant. Source: LGD-MC (Song et al., *Loss-guided diffusion models for
 plug-and-play controllable generation*, ICML 2023), with r_t = sigma/sqrt(1 + sigma^2) at alpha = 1, as in PiGDM; along
 any affine path that is
 
 .. math:: r_t = \sigma_t / \sqrt{\alpha_t^2 + \sigma_t^2},
 
-the posterior's standard deviation for data of unit variance. ``scale`` multiplies it;
-scale 0 is greedy guidance. The sum is a consistent, biased estimate of its own limit n -> infinity, which for
-:math:`L = |A x - y|^2_{R^{-1}}/2` is ``pigdm``; it needs more samples, exponentially, as r_t |grad L| grows.
+the posterior's standard deviation for data of unit variance. ``scale`` multiplies it; scale 0 is greedy guidance. The
+sum is a consistent, biased estimate of its own limit n -> infinity, which for :math:`L = |A x - y|^2_{R^{-1}}/2` is
+``pigdm``; it needs exponentially more samples as r_t |grad L| grows.
 
-There is no code by the authors. The definition was compared with the paper, and with the reimplementation in
+The authors published no code. The definition was compared with the paper, and with the reimplementation in
 InverseBench, which differs: it averages gradients and divides by the root of the loss.
 """
 
@@ -51,10 +51,20 @@ def smoothed_gradient(loss: Loss, centre: Tensor, radius: Tensor, samples: int, 
 def lgd(
     flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, samples: int = 16, seed: int = 0, scale: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradient (B, *event) of the smoothed loss: one evaluation and one VJP, ``samples`` loss gradients.
+    """Differentiate the smoothed loss: one evaluation, one VJP and ``samples`` loss gradients.
 
-    The perturbations come from a generator of their own, seeded with ``seed``: the same call gives the same bits.
-    ``ValueError`` names ``samples`` below 1 and ``scale`` below 0. The endpoint is the unperturbed prediction.
+    The perturbations come from a separate generator seeded with ``seed``, so equal calls give equal bits. The endpoint
+    is the unperturbed prediction.
+
+    Returns
+    -------
+    tuple
+        Gradient and endpoint (B, *event); a call returns an ``Estimate`` of them.
+
+    Raises
+    ------
+    ValueError
+        For ``samples`` below 1, a ``scale`` below 0, and a seed out of range.
     """
     samples, seed = checks.steps(samples, "samples"), checks.seed("seed", seed)
     scale = checks.at_least("scale", scale)

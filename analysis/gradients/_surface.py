@@ -1,8 +1,8 @@
 r"""Whole lookahead surfaces: the gradients of every (steps, horizon) cell in one pass.
 
-All cells run as one batch, forward and backward, in the flow's own way to solve many plans if it has one, else step
+All cells run as one batch, forward and backward, by the flow's own fused solve of many plans if it has one, else step
 count by step count; they are projected together, and the loss is differentiated for all of them at once. Horizons at t
-itself take no steps, so that every step count shares one greedy gradient.
+itself take no steps, so every step count shares one greedy gradient.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ def lookahead_surface(
     *,
     solver: str = "euler",
 ) -> Estimate:
-    """Return ``lookahead`` for every step count and horizon, on grids uniform in t.
-
-    The gradients and endpoints are (len(steps), len(horizons), B, *event), the values (len(steps), len(horizons), B).
+    """Compute ``lookahead`` for every step count and horizon, on grids uniform in t.
 
     Parameters
     ----------
@@ -43,6 +41,19 @@ def lookahead_surface(
     horizons : times in [t, 1] that no sample's t exceeds
 
     Raises ``ValueError`` as ``lookahead`` does. The cost is that of the whole surface, per sample.
+
+    Returns
+    -------
+    Estimate
+        Gradients and endpoints (len(steps), len(horizons), B, *event), values (len(steps), len(horizons), B); the cost
+        is that of the whole surface, per sample.
+
+    Raises
+    ------
+    TypeError
+        For arguments of another kind.
+    ValueError
+        As ``lookahead`` does.
     """
     x, t = checks.arguments(flow, loss, x, t)
     steps = [checks.steps(n) for n in checks.sequence("steps", steps)]
@@ -52,9 +63,9 @@ def lookahead_surface(
     with metered(flow, x) as (counted, cost):
         ahead = torch.stack([(s > t).any() for s in times])
         here = _cells(counted, loss, x, t, times[~ahead], [], solver)
-        found = _cells(counted, loss, x, t, times[ahead], steps, solver)
+        cells_ahead = _cells(counted, loss, x, t, times[ahead], steps, solver)
         gradient, endpoint, value = (
-            _interleave(moved, stayed, ahead) for moved, stayed in zip(found, here, strict=True)
+            _interleave(moved, stayed, ahead) for moved, stayed in zip(cells_ahead, here, strict=True)
         )
     return Estimate(gradient, endpoint, value, cost)
 

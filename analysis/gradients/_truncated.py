@@ -6,12 +6,12 @@ With the steps' maps :math:`\Phi = \phi_n \circ \dots \circ \phi_1` from t to 1,
           g = D\phi_1^T \cdots D\phi_n^T\, \nabla L(\Phi(x)),
 
 that is, the Jacobian of the first n - k steps, from t to s = t_{n-k}, replaced by the identity. Source: DRaFT-K (Clark
-et al., arXiv 2309.17400), which cuts the gradient in the network's weights off in this way; here it is the gradient in
-the state. The truncation was compared with published code and is the same but for that. k = n is the end-to-end
-gradient, and k = 0 would be the identity-Jacobian estimator with n steps.
+et al., arXiv 2309.17400), which truncates the gradient in the network's weights like this; here it is the gradient in
+the state. The truncation was compared with published code and agrees apart from that. k = n is the end-to-end gradient,
+and k = 0 would be the identity-Jacobian estimator with n steps.
 
-The scale that this implies. For Gaussian data the exact Jacobian of what is left out is, along an eigen-direction of
-variance :math:`\lambda`,
+The implied scale: for Gaussian data the exact Jacobian of the omitted steps is, along an eigen-direction of variance
+:math:`\lambda`,
 
 .. math:: D\Phi_{t,s} = \sqrt{(\alpha_s^2\lambda + \sigma_s^2) / (\alpha_t^2\lambda + \sigma_t^2)},
 
@@ -35,7 +35,7 @@ VARIANTS = [{"steps": 16, "keep": keep, "solver": solver} for solver in ("euler"
 
 
 def check_keep(keep: int, steps: int) -> int:
-    """Return ``keep``, an integer from 1 to ``steps``."""
+    """Return ``keep``, an integer from 1 to ``steps``; raises ``ValueError`` for any other."""
     if checks.steps(keep, "keep") > checks.steps(steps):
         raise ValueError(f"keep must be at most steps = {steps}, got {keep}")
     return int(keep)
@@ -45,10 +45,20 @@ def check_keep(keep: int, steps: int) -> int:
 def truncated(
     flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, steps: int, keep: int, solver: str = "euler"
 ) -> tuple[Tensor, ...]:
-    """Return the gradient (B, *event) through the last ``keep`` of ``steps`` solver steps from t to 1.
+    """Differentiate through the last ``keep`` of ``steps`` solver steps from t to 1.
 
-    It costs the evaluations of ``steps`` steps and the VJPs of ``keep``. ``ValueError`` names ``keep`` where it is
-    below 1 or above ``steps``. A multistep method forgets its past where the gradient stops.
+    It costs the evaluations of ``steps`` steps and the VJPs of ``keep``. A multistep method loses its history where the
+    gradient stops.
+
+    Returns
+    -------
+    tuple
+        Gradient and endpoint (B, *event), and the loss there (B,).
+
+    Raises
+    ------
+    ValueError
+        For ``keep`` below 1 or above ``steps``, and as ``end_to_end`` does.
     """
     keep, steps = check_keep(keep, steps), int(steps)
     checks.known("solver", solver, solvers.SOLVERS)

@@ -1,20 +1,20 @@
-r"""Two ways back through a controlled solve: its exact discrete adjoint, and one step per straight stretch.
+r"""Two backward passes of a controlled solve: its exact discrete adjoint, and one step per straight stretch.
 
-Both rest on one observation: a control that is constant on an interval is a part of the state that stays as it is,
+Both rest on one observation: a control that is constant on an interval is a part of the state that does not change,
 
 .. math:: \frac{d}{ds}(x, z) = (u(x, s) + z,\, 0), \qquad \dot a_x = -Du^T a_x, \quad \dot a_z = -a_x,
 
 so the discrete adjoint of a solve of (x, z) is the gradient in both.
 
-**Straight stretches** (FlowGrad: Liu et al., CVPR 2023). Consecutive steps are gathered, one sample at a time, into one
-step of the same solver over the whole stretch, from the stored state at its start and under the mean of its controls:
-one set of Jacobian products in place of one per step. The gradient in the mean is shared equally by the steps. The
-criterion is FlowGrad's: with :math:`v_i` the mean velocity of step i without its control,
+**Straight stretches** (FlowGrad: Liu et al., CVPR 2023). For each sample, consecutive steps are joined into one step of
+the same solver over the whole stretch, from the stored state at its start and under the mean of its controls: one set
+of Jacobian products in place of one per step. The gradient in the mean is shared equally by the steps. The criterion is
+FlowGrad's: with :math:`v_i` the mean velocity of step i without its control,
 
 .. math:: d_i = \max(|v_{i-1} - v_i|^2, |v_{i+1} - v_i|^2)/|v_i|^2,
 
 and a stretch ends with the step at which the sum of its :math:`d_i` reaches the tolerance. FlowGrad sums over a batch;
-here each sample has stretches of its own, so that its gradient does not depend on which others it is computed with.
+here each sample has its own stretches, so that its gradient does not depend on the rest of the batch.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Controlled(Flow):
         self.flow, self.path = flow, flow.path
 
     def select_rows(self, rows: Tensor) -> Flow:
-        """Return the controlled flow of these samples."""
+        """Return the controlled flow of the samples with indices ``rows`` (C,)."""
         return Controlled(self.flow.select_rows(rows))
 
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
-        """Return (u + z, 0)."""
+        """Return (u + z, 0), of shape (B, 2, *event)."""
         return pair(self.flow.predict(x[:, 0], t, readout) + x[:, 1])
 
     def predict_vjp(self, x: Tensor, t: Tensor, readout: Readout) -> tuple[Tensor, Pullback]:
@@ -101,7 +101,7 @@ def stretches(velocities: Tensor, tolerance: float) -> Tensor:
 def along_stretches(
     flow: Flow, loss: Loss, x: Tensor, grid: Tensor, controls: Tensor, solver: str, tolerance: float
 ) -> ControlGradients:
-    """Return what ``discrete_adjoint`` does, with one step back for every stretch that is straight to a tolerance."""
+    """Return the gradients of ``discrete_adjoint``, with one step back per stretch that is straight to a tolerance."""
     steps, plan = (len(grid) - 1) // len(controls), solvers.plan(solver, flow.path, grid)
     z, states = controls.repeat_interleave(steps, 0), [x]
     for i in range(len(z)):
@@ -114,14 +114,14 @@ def along_stretches(
     total, length = torch.zeros_like(x), torch.zeros_like(first[0])
     for i in reversed(range(len(z))):
         total, length = total + z[i], length + 1
-        who = (first[i] == i).nonzero()[:, 0]
-        if len(who):
-            state = pair(states[i][who], total[who] / expand(length[who], x))
-            plan = solvers.plan(solver, flow.path, torch.stack([times[i, who], times[i + length[who], who]]))
-            here = Controlled(flow).select_rows(who)
-            a[who], share = solvers.step_vjp(here, state, plan[0])[1](pair(a[who])).unbind(1)
-            shares[i, who] = share / expand(length[who], x)
-            total[who], length[who] = 0.0, 0
+        rows = (first[i] == i).nonzero()[:, 0]
+        if len(rows):
+            state = pair(states[i][rows], total[rows] / expand(length[rows], x))
+            plan = solvers.plan(solver, flow.path, torch.stack([times[i, rows], times[i + length[rows], rows]]))
+            here = Controlled(flow).select_rows(rows)
+            a[rows], share = solvers.step_vjp(here, state, plan[0])[1](pair(a[rows])).unbind(1)
+            shares[i, rows] = share / expand(length[rows], x)
+            total[rows], length[rows] = 0.0, 0
     gradients = shares[first, torch.arange(len(x), device=x.device)]
     gradient = gradients.unflatten(0, (len(controls), steps)).sum(1)
     return ControlGradients(gradient, states[-1], value, loss_gradient)

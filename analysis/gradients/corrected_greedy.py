@@ -1,10 +1,10 @@
-r"""Greedy guidance with its leading term, late in time, where that term needs no derivative.
+r"""Late greedy guidance with its leading term, which needs no derivative there.
 
 In :math:`y = x/\alpha`, :math:`z = \sigma/\alpha` greedy follows the tangent, :math:`r = y - z y'`, and its leading
 error is :math:`\tfrac12 z^2 y''` (``analysis.bounds.leading_term``). A smooth density does not depend on z to first
 order, so :math:`\hat x_0 = y' \approx z\,y''`: the leading term is :math:`\tfrac12 z y' = \tfrac12 (y - r)`, half of
-the way from the target prediction back to the state. With :math:`v = \nabla L(r)`, :math:`g = Dr^T v`, and
-:math:`Dr \approx I/\alpha` to the order that matters,
+the difference between the state and the target prediction. With :math:`v = \nabla L(r)`, :math:`g = Dr^T v`, and
+:math:`Dr \approx I/\alpha` to leading order,
 
 .. math:: g^* - g \approx \tfrac12 (v/\alpha - g) + \bigl[\nabla L(r + \tfrac12 (y - r)) - v\bigr]/\alpha .
 
@@ -39,9 +39,14 @@ class CorrectedGreedy(NamedTuple):
 
 
 def corrected_greedy(flow: Flow, loss: Loss, x: Tensor, t: Tensor, index: Tensor) -> CorrectedGreedy:
-    """Return greedy's gradient with its leading term for the samples ``index`` (C,) of x (B, *event) at times t (B,).
+    """Compute greedy's gradient with its leading term for the samples ``index`` (C,) of x (B, *event), t (B,).
 
-    Where the term is too large to be one, ``error`` is infinite and the endpoint is greedy's own.
+    Where the term is too large to be a leading term, ``error`` is infinite and the endpoint is greedy's own.
+
+    Returns
+    -------
+    CorrectedGreedy
+        Of C samples.
     """
     path, one = flow.path, t.new_ones(())
     y, s = x[index], t[index]

@@ -1,8 +1,8 @@
-"""Gradients that can be differentiated again: a flow and a loss whose every answer keeps its graph.
+"""Gradients that can be differentiated again: a flow and a loss whose results all have a graph.
 
-An estimator differentiates through ``predict_vjp`` and ``value_and_gradient``, which return numbers without a graph.
-Here are a flow and a loss that return theirs with it, made by autograd twice, so that any estimator made of these two
-can be differentiated in x once more: a row of the Hessian for each backward pass.
+An estimator differentiates through ``predict_vjp`` and ``value_and_gradient``, which return tensors without a graph.
+The flow and the loss here return theirs with one, by applying autograd twice, so that the result of any estimator can
+be differentiated in x once more: each backward pass gives a row of the Hessian.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CHOOSES = ("adaptive",)  # estimators whose result jumps in x, as they choose by
 
 
 class GraphFlow(Flow):
-    """A flow whose predictions and products keep the graph to the states that they were taken at."""
+    """A flow whose predictions and products have a graph to their states."""
 
     def __init__(self, flow: Flow) -> None:
         self.flow, self.path, self.event_shape, self.dtype = flow, flow.path, flow.event_shape, flow.dtype
@@ -28,17 +28,11 @@ class GraphFlow(Flow):
         return GraphFlow(self.flow.with_path(path))
 
     def select_rows(self, rows: Tensor) -> Flow:
-        """Return the flow of these samples, with its graph."""
+        """Return the flow of the samples with indices ``rows`` (C,), with its graph."""
         return GraphFlow(self.flow.select_rows(rows))
 
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
-        """Return the readout.
-
-        Raises
-        ------
-        ValueError
-            Where the readout does not depend on x through autograd.
-        """
+        """Return the readout (B, *event) with its graph to x; raises ``ValueError`` where it has none."""
         value = self.flow.predict(x, t, readout)
         if x.requires_grad and not value.requires_grad:
             raise ValueError("create_graph must be False for this flow: its predictions have no graph")
@@ -52,9 +46,17 @@ class GraphFlow(Flow):
 
 
 def keeping_graph(name: str, flow: Flow, loss: Loss, x: Tensor, t: Tensor) -> tuple[Flow, Loss]:
-    """Return the flow and the loss with which the estimator called ``name`` can be differentiated in x again.
+    """Return the flow and the loss with which an estimator's result can be differentiated in x again.
 
-    Raises ``ValueError`` where x does not require a gradient, where t does, and for an estimator that chooses.
+    Returns
+    -------
+    tuple
+        The flow and the loss.
+
+    Raises
+    ------
+    ValueError
+        If x does not require a gradient, if t does, and for an estimator with discrete choices.
     """
     if name in CHOOSES:
         raise ValueError(f"create_graph must be False for {name}: what it chooses jumps in x")

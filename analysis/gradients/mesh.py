@@ -1,17 +1,17 @@
 r"""Error estimate from the curvature of discrete adjoints, and the mesh that equidistributes it.
 
-Time is counted from 0 to 1 over a solve. Of adjoints :math:`a_0, ..., a_n` at the nodes, :math:`m_i` the divided
-differences between them and :math:`h_i` the mean of the steps before and after node i,
+Time runs from 0 to 1 over a solve. Of adjoints :math:`a_0, ..., a_n` at the nodes, :math:`m_i` the divided differences
+between them and :math:`h_i` the mean of the steps before and after node i,
 
 .. math:: c_i = \frac{|m_i - m_{i-1}|}{h_i\,|a_i|} \approx \frac{|a''|}{|a|}, \qquad
           q = \sum_i h_i^2 c_i, \qquad p = \sum_i h_i^3 c_i
 
-are the relative curvature at interior nodes; the turning of the adjoint over a step, summed; and the same weighted with
-the steps: q/n where they are equal. A method of order two errs in proportion to p.
+are the relative curvature at interior nodes; the sum of the adjoint's turns over the steps; and the same sum weighted
+with the steps: q/n for equal steps. The error of a method of order two is in proportion to p.
 
-**The best steps.** Of all with n steps those with :math:`h \propto c^{-1/2}` have the least :math:`\int h^2 c`, by the
+**The best steps.** Among meshes with n steps, :math:`h \propto c^{-1/2}` has the least :math:`\int h^2 c`, by the
 inequality of Cauchy and Schwarz; it falls as n^-2 (equidistribution: de Boor 1973, "Good approximation by splines with
-variable knots"). The curvature that a solve has seen is not all there is, so a share of the steps stays spread evenly.
+variable knots"). A solve does not see all of the curvature, so a share of the steps stays evenly spread.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EVEN = 0.3  # share of the steps that are spread evenly
 
 @dataclass(frozen=True)
 class Mesh:
-    """Steps of B solves, as piecewise linear maps from times in [0, 1] to the share of the steps taken by then.
+    """Steps of B solves, as piecewise linear maps from times in [0, 1] to the share of steps taken by then.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Mesh:
 
     @classmethod
     def equal(cls, count: int, most: int, like: Tensor) -> Mesh:
-        """Return equal steps for ``count`` solves, and room for any refinement with at most ``most`` steps."""
+        """Return equal steps for ``count`` solves, with room for any refinement of at most ``most`` steps."""
         line = torch.linspace(0, 1, most + 1, dtype=like.dtype, device=like.device).repeat(count, 1)
         return cls(line, line.clone())
 
@@ -61,12 +61,19 @@ class Mesh:
     def refine(self, index: Tensor, nodes: Tensor, curvature: Tensor) -> Tensor:
         """Equidistribute the steps of the solves in ``index``, from the adjoint curvature of their previous solve.
 
+        Where the curvature is not finite, the steps are equal.
+
         Parameters
         ----------
         index : (C,)
         nodes, curvature : (n + 1, C) and (n - 1, C), of the previous solve
 
         Returns n^2 p (C,) for n such steps. Where the curvature is not finite, steps are equal and that is infinite.
+
+        Returns
+        -------
+        Tensor
+            n^2 p (C,) for n such steps, infinite where the curvature is not finite.
         """
         steps = nodes.diff(dim=0)
         ends = torch.cat([curvature[:1], curvature, curvature[-1:]])

@@ -1,4 +1,4 @@
-"""Solves on the canonical path in which every sample has a number of steps and a mesh of its own."""
+"""Solves on the canonical path in which every sample has its own number of steps and its own mesh."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FAR = 1e3  # a prediction that is longer than all states by more has diverged
 
 
 class AdjointCurvature(NamedTuple):
-    """What the adjoints of solves say of their error, (C,) each; infinite after a single step.
+    """Error measures from the adjoints of solves, (C,) each; infinite after a single step.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class MeshSolves:
 
     @classmethod
     def of(cls, flow: Flow, loss: Loss, x: Tensor, t: Tensor, most: int) -> MeshSolves:
-        """Return solves from x (B, *event) at times t (B,), of at most ``most`` steps each, on equal steps at first."""
+        """Make solves from x (B, *event) at times t (B,), of at most ``most`` steps each, with equal steps at first."""
         view = canonical.view(flow, t)
         return cls(view, view.enter(x), Mesh.equal(len(x), most, view.begin), loss)
 
@@ -101,11 +101,16 @@ class MeshSolves:
 
 
 def rows_value_and_gradient(loss: Loss, index: Tensor, part: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the loss (C,) and its gradient (C, *event) at ``part`` for the samples in ``index`` of a whole batch.
+    """Evaluate the loss and its gradient at ``part`` for the samples in ``index`` of a whole batch.
 
-    A loss may hold one target per sample, so it is always called on the full batch. A loss need not be made for noisy
-    states, so the rows outside ``index`` are filled with the shortest prediction of the part; with their ``states``
-    (B, *event) only where all of these have diverged, which must not look as if the other samples had.
+    A loss may hold one target per sample, so it is always called on the full batch. It need not be defined at noisy
+    states, so rows outside ``index`` are filled with the shortest prediction of the part; only if all predictions have
+    diverged are they filled with ``states`` (B, *event), so that the other samples do not appear to diverge.
+
+    Returns
+    -------
+    tuple
+        The loss (C,) and its gradient (C, *event).
     """
     size = norms(part).nan_to_num(torch.inf)
     fill = part[size.argmin()].expand_as(states) if bool(size.min() <= FAR * norms(states).max()) else states
@@ -114,6 +119,6 @@ def rows_value_and_gradient(loss: Loss, index: Tensor, part: Tensor, states: Ten
 
 
 def _groups(steps: Tensor, most: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield each number of steps with samples that take so many, at most ``most`` steps in all, or one sample."""
+    """Yield each number of steps with its samples, in groups of at most ``most`` steps in all, or one sample."""
     for n in steps.unique().tolist():
         yield from ((n, part) for part in (steps == n).nonzero()[:, 0].split(max(1, most // n)))

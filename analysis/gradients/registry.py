@@ -1,7 +1,7 @@
-"""The registry of estimators, and what each of them returns.
+"""The registry of estimators, and the result of an estimator.
 
 An estimator's author writes ``(flow, loss, x, t, **options) -> (gradient, endpoint)`` and decorates it with
-``register``; checks of the arguments and the count of the cost are added here, once. A rule that knows the loss at its
+``register``, which adds the checks of the arguments and the count of the cost. A rule that knows the loss at its
 endpoint, (B,), returns it as a third item, so that it is not evaluated a second time.
 """
 
@@ -30,8 +30,8 @@ GradientRule = Callable[..., tuple[Tensor, ...]]
 class Estimate:
     """One guidance gradient per sample, or a stack of them.
 
-    An estimator returns the shapes below as they are. ``control_gradients`` returns a gradient in each of n controls,
-    (n, B, *event); ``lookahead_surface`` puts (steps, horizons) before all shapes.
+    An estimator returns the shapes below. ``control_gradients`` returns a gradient in each of n controls, (n, B,
+    *event); ``lookahead_surface`` puts (steps, horizons) before all shapes.
 
     Attributes
     ----------
@@ -48,13 +48,13 @@ class Estimate:
 
     @property
     def failed(self) -> Tensor:
-        """(B,), or of the leading axes of ``gradient``: true where a gradient holds NaN or infinity."""
+        """A mask (B,), or of the leading axes of ``gradient``: true where a gradient has NaN or infinity."""
         event_axes = self.endpoint.ndim - self.value.ndim
         return ~torch.isfinite(self.gradient).flatten(-event_axes).all(-1)
 
 
 def with_value(result: tuple[Tensor, ...], loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
-    """Return gradient, endpoint and value of what a rule returned, with the loss evaluated where the rule did not."""
+    """Return a rule's gradient, endpoint and value, evaluating the loss where the rule did not."""
     gradient, endpoint, *value = result
     return gradient, endpoint, value[0] if value else value_and_gradient(loss, endpoint)[0]
 
@@ -81,10 +81,16 @@ class Estimator:
     def __call__(
         self, flow: Flow, loss: Loss, x: Tensor, t: Tensor | float, *, create_graph: bool = False, **options: Any
     ) -> Estimate:
-        """Return the estimate at states x (B, *event) and times t (float or (B,)).
+        """Compute the estimate at states x (B, *event) and times t (float or (B,)).
 
         It has no graph, whatever requires a gradient. With ``create_graph`` it has one to x, which must require a
-        gradient, and can be differentiated once more; memory is then that of all steps, whatever saves it otherwise.
+        gradient, and can be differentiated once more; its memory is then that of all steps under any checkpointing
+        strategy.
+
+        Returns
+        -------
+        Estimate
+            Of B samples.
 
         Raises
         ------
@@ -136,7 +142,7 @@ ESTIMATORS: checks.Registry[Estimator] = checks.Registry("estimator")
 
 
 def register(name: str, variants: Sequence[Mapping[str, Any]] = ({},)) -> Callable[[GradientRule], Estimator]:
-    """Add an estimator to every sweep, under a name that is not taken."""
+    """Decorate a rule to add it to every sweep as an estimator; ``ValueError`` for a name that is taken."""
 
     def add(rule: GradientRule) -> Estimator:
         if name in ESTIMATORS:

@@ -1,6 +1,6 @@
-"""Guided samplers, one file per family, found by name in ``SAMPLERS``.
+"""Guided samplers, one file per family, registered by name in ``SAMPLERS``.
 
-Every module of this package is imported, so that a new file is a new family with no other change.
+Every module of this package is imported, so a new file adds a family without other changes.
 """
 
 import importlib

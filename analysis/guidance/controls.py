@@ -1,18 +1,14 @@
-r"""Control-signal optimisation: a push z(t) is added to the velocity, and optimised on a grid.
+r"""Control-signal optimisation: a control z(t) is added to the velocity, and optimised on a grid.
 
 .. math:: \dot x = u(x, t) + z(t), \qquad \min_z\; L(x_1) + \tfrac{w}{2} \int_0^1 |z|^2 dt .
 
-FlowGrad (Liu et al., CVPR 2023) has w = 0; OC-Flow (arXiv 2410.18070) prices the control. The gradient of the discrete
-objective is the exact adjoint of the discrete trajectory (``analysis.gradients.control_adjoint``), divided by the
-length of an interval: the functional derivative :math:`a_x(t) + w z(t)`, so that a learning rate means the same on
+FlowGrad (Liu et al., CVPR 2023) has w = 0; OC-Flow (arXiv 2410.18070) penalises the control. The gradient of the
+discrete objective is the exact adjoint of the discrete trajectory (``analysis.gradients.control_adjoint``), divided by
+the length of an interval: the functional derivative :math:`a_x(t) + w z(t)`, so that a learning rate means the same on
 every grid.
 
-With another estimator as ``gradient``, :math:`a_x` at the end of an interval is that estimator's gradient at the state
-there, as if no control followed; at time 1 it is the gradient of the loss. This is how greedy and lookahead gradients
-guide controls (arXiv 2502.08006, section 4).
-
-Beside published code: FlowGrad's adds the control itself, not times the step, and evaluates the velocity at the state
-with it; its criterion of straightness is the same. OC-Flow's also moves x_0 by a control and clips gradients;
+Differences to published code: FlowGrad's adds the control itself, not times the step, and evaluates the velocity at the
+state with it; its criterion of straightness is the same. OC-Flow's also moves x_0 by a control and clips gradients;
 neither is done here.
 """
 
@@ -34,7 +30,7 @@ ADJOINT = "adjoint"
 
 
 def controlled_end(flow: Flow, x: Tensor, grid: Tensor, controls: Tensor, solver: str) -> Tensor:
-    """Return where the solve on ``grid`` ends under controls (n, B, *event), constant on n equal intervals."""
+    """Return the end (B, *event) of the solve on ``grid`` under controls (n, B, *event) on n equal intervals."""
     steps = (len(grid) - 1) // len(controls)
     for k, control in enumerate(controls):
         stages = solvers.plan(solver, flow.path, grid[k * steps : (k + 1) * steps + 1])
@@ -77,12 +73,15 @@ def optimise_controls(
 
     Parameters
     ----------
-    iterations, optimiser, learning_rate : as ``optimise_source`` has them
-    intervals, steps, solver : controls, solver steps for each of them, and a Runge-Kutta method in t
+    iterations, optimiser, learning_rate : as in ``optimise_source``
+    intervals, steps, solver : number of controls, solver steps for each of them, and a Runge-Kutta method in t
     weight : w, the price of the control, at least 0; 0 is FlowGrad, more is OC-Flow
-    tolerance : FlowGrad's straightness below which steps share one product, as ``control_gradients`` has it
-    gradient : "adjoint", the exact gradient of the discrete objective; or an estimator, by a name in ``LADDER`` or
-        ``ESTIMATORS``, or (name, options)
+    tolerance : FlowGrad's straightness below which steps share one product, as in ``control_gradients``
+
+    Returns
+    -------
+    Tensor
+        Samples (B, *event); a call returns a ``Sample``.
 
     Raises
     ------

@@ -1,7 +1,8 @@
 """The dial from greedy to end-to-end: estimators of the guidance gradient by name, in order of solver steps.
 
 The first names are those of arXiv 2502.08006 (table 1): greedy, which is one DDIM step; two-step Euler; midpoint, one
-step of it. Then the steps double, Euler beside midpoint, up to end-to-end, the whole solve with N steps.
+step of it. From there the number of steps doubles, Euler beside midpoint, up to end-to-end, the whole solve with N
+steps.
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ Choice = str | Variant | tuple[str, Mapping[str, Any]]
 
 
 def ladder(steps: int = STEPS, solver: str = "euler") -> dict[str, Variant]:
-    """Return the estimators from greedy to end-to-end with ``steps`` steps of ``solver``, by name, in order of steps.
+    """Make the estimators from greedy to end-to-end with ``steps`` steps of ``solver``, in order of steps.
+
+    Returns
+    -------
+    dict
+        The estimators by name.
 
     Raises
     ------
@@ -47,12 +53,17 @@ LADDER = ladder()
 
 
 def rule_of(choice: Choice, name: str = "lookahead") -> tuple[GradientRule, dict[str, Any]]:
-    """Return the gradient rule and the options of an estimator, given in any of the ways of ``Choice``.
+    """Find the gradient rule and the options of an estimator, given in any form of ``Choice``.
 
     Parameters
     ----------
     choice : the estimator
-    name : what error messages call it
+    name : the name of the argument in error messages
+
+    Returns
+    -------
+    tuple
+        The rule and its options.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-r"""How the score of a likelihood enters a flow: the guided flow, and the scale that the step sizes take from it.
+r"""Guidance by the score of a likelihood: the guided flow, and the scale that step sizes take from it.
 
 **The scale.** A readout :math:`a\hat x_1 + b\hat x_0` is linear in the score: with :math:`\hat x_0 = -\sigma s` and
 :math:`\alpha \hat x_1 = x - \sigma\hat x_0 = x + \sigma^2 s`,
@@ -7,14 +7,15 @@ r"""How the score of a likelihood enters a flow: the guided flow, and the scale 
           \quad c = b\sigma .
 
 By Bayes' rule the score of :math:`p_t(x | y)` is :math:`s + h`, with :math:`h = \nabla_x \log p(y | x_t)`, so every
-readout of the posterior's flow is that of the prior's plus :math:`\lambda h`: the velocity
-(a, b) = :math:`(\alpha', \sigma')`, the target, or a DDIM step. Source: Bayes' rule; guidance of flows with this scale
-is in arXiv 2310.04432 and 2411.07625.
+readout of the posterior's flow is that of the prior's plus :math:`\lambda h`: the velocity (a, b) =
+:math:`(\alpha', \sigma')`, the target, or a DDIM step. Source: Bayes' rule; guidance of flows with this scale is in
+arXiv 2310.04432 and 2411.07625.
 
 **The ends of time.** c is finite where b is not, and at t = 1 so is everything else. Where :math:`\alpha = 0`,
 :math:`\lambda` is infinite and h is zero, of order :math:`\alpha`: their product has a limit, the step's share of
-:math:`E[X_1|y] - E[X_1]`, which h there does not hold. Both are then taken where :math:`\gamma = \sqrt{\epsilon}`, with
-:math:`\epsilon` the round-off of the dtype: the limit to :math:`\sqrt\epsilon`, as the error of h is divided by that.
+:math:`E[X_1|y] - E[X_1]`, which cannot be computed from h there. Both are then evaluated where
+:math:`\gamma = \sqrt{\epsilon}`, with :math:`\epsilon` the round-off of the dtype: this gives the limit to
+:math:`\sqrt\epsilon`, as the error of h is divided by that.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ Score = Callable[[Tensor, Tensor], Tensor]
 
 
 def informed_time(path: AffinePath, t: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return t, or the time at which alpha/sigma is the root of round-off where that is later."""
+    """Return t or, where later, the time at which alpha/sigma is the root of the dtype's round-off."""
     return torch.maximum(t, path.time_from_gamma(torch.finfo(dtype).eps ** 0.5).to(t))
 
 
 def scale_of(path: AffinePath, t: Tensor, readout: Readout) -> Tensor:
-    """Return lambda = a sigma^2/alpha - c of a readout at times t with alpha > 0, of the shape of t."""
+    """Return lambda = a sigma^2/alpha - c of a readout at times t with alpha > 0, like t."""
     return readout.target * path.sigma(t) ** 2 / path.alpha(t) - readout.minus_score
 
 
@@ -46,12 +47,17 @@ def ddim_scale(path: AffinePath, t: Tensor, s: Tensor) -> Tensor:
 
 
 def checked_score(score: Score, x: Tensor, t: Tensor) -> Tensor:
-    """Return score(x, t), detached, in the dtype of x.
+    """Evaluate score(x, t).
+
+    Returns
+    -------
+    Tensor
+        (B, *event), detached, in the dtype of x.
 
     Raises
     ------
     ValueError
-        Where the score is not a tensor of the shape of x.
+        If the score is not a tensor of the shape of x.
     """
     h = score(x, t)
     if not isinstance(h, Tensor) or h.shape != x.shape:
@@ -63,8 +69,8 @@ def checked_score(score: Score, x: Tensor, t: Tensor) -> Tensor:
 class GuidedFlow(Flow):
     """The flow of p(x_1 | y), from the flow of p(x_1) and a likelihood score h(x, t) = grad log p(y | x_t).
 
-    ``score`` maps states (B, *event) and a time, () or (B,), to (B, *event); where it is exact, so is the flow. It is
-    solved, not differentiated.
+    ``score`` maps states (B, *event) and a time, () or (B,), to (B, *event); if it is exact, so is the flow. The flow
+    can be solved, not differentiated.
     """
 
     def __init__(self, flow: Flow, score: Score) -> None:
@@ -72,11 +78,11 @@ class GuidedFlow(Flow):
         self.event_shape, self.dtype = flow.event_shape, flow.dtype
 
     def select_rows(self, rows: Tensor) -> Flow:
-        """Raise ``TypeError``: nobody can say what ``score`` holds for each sample."""
+        """Raise ``TypeError``: the data that ``score`` may hold for each sample cannot be selected."""
         raise TypeError("a GuidedFlow is solved as a whole batch: its score may hold data of each sample")
 
     def predict(self, x: Tensor, t: Tensor, readout: Readout) -> Tensor:
-        """Return the readout of the flow plus lambda h."""
+        """Return the readout of the flow plus lambda h (B, *event)."""
         s = informed_time(self.path, t, x.dtype)
         scale = scale_of(self.path, s, readout._replace(minus_score=readout.source * self.path.sigma(s)))
         scale = torch.where(s == t, scale_of(self.path, s, readout), scale)

@@ -1,8 +1,8 @@
 r"""Optimisers under which the samples of a batch do not influence each other.
 
-SGD and Adam of ``torch.optim`` act on every number by itself. ``torch.optim.LBFGS`` does not: its inner products run
-over all parameters, so that the samples of a batch would change each other's steps. ``BatchedLBFGS`` is the same method
-with inner products per sample: without a line search, one gradient per step, it takes the steps that
+SGD and Adam of ``torch.optim`` act on every entry separately. ``torch.optim.LBFGS`` does not: its inner products run
+over all parameters, so the samples of a batch would change each other's steps. ``BatchedLBFGS`` is the same method with
+inner products per sample: without a line search, one gradient per step, it takes the steps that
 ``torch.optim.LBFGS(max_iter=1)`` takes on each sample alone. Source: Nocedal & Wright, *Numerical Optimization*,
 algorithm 7.4.
 """
@@ -29,7 +29,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 class BatchedLBFGS:
-    """L-BFGS with a fixed step size on every sample of x (B, *event) by itself."""
+    """L-BFGS with a fixed step size on every sample of x (B, *event) separately."""
 
     def __init__(self, learning_rate: float, history: int = HISTORY) -> None:
         self.learning_rate, self.history = learning_rate, history
@@ -99,7 +99,12 @@ OPTIMISERS: checks.Registry[Callable[[Tensor, float], Step]] = checks.Registry(
 
 
 def optimiser(name: str, x: Tensor, learning_rate: float) -> Step:
-    """Return the map (iterates, gradients) -> next iterates of an optimiser in ``OPTIMISERS`` for tensors like x.
+    """Make the map (iterates, gradients) -> next iterates of an optimiser in ``OPTIMISERS``, for tensors like x.
+
+    Returns
+    -------
+    Step
+        Of tensors (B, *event).
 
     Raises
     ------

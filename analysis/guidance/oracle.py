@@ -1,4 +1,4 @@
-r"""Samplers that follow a given likelihood score: where it is exact, they sample the exact posterior.
+r"""Samplers that follow a given likelihood score; with the exact score they sample the exact posterior.
 
 ``oracle_ode`` solves the flow of p(x_1 | y) (``analysis.guidance.likelihood``). ``oracle_sde`` adds noise with the same
 marginals,
@@ -31,7 +31,7 @@ from analysis.solvers.grids import time_grid
 
 
 def whole_grid(flow: Flow, steps: int, grid: str | Tensor) -> Tensor:
-    """Return the times (steps + 1,) from 0 to 1 of ``grid``, as ``solvers.grids.time_grid`` takes it."""
+    """Return the times (steps + 1,) from 0 to 1 of ``grid``, as in ``solvers.grids.time_grid``."""
     ends = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
     return time_grid(grid, flow.path, *ends, checks.steps(steps))
 
@@ -51,6 +51,16 @@ def oracle_ode(
     """Solve the ODE of the flow that ``score`` guides, from x0 (B, *event) at time 0 to time 1.
 
     ``score(x, t)`` is grad log p(y | x_t), (B, *event), for a time (); ``solver`` is a one-step method.
+
+    Returns
+    -------
+    Tensor
+        Samples (B, *event); a call returns a ``Sample``.
+
+    Raises
+    ------
+    ValueError
+        For steps, a solver, a grid or a score that are not allowed.
     """
     checks.known("solver", solver, solvers.SOLVERS)
     guided, x, steps = GuidedFlow(flow, score), x0, checks.steps(steps)
@@ -75,12 +85,19 @@ def oracle_sde(
 ) -> Tensor:
     """Solve the SDE with the marginals of the flow that ``score`` guides; first order in the steps.
 
-    ``generator`` draws the noise; ``churn`` in [0, 1] is the noise's share of the reverse-time SDE's, 0 being DDIM.
+    ``generator`` draws the noise; ``churn`` in [0, 1] is its share of the reverse-time SDE's noise, with 0 for DDIM.
+
+    Returns
+    -------
+    Tensor
+        Samples (B, *event); a call returns a ``Sample``.
 
     Raises
     ------
+    TypeError
+        For a generator that is not one of the CPU.
     ValueError
-        For a generator that is none, a churn outside [0, 1], and steps or a grid that are not allowed.
+        For a churn outside [0, 1], and steps or a grid that are not allowed.
     """
     generator, churn = checks.generator(generator), checks.share("churn", churn)
     guided, path, x = GuidedFlow(flow, score), flow.path, x0

@@ -4,7 +4,7 @@ r"""Per-step optimisation: at every step of a solve the state is moved several t
 
 Unlike posterior guidance (``analysis.guidance.posterior``), whose moves follow from the posterior's ODE or from a step
 rule, the moves of a step minimise the loss with a learning rate, as MGPS (arXiv 2410.09945) and the inner loops of
-property-guided generation do (arXiv 2502.08006, section 5). The optimiser starts afresh at every step.
+property-guided generation do (arXiv 2502.08006, section 5). The optimiser is reset at every step.
 """
 
 from __future__ import annotations
@@ -48,15 +48,20 @@ def optimise_steps(
 ) -> Tensor:
     """Solve from x0 (B, *event) at time 0 to time 1, with ``inner`` moves of an optimiser before every step.
 
+    Where alpha = 0, gradients are taken slightly later, as in ``posterior_guidance``.
+
     Parameters
     ----------
-    steps, solver, grid : the solve: a one-step method, and times as ``solvers.grids.time_grid`` takes them
-    learning_rate, optimiser : as ``optimise_source`` has them; "normalised" moves by the rate per coordinate
+    steps, solver, grid : the solve: a one-step method, and times as in ``solvers.grids.time_grid``
+    learning_rate, optimiser : as in ``optimise_source``; "normalised" moves by the rate per coordinate
     inner : moves per step
     gradient : the estimator: a name in ``LADDER`` or ``ESTIMATORS``, or (name, options)
     schedule : "constant", or "sigma": the learning rate times sigma_t
 
-    Where alpha = 0, gradients are taken a moment later, as in ``posterior_guidance``.
+    Returns
+    -------
+    Tensor
+        Samples (B, *event); a call returns a ``Sample``.
 
     Raises
     ------

@@ -45,17 +45,22 @@ def posterior_guidance(
 ) -> Tensor:
     """Guide a solve from x0 (B, *event) at time 0 to time 1 by per-step updates.
 
+    Where alpha = 0, at time 0 of most paths, greedy's gradient is 0 to round-off; gradients are taken slightly later,
+    as in ``likelihood``.
+
     Parameters
     ----------
-    steps, solver, grid : the solve: a one-step method, and times as ``solvers.grids.time_grid`` takes them
-    scale, rule : the step size, at least 0, and what it means: a name in ``step_sizes.RULES``; 0 is the unguided solve
+    steps, solver, grid : the solve: a one-step method, and times as in ``solvers.grids.time_grid``
+    scale, rule : the step size, at least 0, and its meaning: a name in ``step_sizes.RULES``; 0 is the unguided solve
     lookahead : the estimator of g: a name in ``LADDER`` or ``ESTIMATORS``, or (name, options), as in
         ``("adaptive", {"tolerance": 0.1})``
     inner : updates per step; more than one only ``when="before"``
     when : "before" each step, or "with" it: the gradient is then that at the step's start
 
-    Where alpha = 0, at time 0 of most paths, greedy's gradient is 0 to round-off: gradients are taken a moment later,
-    as ``likelihood`` says.
+    Returns
+    -------
+    Tensor
+        Samples (B, *event); a call returns a ``Sample``.
 
     Raises
     ------

@@ -1,12 +1,12 @@
-"""The ways in which samplers use a gradient, each with the ranges from which its options are chosen.
+"""The regimes in which samplers use a gradient, each with the ranges from which its options are chosen.
 
-- **guidance**: one small move at every step of a solve (DPS, arXiv 2209.14687, and kin);
+- **guidance**: one small move at every step of a solve (DPS, arXiv 2209.14687, and similar samplers);
 - **steps**: several moves by an optimiser at every step;
-- **source**: one state is optimised until the sample that it turns into fits (D-Flow, arXiv 2402.14017);
+- **source**: one state is optimised until the sample at the end of its solve fits (D-Flow, arXiv 2402.14017);
 - **controls**: velocities that are added to the flow's are optimised (FlowGrad, OC-Flow arXiv 2410.18070).
 
-In each of them any estimator gives the gradient. The ranges are wide, and the same for all estimators, so that a choice
-near an end of one is seldom made; ``near_end`` tells it.
+In each of them any estimator can supply the gradient. The ranges are wide, and the same for all estimators, so that a
+choice near an end of a range is rare; ``near_end`` detects it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from analysis.guidance.tuning import Range
 
 @dataclass(frozen=True)
 class Regime:
-    """A way to use a gradient.
+    """A sampler as a way to use a gradient, with the ranges of its options.
 
     Attributes
     ----------
@@ -42,10 +42,15 @@ class Regime:
     scaled: Mapping[str, int] = field(default_factory=dict)
 
     def call(self, trial: Mapping[str, Any], estimator: Choice, noise: float) -> dict[str, Any]:
-        """Return the sampler's options of a trial, but for the counted one.
+        """Translate a trial into the sampler's options, except the counted one.
 
-        An option named "rule" decides what "scale" is a multiple of: DPS's is in units of the noise level, as its
-        gradient is that of the residual over it.
+        An option named "rule" decides the unit of "scale": for DPS it is the noise level, as its gradient is that of
+        the residual over it.
+
+        Returns
+        -------
+        dict
+            The options by name.
         """
         units = {name: noise**power for name, power in self.scaled.items()}
         if trial.get("rule") == "dps":
@@ -102,12 +107,17 @@ REGIMES: dict[str, Regime] = {
 
 
 def count_within(budget: float, one: float, two: float) -> int:
-    """Return how many steps or iterations fit into a budget, given what one and two of them cost; 0 for none.
+    """Compute how many steps or iterations fit into a budget, given the cost of one and of two.
+
+    Returns
+    -------
+    int
+        0 for none.
 
     Raises
     ------
     ValueError
-        Where two cost no more than one.
+        If two cost no more than one.
     """
     if not one < two:
         raise ValueError(f"two must cost more than one, got {one:g} and {two:g}")

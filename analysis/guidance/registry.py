@@ -1,7 +1,7 @@
-"""The registry of guided samplers, what each of them returns, and what happens to a sample that diverges.
+"""The registry of guided samplers, their result, and the treatment of samples that diverge.
 
-A sampler's author writes ``(flow, loss, x0, monitor, **options) -> x`` and decorates it with ``register``; checks of
-the arguments, the count of the cost and the value of the loss are added here, once.
+A sampler's author writes ``(flow, loss, x0, monitor, **options) -> x`` and decorates it with ``register``, which adds
+the checks of the arguments, the count of the cost and the value of the loss.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class Sample:
 
     @property
     def failed(self) -> Tensor:
-        """(B,) true where the sample diverged."""
+        """A mask (B,): true where the sample diverged."""
         return self.failed_at >= 0
 
 
 class DivergenceMonitor:
-    """Freezes each sample at its last state that is finite and no longer than a multiple of where it started.
+    """Freezes each sample at its last finite state whose norm is at most a multiple of its initial one.
 
-    The multiple is of the norm of x0, or of sqrt(d) where that is more. Samples are judged one by one.
+    The multiple is of the norm of x0, or of sqrt(d) where that is more. Samples are judged separately.
     """
 
     def __init__(self, x0: Tensor, multiple: float) -> None:
@@ -61,14 +61,19 @@ class DivergenceMonitor:
         self.noted = torch.zeros_like(self.failed_at, dtype=torch.bool)  # where a loss was asked out of bounds
 
     def far(self, x: Tensor) -> Tensor:
-        """Return (B,) true where x is not finite or too long."""
+        """Return a mask (B,): true where x is not finite or too long."""
         return ~((norms(x.detach()) <= self.bound) & torch.isfinite(x.detach()).flatten(1).all(1))
 
     def guard_loss(self, loss: Loss) -> Loss:
         """Return the loss with points out of bounds moved to the origin, and their samples noted as diverged.
 
-        A loss overflows there, which must not stop the other samples. Where it overflows within bounds, as in half
-        precision, the same is done.
+        A loss may overflow at such points, which must not stop the other samples. Overflows within bounds, as in half
+        precision, are treated the same.
+
+        Returns
+        -------
+        Loss
+            From (B, *event) to (B,).
         """
 
         def at_origin(far: Tensor, x: Tensor) -> Tensor:
@@ -87,13 +92,13 @@ class DivergenceMonitor:
         return Equivalent(safe, loss)
 
     def accept(self, new: Tensor, old: Tensor, step: int) -> Tensor:
-        """Return ``new`` for samples that are within bounds and always were, and ``old`` for the others."""
+        """Return ``new`` for samples that always were within bounds, and ``old`` for the others (B, *event)."""
         bad = (self.far(new) | self.noted) & (self.failed_at < 0)
         self.failed_at = torch.where(bad, step, self.failed_at)
         return torch.where(expand(self.failed_at < 0, new).bool(), new, old)
 
     def accept_final(self, new: Tensor, old: Tensor, step: int) -> Tensor:
-        """Return ``new``, also from an iterate that was frozen before, and ``old`` where it is out of bounds."""
+        """Return ``new`` (B, *event), even for a frozen iterate, but ``old`` where ``new`` is out of bounds."""
         self.accept(new, old, step)
         return torch.where(expand(self.far(new), new).bool(), old, new)
 
@@ -113,17 +118,22 @@ class Sampler:
         self.__signature__ = _public_signature(self.rule)
 
     def __call__(self, flow: Flow, loss: Loss, x0: Tensor, *, divergence: float = DIVERGENCE, **options: Any) -> Sample:
-        """Return guided samples from the noise x0 (B, *event).
+        """Draw guided samples from the noise x0 (B, *event).
 
-        A sample diverges where its state, or a point at which its loss is taken, is not finite or longer than
+        A sample diverges if its state, or a point at which its loss is taken, is not finite or longer than
         ``divergence`` times its x0 (or sqrt(d), where that is more).
+
+        Returns
+        -------
+        Sample
+            Of B samples.
 
         Raises
         ------
         TypeError
-            For an option that the sampler does not take, or one that it needs and is not given.
+            For an argument of another kind, an option that the sampler does not take, and a missing one that it needs.
         ValueError
-            For x0, divergence or an option with a value that is not allowed; the message names it.
+            For a value of x0, divergence or an option that is not allowed; the message names it.
         """
         try:
             self.__signature__.bind(flow, loss, x0, divergence=divergence, **options)
@@ -152,7 +162,7 @@ SAMPLERS: checks.Registry[Sampler] = checks.Registry("sampler")
 
 
 def register(name: str) -> Callable[[SamplerRule], Sampler]:
-    """Add a sampler under a name that is not taken."""
+    """Decorate a rule to register it as a sampler; raises ``ValueError`` for a name that is taken."""
 
     def add(rule: SamplerRule) -> Sampler:
         if name in SAMPLERS:

@@ -1,9 +1,8 @@
-"""State optimisation: the noise itself is moved until the sample that it turns into has a low loss.
+"""State optimisation: the noise is moved until the sample at the end of its solve has a low loss.
 
-D-Flow (arXiv 2402.14017) differentiates the loss of the solved sample in x_0 and hands the gradient to an optimiser;
-here the gradient is any registered estimator's, so that its cost can be traded against its error. As the code of
-PnP-Flow (arXiv 2410.02423) has it, the noise may have its prior, |x_0|^2 / 2, and the optimisation may start from a
-state at a later time, to which the noise is solved first (a warm start).
+D-Flow (arXiv 2402.14017) differentiates the loss of the solved sample in x_0 and passes the gradient to an optimiser;
+here the gradient is any registered estimator's, so that its cost can be traded against its error. The code of PnP-Flow
+(arXiv 2410.02423) also starts D-Flow from the inverted measurement and adds a prior term for x_0; neither is done here.
 """
 
 from __future__ import annotations
@@ -46,20 +45,20 @@ def optimise_source(
     solver: str = "ddim",
     grid: str | Tensor = "t",
 ) -> Tensor:
-    """Optimise the state at time t and go from there to time 1.
+    """Optimise the state at time t and solve from there to time 1.
 
     Parameters
     ----------
-    iterations, optimiser, learning_rate : how it is optimised: "sgd" and "adam" are those of ``torch.optim``, "lbfgs"
+    iterations, optimiser, learning_rate : of the optimisation: "sgd" and "adam" are those of ``torch.optim``, "lbfgs"
         is ``optimisers.BatchedLBFGS``; the samples of a batch do not influence each other
     gradient : the estimator: a name in ``LADDER`` or ``ESTIMATORS``, or (name, options)
-    t : where gradients are taken, in [0, 1); greedy's is 0 where alpha is
-    warm : solver steps of the unguided solve that turns x0, noise at time 0, into the state at t; without any, x0 is
-        that state already
-    prior : weight of |x|^2 / 2 beside the loss, at least 0; 1 is the density of noise where the loss is -log p(y | x)
-    stop : a sample whose loss, as its gradient's estimator sees it, is at most this is not moved any further
-    end : "solve" follows the optimised state by a solve, whatever the estimator; "own" takes the estimator's endpoint
-    steps, solver, grid : the solves
+    t : the time of x0 (B, *event) and of its gradients, in [0, 1); greedy's gradient is 0 where alpha is
+    steps, solver, grid : the final solve
+
+    Returns
+    -------
+    Tensor
+        Samples (B, *event); a call returns a ``Sample``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-r"""Step-size rules of posterior guidance: how far :math:`x \leftarrow x - \eta\, g` goes, per sample.
+r"""Step-size rules of posterior guidance: the length of :math:`x \leftarrow x - \eta\, g`, per sample.
 
 ================  =========================================================================================
 ``constant``      :math:`\eta` = scale
@@ -32,7 +32,7 @@ from analysis.paths import AffinePath
 
 @dataclass(frozen=True)
 class Move:
-    """What a rule sees of an update.
+    """The arguments of a rule: one update and its step.
 
     Attributes
     ----------
@@ -55,18 +55,23 @@ Rule = Callable[[Move], Tensor]
 
 
 def constant(move: Move) -> Tensor:
-    """Return (B,) the scale."""
+    """Return the scale (B,)."""
     return torch.full_like(widened(move.value), move.scale)
 
 
 def normalised(move: Move) -> Tensor:
-    """Return (B,) the scale over the gradient's norm, and 0 where that is 0."""
+    """Return the scale over the gradient's norm (B,), and 0 where that is 0."""
     size = norms(move.gradient)
     return torch.where(size > 0, move.scale / size, 0.0)
 
 
 def dps(move: Move) -> Tensor:
-    """Return (B,) the scale over sqrt(2 L), and 0 where the loss is 0.
+    """Compute the scale over sqrt(2 L), and 0 where the loss is 0.
+
+    Returns
+    -------
+    Tensor
+        (B,).
 
     Raises
     ------
@@ -79,7 +84,7 @@ def dps(move: Move) -> Tensor:
 
 
 def likelihood(move: Move) -> Tensor:
-    """Return (B,) the scale times lambda of the DDIM step, over the inner iterations; 0 where alpha = 0."""
+    """Return scale times lambda of the DDIM step (B,), over the inner iterations; 0 where alpha = 0."""
     step = ddim_scale(move.path, move.t, move.s) * move.scale / move.inner
     return torch.where(move.path.alpha(move.t) > 0, step, 0.0).to(widened(move.value)).expand_as(move.value)
 

@@ -1,7 +1,7 @@
-"""Guided samplers with their options, and the choice of a hyper-parameter on a problem that is not the one reported.
+"""Guided samplers with their options, and the choice of a hyper-parameter on a problem that is not reported.
 
 Every method gets the same number of candidates. Each is run on the same noise and loss, and the one with the least
-median score is taken. A diverged sample counts as infinitely bad, so that a candidate under which most diverge cannot
+median score is chosen. A diverged sample counts as infinitely bad, so that a candidate under which most diverge cannot
 win.
 """
 
@@ -53,11 +53,16 @@ def around(space: Mapping[str, Sequence[Any] | Range], best: Mapping[str, Any]) 
 
 
 def trials(space: Mapping[str, Sequence[Any] | Range], count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Return ``count`` candidates that fill a space evenly: points of a scrambled Halton sequence.
+    """Draw ``count`` candidates that fill a space evenly: points of a scrambled Halton sequence.
 
     Parameters
     ----------
     space : by option, a ``Range`` or a sequence of values, which are equally likely
+
+    Returns
+    -------
+    list
+        The candidates, as dictionaries.
     """
     points = qmc.Halton(len(space), seed=seed).random(checks.steps(count, "count"))
     return [{name: _value(space[name], p) for name, p in zip(space, point, strict=True)} for point in points]
@@ -93,7 +98,7 @@ class Method:
         return {self.tuned: [c * noise**self.noise_power for c in self.candidates]} if self.tuned else {}
 
     def run(self, flow: Flow, loss: Loss, x0: Tensor, **options: Any) -> Sample:
-        """Return samples from noise x0 (B, *event); ``options`` come on top of the method's own."""
+        """Return samples from noise x0 (B, *event); ``options`` are added to the method's own."""
         sampler = checks.known("sampler", self.sampler, SAMPLERS)
         return SAMPLERS[sampler](flow, loss, x0, **self.options | options)
 
@@ -115,7 +120,7 @@ def choose(
     budget: int | None = None,
     seed: int = 0,
 ) -> Chosen:
-    """Return the options under which ``run(**options)`` has the least median score.
+    """Choose the options under which ``run(**options)`` has the least median score.
 
     Parameters
     ----------
@@ -124,6 +129,11 @@ def choose(
     score : maps a ``Sample`` of B samples to (B,) or (), less is better; the loss by default
     budget : candidates to try, drawn without replacement; all by default
     seed : of that draw
+
+    Returns
+    -------
+    Chosen
+        The options, their score, and all that were tried.
 
     Raises
     ------

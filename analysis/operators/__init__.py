@@ -1,4 +1,4 @@
-"""Measurement operators, linear and not, and the inverse problems that they make with Gaussian noise."""
+"""Measurement operators, linear and nonlinear, and their inverse problems with Gaussian noise."""
 
 from analysis.operators.images import (
     OPERATORS,

@@ -1,7 +1,7 @@
 """Linear measurement operators of square images, flat and row-major, with pixels in [-1, 1].
 
-The operators are those on which diffusion posterior sampling is usually judged (Chung et al. 2023, arXiv 2209.14687,
-section 4), made of torch's and SciPy's own functions.
+These are the operators on which diffusion posterior sampling is usually evaluated (Chung et al. 2023, arXiv 2209.14687,
+section 4), made of torch's and SciPy's functions.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ def box_inpainting(
 ) -> LinearOperator:
     """Hide a box of ``box`` x ``box`` pixels, by default half the side and centred.
 
+    Returns
+    -------
+    LinearOperator
+        (B, side^2) to (B, side^2 - box^2).
+
     Raises
     ------
     ValueError
@@ -53,7 +58,7 @@ def box_inpainting(
 
 
 def random_inpainting(side: int, keep: float = 0.3, seed: int = 0) -> LinearOperator:
-    """Keep a random ``keep`` of all pixels, the same ones for every image."""
+    """Observe a random share ``keep`` of all pixels, the same ones for every image; ``ValueError`` for a bad share."""
     side, generator = checks.count("side", side, MOST_SIDE), torch.Generator().manual_seed(checks.seed("seed", seed))
     order = torch.randperm(side**2, generator=generator)
     return _selection(order < round(_fraction("keep", keep) * side**2))
@@ -61,6 +66,11 @@ def random_inpainting(side: int, keep: float = 0.3, seed: int = 0) -> LinearOper
 
 def super_resolution(side: int, factor: int) -> LinearOperator:
     """Average blocks of ``factor`` x ``factor`` pixels.
+
+    Returns
+    -------
+    LinearOperator
+        (B, side^2) to (B, (side/factor)^2).
 
     Raises
     ------
@@ -84,7 +94,7 @@ def super_resolution_4(side: int) -> LinearOperator:
 
 
 def gaussian_deblurring(side: int, width: float = 1.0, truncate: float = 3.0) -> LinearOperator:
-    """Blur with a Gaussian of standard deviation ``width`` pixels, cut at ``truncate`` of them."""
+    """Blur with a Gaussian of standard deviation ``width`` pixels, cut at ``truncate`` standard deviations."""
     side, width = checks.count("side", side, MOST_SIDE), checks.positive("width", width)
     reach = checks.count("truncate * width", math.ceil(checks.positive("truncate", truncate) * width), MOST_SIDE)
     point = np.zeros((2 * reach + 1, 2 * reach + 1))
@@ -94,6 +104,11 @@ def gaussian_deblurring(side: int, width: float = 1.0, truncate: float = 3.0) ->
 
 def motion_deblurring(side: int, length: int = 5, angle: float = 30.0) -> LinearOperator:
     """Blur along a line of ``length`` pixels, an odd number, at ``angle`` degrees to the rows.
+
+    Returns
+    -------
+    LinearOperator
+        (B, side^2) to (B, side^2).
 
     Raises
     ------
@@ -138,7 +153,7 @@ def _image(x: Tensor, side: int) -> Tensor:
 
 
 def _blur(side: int, kernel: np.ndarray) -> LinearOperator:
-    """Return the convolution with a kernel (odd, odd), normalised; beyond its border the image goes on as it ends."""
+    """Return the convolution with a normalised kernel (odd, odd); images are extended by their border pixels."""
     weights = torch.from_numpy(kernel / kernel.sum())[None, None]
     reach = (kernel.shape[1] // 2,) * 2 + (kernel.shape[0] // 2,) * 2
 

@@ -1,7 +1,7 @@
 """Linear measurement operators, y = A x, as a pair of batched functions: x (B, d) -> (B, m) and its adjoint.
 
 The two are tested against each other when an operator is made; ``matrix()`` is the dense A (m, d). Adjoints of torch
-functions come from reverse-mode differentiation, which for a linear function is exact.
+functions are computed by reverse-mode differentiation, which is exact for a linear function.
 """
 
 from __future__ import annotations
@@ -31,6 +31,14 @@ class LinearOperator:
 
     Raises ``ValueError`` that names the argument for functions that return another shape or dtype, and where
     <A x, y> = <x, A^T y> fails for three random pairs of x and y.
+
+    Raises
+    ------
+    TypeError
+        For a forward or adjoint that is not a function.
+    ValueError
+        For functions that return another shape or dtype, and if <A x, y> = <x, A^T y> fails for three random pairs of x
+        and y; the message names the argument.
     """
 
     forward: Map
@@ -52,7 +60,12 @@ class LinearOperator:
             raise ValueError(f"adjoint must be the transpose of forward: <A x, y> and <x, A^T y> differ by {worst:.3g}")
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return A x, (B, m), for x (B, d).
+        """Apply A to x (B, d).
+
+        Returns
+        -------
+        Tensor
+            (B, m).
 
         Raises
         ------
@@ -64,7 +77,7 @@ class LinearOperator:
         return self.forward(x)
 
     def matrix(self) -> Tensor:
-        """Return A, (m, d), in float64: the operator applied to the identity."""
+        """Return A (m, d) in float64: the operator applied to the identity."""
         return self.forward(torch.eye(self.in_dim, dtype=torch.float64)).T.contiguous()
 
 
@@ -78,9 +91,19 @@ def _applied(name: str, function: Map, x: Tensor, like: Tensor) -> Tensor:
 
 
 def from_forward(forward: Map, in_dim: int) -> LinearOperator:
-    """Return the operator of a linear torch function x (B, in_dim) -> (B, m); its adjoint is by differentiation.
+    """Make the operator of a linear torch function x (B, in_dim) -> (B, m), with its adjoint by differentiation.
 
-    Raises ``TypeError`` or ``ValueError`` where ``forward`` is none.
+    Returns
+    -------
+    LinearOperator
+        (B, in_dim) to (B, m).
+
+    Raises
+    ------
+    TypeError
+        For a ``forward`` that is not a function.
+    ValueError
+        For a ``forward`` of another shape, or one that is not linear.
     """
     checks.function(forward, "forward")
     in_dim = checks.count("in_dim", in_dim)
@@ -96,10 +119,17 @@ def from_forward(forward: Map, in_dim: int) -> LinearOperator:
 
 
 def from_matrix(matrix: Tensor) -> LinearOperator:
-    """Return the operator of a matrix A (m, d).
+    """Make the operator of a matrix A (m, d).
+
+    Returns
+    -------
+    LinearOperator
+        (B, d) to (B, m).
 
     Raises
     ------
+    TypeError
+        For a matrix that is not an array of real numbers.
     ValueError
         For a matrix that is not (m, d) or not finite.
     """
@@ -110,7 +140,7 @@ def from_matrix(matrix: Tensor) -> LinearOperator:
 
 
 def as_matrix(A: Tensor | LinearOperator) -> Tensor:
-    """Return a measurement operator, given either way, as a matrix (m, d); ``ValueError`` for another shape."""
+    """Return a measurement operator, or a matrix, as a matrix (m, d); raises ``ValueError`` for another shape."""
     if isinstance(A, LinearOperator):
         return A.matrix()
     matrix = checks.array(A, "A", 2)

@@ -1,15 +1,15 @@
 r"""Two nonlinear measurement operators of square images, flat and row-major, with pixels in [-1, 1].
 
 - ``hdr_clipping``: :math:`A(x) = \mathrm{clip}(2x, -1, 1)`, the high-dynamic-range problem of Mardani et al. (2023,
-  arXiv 2305.04391): the sensor saturates beyond half of the range, and where it does the likelihood has no gradient.
-- ``nonlinear_blur``: light is blurred, not pixel values. Pixels are logarithms of light over a range of
-  :math:`e^{2a}`, which a lens spreads and a film with saturating response records:
+  arXiv 2305.04391): the sensor saturates beyond half of the range, where the likelihood has no gradient.
+- ``nonlinear_blur``: the light is blurred, not the pixel values. Pixels are logarithms of light over a range of
+  :math:`e^{2a}`; a lens spreads the light, and a film with a saturating response records it:
 
   .. math:: \ell = \frac{e^{ax} - e^{-a}}{e^a - e^{-a}}, \qquad b = k * \ell, \qquad
             y = 2\,\frac{1 - e^{-cb}}{1 - e^{-c}} - 1,
 
   with a = 1, c = 2 and k Gaussian. It is smooth for every real x, as the states of a guided sampler need, and maps
-  -1 and 1 to themselves. The nonlinear blur on which posterior sampling is usually judged (Tran et al. 2021, arXiv
+  -1 and 1 to themselves. The nonlinear blur on which posterior sampling is usually evaluated (Tran et al. 2021, arXiv
   2104.00317, as used by Chung et al. 2023, arXiv 2209.14687) is a pretrained network that is not available here; this
   one replaces it, so numbers on the two must not be compared.
 """
@@ -41,7 +41,12 @@ class NonlinearOperator:
     out_dim: int
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return A(x), (B, m), for x (B, d).
+        """Apply A to x (B, d).
+
+        Returns
+        -------
+        Tensor
+            (B, m).
 
         Raises
         ------
@@ -56,6 +61,11 @@ class NonlinearOperator:
 def hdr_clipping(side: int, gain: float = GAIN) -> NonlinearOperator:
     """Clip ``gain`` times the pixels to [-1, 1].
 
+    Returns
+    -------
+    NonlinearOperator
+        (B, side^2) to (B, side^2).
+
     Raises
     ------
     ValueError
@@ -68,7 +78,7 @@ def hdr_clipping(side: int, gain: float = GAIN) -> NonlinearOperator:
 
 
 def nonlinear_blur(side: int, width: float = BLUR) -> NonlinearOperator:
-    """Blur the light of which pixels are the logarithm, and record it on a film that saturates."""
+    """Blur the light whose logarithm the pixels are, and record it on a film that saturates."""
     blur, darkest = gaussian_deblurring(side, width), math.exp(-LIGHT)
     span = math.exp(LIGHT) - darkest
 

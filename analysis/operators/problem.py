@@ -29,12 +29,17 @@ class HalfSquaredMisfit:
         object.__setattr__(self, "noise", checks.positive("noise", self.noise))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return (B,) losses of x (B, d).
+        """Compute the losses of x (B, d).
+
+        Returns
+        -------
+        Tensor
+            (B,).
 
         Raises
         ------
         ValueError
-            Where the measurement does not fit A(x).
+            For a measurement that does not fit A(x).
         """
         predicted, y = self.operator(x), self.measurement.to(x)
         if y.shape not in (predicted.shape, predicted.shape[1:]):
@@ -51,6 +56,13 @@ class InverseProblem:
     operator : A, linear or any other differentiable map
     noise : standard deviation, in units of y, where pixels span [-1, 1]; ``ValueError`` unless positive and finite
     name : of the operator
+
+    Raises
+    ------
+    TypeError
+        For an operator that is not a function.
+    ValueError
+        For noise that is not positive and finite.
     """
 
     operator: LinearOperator | NonlinearOperator
@@ -79,30 +91,35 @@ class InverseProblem:
         return self.noise**2 * torch.eye(self.operator.out_dim, dtype=torch.float64)
 
     def measure(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return noisy measurements (B, m) of images x (B, d), drawn with an explicit CPU generator."""
+        """Return noisy measurements (B, m) of images x (B, d), with noise from an explicit CPU generator."""
         clean = self.operator(x)
         return clean + self.noise * torch.randn(clean.shape, dtype=torch.float64, generator=generator).to(clean)
 
     def loss(self, y: Tensor) -> Loss:
-        """Return -log p(y | x), but for a constant, of measurements y (B, m) or (m,)."""
+        """Return -log p(y | x), up to a constant, for measurements y (B, m) or (m,)."""
         if isinstance(self.operator, LinearOperator):
             return HalfSquaredResidual(self.operator.matrix(), y, noise=self.noise)
         return HalfSquaredMisfit(self.operator, y, self.noise)
 
     def as_images(self, y: Tensor) -> Tensor:
-        """Return measurements y (B, m) as images (B, d): by the pseudo-inverse, or y itself where A is not linear."""
+        """Return measurements y (B, m) as images (B, d): by the pseudo-inverse, or y itself where A is nonlinear."""
         if isinstance(self.operator, LinearOperator):
             return y @ torch.linalg.pinv(self.operator.matrix()).T.to(y)
         return y
 
 
 def inverse_problem(name: str, side: int, noise: float, **options: float) -> InverseProblem:
-    """Return the named inverse problem of images of ``side`` x ``side`` pixels.
+    """Make the named inverse problem of images of ``side`` x ``side`` pixels.
 
     Parameters
     ----------
     name : in ``OPERATORS`` or ``NONLINEAR``; ``options`` are the operator's own
     side, noise : as ``InverseProblem`` has them
+
+    Returns
+    -------
+    InverseProblem
+        (B, side^2) to (B, m).
 
     Raises
     ------

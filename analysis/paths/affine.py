@@ -1,15 +1,15 @@
-r"""What every affine probability path has: coordinates, and conversions between predictions.
+r"""The base of all affine probability paths: coordinates, and conversions between predictions.
 
 Time runs from noise (t = 0) to data (t = 1): :math:`X_t = \alpha_t X_1 + \sigma_t X_0`, :math:`X_0 \sim N(0, I)`.
 Coordinates: :math:`\gamma = \alpha/\sigma` (0 to infinity), :math:`\zeta = \sigma/\alpha` (infinity to 0) and
 :math:`\log\gamma` (log-SNR, halved by some authors).
 
-Everything a flow can predict is a *readout* :math:`a\,\hat x_1 + b\,\hat x_0` of the target prediction
-:math:`\hat x_1 = E[X_1 | X_t = x]` and the source prediction :math:`\hat x_0 = (x - \alpha \hat x_1)/\sigma`:
-target (1, 0), source (0, 1), velocity (alpha', sigma'), score (0, -1/sigma), and a DDIM step to s is the readout
-(alpha_s, sigma_s). Since :math:`x = \alpha\hat x_1 + \sigma\hat x_0` is known, one readout determines every other.
-As :math:`\hat x_0 = -\sigma \nabla\log p_t`, the second term is also c times minus the score, with c = b sigma: that
-is finite where b is not, such as the velocity of linear VP and the score itself at t = 1.
+Every prediction of a flow is a *readout* :math:`a\,\hat x_1 + b\,\hat x_0` of the target prediction
+:math:`\hat x_1 = E[X_1 | X_t = x]` and the source prediction :math:`\hat x_0 = (x - \alpha \hat x_1)/\sigma`: target
+(1, 0), source (0, 1), velocity (alpha', sigma'), score (0, -1/sigma), and a DDIM step to s is the readout (alpha_s,
+sigma_s). Since :math:`x = \alpha\hat x_1 + \sigma\hat x_0` is known, one readout determines every other. As
+:math:`\hat x_0 = -\sigma \nabla\log p_t`, the second term is also c times minus the score, with c = b sigma. c can be
+finite where b is not, as for the velocity of linear VP and the score itself at t = 1.
 """
 
 from __future__ import annotations
@@ -26,9 +26,15 @@ PREDICTIONS = ("velocity", "target", "source", "score")
 
 
 def expand(coefficient: Tensor, x: Tensor) -> Tensor:
-    """Reshape a coefficient () or (B,) to broadcast against x (B, *event), in its dtype; (B,) also moves to its device.
+    """Reshape a coefficient () or (B,) to broadcast against x (B, *event), in the dtype of x.
 
-    A coefficient () may stay on the CPU, from where it multiplies tensors of any device.
+    A coefficient (B,) also moves to the device of x. A coefficient () may stay on the CPU, from where it multiplies
+    tensors of any device.
+
+    Returns
+    -------
+    Tensor
+        () or (B, 1, ..., 1).
     """
     if not coefficient.ndim:
         return coefficient.to(x.dtype)
@@ -47,7 +53,8 @@ class AffinePath:
     """A pair of schedules. Subclasses give ``alpha``, ``sigma``, their derivatives and ``time_from_zeta``.
 
     Every method takes a float or a tensor of times in [0, 1] and returns a tensor of the same shape, float64 for
-    floats. ``gamma`` is infinite where sigma is zero and ``zeta`` where alpha is.
+    floats. ``gamma`` is infinite where sigma is zero and ``zeta`` where alpha is. Times of another kind raise
+    ``TypeError``, times outside [0, 1] ``ValueError``.
     """
 
     def alpha(self, t: Tensor | float) -> Tensor:
@@ -63,11 +70,11 @@ class AffinePath:
         return self._d_alpha(self._time(t))
 
     def d_sigma(self, t: Tensor | float) -> Tensor:
-        """Return the time derivative of sigma; infinite where the limit is (linear VP at t = 1)."""
+        """Return the time derivative of sigma; infinite where its limit is (linear VP at t = 1)."""
         return self._d_sigma(self._time(t))
 
     def sigma_d_sigma(self, t: Tensor | float) -> Tensor:
-        """Return sigma times its derivative, finite where the product's limit is."""
+        """Return sigma times its derivative; finite where the limit of the product is."""
         return self._sigma_d_sigma(self._time(t))
 
     def gamma(self, t: Tensor | float) -> Tensor:
@@ -87,7 +94,7 @@ class AffinePath:
         return self.alpha(t).log() - self.sigma(t).log()
 
     def time_from_zeta(self, zeta: Tensor | float) -> Tensor:
-        """Invert ``zeta``: values in [0, infinity]; those beyond the path's own range are clamped to its ends."""
+        """Invert ``zeta`` on [0, infinity], clamped to the path's own range; ``ValueError`` below 0 or for NaN."""
         zeta = self._coordinate(zeta, "zeta")
         if not checks.door_passed() and not bool((zeta >= 0).all()):
             raise ValueError("zeta must be at least 0 and not NaN")
@@ -102,7 +109,7 @@ class AffinePath:
         return torch.tensor(checks.number(name, value), dtype=torch.float64)
 
     def time_from_gamma(self, gamma: Tensor | float) -> Tensor:
-        """Invert ``gamma``: values in [0, infinity]."""
+        """Invert ``gamma`` on [0, infinity]; ``ValueError`` below 0 or for NaN."""
         return self.time_from_zeta(1 / self._coordinate(gamma, "gamma"))
 
     def time_from_log_snr(self, log_snr: Tensor | float) -> Tensor:
@@ -127,8 +134,18 @@ class AffinePath:
     def convert(self, value: Tensor, x: Tensor, t: Tensor | float, given: str, wanted: str) -> Tensor:
         """Convert a prediction ``value`` (B, *event) at state ``x`` and time ``t`` between two named predictions.
 
-        Raises ``ValueError`` where ``value`` does not determine the wanted prediction, such as the velocity from
-        the target at t = 1, which is 0/0.
+        Returns
+        -------
+        Tensor
+            (B, *event).
+
+        Raises
+        ------
+        TypeError
+            For arguments of another kind.
+        ValueError
+            For an unknown prediction, and where ``value`` does not determine the wanted one, such as the velocity from
+            the target at t = 1, which is 0/0.
         """
         value, x = checks.alike(value, x, ("value", "x"))
         t = checks.time(t, x.shape[:1], x.device)
@@ -141,10 +158,20 @@ class AffinePath:
         return expand(on_value, x) * value + expand(on_x, x) * x
 
     def change_readout(self, t: Tensor, have: Readout, want: Readout) -> tuple[Tensor, Tensor]:
-        """Return (p, q) with ``want = p * have + q * x``, by Cramer's rule on the readout and the state.
+        """Find (p, q) with ``want = p * have + q * x``, by Cramer's rule on the readout and the state.
 
-        Where sigma = 0 the state alone gives the target, where alpha = 0 the source. Raises ``ValueError`` where
-        neither that nor ``have`` determines ``want``; inside an estimator, for times on a GPU, NaN or infinity says so.
+        Where sigma = 0 the state alone gives the target, where alpha = 0 the source.
+
+        Returns
+        -------
+        tuple
+            p and q, of the shape of t.
+
+        Raises
+        ------
+        ValueError
+            Where neither the state nor ``have`` determines ``want``. Inside an estimator, for times on a GPU, NaN or
+            infinity takes the place of the error.
         """
         alpha, sigma = self._alpha(t), self._sigma(t)
         determinant = have.target * sigma - have.source * alpha
@@ -167,7 +194,18 @@ class AffinePath:
         return on_value, on_x
 
     def states(self, times: Tensor, x1: Tensor, x0: Tensor) -> Tensor:
-        """Return X_t = alpha x1 + sigma x0 for each of the times (T,) in turn, (T * n, *event); x1, x0 (n, *event)."""
+        """Compute X_t = alpha x1 + sigma x0 for each of the times (T,) in turn, from x1, x0 (n, *event).
+
+        Returns
+        -------
+        Tensor
+            (T * n, *event), time after time.
+
+        Raises
+        ------
+        ValueError
+            For times of another shape than (T,).
+        """
         x1, x0 = checks.alike(x1, x0, ("x1", "x0"))
         times = checks.schedule_times(times, "times")
         if times.ndim != 1:
@@ -193,7 +231,7 @@ class AffinePath:
 def at_equal_zeta(
     old: AffinePath, new: AffinePath, x: Tensor, t: Tensor, readout: Readout
 ) -> tuple[Tensor, Tensor, Readout]:
-    """Return what to ask on the old path for x, t and readout on the new: x's factor, the time, and the readout."""
+    """Return the factor of x, the time and the readout on the old path that stand for x, t, readout on the new one."""
     before = old.time_from_zeta(new.zeta(t))
     scale = old.radius(before) / new.radius(t)
     # The weight of the score is that of the source prediction times sigma, which is another one there.

@@ -1,6 +1,6 @@
 """The named affine probability paths (alpha_t, sigma_t).
 
-A path is one class with its schedules, their derivatives and the inverse of zeta = sigma/alpha, entered in ``PATHS``.
+A path is a class with its schedules, their derivatives and the inverse of zeta = sigma/alpha, registered in ``PATHS``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Cosine(AffinePath):
     """The cosine path (sin(pi t/2), cos(pi t/2)) (Albergo & Vanden-Eijnden 2023, arXiv 2209.15571).
 
     With alpha^2 + sigma^2 = 1 and bounded derivatives at both ends it is also the canonical parametrisation: every
-    affine path is this one after a change of time and scale.
+    affine path becomes this one by a change of time and scale.
     """
 
     def _alpha(self, t: Tensor) -> Tensor:
@@ -62,7 +62,13 @@ class Cosine(AffinePath):
 
 @dataclass(frozen=True)
 class LinearVP(AffinePath):
-    """Variance preserving with a linear noise rate (Song et al. 2021, arXiv 2011.13456); sigma' -> -inf at t = 1."""
+    """Variance preserving with a linear noise rate (Song et al. 2021, arXiv 2011.13456); sigma' -> -inf at t = 1.
+
+    Raises
+    ------
+    ValueError
+        Unless 0 < beta_min < beta_max < infinity.
+    """
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -102,7 +108,13 @@ class LinearVP(AffinePath):
 
 @dataclass(frozen=True)
 class VarianceExploding(AffinePath):
-    """Variance exploding, (1, sigma_max (1 - t)); the default sigma_max is EDM's (arXiv 2206.00364)."""
+    """Variance exploding, (1, sigma_max (1 - t)); the default sigma_max is EDM's (arXiv 2206.00364).
+
+    Raises
+    ------
+    ValueError
+        For a ``sigma_max`` that is not positive and finite.
+    """
 
     sigma_max: float = 80.0
 
@@ -127,7 +139,13 @@ class VarianceExploding(AffinePath):
 
 @dataclass(frozen=True)
 class Polynomial(AffinePath):
-    """The polynomial path (t^n, 1 - t^n), n >= 1."""
+    """The polynomial path (t^n, 1 - t^n), n >= 1.
+
+    Raises
+    ------
+    ValueError
+        For a degree below 1 or not finite.
+    """
 
     degree: float = 2.0
 

@@ -1,4 +1,4 @@
-"""A path of any two schedules: their derivatives by automatic differentiation, and their zeta inverted numerically."""
+"""A path of any two schedules: derivatives by automatic differentiation, and zeta inverted numerically."""
 
 from __future__ import annotations
 
@@ -27,9 +27,14 @@ def derivative(schedule: Schedule) -> Schedule:
 
 @dataclass(frozen=True)
 class UserPath(AffinePath):
-    """Any pair of elementwise torch callables; derivatives that are not given come from automatic differentiation.
+    """Any pair of elementwise torch functions; derivatives that are not given come from automatic differentiation.
 
-    Raises ``ValueError`` unless alpha and sigma are finite and non-negative and zeta decreases strictly on [0, 1].
+    Raises
+    ------
+    TypeError
+        For a schedule that is not a function.
+    ValueError
+        Unless alpha and sigma are elementwise, finite and non-negative, and zeta decreases strictly on [0, 1].
     """
 
     user_alpha: Schedule
@@ -80,7 +85,7 @@ class UserPath(AffinePath):
         return _TimeFromZeta.apply(zeta, self)
 
     def invert(self, zeta: Tensor) -> Tensor:
-        """Return the times of given zeta, any shape, without a derivative."""
+        """Return the times at which the path has these zeta, of any shape, without a derivative."""
         given = zeta.cpu()
         (times, angles), angle = self._table, torch.atan(given)
         last, cell = len(angles) - 1, torch.searchsorted(angles, angle)
@@ -98,15 +103,15 @@ class UserPath(AffinePath):
         return sigma.numpy() * cosine - alpha.numpy() * sine
 
     def inverse_slope(self, t: Tensor, zeta: Tensor) -> Tensor:
-        """Return dt/dzeta at times t with this zeta, by the implicit function theorem; 0 where zeta stands still."""
+        """Return dt/dzeta at times t with this zeta, by the implicit function theorem; 0 where zeta is stationary."""
         alpha, sigma = self._alpha(t), self._sigma(t)
-        slope = (self._d_sigma(t) * alpha - sigma * self._d_alpha(t)) / (alpha.square() + sigma.square())
-        usable = torch.isfinite(slope) & (slope != 0)
-        return torch.where(usable, 1 / torch.where(usable, slope * (1 + zeta.square()), 1.0), 0.0)
+        derivative = (self._d_sigma(t) * alpha - sigma * self._d_alpha(t)) / (alpha.square() + sigma.square())
+        usable = torch.isfinite(derivative) & (derivative != 0)
+        return torch.where(usable, 1 / torch.where(usable, derivative * (1 + zeta.square()), 1.0), 0.0)
 
 
 class _TimeFromZeta(torch.autograd.Function):
-    """The inverse of a path's zeta: torch runs its forward on plain tensors, whatever transformation is on its way."""
+    """The inverse of a path's zeta; torch runs its forward on plain tensors under any function transform."""
 
     @staticmethod
     def forward(zeta: Tensor, path: UserPath) -> Tensor:

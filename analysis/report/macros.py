@@ -26,14 +26,19 @@ HEAD = "% Facts of a run; \\input this file, and write a number as $\\greedyErro
 
 
 def macros(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
-    """Return the LaTeX macros of the tables whose names end in ``_facts``: macro name, without backslash, to text.
+    """Make the LaTeX macros of the tables whose names end in ``_facts``.
 
     Missing facts have no macro. Numbers are rounded to three significant digits.
+
+    Returns
+    -------
+    dict
+        From a macro's name, without backslash, to its text.
 
     Raises
     ------
     ValueError
-        Where two facts have one macro name.
+        If two facts have one macro name.
     """
     known: dict[str, str] = {}
     for table, frame in sorted(tables.items()):
@@ -50,7 +55,7 @@ def macros(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
 
 
 def write_macros(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
-    """Write the macros of ``tables`` to a file that LaTeX can input; raises what ``write_text`` does."""
+    """Write the macros of ``tables`` to a file that LaTeX can input; raises as ``write_text`` does."""
     lines = [HEAD, *(rf"\newcommand{{\{name}}}{{{text}}}" for name, text in macros(tables).items())]
     text = "\n".join(lines) + "\n"
     results.write_text(path, text)

@@ -52,14 +52,19 @@ class Shown:
 
 
 def write_page(out: Path, entries: Sequence[Entry], glossary: pd.DataFrame) -> Path:
-    """Write ``out/report.html`` from the figures and tables below ``out``, and return its path.
+    """Write ``out/report.html`` from the figures and tables below ``out``.
+
+    Returns
+    -------
+    Path
+        Of the page.
 
     Raises
     ------
     FileNotFoundError, analysis.results.TableError
-        Where a table or a picture is not there or cannot be read.
+        If a table or a picture is not there or cannot be read.
     analysis.results.WriteError
-        Where the file cannot be written.
+        If the file cannot be written.
     """
     path, text = out / "report.html", page(out, entries, glossary)
     results.write_text(path, text)
@@ -67,13 +72,18 @@ def write_page(out: Path, entries: Sequence[Entry], glossary: pd.DataFrame) -> P
 
 
 def page(out: Path, entries: Sequence[Entry], glossary: pd.DataFrame) -> str:
-    """Return the page as text.
+    """Build the page.
 
     Parameters
     ----------
     out : folder that holds ``figures/NAME.png``, ``tables/NAME.parquet`` and, if claims were measured, ``claims.json``
     entries : the figures, in the order in which they are shown
     glossary : columns kind, key, name, meaning, source
+
+    Returns
+    -------
+    str
+        Its HTML.
     """
     names = sorted({table for entry in entries for table in entry.tables})
     read = {name: results.read_with_provenance(out / "tables" / f"{name}.parquet") for name in names}
@@ -102,7 +112,7 @@ def shown(name: str, frame: pd.DataFrame) -> Shown:
 
 
 def _cell(value: Any) -> tuple[str, str]:
-    """Return a value's text, with four significant digits, and what it is sorted by."""
+    """Return a value's text, with four significant digits, and its sort key."""
     if isinstance(value, (list, tuple)):
         return ", ".join(_cell(part)[0] for part in value), str(value[0]) if value else ""
     if not isinstance(value, str) and pd.isna(value):

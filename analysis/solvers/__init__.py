@@ -1,4 +1,4 @@
-"""ODE methods as tables of coefficients (``methods``), solves with their discrete adjoints (``solve``), and memory."""
+"""ODE methods as tables of coefficients (``methods``), solves with discrete adjoints (``solve``), checkpointing."""
 
 from analysis.plan import StepPlan
 from analysis.solvers.grids import uniform_grid

@@ -2,19 +2,19 @@ r"""Four strategies to differentiate a chain of solver steps, which trade memory
 
 With n steps, and s the bytes of a state:
 
-- ``store`` (``solvers.solve_vjp``): every step's pullback is kept; no recomputation, memory n times that of one step.
-- ``checkpoint``: every state is kept and each step recomputed once; memory n s and one step.
-- ``recursive``: at most ``slots`` states are kept, placed by the optimal binomial schedule (Griewank & Walther 2000,
-  Algorithm 799); memory slots * s and one step, recomputation grows as the n-th step needs it.
+- ``store`` (``solvers.solve_vjp``): every step's pullback is stored; no recomputation, memory n times that of one step.
+- ``checkpoint``: every state is stored and each step recomputed once; memory n s and one step.
+- ``recursive``: at most ``slots`` states are stored, placed by the optimal binomial schedule (Griewank & Walther 2000,
+  Algorithm 799); memory slots * s and one step, with the least recomputation that so many slots allow.
 - ``reversible``: a different map, which any one-step method yields and which can be inverted algebraically
-  (McCallum & Foster 2024, arXiv 2410.11648), so that no state is kept: with Psi_h(x) the method's increment,
+  (McCallum & Foster 2024, arXiv 2410.11648), so that no state is stored: with Psi_h(x) the method's increment,
 
   .. math:: y' = \lambda y + (1 - \lambda) z + \Psi_h(z), \qquad z' = z - \Psi_{-h}(y'),
 
   started from y = z = x. Its inverse divides by lambda each step: round-off grows like lambda^{-n}.
 
-The first three give the same numbers up to round-off, each step's product being the same. So does a flow's own fused
-solve, where it has one (``Flow.solve_vjp``): it is taken where no strategy is asked for.
+The first three give the same numbers up to round-off, as each step's product is the same. So does a flow's own fused
+solve, if it has one (``Flow.solve_vjp``), which is used if no strategy is chosen.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ RETURN, ORIGIN = 1e-3, 0.01  # how far a reversed solve may end from x, and the 
 
 
 def recursive(flow: Flow, x: Tensor, plan: StepPlan, slots: int) -> tuple[Tensor, Pullback]:
-    """Return the end state and the pullback, keeping at most ``slots`` states besides the current one."""
+    """Return the end state (B, *event) and the pullback, storing at most ``slots`` states besides the current one."""
     checks.count("slots", slots)
     carry = begin(x, plan)
     splits = _split_points(len(plan), slots)
-    kept: list[tuple[int, Carry]] = []
+    stored: list[tuple[int, Carry]] = []
     for i in range(len(plan)):
         if i in splits:
-            kept.append((i, carry))
+            stored.append((i, carry))
         carry = advance(flow, carry, plan[i])
 
     def pullback(v: Tensor) -> Tensor:
-        if not kept:
+        if not stored:
             raise RuntimeError("a pullback that recomputes frees its states as it goes, and can be used once")
         cotangents, end = begin(v, plan), len(plan)  # the past of the last step has no cotangent
-        for k in reversed(range(len(kept))):
-            start, state = kept.pop()
+        for k in reversed(range(len(stored))):
+            start, state = stored.pop()
             cotangents = _reverse(flow, state, plan, start, end, cotangents, slots - k)
             end = start
         return cotangents[0]
@@ -61,12 +61,12 @@ def recursive(flow: Flow, x: Tensor, plan: StepPlan, slots: int) -> tuple[Tensor
 
 
 def checkpoint(flow: Flow, x: Tensor, plan: StepPlan) -> tuple[Tensor, Pullback]:
-    """Return the end state and the pullback, keeping every state and recomputing every step once."""
+    """Return the end state (B, *event) and the pullback, storing every state and recomputing every step once."""
     return recursive(flow, x, plan, len(plan))
 
 
 def _split_points(n: int, slots: int) -> set[int]:
-    """Return where the first sweep over n steps keeps a state: the ends of the binomial schedule's left parts."""
+    """Return the steps before which the first sweep over n steps stores a state, by the binomial schedule."""
     points, start = {0}, 0
     for left in range(slots - 1, 0, -1):
         if n - start <= 1:
@@ -78,10 +78,15 @@ def _split_points(n: int, slots: int) -> set[int]:
 
 @functools.cache
 def _advance_by(n: int, slots: int) -> int:
-    """Return how many of n steps to take before keeping the next state, with ``slots`` left, this state's included.
+    """Choose how many of n steps to take before storing the next state, with ``slots`` left, this one included.
 
-    With r the least number for which binom(slots + r, r) >= n, the optimal split leaves at most
-    binom(slots - 1 + r, r) steps on the right.
+    With r the least number for which binom(slots + r, r) >= n, the optimal split leaves at most binom(slots - 1 + r, r)
+    steps on the right.
+
+    Returns
+    -------
+    int
+        From 1 to n - 1.
     """
     repeats = 0
     while math.comb(slots + repeats, repeats) < n:
@@ -106,13 +111,21 @@ def _reverse(flow: Flow, carry: Carry, plan: StepPlan, start: int, end: int, cot
 def reversible(
     flow: Flow, x: Tensor, forth: StepPlan, back: StepPlan, coupling: float = COUPLING
 ) -> tuple[Tensor, Pullback]:
-    """Return the end state of the reversible form of a one-step solver, and its pullback.
+    """Solve by the reversible form of a one-step solver.
 
-    ``forth`` and ``back`` are the solver's plans on a grid of times and on the same times in falling order.
+    ``forth`` and ``back`` are the solver's plans on a grid of times and on the same times in falling order. The solve
+    is refused if its reversal does not bring every sample back to its x within 1e-3 of its norm, as the method is then
+    unstable at this step size. The norm counts as at least a hundredth of the path's own, sqrt(d (alpha^2 + sigma^2)).
 
-    Raises ``ValueError`` for a coupling outside (0, 1], for a solver that remembers, and where reversing the solve
-    does not bring every sample back to its x within 1e-3 of its norm: the method is then unstable at this step size.
-    The norm counts as a hundredth of the path's own, sqrt(d (alpha^2 + sigma^2)), where it is less.
+    Returns
+    -------
+    tuple
+        The end state (B, *event) and its pullback.
+
+    Raises
+    ------
+    ValueError
+        For a coupling outside (0, 1], a multistep solver, and an unstable solve.
     """
     if not 0 < checks.number("coupling", coupling) <= 1:
         raise ValueError(f"coupling must lie in (0, 1], got {coupling}")
@@ -148,12 +161,17 @@ def _check_return(start: Tensor, x: Tensor, least: Tensor, steps: int) -> None:
 
 
 def solve_all_vjp(flow: Flow, x: Tensor, plans: Sequence[StepPlan]) -> tuple[Tensor, Pullback]:
-    """Return the ends of one method's plans from x (plans, B, *event) and their pullback, the flow's own if it has one.
+    """Solve one method's plans from x (plans, B, *event), by the flow's own fused solve if it has one.
 
     It agrees with ``solvers.solve_vjp`` plan by plan up to round-off.
+
+    Returns
+    -------
+    tuple
+        The ends (plans, B, *event) and their pullback.
     """
-    if (found := flow.solve_vjp(x, plans)) is not None:
-        return found
+    if (fused := flow.solve_vjp(x, plans)) is not None:
+        return fused
     ends, pulls = zip(*(solve_vjp(flow, state, plan) for state, plan in zip(x, plans, strict=True)), strict=True)
     return torch.stack(ends), lambda v: torch.stack([pull(w) for pull, w in zip(pulls, v, strict=True)])
 
@@ -164,7 +182,7 @@ STRATEGIES = ("store", "checkpoint", "recursive", "reversible")
 def differentiate(
     flow: Flow, x: Tensor, plan: StepPlan, strategy: str | None = None, slots: int = 4
 ) -> tuple[Tensor, Pullback]:
-    """Return the end of a planned solve from x (B, *event) and its pullback.
+    """Solve a plan from x (B, *event) under a checkpointing strategy.
 
     Parameters
     ----------
@@ -172,6 +190,16 @@ def differentiate(
         or "store" where it has none. ``reversible`` needs a second plan and is a function of its own.
 
     Raises ``ValueError`` for another strategy, and for ``slots`` below 1.
+
+    Returns
+    -------
+    tuple
+        The end (B, *event) and its pullback.
+
+    Raises
+    ------
+    ValueError
+        For another strategy, and for ``slots`` below 1.
     """
     if strategy is None:
         ends, pull = solve_all_vjp(flow, x[None], [plan])
@@ -184,7 +212,7 @@ def differentiate(
 def _reverse_reversible(
     flow: Flow, end: tuple[Tensor, Tensor], v: Tensor, forth: StepPlan, back: StepPlan, coupling: float
 ) -> tuple[Tensor, Tensor]:
-    """Return where the solve came from, and the gradient there."""
+    """Return the state from which the solve started, and the gradient there."""
     (y, z), by, bz = end, v, torch.zeros_like(v)
     n = len(forth)
     for i in reversed(range(n)):

@@ -1,4 +1,4 @@
-r"""The variables a solver can step in, and time grids.
+r"""The variables in which a solver can step.
 
 In each of them the flow's ODE reads :math:`dy/dc = f` for a scaled state :math:`y = x/k` and a readout f
 (arXiv 2502.08006, proposition on the exact solution; Lu et al. 2022, arXiv 2211.01095, for the exponential form):
@@ -29,7 +29,7 @@ from analysis.paths import AffinePath, Readout
 
 @dataclass(frozen=True)
 class Coordinate:
-    """A variable c(t), its inverse, the scale k(t) of the state and the readout that is dy/dc."""
+    """A variable c(t), its inverse, the scale k(t) of the state and the readout that equals dy/dc."""
 
     value: Callable[[AffinePath, Tensor], Tensor]
     time: Callable[[AffinePath, Tensor], Tensor]

@@ -21,14 +21,14 @@ def _fractions(start: Tensor, steps: int) -> Tensor:
 
 
 def _together(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both times in one shape, where the times of each sample are: one of all samples may be on the CPU."""
+    """Broadcast the two times to one shape and device; a scalar time may be on the CPU."""
     device = end.device if end.ndim else start.device
     start, end = torch.broadcast_tensors(start.to(device), end.to(device))
     return start, end
 
 
 def uniform_grid(start: Tensor, end: Tensor, steps: int) -> Tensor:
-    """Return times (steps + 1, ...) equally spaced from ``start`` to ``end``, both ends exact."""
+    """Return times (steps + 1, ...) equally spaced from ``start`` to ``end``, with both ends exact."""
     start, end = _together(start, end)
     grid = start + _fractions(start, steps) * (end - start)
     grid[-1] = end
@@ -59,10 +59,23 @@ GRIDS: checks.Registry[Callable[[AffinePath, Tensor, Tensor, int], Tensor]] = ch
 
 
 def time_grid(grid: str | Tensor, path: AffinePath, start: Tensor, end: Tensor, steps: int) -> Tensor:
-    """Return the times (steps + 1, ...) of a named grid, or check the times that a user gives.
+    """Build the times of a named grid from ``start`` to ``end``, or check the times that a user gives.
 
-    ``"t"``, ``"zeta"``, ``"logsnr"`` are uniform in that variable, ``"edm"`` in zeta^(1/7) (arXiv 2206.00364, eq. 5).
-    A tensor (steps + 1,) must increase from ``start`` to ``end`` within [0, 1].
+    ``"t"``, ``"zeta"``, ``"logsnr"`` are uniform in that variable, ``"edm"`` in zeta^(1/7) (arXiv 2206.00364, eq. 5). A
+    tensor (steps + 1,) must increase from ``start`` to ``end`` within [0, 1].
+
+    Returns
+    -------
+    Tensor
+        (steps + 1, ...).
+
+    Raises
+    ------
+    TypeError
+        For a grid that is neither a name nor a tensor.
+    ValueError
+        For an unknown name, times that do not increase from ``start`` to ``end``, and a variable that is infinite at an
+        end.
     """
     steps = checks.steps(steps)
     if isinstance(grid, str):

@@ -2,13 +2,13 @@ r"""ODE methods as tables of coefficients: ``SOLVERS`` by name, and the plan of 
 
 Every explicit method on an affine path is a list of stages. Stage i evaluates a readout of the flow,
 :math:`f_i = a_i \hat x_1(X_i, t_i) + b_i \hat x_0(X_i, t_i)`, at a state that is a linear combination of the step's
-start and of earlier evaluations, and so is the step's end. Only the coefficients differ between methods:
+start and of earlier evaluations; so is the step's end. Methods differ only in the coefficients:
 
 - a Runge-Kutta tableau in a coordinate c with dy/dc = f, x = k y (``analysis.solvers.coordinates``): stages at
   :math:`X_i = k_i (x/k_0 + h \sum_j a_{ij} f_j)`; named ``rk4`` in t, ``rk4_zeta``, ``rk4_gamma``, ``rk4_logsnr``;
 - DDIM (Song et al. 2021, arXiv 2010.02502), Euler in gamma and, equally, in zeta: the readout
   :math:`\alpha_s \hat x_1 + \sigma_s \hat x_0` itself, regular at both ends of time;
-- multistep methods also combine evaluations of the step before: Adams-Bashforth 2 in t, and DPM-Solver++(2M)
+- multistep methods also combine evaluations of the previous step: Adams-Bashforth 2 in t, and DPM-Solver++(2M)
   (Lu et al. 2022, arXiv 2211.01095).
 """
 
@@ -102,10 +102,18 @@ SOLVERS |= {
 
 
 def plan(solver: str, path: AffinePath, grid: Tensor, repeat: int = 1) -> StepPlan:
-    """Return the plan of all steps on a grid of times (n + 1,) or (n + 1, B), of ``repeat`` samples each.
+    """Plan all steps of a solver on a grid of times (n + 1,) or (n + 1, B), for ``repeat`` samples per time.
 
-    Raises ``ValueError`` for an unknown solver (the message lists the known ones), and where a coefficient is infinite:
-    gamma at sigma = 0, zeta at alpha = 0.
+    Returns
+    -------
+    StepPlan
+        Of n steps.
+
+    Raises
+    ------
+    ValueError
+        For an unknown solver (the message lists the known ones), fewer than two times, and where a coefficient is
+        infinite: gamma at sigma = 0, zeta at alpha = 0.
     """
     method = SOLVERS[checks.known("solver", solver, SOLVERS)]
     if not checks.door_passed():
@@ -125,7 +133,7 @@ def plan(solver: str, path: AffinePath, grid: Tensor, repeat: int = 1) -> StepPl
 
 
 def projection(path: AffinePath, time: Tensor, repeat: int = 1) -> StepPlan:
-    """Return the plan of one step that ends at the target prediction at ``time``, () or (B,)."""
+    """Return the plan of the step that ends at the target prediction at ``time``, () or (B,)."""
     time = time[None]
     one = torch.ones_like(time)
     return StepPlan((time,), (path.readout("target", time),), ((one,), (None, one)), repeat=repeat)

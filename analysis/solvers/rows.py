@@ -1,4 +1,4 @@
-"""Solves of some samples of a batch, the others staying as they are."""
+"""Solves of some samples of a batch, while the others are unchanged."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ Solve = Callable[[Flow, Tensor, Tensor | None], tuple[Tensor, Pullback]]
 
 
 def of_rows(value: Tensor, rows: Tensor | None) -> Tensor:
-    """Return the entries ``rows`` of a time or mask, (B,); one for all samples, (), or ``rows`` of ``None``, stays."""
+    """Return entries ``rows`` of a time or mask (B,); a scalar (), or any value for ``rows`` = ``None``, as it is."""
     return value if rows is None or value.ndim == 0 else value.expand(max(len(value), int(rows.max()) + 1))[rows]
 
 
 def on_rows(flow: Flow, x: Tensor, mask: Tensor, solve: Solve, dim: int = 0) -> tuple[Tensor, Pullback]:
-    """Solve the samples for which ``mask``, () or (B,), is true, and return the states of all with their pullback.
+    """Solve the samples for which ``mask``, () or (B,), is true.
 
     ``x`` has the B samples along axis ``dim``. ``solve(flow, x, rows)`` returns an end and its pullback for the samples
-    ``rows``, a tensor of indices, or for all of them where that is ``None``.
+    with indices ``rows``, or for all of them where ``rows`` is ``None``.
+
+    Returns
+    -------
+    tuple
+        The states of all samples, and their pullback.
     """
     mask = mask.expand(x.shape[dim])
     if bool(mask.all()):

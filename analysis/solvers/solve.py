@@ -25,7 +25,7 @@ def _combine(row: Row, terms: Sequence[Tensor]) -> Tensor:
 
 
 def begin(x: Tensor, plan: StepPlan) -> Carry:
-    """Return the carry before the first step: the state, and a past of zeros, which the first step does not use."""
+    """Return the carry before the first step: the state, and zeros for the history, which the step does not use."""
     return (x, *[torch.zeros_like(x)] * plan.history)
 
 
@@ -44,18 +44,18 @@ def advance_vjp(flow: Flow, carry: Carry, plan: StepPlan) -> tuple[Carry, CarryP
         value, pull = flow.predict_vjp(_combine(row, terms), time, readout)
         terms.append(value)
         pulls.append(pull)
-    kept = len(terms) - plan.history
+    recent = len(terms) - plan.history
 
     def pullback(cotangents: Carry) -> Carry:
         adjoints: list[Tensor | None] = [_scaled(c, cotangents[0]) for c in plan.rows[-1]]
-        adjoints[kept:] = [_add(a, v) for a, v in zip(adjoints[kept:], cotangents[1:], strict=True)]
+        adjoints[recent:] = [_add(a, v) for a, v in zip(adjoints[recent:], cotangents[1:], strict=True)]
         for i in reversed(range(len(pulls))):
             if (adjoint := adjoints.pop()) is not None:
                 state = pulls[i](adjoint)
                 adjoints = [_add(a, _scaled(c, state)) for a, c in zip(adjoints, plan.rows[i], strict=True)]
         return tuple(torch.zeros_like(carry[0]) if a is None else a for a in adjoints)
 
-    return (_combine(plan.rows[-1], terms), *terms[kept:]), pullback
+    return (_combine(plan.rows[-1], terms), *terms[recent:]), pullback
 
 
 def _scaled(coefficient: Tensor | None, v: Tensor) -> Tensor | None:
@@ -73,18 +73,18 @@ def _one_step(plan: StepPlan) -> StepPlan:
 
 
 def step(flow: Flow, x: Tensor, plan: StepPlan) -> Tensor:
-    """Return the state after one step of a one-step method from x (B, *event)."""
+    """Return the state (B, *event) after one step of a one-step method from x; ``ValueError`` for a multistep one."""
     return advance(flow, (x,), _one_step(plan))[0]
 
 
 def step_vjp(flow: Flow, x: Tensor, plan: StepPlan) -> tuple[Tensor, Pullback]:
-    """Return the state after one step of a one-step method, and the pullback of the step map."""
+    """Return the state (B, *event) after one step of a one-step method, and the pullback of the step map."""
     (end,), pull = advance_vjp(flow, (x,), _one_step(plan))
     return end, lambda v: pull((v,))[0]
 
 
 def solve(flow: Flow, x: Tensor, plan: StepPlan) -> Tensor:
-    """Return the state after all steps of a plan."""
+    """Return the state (B, *event) after all steps of a plan from x (B, *event)."""
     carry = begin(x, plan)
     for i in range(len(plan)):
         carry = advance(flow, carry, plan[i])
@@ -92,7 +92,7 @@ def solve(flow: Flow, x: Tensor, plan: StepPlan) -> Tensor:
 
 
 def solve_vjp(flow: Flow, x: Tensor, plan: StepPlan) -> tuple[Tensor, Pullback]:
-    """Return the state after all steps and the pullback of the discrete map, each step's in turn."""
+    """Return the state (B, *event) after all steps, and the pullback of the discrete map, step by step."""
     carry, pulls = begin(x, plan), []
     for i in range(len(plan)):
         carry, pull = advance_vjp(flow, carry, plan[i])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tableau:
-    """An explicit tableau: a (lower triangle, row by row), b, c, and the order it has on smooth fields."""
+    """An explicit tableau: a (lower triangle, row by row), b, c, and its order on smooth fields."""
 
     a: tuple[tuple[float, ...], ...]
     b: tuple[float, ...]

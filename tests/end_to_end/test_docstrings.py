@@ -11,7 +11,7 @@ import pytest
 from analysis.provenance import ROOT
 
 LEAST = 50  # characters that can say what the truth of a file is
-ROOMS = ("toy_models", "real_models", "figures")
+ROOMS = ("analysis", "toy_models", "real_models", "figures")
 BUILDERS = ("__init__", "__post_init__")
 
 

@@ -57,7 +57,7 @@ PANELS = 128
 
 @dataclass(frozen=True)
 class Constants:
-    """What the bound knows of M mixtures: (M, 1) each, K and d."""
+    """The constants of M mixtures that the bound uses: tensors (M, 1), and the numbers K and d."""
 
     smallest: Tensor
     largest: Tensor
@@ -68,7 +68,7 @@ class Constants:
 
     @classmethod
     def of(cls, mixtures: StackedMixtures) -> Constants:
-        """Read the constants off the mixtures."""
+        """Compute the constants of mixtures."""
         values, log_weights = mixtures.eigenvalues, mixtures.log_weights.sort(1, descending=True).values
         spread = torch.cdist(mixtures.means, mixtures.means).amax((1, 2))
         odds = log_weights[:, 1:].logsumexp(1) - log_weights[:, 0]
@@ -78,30 +78,30 @@ class Constants:
         return cls(smallest, largest, far, log_odds, *values.shape[1:])
 
     def radius(self, rho: Tensor, zeta: Tensor, bottom: Tensor, top: Tensor) -> Tensor:
-        """Bound the distance to the means for z in [bottom, top] from that at zeta (step 5)."""
+        """Bound the distance to the means for z in [bottom, top], given that at zeta (step 5)."""
         shrink = ((self.largest + top**2) / (self.largest + zeta**2)).sqrt()
         return rho * shrink + self.spread / 2 * ((self.smallest + zeta**2) / (self.smallest + bottom**2)).log()
 
     def moments(self, rho: Tensor, z: Tensor) -> dict[str, Tensor]:
-        """Bound the moments (steps 1 and 2) at z, and beyond it, for states within rho of every mean."""
+        """Bound the moments (steps 1 and 2) at z and beyond, for states within rho of every mean."""
         p, several = 1 / (self.smallest + z**2), float(self.count > 1)
         gap = (p - 1 / (self.largest + z**2)) * several
         u = (self.log_odds + self.dim / 2 * ((self.largest + z**2) * p).log() + rho**2 * p / 2).sigmoid()
         kappa, pair = u.clamp(max=0.5), (2 * u).clamp(max=1.0)
-        found = {"p": p, "pi": gap, "b": rho * p, "D": (gap * rho + self.spread * p) * several, "tau": self.dim * gap}
-        found |= {"kappa": kappa, "kappa1": u.clamp(max=0.25), "eps": torch.minimum(kappa.sqrt(), 2 * u)}
-        return found | {"omega": pair, "s": self.largest / (self.largest + z**2)}
+        moments = {"p": p, "pi": gap, "b": rho * p, "D": (gap * rho + self.spread * p) * several, "tau": self.dim * gap}
+        moments |= {"kappa": kappa, "kappa1": u.clamp(max=0.25), "eps": torch.minimum(kappa.sqrt(), 2 * u)}
+        return moments | {"omega": pair, "s": self.largest / (self.largest + z**2)}
 
 
 def curvature(m: dict[str, Tensor], z2: Tensor) -> Tensor:
-    """Bound |y''| (step 3), z^2 being at most ``z2``."""
+    """Bound |y''| (step 3), for z^2 of at most ``z2``."""
     d = m["D"]
     spread = m["kappa"] * d**3 + m["kappa1"] * d**2 * m["b"] + (m["tau"] + 2 * m["pi"]) * m["eps"] * d
     return m["s"] * m["b"] + z2 * spread
 
 
 def curvature_jacobian(m: dict[str, Tensor], z2: Tensor) -> Tensor:
-    """Bound the norm of D_y y'' (step 4), z^2 being at most ``z2``."""
+    """Bound the norm of D_y y'' (step 4), for z^2 of at most ``z2``."""
     d, b, kappa, eps = m["D"], m["b"], m["kappa"], m["eps"]
     cov = m["kappa1"] * d**2
     eta, e = torch.maximum(m["p"], cov), m["pi"] + cov
@@ -115,13 +115,18 @@ def curvature_jacobian(m: dict[str, Tensor], z2: Tensor) -> Tensor:
 def a_priori(
     mixtures: StackedMixtures, y: Tensor, zeta: Tensor, gradient_norm: Tensor, lipschitz: Tensor | float
 ) -> Tensor:
-    """Bound |g - g*| in y, (M, B), infinite where the constants allow nothing better.
+    """Bound |g - g*| in y from the mixtures' constants and the states.
 
     Parameters
     ----------
     y, zeta : states (M, B, d) and their z (M,), positive
     gradient_norm : (M, B), |grad L| at the target prediction
     lipschitz : a Lipschitz constant of grad L, a float or broadcastable to (M, B)
+
+    Returns
+    -------
+    Tensor
+        (M, B), infinite where the constants allow no bound.
     """
     constants = Constants.of(mixtures)
     rho, zeta = torch.cdist(y, mixtures.means).amax(2), zeta[:, None]

@@ -23,7 +23,7 @@ TOLERANCE = 1e-10  # of the truth, far below what is judged
 
 @dataclass(frozen=True)
 class Groups:
-    """M mixtures, each on a path at a time, with B states x (M, B, d) and targets of the loss."""
+    """M mixtures, each on a path at a time, with B states x (M, B, d) and the targets (M, B, d) of their losses."""
 
     mixtures: list[GaussianMixture]
     names: list[str]
@@ -37,7 +37,7 @@ class Groups:
             yield MixtureFlow(mixture, path), float(t), x, HalfSquaredDistance(target)
 
     def per_path(self, function: str, t: Tensor) -> Tensor:
-        """Apply a schedule of each group's own path to times (..., M)."""
+        """Apply a schedule of each group's own path, by its name, to times (..., M)."""
         return torch.stack([getattr(p, function)(s) for p, s in zip(self.paths, t.unbind(-1), strict=True)], -1)
 
     def take(self, chosen: Tensor) -> Groups:
@@ -116,7 +116,7 @@ class Solved:
     round_off: Tensor
 
     def take(self, index: Tensor) -> Solved:
-        """Return the groups at these indices."""
+        """Return the groups with these indices."""
         p = self.trajectory
         wide = (part[:, :, index] for part in (p.z, p.weight, p.state, p.source_jacobian, p.jacobian))
         bounded = (self.gradient, self.integral_form, self.sup_form)

@@ -1,4 +1,4 @@
-r"""How much the greedy derivative shrinks along each direction of the posterior, beside the law of one Gaussian.
+r"""The factor by which greedy shrinks the derivative along each direction of the posterior, and one Gaussian's law.
 
 For one Gaussian with variance lambda along an eigen-direction, greedy over ideal is
 
@@ -6,7 +6,7 @@ For one Gaussian with variance lambda along an eigen-direction, greedy over idea
           \qquad v = \mathrm{Var}[X_1 | X_t] = \Bigl(\frac1\lambda + \frac1{\zeta^2}\Bigr)^{-1},
 
 since :math:`D\hat x_1 = (\alpha/\sigma^2) v` and :math:`D\Phi = \sqrt{\lambda/(\alpha^2\lambda + \sigma^2)}`. The last
-form names no lambda: a mixture can be asked whether it obeys it along the eigenvectors of its posterior covariance.
+form does not contain lambda, so it can be compared with a mixture along the eigenvectors of its posterior covariance.
 """
 
 from __future__ import annotations
@@ -26,10 +26,15 @@ from toy_models.mixtures.exact import GaussianFlow
 
 
 def direction_rows(subject: Subject, x: Tensor, t: Tensor, directions: int) -> dict[str, Any]:
-    """Return columns with one row per state x (B, d) at t (B,) and direction: greedy's and the ideal derivative there.
+    """Compute greedy's and the ideal derivative at states x (B, d), t (B,), along some directions each.
 
-    The ``directions`` are eigenvectors of the posterior covariance, spread over its spectrum; where a problem is one
-    Gaussian they are those of the data, with variance ``variance``. A derivative whose reference has no bound is NaN.
+    The ``directions`` are eigenvectors of the posterior covariance, spread over its spectrum; for a single Gaussian
+    they are those of the data, with variance ``variance``. A derivative whose reference has no bound is NaN.
+
+    Returns
+    -------
+    dict
+        Columns with one row per state and direction.
     """
     flow: Any = subject.reference_flow
     chosen = torch.linspace(0, x.shape[1] - 1, min(directions, x.shape[1])).round().long()
@@ -47,7 +52,7 @@ def direction_rows(subject: Subject, x: Tensor, t: Tensor, directions: int) -> d
 
 
 def _derivatives(subject: Subject, x: Tensor, t: Tensor, rows: Tensor) -> dict[str, Any]:
-    """Return greedy's and the ideal derivative of the sample along ``rows`` (B, d), in that same direction."""
+    """Return greedy's and the ideal derivative of the sample along ``rows`` (B, d), in the same direction."""
     loss = Linear(rows)
     truth = reference.ideal_gradient(subject.reference_flow, loss, x, t, max_error=torch.inf)
     ideal = torch.where(truth.error_bound <= reference.MAX_ERROR, (truth.gradient * rows).sum(1), torch.nan)
@@ -61,21 +66,21 @@ def _derivatives(subject: Subject, x: Tensor, t: Tensor, rows: Tensor) -> dict[s
 
 
 def _variances(flow: Flow, chosen: Tensor) -> Tensor:
-    """Return the data's variances along the chosen eigenvectors of one Gaussian; NaN for any other distribution."""
+    """Return the data's variances along the chosen eigenvectors of one Gaussian; NaN for other distributions."""
     if isinstance(flow, GaussianFlow):
         return flow.mixture.eigenvalues[0, chosen]
     return torch.full(chosen.shape, torch.nan)
 
 
 def with_law(table: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of ``direction_rows`` with the ratio greedy/ideal, the law's, and how far it deviates from that."""
+    """Return rows of ``direction_rows`` with the ratio greedy/ideal, the law's ratio, and the deviation."""
     ratio = table["greedy"] / table["ideal"]
     law = table["posterior"].clip(lower=0) ** 0.5 / table["zeta"]
     return table.assign(ratio=ratio, law=law, deviation=(ratio / law - 1).abs(), above_one=ratio > 1)
 
 
 def shrinkage(table: pd.DataFrame) -> pd.DataFrame:
-    """Return medians and quartiles over states of rows of ``with_law``, per problem, path, zeta and direction."""
+    """Return medians and quartiles over states of the rows of ``with_law``, by problem, path, zeta and direction."""
     groups = table.groupby(["problem", "path", "zeta", "direction"], sort=True)
     low, high = groups["ratio"].quantile(0.25), groups["ratio"].quantile(0.75)
     medians = groups.agg(

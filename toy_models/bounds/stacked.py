@@ -1,8 +1,8 @@
 r"""Many Gaussian mixtures of equal shape as one batch, in zeta coordinates y = x/alpha, z = sigma/alpha.
 
-There the density of y is :math:`\sum_k w_k N(\mu_k, \Sigma_k)`, :math:`\Sigma_k = C_k + z^2 I`, and everything follows
-from the scores of the components :math:`a_k = -P_k (y - \mu_k)`, :math:`P_k = \Sigma_k^{-1}`, under the
-responsibilities r: score :math:`S = E[a]`, Hessian :math:`H = \mathrm{Cov}(a) - E[P]`, source prediction
+In these coordinates the density of y is :math:`\sum_k w_k N(\mu_k, \Sigma_k)`, :math:`\Sigma_k = C_k + z^2 I`, and all
+quantities follow from the scores of the components :math:`a_k = -P_k (y - \mu_k)`, :math:`P_k = \Sigma_k^{-1}`, under
+the responsibilities r: score :math:`S = E[a]`, Hessian :math:`H = \mathrm{Cov}(a) - E[P]`, source prediction
 :math:`\hat x_0 = -zS`. The density obeys the heat equation :math:`\partial_z p = z \Delta p`, hence
 :math:`\partial_z S = z \nabla(\mathrm{tr} H + |S|^2)`, and along a trajectory
 
@@ -25,7 +25,10 @@ from toy_models.mixtures.gaussian import GaussianMixture
 class StackedMixtures:
     """M mixtures of K components in d dimensions; a ``Field`` of ``analysis.bounds.remainder`` in float64.
 
-    Raises ``ValueError`` unless all mixtures have the same K and d.
+    Raises
+    ------
+    ValueError
+        Unless there is at least one mixture, and all have the same K and d.
     """
 
     def __init__(self, mixtures: Sequence[GaussianMixture]) -> None:
@@ -43,7 +46,7 @@ class StackedMixtures:
         return self.eigenvalues.amin((1, 2)).sqrt()
 
     def source(self, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return x0hat (M, B, d) and its Jacobian in y (M, B, d, d)."""
+        """Return x0hat (M, B, d) and its Jacobian (M, B, d, d) in y (M, B, d), at z (M,)."""
         r, a, precision = self._components(y, z)
         mean = torch.einsum("mbk,mkbd->mbd", r, a)
         spread = a - mean[:, None]
@@ -53,7 +56,7 @@ class StackedMixtures:
         return -z[:, None, None] * mean, -z[:, None, None, None] * hessian
 
     def curvature(self, y: Tensor, z: Tensor) -> Tensor:
-        """Return y'' along the trajectory through (y, z), (M, B, d)."""
+        """Return y'' (M, B, d) along the trajectory through y (M, B, d) at z (M,)."""
         r, a, precision = self._components(y, z)
         r = r.mT[..., None]
         trace = precision.diagonal(dim1=2, dim2=3).sum(-1)[..., None, None]

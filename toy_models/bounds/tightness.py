@@ -1,4 +1,4 @@
-"""What is derived of the audit of the bounds: violations, and how much of each bound the measured error uses."""
+"""Tables derived from the audit of the bounds: violations, and the share of each bound that the error uses."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _identity(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def facts(overall: pd.DataFrame, loosest: pd.DataFrame, identity: pd.DataFrame) -> pd.DataFrame:
-    """Say whether bounds and identity hold, how much of each bound is used, how often it is vacuous, and the worst."""
+    """Give whether the bounds hold, the share of each that is used, the a-priori bound's failures, and the worst."""
     by = overall.set_index("bound")
     row: dict[str, Any] = {"holds": bool((by["violated"] == 0).all()), "violated": int(by["violated"].sum())}
     row |= {"cases": int(by["cases"].min())} | by["median"].to_dict()
@@ -61,7 +61,7 @@ def facts(overall: pd.DataFrame, loosest: pd.DataFrame, identity: pd.DataFrame) 
 
 
 def _estimates(table: pd.DataFrame) -> pd.DataFrame:
-    """Compare what bounds nothing but needs no truth: estimate over error, by solver, steps and decade of zeta."""
+    """Compare estimates that need no truth with the error: their ratio by solver, steps and decade of zeta."""
     names = ["leading_term", "step_doubling"]
     known = [c for c in table.columns if c not in names]
     long = table.melt(known, value_vars=names, var_name="estimate", value_name="size").dropna(subset=["size"])

@@ -1,8 +1,9 @@
 r"""Gaussian mixtures and the flows they induce, in closed form.
 
 :math:`p_1 = \sum_k w_k N(\mu_k, C_k)`, :math:`C_k = U_k \mathrm{diag}(\lambda_k) U_k^T`. Along an affine path
-:math:`p_t = \sum_k w_k N(\alpha\mu_k, S_k)` with :math:`S_k = \alpha^2 C_k + \sigma^2 I`. With :math:`q_k = S_k^{-1}(x
-- \alpha\mu_k)` and responsibilities :math:`r_k`, a readout :math:`a\,\hat x_1 - c \nabla\log p_t` is
+:math:`p_t = \sum_k w_k N(\alpha\mu_k, S_k)` with :math:`S_k = \alpha^2 C_k + \sigma^2 I`. With
+:math:`q_k = S_k^{-1}(x - \alpha\mu_k)` and responsibilities :math:`r_k`, a readout
+:math:`a\,\hat x_1 - c \nabla\log p_t` is
 
 .. math::
     u = \sum_k r_k v_k, \quad v_k = a\mu_k + (a\alpha C_k + cI) q_k, \quad
@@ -168,6 +169,11 @@ class MixtureFlow(Flow):
 
     States may carry any leading axes, x (..., d), with times t broadcastable to them and of equal rank; the
     variances S_k are then computed once per distinct time and not once per sample.
+
+    Raises
+    ------
+    TypeError
+        For a mixture or path of another kind.
     """
 
     dtype: torch.dtype

@@ -106,7 +106,13 @@ def apply_own(matrices: Tensor, k: Tensor, z: Tensor) -> Tensor:
 
 
 class LowRankMixtureFlow(Flow):
-    """The flow of a low-rank mixture along an affine path; states may carry leading axes, as for ``MixtureFlow``."""
+    """The flow of a low-rank mixture along an affine path; states may carry leading axes, as for ``MixtureFlow``.
+
+    Raises
+    ------
+    TypeError
+        For a mixture or path of another kind.
+    """
 
     dtype: torch.dtype
 

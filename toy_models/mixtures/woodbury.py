@@ -7,8 +7,9 @@ r"""Low-rank-plus-diagonal covariances along a path, by Woodbury's identity.
 .. math:: p_k(z) = M_k^{-1} \alpha F_k^T E_k^{-1} z, \qquad S_k^{-1} z = E_k^{-1} (z - \alpha F_k p_k(z)), \qquad
     \log|S_k| = \log|E_k| + \log|M_k|, \qquad z^T S_k^{-1} z = |E_k^{-1/2}(z - \alpha F_k p_k)|^2 + |p_k|^2 .
 
-The posterior mean p_k of the factors gives everything else: :math:`\alpha C_k S_k^{-1} z = F_k p_k + \alpha D_k
-S_k^{-1} z`, hence for a readout :math:`a\,\hat x_1 - c\nabla\log p_t` and :math:`B_k = (a\alpha C_k + cI) S_k^{-1}`
+The posterior mean p_k of the factors gives everything else:
+:math:`\alpha C_k S_k^{-1} z = F_k p_k + \alpha D_k S_k^{-1} z`, hence for a readout
+:math:`a\,\hat x_1 - c\nabla\log p_t` and :math:`B_k = (a\alpha C_k + cI) S_k^{-1}`
 
 .. math:: B_k z = h_k z + (a - \alpha h_k) F_k p_k(z), \quad h_k = (a\alpha D_k + c)/E_k, \quad
     a - \alpha h_k = (a\sigma^2 - \alpha c)/E_k ,

@@ -1,8 +1,8 @@
 r"""Maximum-likelihood fits of a mixture of factor analysers, with a floor on the variances.
 
-Each sweep of EM computes weights, means and covariances :math:`C_k = \sum_n R_{nk} (x_n - \mu_k)(x_n - \mu_k)^T /
-\sum_n R_{nk}` from responsibilities R_nk, and improves F_k and D_k by a few of Rubin & Thayer's steps: with
-:math:`\beta = F^T (F F^T + D)^{-1}`,
+Each sweep of EM computes weights, means and covariances
+:math:`C_k = \sum_n R_{nk} (x_n - \mu_k)(x_n - \mu_k)^T / \sum_n R_{nk}` from responsibilities R_nk, and improves F_k
+and D_k by a few of Rubin & Thayer's steps: with :math:`\beta = F^T (F F^T + D)^{-1}`,
 
 .. math:: F \leftarrow C\beta^T (I - \beta F + \beta C\beta^T)^{-1}, \qquad
     D \leftarrow \max(\mathrm{floor}, \mathrm{diag}(C - F\beta C)) .

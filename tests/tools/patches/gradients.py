@@ -33,7 +33,7 @@ add(
     ["analysis/solvers/test_solvers.py"],
     {
         "discrete adjoint: the past of a multistep method has none": (
-            "adjoints[kept:] = [_add(a, v) for a, v in zip(adjoints[kept:], cotangents[1:], strict=True)]",
+            "adjoints[recent:] = [_add(a, v) for a, v in zip(adjoints[recent:], cotangents[1:], strict=True)]",
             "pass",
         ),
     },
@@ -46,7 +46,7 @@ add(
     {
         "cached adjoint: states between in forward order": (IN_TURN, "in_turn([end, *states[1:], states[0]])"),
         "cached adjoint: all stages at the end of the step": (IN_TURN, "in_turn([end] * 4)"),
-        "cached adjoint: steps in forward order": ("enumerate(reversed(kept)):", "enumerate(kept):"),
+        "cached adjoint: steps in forward order": ("enumerate(reversed(stored)):", "enumerate(stored):"),
         "interpolated adjoint: velocities of the ends swapped": (
             "(rest * start.velocity - theta * end.velocity)",
             "(rest * end.velocity - theta * start.velocity)",
@@ -146,8 +146,8 @@ add(
             "torch.stack(gradients[::-1]), x",
             "torch.stack(gradients), x",
         ),
-        "control: a stretch's gradient given to each of its steps": ("share / expand(length[who], x)", "share"),
-        "control: the control of a stretch is its sum": ("total[who] / expand(length[who], x))", "total[who])"),
+        "control: a stretch's gradient given to each of its steps": ("share / expand(length[rows], x)", "share"),
+        "control: the control of a stretch is its sum": ("total[rows] / expand(length[rows], x))", "total[rows])"),
         "control: a stretch ends a step late": ("follows = bend < tolerance", "follows = bend <= tolerance"),
     },
 )

@@ -135,8 +135,8 @@ add(
         "distances: a member's distance from itself counts": ("(n * (n - 1))", "(n * n)"),
         "distances: energy without its two": ("2 * _distances(a, b).mean((1, 2))", "_distances(a, b).mean((1, 2))"),
         "distances: another projection for every call": (
-            "manual_seed(seed)), dim=0",
-            "manual_seed(seed + dim)), dim=0",
+            'manual_seed(checks.seed("seed", seed))',
+            'manual_seed(checks.seed("seed", seed) + dim)',
         ),
     },
 )

@@ -106,12 +106,12 @@ add(
             "usable &= apart <= 2 * limit",
         ),
         "audit: a reference that is not good enough counts": (
-            "usable, apart = found.error_bound <= limit,",
-            "usable, apart = found.error_bound <= math.inf,",
+            "usable, apart = computed.error_bound <= limit,",
+            "usable, apart = computed.error_bound <= math.inf,",
         ),
         "audit: states without a reference are given one": (
-            "torch.where(expand(usable, x) > 0, found.gradient, math.nan)",
-            "found.gradient",
+            "torch.where(expand(usable, x) > 0, computed.gradient, math.nan)",
+            "computed.gradient",
         ),
         "audit: refused only where no state is usable": (
             "if 2 * int(usable.sum()) < len(usable):",
