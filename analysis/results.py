@@ -141,7 +141,22 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 
 def read_with_provenance(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read a table and its provenance; raises as ``read_table`` does, and ``TypeError`` for no path."""
+    """Read a table and its provenance.
+
+    Returns
+    -------
+    tuple
+        The table, and its provenance.
+
+    Raises
+    ------
+    TypeError
+        For a path of another kind.
+    FileNotFoundError
+        If there is no file.
+    TableError
+        As ``read_table`` does.
+    """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path must be that of a table, got {type(path).__name__}")
     path = Path(path)
