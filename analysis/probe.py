@@ -112,7 +112,7 @@ def part(function: Function, x: Tensor, t: Tensor) -> tuple[Function, Tensor, Te
     """Return the function of the first few samples, their states and times; or of all, if it must be called on all."""
     function = getattr(function, "_orig_mod", function)  # not to compile a network for other sizes of batch
     if len(x) > ROWS:
-        with contextlib.suppress(Exception), _as_if_not_asked(x):
+        with contextlib.suppress(Exception), _as_if_not_asked(function, x), torch.no_grad():
             some = select_rows(function, torch.arange(ROWS, device=x.device))
             if some(x[:ROWS].clone(), t[:ROWS].clone()).shape == x[:ROWS].shape:
                 return some, x[:ROWS], t[:ROWS]
@@ -130,7 +130,7 @@ def behaviour(function: Function, first: Function, x: Tensor, t: Tensor) -> bool
         Whether the function changes its input in place.
     """
     training = training_modules(function)
-    with _as_if_not_asked(x):
+    with _as_if_not_asked(function, x), torch.no_grad():
         given, times = x.clone(), t.clone()
         value = function(given, times)
         changed = not (torch.equal(given, x) and torch.equal(times, t))
@@ -154,10 +154,16 @@ def _alone(first: Function, x: Tensor, t: Tensor) -> Tensor | None:
 
 
 @contextlib.contextmanager
-def _as_if_not_asked(x: Tensor) -> Iterator[None]:
-    """Record no graph in the block, and restore the state of torch's random generators at its end."""
-    with torch.no_grad(), torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
-        yield
+def _as_if_not_asked(function: Function, x: Tensor) -> Iterator[None]:
+    """Put back what calls change: torch's random generators, and buffers of modules in training mode."""
+    modules = (module for network in networks_in(function) for module in network.modules() if module.training)
+    buffers = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers(recurse=False)]
+    with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            for buffer, before in buffers:
+                buffer.data.copy_(before)
 
 
 def _differ(a: Tensor, b: Any) -> bool:
@@ -176,12 +182,13 @@ def derivative(function: Function, x: Tensor, t: Tensor) -> None:
     generator = torch.Generator().manual_seed(0)
     size = x.square().mean().sqrt().clamp_min(torch.finfo(x.dtype).eps)
     direction = size * torch.randn(x.shape, generator=generator).to(x)
-    with _as_if_not_asked(x):
-        fine, coarse = (_difference(function, x, t, direction, h) for h in _steps(x.dtype))
-    with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []), torch.enable_grad():
-        leaf = x.clone().requires_grad_()
-        value = function(leaf.clone(), t.clone())
-        (pulled,) = torch.autograd.grad(value, leaf, fine, allow_unused=True) if value.requires_grad else (None,)
+    with _as_if_not_asked(function, x):
+        with torch.no_grad():
+            fine, coarse = (_difference(function, x, t, direction, h) for h in _steps(x.dtype))
+        with torch.enable_grad():
+            leaf = x.clone().requires_grad_()
+            value = function(leaf.clone(), t.clone())
+            (pulled,) = torch.autograd.grad(value, leaf, fine, allow_unused=True) if value.requires_grad else (None,)
     if pulled is None:
         raise ValueError(unrelated(function))
     if x.dtype not in (torch.float32, torch.float64):

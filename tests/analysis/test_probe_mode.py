@@ -35,12 +35,21 @@ def test_a_network_in_training_mode_is_warned_about_where_that_matters(middle, n
         flow = from_velocity(functools.partial(called, net), CONDOT)
         with pytest.warns(RuntimeWarning, match=rf"is in training mode, which matters to {name}: call .eval\(\) on it"):
             flow.ask(X, torch.tensor(0.3, dtype=torch.float64))
-        assert len(before) == len(list(net.buffers()))
+        assert all(map(torch.equal, before, net.buffers()))
     assert torch.equal(state, torch.get_rng_state())
     net.eval()
     assert torch.isfinite(greedy(functools.partial(called, net))).all()
     whole, half = (greedy(functools.partial(called, net), part) for part in (X, X[:4]))
     assert distance(whole[:4], half) <= 1e-12
+
+
+def test_what_is_asked_leaves_running_statistics_as_they_were():
+    net, asked = network(torch.nn.BatchNorm1d(16)), network(torch.nn.BatchNorm1d(16))
+    called(net, X, torch.full((8,), 0.3, dtype=torch.float64))
+    with pytest.warns(RuntimeWarning, match="is in training mode"):
+        greedy(functools.partial(called, asked))
+    for once, buffer in zip(net.buffers(), asked.buffers(), strict=True):
+        assert torch.equal(once, buffer)
 
 
 def test_training_mode_without_effect_is_not_warned_about():
