@@ -24,6 +24,7 @@ from analysis.probe import Probe, select_rows, unrelated
 
 Pullback = Callable[[Tensor], Tensor]
 Prediction = Callable[[Tensor, Tensor], Tensor]
+END = 1e-3  # how far from an end of time where its velocity is 0/0 a function is asked, where nothing else is said
 
 
 class Flow(ABC):
@@ -162,7 +163,8 @@ class PredictionFlow(Flow):
     prediction : the quantity that it predicts: "velocity", "target" (a denoiser), "source" (a noise predictor) or
         "score"
     t_min, t_max : the range of own times at which it is called; times outside are moved to its ends. The velocity of a
-        denoiser at t = 1 is 0/0, so a solver in t needs ``t_max < 1`` there; the default changes no time.
+        denoiser at t = 1 is 0/0, so a solver in t needs ``t_max < 1`` there (see ``usable_times``); the default changes
+        no time.
     event_shape : that of one sample, or ``None`` where any is accepted
     time_dtype : the dtype of the times passed to the function; ``None`` for that of x
 
@@ -251,6 +253,11 @@ class PredictionFlow(Flow):
         if self.prediction == "score":
             value = -expand(self.own.sigma(t), x) * value
         have = self.own.readout("source" if self.prediction == "score" else self.prediction, t)
+        if self.t_max < 1:  # the weight of the noise may be infinite at t = 1, that of the score is not
+            finite = torch.isfinite(readout.source)
+            readout = readout._replace(
+                source=torch.where(finite, readout.source, readout.minus_score / self.own.sigma(t))
+            )
         on_value, on_x = self.own.change_readout(t, have, readout)
         return expand(on_value, x) * value + expand(on_x, x) * x
 
@@ -274,16 +281,52 @@ def from_velocity(function: Prediction, path: AffinePath) -> PredictionFlow:
     return PredictionFlow(function, path, "velocity")
 
 
-def from_denoiser(function: Prediction, path: AffinePath, t_max: float = 1.0) -> PredictionFlow:
-    """Make a flow from a target prediction (denoiser) x1hat(x, t) -> (B, *event), as ``PredictionFlow`` does."""
-    return PredictionFlow(function, path, "target", t_max=t_max)
+def from_denoiser(function: Prediction, path: AffinePath, t_max: float | None = None) -> PredictionFlow:
+    """Make a flow from a target prediction (denoiser) x1hat(x, t) -> (B, *event), as ``PredictionFlow`` does.
+
+    It is called up to ``t_max``, by default up to 0.999 where sigma = 0 at t = 1: its velocity is 0/0 there.
+
+    Returns
+    -------
+    PredictionFlow
+        The flow of the function.
+    """
+    return PredictionFlow(function, path, "target", t_max=usable_times(path, "target")[1] if t_max is None else t_max)
 
 
 def from_noise_predictor(
-    function: Prediction, path: AffinePath, t_min: float = 0.0, t_max: float = 1.0
+    function: Prediction, path: AffinePath, t_min: float | None = None, t_max: float | None = None
 ) -> PredictionFlow:
-    """Make a flow from a source (noise) prediction x0hat(x, t) -> (B, *event), as ``PredictionFlow`` does."""
-    return PredictionFlow(function, path, "source", t_min, t_max)
+    """Make a flow from a source (noise) prediction x0hat(x, t) -> (B, *event), as ``PredictionFlow`` does.
+
+    It is called from ``t_min`` to ``t_max``, by default from 0.001 on where alpha = 0 at t = 0, as its velocity is 0/0
+    there, and up to 0.999 where sigma' is infinite at t = 1, as on the path of the VP-SDE.
+
+    Returns
+    -------
+    PredictionFlow
+        The flow of the function.
+    """
+    first, last = usable_times(path, "source")
+    return PredictionFlow(function, path, "source", first if t_min is None else t_min, last if t_max is None else t_max)
+
+
+def usable_times(path: AffinePath, prediction: str) -> tuple[float, float]:
+    """Return the least and the greatest time at which a prediction determines the velocity, to ``END``.
+
+    A target prediction does not where sigma = 0; a source prediction and a score do not where alpha = 0, nor at t = 1
+    where sigma' is infinite, as that of the VP-SDE.
+
+    Returns
+    -------
+    tuple[float, float]
+        Times in [0, 1], the default range of a function's own times.
+    """
+    checks.path(path)
+    of_noise = prediction in ("source", "score")
+    low = END if of_noise and path.alpha(0.0) == 0 else 0.0
+    singular = path.sigma(1.0) == 0 if prediction == "target" else of_noise and torch.isinf(path.d_sigma(1.0))
+    return low, 1 - END if singular else 1.0
 
 
 class Reparametrized(Flow):

@@ -22,14 +22,13 @@ from torch import Tensor, nn
 
 from analysis import checks
 from analysis.errors import relative
-from analysis.flow import Flow, Prediction, PredictionFlow
+from analysis.flow import Flow, Prediction, PredictionFlow, usable_times
 from analysis.losses import HalfSquaredDistance, Loss, value_and_gradient
 from analysis.paths import AffinePath, expand
 from analysis.probe import Probe, select_rows
 from analysis.settings import resolve
 
 Sampler = Callable[[float, int, torch.Generator], Tensor]
-DENOISER_END = 0.999  # a denoiser's velocity at t = 1 is 0/0, so its times stop here unless t_max says otherwise
 NOT_THEIRS = (Path(__file__).parents[1], Path(torch.__file__).parents[1], Path(inspect.__file__).parent)
 DERIVATIVE_SLACK = 0.1  # of a derivative against finite differences: kinks pass, a detached branch does not
 
@@ -197,8 +196,8 @@ def _flow(made: Audited) -> Flow:
         raise AuditError(f"flow must be a Flow, an nn.Module or a function, got {_kind(made.flow)}")
     if not isinstance(made.path, AffinePath):
         raise AuditError(f"path must come with a flow that is a function: analysis.paths has them; got {made.path!r}")
-    end = made.t_max or (DENOISER_END if made.prediction == "target" else 1.0)
-    return PredictionFlow(made.flow, made.path, made.prediction, t_max=end)
+    first, last = usable_times(made.path, made.prediction)
+    return PredictionFlow(made.flow, made.path, made.prediction, first, made.t_max or last)
 
 
 def _twin(flow: Flow) -> Flow:

@@ -62,7 +62,9 @@ class Cosine(AffinePath):
 
 @dataclass(frozen=True)
 class LinearVP(AffinePath):
-    """Variance preserving with a linear noise rate (Song et al. 2021, arXiv 2011.13456); sigma' -> -inf at t = 1.
+    """The VP-SDE: variance preserving with a linear noise rate (arXiv 2011.13456); sigma' -> -inf at t = 1.
+
+    ``beta_min`` and ``beta_max`` are the rates at the data and at the noise, per unit of time. ``VPSDE`` is the same.
 
     Raises
     ------
@@ -104,6 +106,9 @@ class LinearVP(AffinePath):
         c = (torch.log1p(zeta.square()) / 2).minimum(farthest)  # = -log alpha, a quadratic in v = 1 - t
         b = self.beta_min / 2
         return 1 - 2 * c / (b + (b * b + (self.beta_max - self.beta_min) * c).sqrt())
+
+
+VPSDE = LinearVP
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ from analysis import checks
 from analysis.flow import PredictionFlow
 from analysis.paths import AffinePath, expand
 
-END = 1e-3  # how far from a singular end of time a network is asked, where nothing else is said
 TIME_SHAPES = {"batch": "(B,)", "column": "(B, 1)", "scalar": "()"}
 
 Clock = Callable[[Tensor], Tensor]

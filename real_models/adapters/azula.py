@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analysis.flow import PredictionFlow
+from analysis.flow import END, PredictionFlow
 from analysis.paths import AffinePath
-from real_models.adapters.adapter import END, Adapter, event, network_flow, required
+from real_models.adapters.adapter import Adapter, event, network_flow, required
 from real_models.adapters.schedules import SchedulePath
 
 NOTHING = 1e-9  # a scale that is meant to be zero: cos(arccos(0)) is 6e-17

@@ -2,11 +2,9 @@ r"""A diffusers model with its scheduler as a flow (https://github.com/huggingfa
 
 **Schedulers with ``alphas_cumprod``** (DDPM, DDIM and those that share their training): the network was trained at
 timesteps n = 0, ..., N - 1 with :math:`\alpha = \sqrt{\bar\alpha_n}`, :math:`\sigma = \sqrt{1 - \bar\alpha_n}`. The
-flow's own path passes through these points at t = 1 - n/(N - 1). A cubic spline in n interpolates the angle
-:math:`\arctan(\alpha/\sigma)`, a function of the log-SNR that is finite even where the last :math:`\bar\alpha` is zero.
-The path is exact at the timesteps; between them the network is called at fractional timesteps. The path ends at
-timestep 0 with the noise :math:`\sqrt{1 - \bar\alpha_0}` left (usually 0.01), the least on which the network was
-trained.
+flow's own path passes through these points at t = 1 - n/(N - 1), as ``analysis.paths.from_alphas_cumprod`` says;
+between them the network is called at fractional timesteps. The path ends at timestep 0 with the noise
+:math:`\sqrt{1 - \bar\alpha_0}` left (usually 0.01), the least on which the network was trained.
 
 **Flow matching** (``FlowMatchEulerDiscreteScheduler``): :math:`x = (1 - s) X_1 + s X_0`, the timestep is N s, and the
 network predicts dx/ds, noise minus data. This is the CondOT path with t = 1 - s and the sign of the velocity reversed.
@@ -20,19 +18,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from analysis import checks
 from analysis.flow import PredictionFlow
-from analysis.paths import AffinePath, CondOT
+from analysis.paths import AffinePath, CondOT, from_alphas_cumprod
 from real_models.adapters.adapter import Adapter, Clock, event, network_flow, required
-from real_models.adapters.schedules import SchedulePath
 
 FLOW_MATCHING = "flow_prediction"
-STANDS_FOR_ZERO = 2.0**-24
 PREDICTIONS = {"epsilon": "source", "sample": "target", "v_prediction": "velocity", FLOW_MATCHING: "velocity"}
 
 
@@ -116,56 +110,8 @@ def prediction_type(scheduler: Any) -> str:
     return kind
 
 
-def discrete_path(alphas_cumprod: Tensor) -> SchedulePath:
-    """Return the variance-preserving path through (sqrt(a_n), sqrt(1 - a_n)) at t = 1 - n/(N - 1), n = 0, ..., N - 1.
-
-    With ``rescale_betas_zero_snr`` the last a_n is zero. Some schedulers replace it by 2^-24, which protects their own
-    divisions but may exceed the number before it; that value is read as zero.
-
-    Returns
-    -------
-    SchedulePath
-        From noise (0) to data (1).
-
-    Raises
-    ------
-    ValueError
-        Unless ``alphas_cumprod`` has at least four numbers in [0, 1) that decrease strictly.
-    """
-    a = alphas_cumprod.detach().cpu().double().numpy().copy()
-    if a.ndim == 1 and len(a) and a[-1] == STANDS_FOR_ZERO:
-        a[-1] = 0.0
-    if a.ndim != 1 or len(a) < 4 or not (np.all((a >= 0) & (a < 1)) and np.all(np.diff(a) < 0)):
-        raise ValueError("alphas_cumprod must be at least four numbers in [0, 1) that decrease strictly")
-    angle = _spline(np.arctan2(np.sqrt(a), np.sqrt(1 - a))[::-1])
-
-    return SchedulePath(
-        lambda t: torch.sin(angle(t, 0)),
-        lambda t: torch.cos(angle(t, 0)),
-        lambda t: torch.cos(angle(t, 0)) * angle(t, 1),
-        lambda t: -torch.sin(angle(t, 0)) * angle(t, 1),
-    )
-
-
-def _spline(values: np.ndarray) -> Callable[[Tensor, int], Tensor]:
-    """Return a function (t, order): the cubic spline through equally spaced values over [0, 1], or its derivative."""
-    pieces = len(values) - 1
-    made = CubicSpline(np.linspace(0, 1, len(values)), values)
-    coefficients = [torch.as_tensor(c) for c in (made.c, made.derivative().c)]
-
-    def evaluate(t: Tensor, order: int) -> Tensor:
-        # In torch and not in numpy, which cannot see inside a forward-mode derivative.
-        piece = (t * pieces).long().clamp(0, pieces - 1)
-        rest, value = t - piece.to(t) / pieces, torch.zeros_like(t)
-        for c in coefficients[order].to(t)[:, piece]:
-            value = value * rest + c
-        return value
-
-    return evaluate
-
-
 def _discrete(scheduler: Any, kind: str) -> tuple[AffinePath, Clock, Clock | None]:
-    own, last = discrete_path(scheduler.alphas_cumprod), len(scheduler.alphas_cumprod) - 1
+    own, last = from_alphas_cumprod(scheduler.alphas_cumprod), len(scheduler.alphas_cumprod) - 1
 
     def weight(t: Tensor) -> Tensor:
         # v = alpha x0hat - sigma x1hat, and with (alpha, sigma) on the unit circle the velocity is a multiple of it.

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from analysis import checks
-from analysis.flow import PredictionFlow
+from analysis.flow import PredictionFlow, usable_times
 from analysis.paths import AffinePath
-from real_models.adapters.adapter import END, Adapter, event, network_flow
+from real_models.adapters.adapter import Adapter, event, network_flow
 
 DIRECTIONS = ("noise_to_data", "data_to_noise")
 
@@ -46,7 +46,7 @@ def flow(
     conditioning : further keyword arguments; a tensor among them has 1 row or one per sample
     t_min, t_max : the range of times at which the network is called; times outside are moved to its ends. By default
         all of [0, 1], less 1e-3 at an end where the prediction does not determine the velocity: a denoiser where
-        sigma = 0, a noise predictor or score where alpha = 0.
+        sigma = 0, a noise predictor or score where alpha = 0 or sigma' is infinite.
 
     Returns
     -------
@@ -71,16 +71,10 @@ def flow(
         conditioning=conditioning,
         half_times=True,
     )
-    low, high = _range(path, prediction)
+    low, high = usable_times(path, prediction)
     low, high = low if t_min is None else t_min, high if t_max is None else t_max
     return network_flow(adapter, path, prediction, t_min=low, t_max=high, event_shape=event(event_shape, flat))
 
 
 def _turned(t: Tensor) -> Tensor:
     return -torch.ones_like(t)
-
-
-def _range(path: AffinePath, prediction: str) -> tuple[float, float]:
-    checks.path(path)
-    low = END if prediction in ("source", "score") and path.alpha(0.0) == 0 else 0.0
-    return low, 1 - END if prediction == "target" and path.sigma(1.0) == 0 else 1.0

@@ -191,7 +191,7 @@ def test_a_denoiser_is_its_own_target_at_time_one(prediction):
     # Greedy needs nothing but the target there, and lookahead asks for it where only some horizons are one.
     flow, x = problem(CondOT())
     make = from_denoiser if prediction == "target" else from_noise_predictor
-    learned = make(FromFormulas(flow, prediction), CondOT())
+    learned = make(FromFormulas(flow, prediction), CondOT(), t_max=1.0)
     found = gradients.greedy(learned, LOSS, x, 1.0)
     assert distance(found.gradient, gradients.greedy(flow, LOSS, x, 1.0).gradient) <= 1e-10
     horizon = f64([0.5, 1.0, 0.7, 1.0, 0.9])

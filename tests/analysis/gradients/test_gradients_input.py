@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from analysis import cost, gradients, losses
+from analysis import cost, gradients, losses, reference
 from analysis.bounds.leading_term import leading_term
-from analysis.flow import PredictionFlow, from_denoiser, from_velocity
+from analysis.flow import PredictionFlow, from_denoiser, from_noise_predictor, from_velocity
 from analysis.gradients import ESTIMATORS, register
 from analysis.gradients.registry import Estimator
-from analysis.paths import CondOT, Cosine
+from analysis.paths import CondOT, Cosine, LinearVP
 from analysis.solvers import SOLVERS
 from tests.support.problems import distance, f64, randn, random_mixture
 from toy_models import MixtureFlow
@@ -256,17 +256,39 @@ def test_bad_ranges_of_time_are_refused(t_min, t_max):
         PredictionFlow(linear, CondOT(), t_min=t_min, t_max=t_max)
 
 
-def test_a_denoiser_has_no_velocity_at_time_one_unless_times_are_clamped(flow):
+def test_a_denoiser_has_no_velocity_at_time_one_and_is_asked_before_it(flow):
     def denoiser(x, t):
         return flow.predict(x, t, flow.path.readout("target", t))
 
+    def gradient(made, t=0.4):
+        return gradients.end_to_end(made, LOSS, X, t, steps=4, solver="heun").gradient
+
     with pytest.raises(ValueError, match=r"t must lie .* t in 1\.0"):
-        gradients.end_to_end(from_denoiser(denoiser, CondOT()), LOSS, X, 0.4, steps=4, solver="heun")
-    clamped = gradients.end_to_end(
-        from_denoiser(denoiser, CondOT(), t_max=1 - 1e-4), LOSS, X, 0.4, steps=4, solver="heun"
-    )
-    expected = gradients.end_to_end(flow, LOSS, X, 0.4, steps=4, solver="heun")
-    assert distance(clamped.gradient, expected.gradient) <= 1e-3
+        gradient(from_denoiser(denoiser, CondOT(), t_max=1.0))
+    for t_max, error in ((None, 3e-3), (1 - 1e-4, 3e-4)):
+        assert distance(gradient(from_denoiser(denoiser, CondOT(), t_max)), gradient(flow)) <= error
+
+
+def test_a_noise_predictor_has_no_velocity_at_time_zero_and_is_asked_after_it(flow):
+    def noise(x, t):
+        return flow.predict(x, t, flow.path.readout("source", t))
+
+    def gradient(made):
+        return gradients.end_to_end(made, LOSS, X, 0.0, steps=4, solver="rk4").gradient
+
+    with pytest.raises(ValueError, match=r"t must lie .* t in 0\.0"):
+        gradient(from_noise_predictor(noise, CondOT(), t_min=0.0))
+    for t_min, error in ((None, 3e-3), (1e-4, 3e-4)):
+        assert distance(gradient(from_noise_predictor(noise, CondOT(), t_min)), gradient(flow)) <= error
+
+
+@pytest.mark.parametrize("make", [from_denoiser, from_noise_predictor])
+@pytest.mark.parametrize("path", [CondOT(), LinearVP(), Cosine()], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("t", [0.0, 0.4, 1.0])
+def test_predictors_of_both_ends_can_be_solved_and_certified_at_both_ends_of_time(make, path, t):
+    made = make(lambda x, t: torch.tanh(x) * t[:, None], path)
+    assert torch.isfinite(gradients.end_to_end(made, LOSS, X, t, steps=4, solver="rk4").gradient).all()
+    assert torch.isfinite(reference.ideal_gradient(made, LOSS, X, t).gradient).all()
 
 
 def test_an_unknown_prediction_is_refused():

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from analysis.paths import CondOT
+from analysis.paths import CondOT, from_alphas_cumprod
 from real_models import adapters
 from tests.support.adapters import DIM, Small, T, finite_at_the_ends, moved, plain, same_flow, same_reference
 from tests.support.problems import EPS, central_difference, distance, f64, randn
@@ -45,7 +45,7 @@ def velocity(kind, path):
 @pytest.mark.parametrize("betas", BETAS)
 def test_the_path_goes_through_every_timestep(betas):
     scheduler = library.DDIMScheduler(**BETAS[betas])
-    path = adapters.diffusers.discrete_path(scheduler.alphas_cumprod)
+    path = from_alphas_cumprod(scheduler.alphas_cumprod)
     t = 1 - torch.arange(LAST + 1).double() / LAST
     cumulative = scheduler.alphas_cumprod.double()
     torch.testing.assert_close(path.alpha(t), cumulative.sqrt(), rtol=0, atol=8 * EPS)
