@@ -1,20 +1,21 @@
-"""Which sources a number depends on, found by reading imports: statements of modules, and the data files they name.
+"""The sources that a number depends on, determined by reading imports: statements of modules, and data files.
 
-A cell of the cache is current as long as the sources that its measurement can reach are what they were. They are found
-from names ("module:attribute", of the cell's measure and factory) statement by statement: a top-level statement brings
-the statements, here and in the modules it imports from (imports inside functions and under ``TYPE_CHECKING`` too), that
-bind the names it uses. Docstrings, comments and layout do not count. An ``__init__`` passes on what it imports.
+A cell of the cache is current as long as the sources that its measurement can reach are unchanged. Starting from names
+("module:attribute", of the cell's measure and factory), they are collected statement by statement: a top-level
+statement brings the statements, here and in the modules it imports from (imports inside functions and under
+``TYPE_CHECKING`` too), that bind the names it uses. Docstrings, comments and layout do not count. An ``__init__``
+passes on its imports.
 
-What reading imports cannot see is treated so:
+Dynamic imports, which reading cannot see, are treated as follows:
 
-- A *registry* is a dictionary or ``checks.Registry`` that a decorator fills: ``@register("greedy")``, ``@problem``,
-  ``@claim("P1", ...)``. A string of the cell or of a statement that contains a registered name, and no space, brings
-  what has it; where none does, everything in that registry is. A statement that looks names up (``ESTIMATORS[name]``)
-  brings nothing more; one that does anything else with a registry, such as iterate over it, brings everything in it.
-- A string "module:attribute" brings that attribute. A module that is used as a value is taken whole, as is one of which
-  an unknown name is asked.
-- A string that ends in a suffix of ``DATA`` brings the files of that name in the module's top-level package; where part
-  of the name is computed, those whose part is a string of the cell or of a statement, or all if there is none.
+- A *registry* is a dictionary that a decorator fills: ``@register("greedy")``, ``@claim("P1", ...)``, ``@problem``. A
+  string of the cell or of a statement that contains a registered name, and no space, brings the entry of that name; if
+  no string does, every entry of the registry is reached. A statement that looks names up (``ESTIMATORS[name]``) brings
+  nothing more; one that uses a registry in any other way, such as by iterating over it, brings every entry.
+- A string "module:attribute" brings that attribute. A module that is used as a value is taken whole, as is one that is
+  asked for an unknown name.
+- A string that ends in a suffix of ``DATA`` brings the files of that name in the module's top-level package. If part of
+  the name is computed, it brings those whose part is a string of the cell or of a statement, or all if there is none.
 """
 
 from __future__ import annotations
@@ -27,13 +28,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from analysis.syntax import Module, Statement, parse
+from analysis.source_files import DATA, content_hash, data_files, is_decorated, parsed, strings
+from analysis.syntax import Module, Statement
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("analysis", "toy_models", "real_models")
-DATA = (".npz", ".json", ".safetensors")
 ATTRIBUTE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-DECORATOR = re.compile(r"^@(?!dataclass|functools|property|contextmanager|contextlib|overload)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Closure:
 
 @dataclass
 class _Reach:
-    """What has been reached so far."""
+    """The statements, strings and names reached so far."""
 
     statements: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     strings: set[str] = field(default_factory=set)
@@ -56,14 +56,14 @@ class _Reach:
     asked: set[tuple[str, str | None]] = field(default_factory=set)
 
     def need(self, module: str, name: str | None) -> None:
-        """Ask for a name of a module, or for all of it."""
+        """Request a name of a module, or all of it."""
         if (module, name) not in self.asked:
             self.asked.add((module, name))
             self.todo.append((module, name))
 
 
 class Sources:
-    """The sources below ``root`` as they are on disk when each is first read."""
+    """The sources below ``root``, each as on disk when it is first read."""
 
     def __init__(self, root: Path = ROOT) -> None:
         self.root = root
@@ -72,7 +72,7 @@ class Sources:
         self._closures: dict[frozenset[str], Closure] = {}
 
     def path(self, module: str) -> Path | None:
-        """Return the file of a module of this repository, or None for any other name."""
+        """Return the file of a module of this repository, or None for other names."""
         if module not in self._paths:
             base = self.root.joinpath(*module.split("."))
             places = (base / "__init__.py", base.with_name(f"{base.name}.py")) if module.split(".")[0] in ROOMS else ()
@@ -83,11 +83,11 @@ class Sources:
         """Return the sources that the names among these strings depend on."""
         given = frozenset(filter(self._matters, names))
         if given not in self._closures:
-            self._closures[given] = self._found(given)
+            self._closures[given] = self._computed(given)
         return self._closures[given]
 
     def _matters(self, string: str) -> bool:
-        """Say whether a string can bring sources: an attribute, or part of the name of an entry or a data file."""
+        """Return whether a string can bring sources: an attribute, or part of the name of an entry or a data file."""
         return bool(ATTRIBUTE.fullmatch(string)) or any(name in string for name in self._names) or string in self._stems
 
     @functools.cached_property
@@ -96,9 +96,9 @@ class Sources:
 
     @functools.cached_property
     def _stems(self) -> str:
-        return " ".join(file.stem for room in ROOMS for file in _files(self.root / room))
+        return " ".join(file.stem for room in ROOMS for file in data_files(self.root / room))
 
-    def _found(self, names: frozenset[str]) -> Closure:
+    def _computed(self, names: frozenset[str]) -> Closure:
         reach = _Reach()
         self._hear(reach, names)
         while reach.todo:
@@ -114,44 +114,44 @@ class Sources:
     def _sealed(self, reach: _Reach) -> Closure:
         digest = hashlib.sha256("\n".join(sorted(reach.foreign)).encode())
         files = sorted({f for module in reach.statements for f in self._data(module, reach)})
-        for module, kept in sorted(reach.statements.items()):
-            text = "\n".join(self.module(module).statements[i].text for i in sorted(kept))
+        for module, taken in sorted(reach.statements.items()):
+            text = "\n".join(self.module(module).statements[i].text for i in sorted(taken))
             digest.update(f"\0{module}\0{text}".encode())
         for file in files:
             stat = file.stat()
-            content = _content(file, stat.st_mtime_ns, stat.st_size)
+            content = content_hash(file, stat.st_mtime_ns, stat.st_size)
             digest.update(f"\0{file.relative_to(self.root).as_posix()}\0".encode() + content)
         modules = tuple(sorted(reach.statements))
         paths = (path for path in map(self.path, modules) if path)
         return Closure(digest.hexdigest()[:16], modules, (*paths, *files))
 
     def module(self, name: str) -> Module:
-        """Return a module, read once."""
+        """Return a module, which is read once."""
         if name not in self._modules:
             path = self.path(name)
             assert path is not None
             stat = path.stat()
-            self._modules[name] = _parsed(name, path, stat.st_mtime_ns, stat.st_size)
+            self._modules[name] = parsed(name, path, stat.st_mtime_ns, stat.st_size)
         return self._modules[name]
 
     @functools.cached_property
     def registered(self) -> dict[str, dict[str, tuple[str, str]]]:
         """The module of a registry -> the names in it -> (module, function)."""
-        found: dict[str, dict[str, tuple[str, str]]] = defaultdict(dict)
+        entries: dict[str, dict[str, tuple[str, str]]] = defaultdict(dict)
         for path in (p for room in ROOMS for p in sorted((self.root / room).rglob("*.py"))):
             stat = path.stat()
-            if not _is_decorated(path, stat.st_mtime_ns, stat.st_size):
+            if not is_decorated(path, stat.st_mtime_ns, stat.st_size):
                 continue
             parts = path.relative_to(self.root).with_suffix("").parts
             module = self.module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
             for function, decorator, name in module.decorated:
                 home, _ = self._resolved(module, decorator)
                 if self.path(home) and self.module(home).tables:
-                    found[home][name] = module.name, function
-        return found
+                    entries[home][name] = module.name, function
+        return entries
 
     def _resolved(self, module: Module, name: str) -> tuple[str, str | None]:
-        """Return where a name used in a module is defined: (module, name), or (module, None) for a module."""
+        """Return the definition of a name used in a module: (module, name), or (module, None) for a module."""
         while name in module.imports and name not in module.bound:
             target, attribute = module.imports[name]
             if attribute is None:
@@ -164,7 +164,7 @@ class Sources:
         return module.name, name
 
     def _inner(self, package: str, name: str) -> str | None:
-        """Return the module that a package's attribute is, unless the package binds that name to something else."""
+        """Return the module behind a package's attribute, unless the package binds that name to something else."""
         inner = f"{package}.{name}"
         if not self.path(inner):
             return None
@@ -172,25 +172,25 @@ class Sources:
         return None if name in outer.bound or outer.imports.get(name, (package, name)) != (package, name) else inner
 
     def _take(self, reach: _Reach, name: str, wanted: str | None) -> None:
-        """Keep the statements of a module that bind a name, or all of them."""
+        """Take the statements of a module that bind a name, or all of them."""
         module = self.module(name)
         first = name not in reach.statements
-        kept = set(module.effects) if first else set()
+        taken = set(module.effects) if first else set()
         reach.statements.setdefault(name, set())
         if wanted is None:
-            kept |= set(range(len(module.statements)))
+            taken |= set(range(len(module.statements)))
         elif wanted in module.bound:
-            kept |= set(module.bound[wanted])
+            taken |= set(module.bound[wanted])
         elif wanted in module.imports:
             self._follow(reach, module, wanted, None, sweeps=False)
         else:
             self._unknown(reach, module, wanted)
-        for i in kept - reach.statements[name]:
+        for i in taken - reach.statements[name]:
             reach.statements[name].add(i)
             self._read(reach, module, module.statements[i])
 
     def _unknown(self, reach: _Reach, module: Module, wanted: str) -> None:
-        """Find a name that a package has at run time alone: a registered one, or any."""
+        """Resolve a name that a package has only at run time: a registered one, or any."""
         inside = f"{module.name}."
         known = [e[wanted] for e in self.registered.values() if wanted in e and e[wanted][0].startswith(inside)]
         if not known:
@@ -228,47 +228,19 @@ class Sources:
                 reach.need(*string.split(":"))
 
     def _data(self, name: str, reach: _Reach) -> Iterator[Path]:
-        """Yield the data files that the kept statements of a module name."""
+        """Yield the data files named in the taken statements of a module."""
         module, room = self.module(name), self.root / name.split(".")[0]
         patterns = {p for i in reach.statements[name] for p in module.statements[i].patterns if p.endswith(DATA)}
         for pattern in patterns:
             form = re.compile(re.escape(pattern).replace("\0", "(.+)"))
-            matches = {file: form.fullmatch(file.name) for file in _files(room)}
-            found = {file: match.groups() for file, match in matches.items() if match}
-            yield from [f for f, parts in found.items() if set(parts) <= reach.strings] or found
-
-
-@functools.cache
-def _parsed(name: str, path: Path, written: int, size: int) -> Module:
-    return parse(name, path)
-
-
-@functools.cache
-def _is_decorated(path: Path, written: int, size: int) -> bool:
-    return bool(DECORATOR.search(path.read_text(encoding="utf-8")))
-
-
-@functools.cache
-def _content(path: Path, written: int, size: int) -> bytes:
-    return hashlib.sha256(path.read_bytes()).digest()
-
-
-def _files(room: Path) -> list[Path]:
-    return [p for p in sorted(room.rglob("*")) if p.suffix in DATA and p.is_file()]
-
-
-def strings(value: object) -> Iterator[str]:
-    """Yield every string in nested dictionaries' values, sequences and sets."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list | tuple | set | frozenset):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from strings(item)
+            matches = {file: form.fullmatch(file.name) for file in data_files(room)}
+            matched = {file: match.groups() for file, match in matches.items() if match}
+            yield from [f for f, parts in matched.items() if set(parts) <= reach.strings] or matched
 
 
 @functools.cache
 def here() -> Sources:
-    """Return this repository's sources, as this process first read them."""
+    """Return this repository's sources, as first read by this process."""
     return Sources()
 
 

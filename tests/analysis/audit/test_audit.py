@@ -12,6 +12,7 @@ import torch
 from analysis import errors, gradients, losses, reference
 from analysis.audit import measure
 from analysis.audit import subject as audit_subject
+from analysis.audit import truth as truth_of_audit
 from analysis.audit.measure import Audited
 from analysis.bounds.leading_term import leading_term
 from analysis.paths import CondOT, LinearVP
@@ -128,14 +129,14 @@ def test_a_state_whose_two_solves_disagree_has_no_reference(part, change, monkey
 
 
 def test_a_state_on_which_the_fixed_solve_has_not_settled_has_no_reference(monkeypatch):
-    doubled = measure._doubled
+    doubled = truth_of_audit._doubled
 
     def second_goes_on(*arguments):
         fine, rows, settled = doubled(*arguments)
         settled[1] = False
         return fine, rows, settled
 
-    monkeypatch.setattr(measure, "_doubled", second_goes_on)
+    monkeypatch.setattr(truth_of_audit, "_doubled", second_goes_on)
     table = measured(f"{__name__}:velocity_module")
     greedy = table[(table["estimator"] == "greedy") & (table["metric"] == "relative_error")]
     assert greedy["failed"].item() == 1

@@ -12,6 +12,7 @@ import torch
 import reproduce
 from analysis import reference
 from analysis.audit import measure, subject
+from analysis.audit import truth as truth_of_audit
 from analysis.audit.measure import Audited
 from analysis.audit.report import best_lookahead, facts
 from analysis.paths import CondOT
@@ -179,7 +180,7 @@ def jumps_in_time():
     ],
 )
 def test_what_fails_between_the_times_is_refused_while_measuring(factory, said, monkeypatch):
-    monkeypatch.setattr(measure, "MOST", 64)
+    monkeypatch.setattr(truth_of_audit, "MOST", 64)
     with pytest.raises(measure.AuditError, match=said):
         measured(f"{__name__}:{factory}")
 

@@ -47,6 +47,18 @@ add(
     },
 )
 add(
+    "analysis/source_files.py",
+    ["analysis/test_sources.py"],
+    {
+        "sources: fitted data left out": (
+            'DATA = (".npz", ".json", ".safetensors")',
+            'DATA = (".json", ".safetensors")',
+        ),
+        "sources: records left out": ('DATA = (".npz", ".json", ".safetensors")', 'DATA = (".npz", ".safetensors")'),
+        "sources: weights left out": ('DATA = (".npz", ".json", ".safetensors")', 'DATA = (".npz", ".json")'),
+    },
+)
+add(
     "analysis/sources.py",
     ["analysis/test_sources.py"],
     {
@@ -58,12 +70,6 @@ add(
             'ROOMS = ("analysis", "toy_models", "real_models")',
             'ROOMS = ("analysis", "real_models")',
         ),
-        "sources: fitted data left out": (
-            'DATA = (".npz", ".json", ".safetensors")',
-            'DATA = (".json", ".safetensors")',
-        ),
-        "sources: records left out": ('DATA = (".npz", ".json", ".safetensors")', 'DATA = (".npz", ".safetensors")'),
-        "sources: weights left out": ('DATA = (".npz", ".json", ".safetensors")', 'DATA = (".npz", ".json")'),
         "sources: content of data files left out": (".encode() + content)", ".encode())"),
     },
 )
@@ -97,7 +103,7 @@ add(
 )
 AUDIT = ["analysis/audit/test_audit.py", "analysis/audit/test_audit_refused.py"]
 add(
-    "analysis/audit/measure.py",
+    "analysis/audit/truth.py",
     AUDIT,
     {
         "audit: its two solves are not compared": ("usable &= settled & (apart <= 2 * limit)", "usable &= settled"),
@@ -118,6 +124,10 @@ add(
             "if not bool(usable.any()):",
         ),
         "audit: the float64 copy is not used": ("return audit.reference_flow, x.double()", "return audit.flow, x"),
-        "audit: a projection costs nothing": ("evaluations + (s < 1)", "evaluations"),
     },
+)
+add(
+    "analysis/audit/measure.py",
+    AUDIT,
+    {"audit: a projection costs nothing": ("evaluations + (s < 1)", "evaluations")},
 )
