@@ -1,9 +1,10 @@
-"""The data dictionary of the tables, from ``docs/data/columns.toml``, and from the glossary for columns of operators."""
+"""The data dictionary of the tables, from ``docs/data/columns.toml``, and the glossary for columns of operators."""
 
 from __future__ import annotations
 
 import functools
 import tomllib
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ def meaning(name: str, column: str) -> str | None:
     own = dictionary()["tables"].get(name, {}).get("columns", {})
     if name.endswith(PRINTED) and column in names.OPERATORS:
         return f"{names.of('operators', column)}: mean [interval]."
-    return own.get(column) or dictionary()["columns"].get(column)
+    pattern = next((key for key in own if fnmatchcase(column, key)), column)
+    return own.get(column) or own.get(pattern) or dictionary()["columns"].get(column)
 
 
 def common_columns() -> str:

@@ -46,7 +46,7 @@ def _costs(estimator: Estimator) -> str:
 
 
 def _said(variant: Mapping[str, object]) -> str:
-    return f" with {code(', '.join(f'{k}={v!r}' for k, v in variant.items()))}" if variant else ""
+    return " with " + ", ".join(code(f"{k}={v!r}") for k, v in variant.items()) if variant else ""
 
 
 def _work(estimator: Estimator) -> tuple[float, str]:

@@ -35,7 +35,12 @@ def page(name: str) -> str:
 
 def _block(name: str, package: bool) -> str:
     """Return what asks mkdocstrings for a module; a package's members are shown where they are defined."""
-    lines = [f"::: {name}", "    options:", f"      heading: {_public(name)}"]
+    lines = [
+        f"::: {name}",
+        "    options:",
+        f"      heading: {_public(name)}",
+        f"      toc_label: {_public(name).split('.')[-1]}",
+    ]
     return "\n".join([*lines, "      members: false"] if package else lines)
 
 

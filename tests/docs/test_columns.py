@@ -6,7 +6,7 @@ from tests.support.tables import EXPERIMENTS, derived
 
 pytest.importorskip("latex2mathml", reason='latex2mathml is not installed: pip install -e ".[docs]"')
 
-from docs.generator import columns  # noqa: E402
+from docs.generator import columns
 
 MAKERS = sorted(set(EXPERIMENTS) - {"common"} | {"audit"})
 
@@ -40,4 +40,7 @@ def test_no_common_column_is_without_a_table(known):
 
 def test_a_table_that_nobody_has_heard_of_has_no_meaning():
     assert columns.meaning("adaptive", "no_such_column") is None
+    assert (
+        columns.meaning("regimes_facts", "source_misfit_end_to_end") == "Mean misfit of this estimator in this regime."
+    )
     assert columns.meaning("outcome_paper", "box_inpainting") == "box inpainting: mean [interval]."

@@ -90,7 +90,7 @@ def test_costs_and_losses_of_estimators_are_those_of_their_definitions():
     rows = {row.split("`")[1]: row for row in estimators.estimators().splitlines()[2:]}
     assert "| any |  | 1 + 1 |" in rows["greedy"]
     assert "| any |" in rows["end_to_end"]
-    assert "1 + 1 with `steps=1, solver='ddim'`<br>128 + 128 with `steps=32, solver='rk4'`" in rows["end_to_end"]
+    assert "1 + 1 with `steps=1`, `solver='ddim'`<br>128 + 128 with `steps=32`, `solver='rk4'`" in rows["end_to_end"]
     assert "| Gaussian log-likelihood |" in rows["tmpd"]
     assert "1 + 2 |" in rows["tmpd"]  # min(m, d) products, and d = 2
     assert "| `data_variance=1.0` |" in rows["pigdm"]
