@@ -145,7 +145,7 @@ def estimate(
         rows = torch.arange(len(x), device=x.device)[part]
         return rule(flow.select_rows(rows), loss_of_part(loss, x, part), x[part], times, **options)
 
-    return joined([found for _, found in in_parts(call, len(x), first)])
+    return joined([result for _, result in in_parts(call, len(x), first)])
 
 
 def joined(parts: list[Estimate]) -> Estimate:

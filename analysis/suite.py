@@ -39,8 +39,8 @@ FOLDERS = ("tables/*", "figures/*", "claims.json")
 
 def suite_of(tables: Iterable[str], known: Mapping[str, ModuleType]) -> str:
     """Return the last suite that the makers of ``tables`` belong to; "" where one has none, or no maker is known."""
-    found = {getattr(module, "SUITE", "") for module in makers(tables, known).values()}
-    return "" if "" in found else max(found, key=list(SUITES).index, default="")
+    suites = {getattr(module, "SUITE", "") for module in makers(tables, known).values()}
+    return "" if "" in suites else max(suites, key=list(SUITES).index, default="")
 
 
 def make(experiments: Mapping[str, ModuleType], options: Options, out: Path, workers: Workers) -> dict[str, float]:
@@ -85,7 +85,7 @@ def makers(tables: Iterable[str], known: Mapping[str, ModuleType]) -> dict[str, 
 
 
 def _names(experiment: ModuleType, cells: Iterable[Cell]) -> set[str]:
-    """Return the names by which the sources of an experiment's tables are found."""
+    """Return the names from which the sources of an experiment's tables are collected."""
     steps = {f"{experiment.__name__}:{step}" for step in STEPS if hasattr(experiment, step)}
     return steps.union(*(cell.names() for cell in cells))
 
@@ -100,7 +100,7 @@ def _write(name: str, experiment: ModuleType, frame: pd.DataFrame, out: Path, ab
 
 
 def record(options: Options, names: Iterable[str], packages: Iterable[str] = ()) -> dict[str, Any]:
-    """Return the provenance of a table whose sources are found by ``names``."""
+    """Return the provenance of a table whose sources are collected from ``names``."""
     known = sorted(name for name in set(names) if " " not in name)
     about = {"options": {"quick": options.quick, "dtype": options.dtype}, "sources": known}
     about |= {"code": sources.here().closure(known).digest, "versions": versions((*PACKAGES, *packages))}

@@ -154,13 +154,13 @@ class _Reader(ast.NodeVisitor):
     """Collect the global names that a statement uses; names bound inside a function or comprehension are local."""
 
     def __init__(self, statement: Statement) -> None:
-        self.found = statement
+        self.statement = statement
         self.own: list[set[str]] = []
         self.looks_up = False
 
     def _use(self, name: str, attribute: str | None) -> None:
         if not any(name in own for own in self.own):
-            self.found.uses.add(Use(name, attribute, not self.looks_up and attribute != "get"))
+            self.statement.uses.add(Use(name, attribute, not self.looks_up and attribute != "get"))
 
     def _looking_up(self, *nodes: ast.AST) -> None:
         before, self.looks_up = self.looks_up, True
@@ -204,13 +204,13 @@ class _Reader(ast.NodeVisitor):
     def visit_Constant(self, node: ast.Constant) -> None:
         """Record a string."""
         if isinstance(node.value, str):
-            self.found.strings.add(node.value)
-            self.found.patterns.add(node.value)
+            self.statement.strings.add(node.value)
+            self.statement.patterns.add(node.value)
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
         """Record an f-string."""
         parts = [p.value if isinstance(p, ast.Constant) else "\0" for p in node.values]
-        self.found.patterns.add("".join(map(str, parts)))
+        self.statement.patterns.add("".join(map(str, parts)))
         for part in node.values:
             if isinstance(part, ast.FormattedValue):
                 self.visit(part.value)

@@ -35,7 +35,7 @@ __all__ = ["AuditError", "AuditOptions", "Audited", "measure", "run"]
 TIMES, QUICK_TIMES = tuple(i / 10 for i in range(1, 10)), (0.2, 0.5, 0.8)
 SAMPLES, QUICK_SAMPLES = 32, 8
 STEPS, QUICK_STEPS = (1, 2, 4, 8, 16), (1, 2, 4)
-FRACTIONS = (0.25, 0.5, 0.75, 1.0)  # of the way from t to 1
+FRACTIONS = (0.25, 0.5, 0.75, 1.0)  # of 1 - t
 SOLVERS = ("ddim", "midpoint")
 
 

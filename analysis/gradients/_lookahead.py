@@ -46,7 +46,7 @@ def project(flow: Flow, x: Tensor, s: Tensor) -> tuple[Tensor, Pullback]:
 
 
 def _check_memory(memory: str | None, slots: int | None) -> None:
-    """Raise ``ValueError`` for an unknown way to save memory, and for slots that it would not use."""
+    """Raise ``ValueError`` for an unknown checkpointing strategy, and for slots that it would not use."""
     if memory is not None:
         checks.known("memory", memory, STRATEGIES)
     if slots is not None and (checks.count("slots", slots) and memory != "recursive"):

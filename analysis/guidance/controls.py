@@ -43,13 +43,13 @@ def estimated_gradients(
 ) -> Tensor:
     """Return an estimator's gradients (n, B, *event) at the ends of n equal intervals, over n."""
     rule, options = rule_of(gradient, "gradient")
-    steps, found = (len(grid) - 1) // len(controls), []
+    steps, estimates = (len(grid) - 1) // len(controls), []
     for k, control in enumerate(controls):
         part = grid[k * steps : (k + 1) * steps + 1]
         x = solvers.solve(Controlled(flow), pair(x, control), solvers.plan(solver, flow.path, part))[:, 0]
         last = k == len(controls) - 1
-        found.append(value_and_gradient(loss, x)[1] if last else rule(flow, loss, x, part[-1], **options)[0])
-    return torch.stack(found) / len(controls)
+        estimates.append(value_and_gradient(loss, x)[1] if last else rule(flow, loss, x, part[-1], **options)[0])
+    return torch.stack(estimates) / len(controls)
 
 
 @register("optimise_controls")

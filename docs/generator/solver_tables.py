@@ -50,8 +50,8 @@ def path_table() -> str:
     rows = []
     for key, make in paths.PATHS.items():
         path, name = make(), names.PATHS[key]
-        zeta, slope = path.zeta(ends).tolist(), float(path.d_sigma(ends)[1])
-        numbers = [number(value) for value in (*zeta, slope)]
+        zeta, derivative = path.zeta(ends).tolist(), float(path.d_sigma(ends)[1])
+        numbers = [number(value) for value in (*zeta, derivative)]
         rows.append((f"**{name.label}**", code(key), code(path), name.meaning, *numbers, linked(name.source)))
     return table(head, rows)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from analysis import checks
 from analysis.paths import UserPath
 
-INSIDE = 1e-5  # where a slope is 0/0, as that of sqrt(1 - alpha^2) at alpha = 1, a difference of this width is taken
+INSIDE = 1e-5  # width of a difference where a derivative is 0/0, as that of sqrt(1 - alpha^2) at alpha = 1
 
 
 @dataclass(frozen=True)
