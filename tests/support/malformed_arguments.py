@@ -41,6 +41,7 @@ GOOD = {  # arguments that mean the same wherever they occur: a good value, and 
     "grid": ("t", "name"),
     "memory": ("recursive", "name"),
     "expansion": ("zeta", "name"),
+    "schedule": ("constant", "name"),
     "rule": ("constant", "name"),
     "when": ("before", "name"),
     "optimiser": ("sgd", "name"),
