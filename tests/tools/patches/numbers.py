@@ -140,12 +140,17 @@ add(
         ),
     },
 )
+LOSSES = ["analysis/test_losses.py"]
 add(
-    "analysis/losses.py",
-    ["analysis/test_losses.py"],
+    "analysis/losses/distances.py",
+    LOSSES,
+    {"losses: the distance without its half": (".square().flatten(1).sum(1) / 2", ".square().flatten(1).sum(1)")},
+)
+add(
+    "analysis/losses/linear_gaussian.py",
+    LOSSES,
     {
         "losses: the noise not squared": ("/ (2 * self.noise**2)", "/ (2 * self.noise)"),
-        "losses: the distance without its half": (".square().flatten(1).sum(1) / 2", ".square().flatten(1).sum(1)"),
         "losses: the covariance of the noise by its diagonal": (
             "torch.linalg.solve_triangular(factor, ",
             "torch.linalg.solve_triangular(factor.diagonal().diag(), ",
