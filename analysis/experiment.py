@@ -38,14 +38,14 @@ class Cell:
     problem, path : their names
     times : (T,) times in [0, 1)
     samples : states per time
-    settings : the estimators to measure
+    variants : the estimators to measure
     track_memory : whether to measure peak bytes
     extra : what else the measure reads, as pairs of a name and a value
 
     Raises
     ------
     TypeError
-        For names that are not strings, and settings that are not variants.
+        For names that are not strings, and variants that are not such.
     ValueError
         For times, samples or a seed out of range.
     """
@@ -56,7 +56,7 @@ class Cell:
     path: str = ""
     times: tuple[float, ...] = ()
     samples: int = 0
-    settings: tuple[Variant, ...] = ()
+    variants: tuple[Variant, ...] = ()
     seed: int = 0
     dtype: str = "float64"
     device: str = "cpu"
@@ -73,9 +73,9 @@ class Cell:
         checks.count("seed", self.seed, most=2**64 - 1, least=0)
         checks.known("dtype", self.dtype, DTYPES)
         checks.device(self.device)
-        variants = isinstance(self.settings, tuple | list) and all(isinstance(v, Variant) for v in self.settings)
+        variants = isinstance(self.variants, tuple | list) and all(isinstance(v, Variant) for v in self.variants)
         if not variants:
-            raise TypeError(f"settings must be Variants, such as Variant.of('greedy'), got {self.settings!r}")
+            raise TypeError(f"variants must be Variants, such as Variant.of('greedy'), got {self.variants!r}")
 
     @property
     def extra_dict(self) -> dict[str, Any]:
@@ -114,18 +114,18 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Draw:
-    """States of a cell with their reference: x (T * N, *event), t (T * N,)."""
+class StateBatch:
+    """States of a cell with their reference: x (T * N, *event), t (T * N,); ``columns`` begin every row."""
 
     subject: Subject
     x: Tensor
     t: Tensor
     loss: Loss
     reference: reference.Reference
-    rows: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, Any] = field(default_factory=dict)
 
 
-def draw(cell: Cell) -> Draw:
+def sample_states(cell: Cell) -> StateBatch:
     """Draw the cell's states, time after time, and compute all their ideal gradients in one batch."""
     subject = resolve(cell.factory)(cell.problem, cell.path, cell.dtype, cell.device)
     generator, times = cell.generator(), torch.tensor(cell.times, dtype=torch.float64)
@@ -134,39 +134,44 @@ def draw(cell: Cell) -> Draw:
     truth = reference.ideal_gradient(subject.reference_flow, loss, x, t, max_error=math.inf)
     # A state whose ideal gradient is not known well enough fails, and is counted, instead of failing its whole cell.
     truth.gradient[~(truth.error_bound <= reference.MAX_ERROR)] = math.nan
-    common: dict[str, Any] = {"problem": cell.problem, "truth": truth.tier, "path": cell.path}
-    common |= {"dtype": cell.dtype, "device": provenance.device_name(cell.device), "seed": cell.seed}
-    return Draw(subject, x, t, loss, truth, common)
+    return StateBatch(subject, x, t, loss, truth, cell.columns() | {"truth": truth.tier})
 
 
-def estimate(cell: Cell, drawn: Draw, setting: Variant) -> Estimate:
-    """Run one setting on all states of a cell, in the cell's dtype and on its device."""
-    x = drawn.x.to(cell.device, DTYPES[cell.dtype])
-    t = drawn.t if len(cell.times) > 1 else cell.times[0]  # one time for all costs less than one for each
+def estimate(cell: Cell, batch: StateBatch, variant: Variant) -> Estimate:
+    """Run one variant on all states of a cell, in the cell's dtype and on its device."""
+    x = batch.x.to(cell.device, DTYPES[cell.dtype])
+    t = batch.t if len(cell.times) > 1 else cell.times[0]  # one time for all costs less than one for each
     with cost.track_memory() if cell.track_memory else contextlib.nullcontext():
-        return ESTIMATORS[setting.estimator](drawn.subject.flow, drawn.loss, x, t, **dict(setting.options))
+        return ESTIMATORS[variant.estimator](batch.subject.flow, batch.loss, x, t, **dict(variant.options))
 
 
-def rows_of(cell: Cell, drawn: Draw, setting: Variant) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one setting: each time and metric, or one row that says why it cannot run."""
-    options = dict(setting.options)
-    named = {"estimator": setting.estimator, "solver": options.pop("solver", None), "steps": options.pop("steps", None)}
-    named["horizon"] = options.pop("horizon_fraction", None)
-    row = drawn.rows | named | {"options": json.dumps(options, sort_keys=True)}
+def horizon_of(t: float, fraction: float) -> float:
+    """Return the time that is a fraction of the way from t to 1."""
+    return t + fraction * (1 - t) if fraction < 1 else 1.0
+
+
+def rows_of(cell: Cell, batch: StateBatch, variant: Variant) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one variant: each time and metric, or one row that says why it cannot run."""
+    options = dict(variant.options)
+    named = {"estimator": variant.estimator, "solver": options.pop("solver", None), "steps": options.pop("steps", None)}
+    named |= {"horizon": options.pop("horizon", None), "fraction": options.pop("horizon_fraction", None)}
+    row = batch.columns | named | {"options": json.dumps(options, sort_keys=True)}
     try:
-        found = estimate(cell, drawn, setting)
+        found = estimate(cell, batch, variant)
     except ValueError as error:
         yield row | {"status": str(error), "samples": cell.samples, "failed": cell.samples}
         return
     gradient = found.gradient.double().cpu()
-    per_sample = {name: metric(gradient, drawn.reference.gradient) for name, metric in errors.METRICS.items()}
+    per_sample = {name: metric(gradient, batch.reference.gradient) for name, metric in errors.METRICS.items()}
     for i, t in enumerate(cell.times):
         part = slice(i * cell.samples, (i + 1) * cell.samples)
-        bounds = drawn.reference.error_bound[part]
+        bounds = batch.reference.error_bound[part]
         floor = (
             float(bounds[bounds <= reference.MAX_ERROR].max()) if (bounds <= reference.MAX_ERROR).any() else math.nan
         )
-        at = {"t": t, "zeta": float(drawn.subject.reference_flow.path.zeta(t)), "reference_bound": floor}
+        at = {"t": t, "zeta": float(batch.subject.reference_flow.path.zeta(t)), "reference_bound": floor}
+        if named["fraction"] is not None:
+            at["horizon"] = horizon_of(t, named["fraction"])
         for metric, values in per_sample.items():
             summary = errors.summary(values[part])
             status = "ok" if not summary["failed"] else "some samples are not finite or have no reference"
@@ -184,8 +189,8 @@ def measure_errors(cell: Cell) -> pd.DataFrame:
     DataFrame
         One row per variant, time and metric.
     """
-    drawn = draw(cell)
-    return pd.DataFrame([row for setting in cell.settings for row in rows_of(cell, drawn, setting)])
+    batch = sample_states(cell)
+    return pd.DataFrame([row for variant in cell.variants for row in rows_of(cell, batch, variant)])
 
 
 def measure_cell(cell: Cell) -> pd.DataFrame:
@@ -202,6 +207,6 @@ def split_timings(frame: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
     """Split wall time off a table: {"": the measurements, "_timings": what identifies a row, and its seconds}."""
     if "seconds" not in frame:
         return {"": frame}
-    keys = ["problem", "path", "estimator", "solver", "steps", "horizon", "options", "dtype", "device"]
-    timings = frame[[*keys, "seconds"]].drop_duplicates()
+    keys = ["problem", "path", "estimator", "solver", "steps", "fraction", "options", "dtype", "device"]
+    timings = frame[[*(key for key in keys if key in frame), "seconds"]].drop_duplicates()
     return {"": frame.drop(columns="seconds"), "_timings": timings}

@@ -36,7 +36,8 @@ def only(table: pd.DataFrame, **values: Any) -> pd.DataFrame:
         if value is None:
             keep &= table[column].isna()
         elif isinstance(value, list | tuple | set | frozenset):
-            keep &= table[column].isin(list(value))
+            missing = table[column].isna() & (None in value)
+            keep &= table[column].isin([v for v in value if v is not None]) | missing
         else:
             keep &= table[column] == value
     return table[keep]

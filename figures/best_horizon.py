@@ -45,24 +45,24 @@ def _slice(ax: Axes, errors: pd.DataFrame, predicted: pd.DataFrame, curves: pd.D
     first = only(errors, path=errors["path"].iloc[0], solver="euler")
     key = first[["problem", "path", "solver"]].iloc[-1].to_dict()
     errors = only(errors, metric="relative_error", **key)
-    errors = _with_distance(errors[errors["horizon"] > 0])
-    curves, best = (_with_distance(only(t, **key)) for t in (curves, predicted.assign(horizon=predicted["predicted"])))
+    errors = _with_distance(errors[errors["fraction"] > 0])
+    curves, best = (_with_distance(only(t, **key)) for t in (curves, predicted.assign(fraction=predicted["predicted"])))
     counts = [n for n in style.values(curves, "steps") if math.log2(n) % 2 == 0]
     for i, n in enumerate(counts):
         look, rows = style.series(i + 3), only(errors, steps=n)
         style.band(ax, rows, "distance", label=f"n = {n}", **look | {"linestyle": "none", "markersize": 2.5})
         fit = only(curves, steps=n).sort_values("distance")
         ax.plot(fit["distance"], fit["model"], color=look["color"], linewidth=0.9)
-        chosen = only(rows, horizon=float(only(best, steps=n)["horizon"].iloc[0]))
+        chosen = only(rows, fraction=float(only(best, steps=n)["fraction"].iloc[0]))
         star: style.Look = {"markersize": 8, "markeredgecolor": "black", "markeredgewidth": 0.5, "zorder": 5.0}
         ax.plot(chosen["distance"], chosen["value"], "*", color=look["color"], **star)
-    ax.set(xlabel="1 − horizon", ylabel="relative error", yscale="log")
+    ax.set(xlabel="1 − fraction of the way", ylabel="relative error", yscale="log")
     _distances(ax)
     ax.set_title(f"{names.of('problems', key['problem'])}, {names.of_solver(key['solver'])}")
 
 
 def _with_distance(table: pd.DataFrame) -> pd.DataFrame:
-    return table.assign(distance=np.maximum(1 - table["horizon"], FLOOR))
+    return table.assign(distance=np.maximum(1 - table["fraction"], FLOOR))
 
 
 def _distances(ax: Axes, both: bool = False) -> None:
@@ -81,7 +81,7 @@ def _horizons(ax: Axes, predicted: pd.DataFrame) -> None:
         ax.hlines(y, near, far, color=look["color"], linewidth=0.5, alpha=0.5, zorder=1)
         ax.plot(x, y, label=names.of_solver(solver) + ", unseen" * bool(unseen), **look)
     ax.plot([FLOOR, 1], [FLOOR, 1], **style.THEORY)
-    ax.set(xlabel="measured best 1 − horizon", ylabel="predicted best 1 − horizon")
+    ax.set(xlabel="measured best 1 − fraction", ylabel="predicted best 1 − fraction")
     _distances(ax, both=True)
 
 

@@ -53,15 +53,15 @@ def _over_steps(ax: Axes, rows: pd.DataFrame) -> None:
     learning = only(rows, part="learning").iloc[0]
     ax.axhline(learning["mean"], label="learning", **LEARNING)
     ax.axhspan(learning["low"], learning["high"], color="0.85", linewidth=0)
-    for solver in sorted(set(rows["solver"]) - {""}):
-        own = only(rows, solver=[solver, ""] if solver == "euler" else [solver])
+    for solver in sorted(set(rows["solver"].dropna())):
+        own = only(rows, solver=[solver, None] if solver == "euler" else [solver])
         look, name = style.method("end_to_end", solver), names.of_solver(solver)
         _line(ax, only(own, part="discretisation"), label=f"discretisation, {name}", **look)
         thin = {"color": look["color"], "linewidth": 0.8, "linestyle": (0, (1, 1))}
         _line(ax, only(own, part="discretisation, exact field"), label=f"of the exact field, {name}", **thin)
     for name in ARITHMETIC:
         look = style.marked(*{"float32": (looks.ROSE, "^"), "bfloat16": (looks.SKY, "v")}[name])
-        _line(ax, only(rows, part=name, solver=["euler", ""]), label=f"{name}, Euler", **look)
+        _line(ax, only(rows, part=name, solver=["euler", None]), label=f"{name}, Euler", **look)
     ax.set_xlabel("steps")
     style.doublings(ax.xaxis, rows["steps"])
 

@@ -26,7 +26,7 @@ answer = style.Caption(
     ),
     "It is then {least..most:.2f} of the way ({problems!p:problem}).",
     "Colour is the median error, dots mark the best horizon for each number of steps, whose cost in evaluations is in "
-    "brackets (horizon 0, greedy, takes 1; horizon 1, end-to-end, one fewer).",
+    "brackets (fraction 0, greedy, takes 1; fraction 1, end-to-end, one fewer).",
 )
 FLOOR = 1e-5  # colours end here
 
@@ -55,10 +55,10 @@ def draw(tables: style.Tables) -> Figure:
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, best: pd.DataFrame, norm: LogNorm) -> None:
-    value = rows.pivot(index="steps", columns="horizon", values="value")
+    value = rows.pivot(index="steps", columns="fraction", values="value")
     steps, x = np.log2(value.index.to_numpy(float)), value.columns.to_numpy(float)
     ax.pcolormesh(x, steps, value, norm=norm, cmap="viridis", shading="nearest", rasterized=True)
     look = style.marked("black", "o", hollow=True) | {"markersize": 4, "linestyle": "none", "clip_on": False}
-    ax.plot(best["horizon"], np.log2(best["steps"]), zorder=4, **look)
-    cost = only(rows, horizon=float(x[1])).set_index("steps")["evaluations"]  # as of every horizon short of the end
+    ax.plot(best["fraction"], np.log2(best["steps"]), zorder=4, **look)
+    cost = only(rows, fraction=float(x[1])).set_index("steps")["evaluations"]  # as of every horizon short of the end
     style.ticks(ax.yaxis, steps, [f"{n:g} ({cost[n]:g})" for n in value.index])

@@ -94,11 +94,11 @@ def _steps(ax: Axes, rows: pd.DataFrame, tables: style.Tables) -> None:
 
 def _lookahead(ax: Axes, ahead: pd.DataFrame) -> None:
     counts = sorted(ahead["steps"].unique())
-    for (solver, steps), rows in style.groups(ahead.sort_values("horizon"), "solver", "steps"):
+    for (solver, steps), rows in style.groups(ahead.sort_values("fraction"), "solver", "steps"):
         look = style.method("lookahead", solver) | {"marker": MARKERS[counts.index(steps) % 5]}
-        ax.plot(rows["horizon"], rows["value"], **look)
+        ax.plot(rows["fraction"], rows["value"], **look)
         best = rows[rows["best"]]
-        ax.plot(best["horizon"], best["value"], **look | {"markerfacecolor": look["color"]})
+        ax.plot(best["fraction"], best["value"], **look | {"markerfacecolor": look["color"]})
     for i, n in enumerate(counts):
         look = style.marked("0.3", MARKERS[i % 5], hollow=True)
         ax.plot([], [], linestyle="none", label=f"{n:.0f} step{'s' * bool(n > 1)}", **look)

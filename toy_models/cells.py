@@ -15,7 +15,7 @@ def error_cell(
     path: str,
     times: Sequence[float],
     samples: int,
-    settings: Sequence[Variant],
+    variants: Sequence[Variant],
     *,
     measure: str = "analysis.experiment:measure_errors",
     factory: str = "toy_models.problems.zoo:subject",
@@ -28,7 +28,7 @@ def error_cell(
     problem, path : names of the zoo
     times : (T,), in [0, 1)
     samples : states per time
-    settings : the estimators to measure
+    variants : the estimators to measure
     measure, factory, **fields : other fields of ``analysis.experiment.Cell``
     """
     return Cell(
@@ -38,7 +38,7 @@ def error_cell(
         path=path,
         times=tuple(float(t) for t in times),
         samples=samples,
-        settings=tuple(settings),
+        variants=tuple(variants),
         seed=options.seed,
         dtype=options.dtype,
         device=options.device,

@@ -138,7 +138,7 @@ def measure(cell: Cell) -> pd.DataFrame:
 
 
 def _rows(cell: Cell, audit: Audit) -> Iterator[dict[str, Any]]:
-    extra, (t,) = dict(cell.extra), cell.times
+    extra, (t,) = cell.extra_dict, cell.times
     x, loss = audit.draw(t, cell.samples, cell.generator())
     truth = ideal_gradients(audit, loss, x, t, extra["wanted"] / MARGIN)
     bounds = truth.bound[truth.usable]

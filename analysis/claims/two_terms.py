@@ -37,8 +37,8 @@ READINGS = {
 
 def with_zeta(table: pd.DataFrame, paths: Mapping[str, Callable[[], AffinePath]] = PATHS) -> pd.DataFrame:
     """Return the rows with ``zeta`` at their horizon in a new column; ``paths`` maps names to paths."""
-    places = zip(table["path"], table["t"], table["horizon"], strict=True)
-    return table.assign(zeta=[float(paths[p]().zeta(min(t + f * (1 - t), 1.0))) for p, t, f in places])
+    places = zip(table["path"], table["horizon"], strict=True)
+    return table.assign(zeta=[float(paths[path]().zeta(horizon)) for path, horizon in places])
 
 
 def two_term_tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -59,7 +59,7 @@ def two_term_tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def _fit(group: pd.DataFrame, form: str) -> TwoTerm:
     """Fit a form to one solver's rows with few steps and small zeta."""
     rows = group[(group["steps"] <= FITTED_STEPS) & (group["zeta"] <= LARGEST_ZETA)]
-    steps, zeta, fraction, error = (rows[name].to_numpy(float) for name in ("steps", "zeta", "horizon", "value"))
+    steps, zeta, fraction, error = (rows[name].to_numpy(float) for name in ("steps", "zeta", "fraction", "value"))
     return fit_two_term(form, steps, zeta, fraction, error, SOLVERS[str(group["solver"].iloc[0])].order)
 
 
@@ -74,8 +74,8 @@ def _fit_columns(fit: TwoTerm) -> dict[str, Any]:
 def _with_model(group: pd.DataFrame, fit: TwoTerm) -> pd.DataFrame:
     """Return the rows with zeta small enough for a fit, and the fitted errors in the column ``model``."""
     rows = group[group["zeta"] <= LARGEST_ZETA]
-    model = fit.error(*(rows[name].to_numpy(float) for name in ("steps", "zeta", "horizon")))
-    return rows[[*KEYS, "steps", "horizon", "value"]].assign(form=fit.form, model=model)
+    model = fit.error(*(rows[name].to_numpy(float) for name in ("steps", "zeta", "fraction")))
+    return rows[[*KEYS, "steps", "fraction", "value"]].assign(form=fit.form, model=model)
 
 
 def _held_out_factor(group: pd.DataFrame, fit: TwoTerm) -> float:
@@ -85,17 +85,17 @@ def _held_out_factor(group: pd.DataFrame, fit: TwoTerm) -> float:
 
 
 def _horizon_rows(group: pd.DataFrame, fit: TwoTerm) -> Iterator[dict[str, Any]]:
-    """Yield one row per step count: the predicted and the measured best horizon, and the error at each of them."""
+    """Yield one row per step count: the predicted and the measured best fraction, and the error at each of them."""
     for steps, rows in group.groupby("steps"):
-        rows = rows.sort_values("horizon").reset_index(drop=True)
-        chosen = fit.best_horizon(int(steps), rows["zeta"].to_numpy(), rows["horizon"].to_numpy())
+        rows = rows.sort_values("fraction").reset_index(drop=True)
+        chosen = fit.best_horizon(int(steps), rows["zeta"].to_numpy(), rows["fraction"].to_numpy())
         least = rows["value"].min()
-        good = rows[rows["value"] <= FLAT * least]["horizon"]
+        good = rows[rows["value"] <= FLAT * least]["fraction"]
         yield {
             "steps": steps,
             "held_out": steps > FITTED_STEPS,
-            "predicted": rows["horizon"][chosen],
-            "measured": rows["horizon"][rows["value"].idxmin()],
+            "predicted": rows["fraction"][chosen],
+            "measured": rows["fraction"][rows["value"].idxmin()],
             "good_low": good.min(),
             "good_high": good.max(),
             "regret": rows["value"][chosen] / least,
@@ -115,15 +115,15 @@ def _budget_rows(group: pd.DataFrame) -> Iterator[dict[str, Any]]:
         One row per budget.
     """
     stages = SOLVERS[str(group["solver"].iloc[0])].evaluations
-    ends = group[group["horizon"] == 1]
+    ends = group[group["fraction"] == 1]
     fit = _fit(group, RULE)
-    horizons = group[group["horizon"] > 0].drop_duplicates("horizon")
-    zeta, fraction = horizons["zeta"].to_numpy(), horizons["horizon"].to_numpy()
-    for budget, rows in group[(group["horizon"] > 0) & (group["horizon"] < 1)].groupby("evaluations"):
+    horizons = group[group["fraction"] > 0].drop_duplicates("fraction")
+    zeta, fraction = horizons["zeta"].to_numpy(), horizons["fraction"].to_numpy()
+    for budget, rows in group[(group["fraction"] > 0) & (group["fraction"] < 1)].groupby("evaluations"):
         full = ends[(ends["evaluations"] <= budget) & (ends["evaluations"] > budget - stages)]
         if len(full):
             best = rows.loc[rows["value"].idxmin()]
-            row = {"budget": budget, "short": best["value"], "horizon": best["horizon"], "end": full["value"].min()}
+            row = {"budget": budget, "short": best["value"], "fraction": best["fraction"], "end": full["value"].min()}
             _, chosen = fit.best_within(int(budget), stages, zeta, fraction)
             yield row | {"ratio": row["end"] / row["short"], "predicted": fraction[chosen]}
 

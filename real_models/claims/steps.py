@@ -27,7 +27,7 @@ from analysis.claims.states import (
 )
 from analysis.converged import converged_gradients
 from analysis.errors import relative_error
-from analysis.experiment import Cell, Draw, rows_of
+from analysis.experiment import Cell, StateBatch, rows_of
 from analysis.gradients import ESTIMATORS
 from analysis.losses import Linear
 from analysis.reference import EPS, SAFETY, Reference
@@ -173,14 +173,14 @@ def _end_to_end_cases(kind: str, reading: str, states: FlowStates) -> Iterator[C
 def two_term_errors(learned: Learned, quick: bool, seed: int) -> Iterator[Case]:
     """Fit the two terms to the lookahead's errors over steps and horizons, in the network's float32."""
     grid = product(("euler", "midpoint"), (1, 2, 4, 8, 16), (0.25, 0.5, 0.75, 0.875, 0.95, 1.0))
-    settings = [Variant.of("lookahead", solver=s, steps=n, horizon_fraction=f, memory="checkpoint") for s, n, f in grid]
+    variants = [Variant.of("lookahead", solver=s, steps=n, horizon_fraction=f, memory="checkpoint") for s, n, f in grid]
     states = learned.sample_states("condot", [T], 4, seed)
     truth = reference_of(states, states.t[:1], FINE)
     cell = Cell("", learned.factory, "network", "condot", (T,), 4, dtype="float32", seed=seed)
     named = {"problem": "network", "path": "condot"}
     x = states.x.to(DTYPES["float32"])
-    batch = Draw(learned.subject("float32"), x, states.t, states.loss, truth, named)
-    rows = pd.DataFrame([row for setting in settings for row in rows_of(cell, batch, setting)])
+    batch = StateBatch(learned.subject("float32"), x, states.t, states.loss, truth, named)
+    rows = pd.DataFrame([row for variant in variants for row in rows_of(cell, batch, variant)])
     yield from two_terms.two_term_cases(two_terms.with_zeta(rows), seed)
 
 

@@ -27,10 +27,9 @@ from torch import Tensor
 from analysis import cost as costs
 from analysis import errors
 from analysis.batching import is_out_of_memory
-from analysis.experiment import Cell
+from analysis.experiment import Cell, horizon_of
 from analysis.gradients import ESTIMATORS
 from analysis.losses import Loss
-from analysis.provenance import device_name
 from analysis.settings import DTYPES, Options, Variant, resolve
 from analysis.solvers.checkpointing import STRATEGIES
 from analysis.subject import Subject
@@ -51,7 +50,7 @@ ARITHMETICS = {
 }
 
 
-def settings(steps: int) -> list[Variant]:
+def variants(steps: int) -> list[Variant]:
     """Return greedy, lookahead with a quarter of the steps, and end-to-end with every checkpointing strategy."""
     few = max(1, steps // 4)
     variants = [Variant.of("greedy"), Variant.of("lookahead", solver="midpoint", steps=few, horizon_fraction=0.8)]
@@ -68,7 +67,7 @@ def arithmetics(options: Options) -> list[str]:
 
 
 def cells(options: Options, factory: str = FACTORY, batches: Sequence[int] = BATCHES) -> list[Cell]:
-    """Return one cell per arithmetic, setting and batch; quick has two steps and batches to 8."""
+    """Return one cell per arithmetic, variant and batch; quick has two steps and batches to 8."""
     quick = options.quick
     sizes = {"precision": (PRECISION_SAMPLES,), "cost": tuple(n for n in batches if not quick or n <= 8)}
     return [
@@ -79,7 +78,7 @@ def cells(options: Options, factory: str = FACTORY, batches: Sequence[int] = BAT
             path="condot",
             times=(T,),
             samples=samples,
-            settings=(setting,),
+            variants=(variant,),
             seed=options.seed,
             dtype="float32",
             device=options.device,
@@ -87,18 +86,18 @@ def cells(options: Options, factory: str = FACTORY, batches: Sequence[int] = BAT
         )
         for name in arithmetics(options)
         for kind, counts in sizes.items()
-        for setting in settings(2 if quick else STEPS)
+        for variant in variants(2 if quick else STEPS)
         for samples in counts
     ]
 
 
 def cost(cell: Cell) -> pd.DataFrame:
-    """Return one row: seconds, bytes and evaluations of one setting on one batch."""
+    """Return one row: seconds, bytes and evaluations of one variant on one batch."""
     return _table(cell, "cost", _spent)
 
 
 def precision(cell: Cell) -> pd.DataFrame:
-    """Return one row: the relative error of one setting against the same map in float64."""
+    """Return one row: the relative error of one variant against the same map in float64."""
     return _table(cell, "precision", _error)
 
 
@@ -123,17 +122,18 @@ def _status(cell: Cell, error: Exception) -> str:
 
 
 def _named(cell: Cell) -> dict[str, Any]:
-    options = dict(cell.settings[0].options)
-    named: dict[str, Any] = {"problem": cell.problem, "path": cell.path, "truth": "float64 gradient of the same map"}
-    named |= {"estimator": cell.settings[0].estimator, "solver": options.pop("solver", None)}
-    named |= {"steps": options.pop("steps", None), "horizon": options.pop("horizon_fraction", None)}
+    options = dict(cell.variants[0].options)
+    named = cell.columns() | {"truth": "float64 gradient of the same map"}
+    named |= {"estimator": cell.variants[0].estimator, "solver": options.pop("solver", None)}
+    named |= {"steps": options.pop("steps", None), "fraction": (fraction := options.pop("horizon_fraction", None))}
+    named["horizon"] = None if fraction is None else horizon_of(T, fraction)
     named |= {"memory": options.get("memory"), "options": json.dumps(options, sort_keys=True), "t": T}
-    named |= {"arithmetic": dict(cell.extra)["arithmetic"], "batch": cell.samples, "dtype": cell.dtype}
-    return named | {"device": device_name(cell.device), "threads": torch.get_num_threads(), "seed": cell.seed}
+    named |= {"arithmetic": cell.extra_dict["arithmetic"], "batch": cell.samples}
+    return named | {"threads": torch.get_num_threads()}
 
 
 def _arithmetic(cell: Cell) -> Arithmetic:
-    return ARITHMETICS[dict(cell.extra)["arithmetic"]]
+    return ARITHMETICS[cell.extra_dict["arithmetic"]]
 
 
 @functools.lru_cache(maxsize=1)
@@ -157,18 +157,18 @@ def _states(cell: Cell, subject: Subject) -> tuple[Tensor, Loss]:
 
 def _spent(cell: Cell) -> dict[str, Any]:
     """Return the median time of some gradients after a warm-up; on the CPU the warm-up counts the bytes."""
-    subject, arithmetic, setting = _subject(cell), _arithmetic(cell), cell.settings[0]
+    subject, arithmetic, variant = _subject(cell), _arithmetic(cell), cell.variants[0]
     x, loss = _states(cell, subject)
     x = x.to(cell.device)
 
     def spend() -> costs.Cost:
-        return ESTIMATORS[setting.estimator](subject.flow, loss, x, T, **dict(setting.options)).cost
+        return ESTIMATORS[variant.estimator](subject.flow, loss, x, T, **dict(variant.options)).cost
 
     with arithmetic.active():
         # A compiled network would be compiled for the tracker of allocations, which it never meets again.
         with contextlib.nullcontext() if arithmetic.compile else costs.track_memory():
             first = spend()
-        again = [spend() for _ in range(dict(cell.extra)["repetitions"])]
+        again = [spend() for _ in range(cell.extra_dict["repetitions"])]
     seconds, last = [c.seconds for c in again], again[-1]
     row = {"seconds": statistics.median(seconds), "seconds_min": min(seconds), "seconds_max": max(seconds)}
     row |= {"first_seconds": first.seconds, "repetitions": len(again)}
@@ -176,20 +176,20 @@ def _spent(cell: Cell) -> dict[str, Any]:
     return row | {"bytes": first.bytes if last.bytes is None else last.bytes}
 
 
-@functools.lru_cache(maxsize=len(settings(STEPS)))
+@functools.lru_cache(maxsize=len(variants(STEPS)))
 def _truth(cell: Cell) -> Tensor:
     """Return the float64 gradient (B, *event), on the CPU, for the cell's variant."""
-    subject, setting = resolve(cell.factory)(cell.problem, cell.path, cell.dtype, "cpu"), cell.settings[0]
+    subject, variant = resolve(cell.factory)(cell.problem, cell.path, cell.dtype, "cpu"), cell.variants[0]
     x, loss = _states(cell, subject)
-    return ESTIMATORS[setting.estimator](subject.reference_flow, loss, x.double(), T, **dict(setting.options)).gradient
+    return ESTIMATORS[variant.estimator](subject.reference_flow, loss, x.double(), T, **dict(variant.options)).gradient
 
 
 def _error(cell: Cell) -> dict[str, Any]:
-    subject, setting = _subject(cell), cell.settings[0]
+    subject, variant = _subject(cell), cell.variants[0]
     x, loss = _states(cell, subject)
     truth = _truth(replace(cell, device="cpu", extra=()))
     with _arithmetic(cell).active():
-        estimate = ESTIMATORS[setting.estimator](subject.flow, loss, x.to(cell.device), T, **dict(setting.options))
+        estimate = ESTIMATORS[variant.estimator](subject.flow, loss, x.to(cell.device), T, **dict(variant.options))
     summary = errors.summary(errors.relative_error(estimate.gradient.double().cpu(), truth))
     status = "some samples are not finite" if summary["failed"] else "ok"
     return {"metric": "relative_error", "status": status} | summary

@@ -29,7 +29,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import provenance
 from analysis.experiment import Cell
 from analysis.flow import Flow
 from analysis.guidance import Method
@@ -62,13 +61,13 @@ def cells(options: Options) -> list[Cell]:
 def cell(options: Options, operator: str, name: str) -> Cell:
     """Return the cell of a method on an operator."""
     return Cell(
-        measure="real_models.experiments.inverse:measure",
+        measure=f"{__name__}:measure",
         factory="real_models.images:flow",
         problem="mnist_unet",
         path="condot",
         times=accuracy.TIMES,
         samples=2 if options.quick else REPORTED,
-        settings=(Variant.of(name),),
+        variants=(Variant.of(name),),
         seed=options.seed,
         dtype="float32",
         device=options.device,
@@ -78,15 +77,14 @@ def cell(options: Options, operator: str, name: str) -> Cell:
 
 def measure(cell: Cell) -> pd.DataFrame:
     """Tune the cell's method on some images and measure it on others: one row per image and metric."""
-    name, extra = cell.settings[0].estimator, dict(cell.extra)
+    name, extra = cell.variants[0].estimator, cell.extra_dict
     problem, count = digits_problem(extra["operator"], extra["noise"]), extra["tuning"] + cell.samples
     batch = measured_digits(problem, count, cell.generator()).start_on(cell.device, DTYPES[cell.dtype])
     tuning, reported = batch.part(slice(extra["tuning"])), batch.part(slice(extra["tuning"], None))
-    row: dict[str, Any] = {"problem": cell.problem, "truth": "clean image", "path": cell.path, "estimator": name}
-    row |= {"operator": extra["operator"], "noise": extra["noise"], "budget": extra["budget"], "dtype": cell.dtype}
-    row |= {"arithmetic": "float32, bfloat16 inside", "device": provenance.device_name(cell.device), "seed": cell.seed}
-    row |= {"solver": None, "horizon": None, "steps": None, "options": _text(extra["operator"], {}), "seconds": 0.0}
-    row |= {"evaluations": 0.0, "vjps": 0.0, "t": None, "reference_bound": None}
+    row = cell.columns() | {"truth": "clean image", "estimator": name, "arithmetic": "float32, bfloat16 inside"}
+    row |= {key: extra[key] for key in ("operator", "noise", "budget")}
+    row |= dict.fromkeys(("solver", "horizon", "fraction", "steps", "t", "reference_bound"))
+    row |= {"options": _text(extra["operator"], {}), "seconds": 0.0, "evaluations": 0.0, "vjps": 0.0}
     if name in REFERENCES:
         x = reported.clean if name == "clean" else problem.as_images(reported.measurements)
         wanted = ("misfit", "label") if name == "clean" else METRICS  # the others compare with the clean image
@@ -105,7 +103,7 @@ def _text(operator: str, chosen: dict[str, Any]) -> str:
 
 def _restored(cell: Cell, method: Method, tuning: MeasuredBatch, reported: MeasuredBatch) -> list[dict[str, Any]]:
     """Return the rows of a method and, for greedy, also those of the errors of all estimators."""
-    plain, name = images.flow("mnist", DTYPES[cell.dtype], cell.device), cell.settings[0].estimator
+    plain, name = images.flow("mnist", DTYPES[cell.dtype], cell.device), cell.variants[0].estimator
     flow = Arithmetic(channels_last=True, bfloat16=cell.dtype == "float32").flow(plain)
     options, tuned = _options(cell, method, flow, tuning)
     sample = method.run(flow, reported.loss(), reported.x0, **options)
@@ -113,7 +111,7 @@ def _restored(cell: Cell, method: Method, tuning: MeasuredBatch, reported: Measu
     row |= {"steps": (method.options | options)[method.counted]}
     row |= {"evaluations": sample.cost.evaluations, "vjps": sample.cost.vjps}
     rows = [row | one for one in _rows(reported, sample.x, method.family, sample.failed_at)]
-    if name == "greedy" and (count := dict(cell.extra)["accuracy"]):
+    if name == "greedy" and (count := cell.extra_dict["accuracy"]):
         some = reported.part(slice(count))
         states = accuracy.visited(flow, some.loss(), some.x0, cell.times, **method.options | options)
         common = {"family": "dial", "metric": "gradient_error", "status": "ok", "failed_at": -1, "pixels": None}
@@ -124,8 +122,8 @@ def _restored(cell: Cell, method: Method, tuning: MeasuredBatch, reported: Measu
 
 def _options(cell: Cell, method: Method, flow: Flow, tuning: MeasuredBatch) -> tuple[dict[str, Any], dict[str, float]]:
     """Return all options beyond the method's own, and the tuned ones alone, from which the budget fixes the others."""
-    budget, options = dict(cell.extra)["budget"], {"divergence": DIVERGENCE}
-    depends = cell.settings[0].estimator == "adaptive"
+    budget, options = cell.extra_dict["budget"], {"divergence": DIVERGENCE}
+    depends = cell.variants[0].estimator == "adaptive"
 
     def affordable(**tuned: float) -> dict[str, int]:
         return adaptive_steps(method, flow, tuning.loss(), tuning.x0, budget, divergence=DIVERGENCE, **tuned)

@@ -22,10 +22,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import intervals, provenance
+from analysis import intervals
 from analysis.converged import converged_gradients
 from analysis.errors import relative, relative_error
-from analysis.experiment import Cell, Draw, estimate
+from analysis.experiment import Cell, StateBatch, estimate
 from analysis.flow import Flow, PredictionFlow
 from analysis.losses import HalfSquaredDistance, Loss
 from analysis.paths import PATHS
@@ -48,13 +48,13 @@ def cells(options: Options) -> list[Cell]:
     quick = options.quick
     extra = {"analytic": ANALYTIC, "certified": not quick, "analytic_steps": 6, "steps": 2 if quick else 24}
     cell = Cell(
-        measure="real_models.experiments.learning_vs_discretisation:measure",
+        measure=f"{__name__}:measure",
         factory=FACTORY,
         problem=PROBLEM,
         path="condot",
         times=(),
         samples=1 if quick else 6,
-        settings=tuple(_settings(QUICK_MOST if quick else MOST)),
+        variants=tuple(_variants(QUICK_MOST if quick else MOST)),
         seed=options.seed,
         device=options.device,
         extra=tuple(extra.items()),
@@ -62,7 +62,7 @@ def cells(options: Options) -> list[Cell]:
     return [replace(cell, times=(t,)) for t in (QUICK_TIMES if quick else TIMES)]
 
 
-def _settings(most: Mapping[str, int]) -> Iterator[Variant]:
+def _variants(most: Mapping[str, int]) -> Iterator[Variant]:
     yield GREEDY
     for solver, last in most.items():
         for k in range(int(solver == "euler"), last.bit_length()):
@@ -90,18 +90,17 @@ def autocast(flow: Flow) -> PredictionFlow:
 
 
 def measure(cell: Cell) -> pd.DataFrame:
-    """Return one row per setting, part of the error, and state."""
+    """Return one row per variant, part of the error, and state."""
     subject: Subject = resolve(cell.factory)(cell.problem, cell.path, "float64", cell.device)
-    analytic, extra = resolve(dict(cell.extra)["analytic"])(PATHS[cell.path]()), dict(cell.extra)
+    analytic, extra = resolve(cell.extra_dict["analytic"])(PATHS[cell.path]()), cell.extra_dict
     x, loss = _states(analytic, cell)
     truth = _truth(analytic, loss, x, cell)
     (converged,) = converged_gradients(subject.reference_flow, loss, x, cell.times, steps=extra["steps"]).references
     t = torch.full((len(x),), cell.times[0], dtype=torch.float64)
-    row: dict[str, Any] = {"problem": cell.problem, "truth": truth.tier, "path": cell.path, "t": cell.times[0]}
-    row |= {"zeta": float(analytic.path.zeta(t[0])), "device": provenance.device_name(cell.device), "seed": cell.seed}
+    row = cell.columns() | {"truth": truth.tier, "t": cell.times[0], "zeta": float(analytic.path.zeta(t[0]))}
     bounds = {"truth_bound": truth.error_bound, "reference_bound": converged.error_bound}
     row |= {name: float(bound.max()) for name, bound in bounds.items()} | {"status": "ok"}
-    batch = Draw(subject, x, t, loss, truth)
+    batch = StateBatch(subject, x, t, loss, truth)
     return pd.DataFrame([row | part for part in _rows(cell, batch, analytic, converged.gradient)])
 
 
@@ -115,30 +114,30 @@ def _states(analytic: Any, cell: Cell) -> tuple[Tensor, HalfSquaredDistance]:
 
 def _truth(analytic: Flow, loss: Loss, x: Tensor, cell: Cell) -> Reference:
     """Return the mixture's ideal gradient: certified, or, for the quick run, from two fixed solves."""
-    extra = dict(cell.extra)
+    extra = cell.extra_dict
     if extra["certified"]:
         return ideal_gradient(analytic, loss, x, cell.times[0])
     return converged_gradients(analytic, loss, x, cell.times, steps=extra["analytic_steps"]).references[0]
 
 
-def _rows(cell: Cell, batch: Draw, analytic: Flow, converged: Tensor) -> Iterator[dict[str, Any]]:
+def _rows(cell: Cell, batch: StateBatch, analytic: Flow, converged: Tensor) -> Iterator[dict[str, Any]]:
     single: Subject = resolve(cell.factory)(cell.problem, cell.path, "float32", cell.device)
     low = {"float32": single, "bfloat16": replace(single, flow=autocast(single.flow))}
     exact = replace(batch, subject=replace(batch.subject, flow=analytic))
     truth = batch.reference.gradient
-    for setting in cell.settings:
-        here = estimate(cell, batch, setting).gradient.cpu()
-        there = estimate(replace(cell, device="cpu"), exact, setting).gradient
+    for variant in cell.variants:
+        here = estimate(cell, batch, variant).gradient.cpu()
+        there = estimate(replace(cell, device="cpu"), exact, variant).gradient
         parts = {"learning": converged - truth, "discretisation": here - converged, "total": here - truth}
         parts["discretisation, exact field"] = there - truth
         for name, subject in low.items():
-            estimated = estimate(replace(cell, dtype="float32"), replace(batch, subject=subject), setting)
+            estimated = estimate(replace(cell, dtype="float32"), replace(batch, subject=subject), variant)
             parts[name] = estimated.gradient.double().cpu() - here
         sizes = {name: relative(part, truth) for name, part in parts.items()}
         sizes["learning, same steps"] = relative_error(here, there)
         for name, values in sizes.items():
-            options = dict(setting.options)
-            named = {"estimator": setting.estimator, "solver": options.get("solver", ""), "part": name}
+            options = dict(variant.options)
+            named = {"estimator": variant.estimator, "solver": options.get("solver"), "part": name}
             named |= {"steps": options.get("steps", 0)}
             yield from (named | {"state": i, "value": value} for i, value in enumerate(values.tolist()))
 
@@ -147,7 +146,7 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return geometric means of the parts with intervals over states, and where discretisation drops below learning."""
     columns = ["problem", "truth", "truth_bound", "reference_bound", "zeta"]
     summary = []
-    for key, rows in table.groupby([*KEYS, "part"], sort=False):
+    for key, rows in table.groupby([*KEYS, "part"], sort=False, dropna=False):
         place = dict(zip([*KEYS, "part"], key, strict=True)) | rows.iloc[0][columns].to_dict()
         summary.append(place | _geometric(rows["value"]))
     tables = {"summary": pd.DataFrame(summary), "crossings": pd.DataFrame(_crossings(table))}
@@ -164,7 +163,8 @@ def facts(summary: pd.DataFrame, crossings: pd.DataFrame) -> pd.DataFrame:
     below = only(crossings, solver="euler")["below"]
     if below.notna().all() and (below > 0).all():
         row |= {"below_low": below.min(), "below_high": below.max()}
-    wide = summary.pivot_table(index=KEYS, columns="part", values="mean").dropna(subset=["bfloat16", "discretisation"])
+    named = summary.assign(solver=summary["solver"].fillna("none"))  # a missing key would be dropped
+    wide = named.pivot_table(index=KEYS, columns="part", values="mean").dropna(subset=["bfloat16", "discretisation"])
     if len(wide):
         row |= {"bfloat16": wide["bfloat16"].median(), "gradients": len(wide)}
         row["outweighs"] = int((wide["bfloat16"] > wide["discretisation"]).sum())
@@ -188,11 +188,12 @@ def _crossings(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
     dict
         A row with the time, the solver, and both step counts.
     """
-    wide = table.pivot_table(index=[*KEYS, "state"], columns="part", values="value").reset_index()
+    named = table.assign(solver=table["solver"].fillna("none"))  # greedy, with which every solver begins
+    wide = named.pivot_table(index=[*KEYS, "state"], columns="part", values="value").reset_index()
     for t, here in wide.groupby("t"):
-        for solver in sorted(set(here["solver"]) - {""}):
+        for solver in sorted(set(here["solver"]) - {"none"}):
             ratios = []
-            for steps, rows in here[here["solver"].isin([solver, ""])].groupby("steps"):
+            for steps, rows in here[here["solver"].isin([solver, "none"])].groupby("steps"):
                 logs = np.log(rows["discretisation"] / rows["learning"])
                 ratios.append((int(steps), intervals.interval(logs.to_numpy())))
             below = [n for n, interval in ratios if interval.mean < 0]

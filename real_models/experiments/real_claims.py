@@ -26,7 +26,7 @@ def cells(options: Options) -> list[Cell]:
 def measure(cell: Cell) -> pd.DataFrame:
     """Return the cases of one claim."""
     cases = functools.partial(MEASURES[cell.problem], Learned(cell.factory))
-    return Claim(cell.problem, *STATEMENTS[cell.problem], cases).rows(bool(dict(cell.extra)["quick"]), cell.seed)
+    return Claim(cell.problem, *STATEMENTS[cell.problem], cases).rows(bool(cell.extra_dict["quick"]), cell.seed)
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

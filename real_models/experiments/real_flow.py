@@ -16,10 +16,10 @@ from typing import Any
 import pandas as pd
 import torch
 
-from analysis import errors, provenance
+from analysis import errors
 from analysis.bounds.leading_term import leading_term
 from analysis.converged import converged_gradients
-from analysis.experiment import Cell, Draw, estimate, rows_of
+from analysis.experiment import Cell, StateBatch, estimate, rows_of
 from analysis.orders import fit_order
 from analysis.paths import CondOT
 from analysis.settings import DTYPES, Options, Variant, resolve
@@ -40,18 +40,18 @@ NAMES = {"greedy, practical": "practical", "leading term": "leading_term"}  # of
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return the one cell: all settings share its truth, the expensive part."""
+    """Return the one cell: all variants share its truth, the expensive part."""
     zetas = torch.tensor(QUICK_ZETAS if options.quick else ZETAS, dtype=torch.float64)
     solved = QUICK_ZETAS.index(0.3) if options.quick else ZETAS.index(SOLVED)
     dtype = "float32" if options.quick else "float64"
     cell = Cell(
-        measure="real_models.experiments.real_flow:measure",
+        measure=f"{__name__}:measure",
         factory=FACTORY,
         problem=PROBLEM,
         path="condot",
         times=tuple(CondOT().time_from_zeta(zetas).tolist()),
         samples=1 if options.quick else 12,
-        settings=tuple(_solves(options.quick)),
+        variants=tuple(_solves(options.quick)),
         seed=options.seed,
         dtype=dtype,
         device=options.device,
@@ -71,53 +71,53 @@ def _solves(quick: bool) -> list[Variant]:
     return [*(Variant.of("end_to_end", solver=solver, steps=n, **memory) for solver, n in ends), *ahead]
 
 
-def draw(cell: Cell) -> list[tuple[Cell, Draw]]:
+def sample_states(cell: Cell) -> list[tuple[Cell, StateBatch]]:
     """Sample states at the first time, follow the flow to the others with the truth, and split the cell by time."""
     subject = resolve(cell.factory)(cell.problem, cell.path, cell.dtype, cell.device)
-    extra, generator = dict(cell.extra), cell.generator()
+    extra, generator = cell.extra_dict, cell.generator()
     twin = extra["truth_dtype"] == "float64"
     truth, device = (subject.reference_flow, "cpu") if twin else (subject.flow, cell.device)
     x = subject.states(torch.tensor(cell.times[:1], dtype=torch.float64), cell.samples, generator)
     loss = subject.loss(1, cell.samples, generator)
     x = x.to(device, DTYPES[extra["truth_dtype"]])
     solved = converged_gradients(truth, loss, x, cell.times, steps=extra["truth_steps"])
-    rows: dict[str, Any] = {"problem": cell.problem, "truth": "converged", "path": cell.path, "dtype": cell.dtype}
-    rows |= {"truth_dtype": extra["truth_dtype"], "truth_steps": solved.steps, "seed": cell.seed}
-    rows |= {"device": provenance.device_name(cell.device)}
+    columns = cell.columns() | {"truth": "converged", "truth_dtype": extra["truth_dtype"], "truth_steps": solved.steps}
     parts = []
     for t, state, part in zip(cell.times, solved.states, solved.references, strict=True):
         gradient, bound = part.gradient.double().cpu(), part.error_bound.double().cpu()
         reference = replace(part, gradient=gradient, error_bound=bound)
         at = torch.full((cell.samples,), t, dtype=torch.float64)
-        parts.append((replace(cell, times=(t,)), Draw(subject, state, at, loss, reference, rows)))
+        parts.append((replace(cell, times=(t,)), StateBatch(subject, state, at, loss, reference, columns)))
     return parts
 
 
 def measure(cell: Cell) -> pd.DataFrame:
-    """Return one row per setting, time and metric, with the bound of the reference's error at that time."""
+    """Return one row per variant, time and metric, with the bound of the reference's error at that time."""
     tables = []
-    for i, (at, batch) in enumerate(draw(cell)):
+    for i, (at, batch) in enumerate(sample_states(cell)):
         rows = [*rows_of(at, batch, GREEDY), *_leading(at, batch)]
-        if i == dict(cell.extra)["solved"]:
+        if i == cell.extra_dict["solved"]:
             single, part = _single(at, batch)
-            rows += [row for setting in cell.settings for row in rows_of(single, part, setting)]
+            rows += [row for variant in cell.variants for row in rows_of(single, part, variant)]
         tables.append(pd.DataFrame(rows).assign(reference_bound=float(batch.reference.error_bound.max())))
     return pd.concat(tables, ignore_index=True)
 
 
-def _single(cell: Cell, batch: Draw) -> tuple[Cell, Draw]:
+def _single(cell: Cell, batch: StateBatch) -> tuple[Cell, StateBatch]:
     """Return the cell and its batch of states for float32."""
     cell = replace(cell, dtype="float32")
     flow = resolve(cell.factory)(cell.problem, cell.path, cell.dtype, cell.device).flow
-    return cell, replace(batch, subject=replace(batch.subject, flow=flow), rows=batch.rows | {"dtype": cell.dtype})
+    return cell, replace(
+        batch, subject=replace(batch.subject, flow=flow), columns=batch.columns | {"dtype": cell.dtype}
+    )
 
 
-def _leading(cell: Cell, batch: Draw) -> Iterator[dict[str, Any]]:
+def _leading(cell: Cell, batch: StateBatch) -> Iterator[dict[str, Any]]:
     """Yield the size of the leading term over the truth's, and its relative distance from greedy's error."""
     gradient, truth = estimate(cell, batch, GREEDY).gradient.double().cpu(), batch.reference.gradient
     x, t = batch.x.to(cell.device, DTYPES[cell.dtype]), cell.times[0]
     term = leading_term(batch.subject.flow, batch.loss, x, t).double().cpu()
-    row = batch.rows | {
+    row = batch.columns | {
         "estimator": "greedy",
         "t": t,
         "zeta": float(batch.subject.reference_flow.path.zeta(t)),
@@ -149,8 +149,9 @@ def ahead(table: pd.DataFrame) -> pd.DataFrame:
     """Return errors over steps and horizons, from greedy (0) to the end (1); ``best`` marks the least of each count."""
     errors = errors_only(table)
     inside = only(errors, estimator="lookahead")
-    ends = only(errors, estimator="end_to_end", solver=set(inside["solver"])).assign(horizon=1.0)
-    here = only(errors, estimator="greedy", t=ends["t"].iloc[0]).assign(horizon=0.0)
+    ends = only(errors, estimator="end_to_end", solver=set(inside["solver"])).assign(horizon=1.0, fraction=1.0)
+    here = only(errors, estimator="greedy", t=ends["t"].iloc[0])
+    here = here.assign(horizon=here["t"], fraction=0.0)
     grid = inside[["solver", "steps"]].drop_duplicates()
     here = grid.merge(here.drop(columns=["solver", "steps"]), how="cross")
     curves = pd.concat([here, inside, ends.merge(grid)], ignore_index=True)
@@ -166,7 +167,7 @@ def facts(table: pd.DataFrame, fits: pd.DataFrame, ahead: pd.DataFrame) -> pd.Da
     left = only(table, metric="leading_term_error").sort_values("zeta").iloc[0]
     best = only(ahead, best=True)
     row |= {"left": left["value"], "left_zeta": left["zeta"], "samples": int(table["samples"].iloc[0])}
-    row |= {"counts": len(best), "short": int((best["horizon"] < 1).sum())}
+    row |= {"counts": len(best), "short": int((best["fraction"] < 1).sum())}
     return pd.DataFrame([row])
 
 

@@ -16,11 +16,11 @@ from analysis.settings import Options, Variant
 from toy_models.cells import error_cell
 from toy_models.experiments import convergence, cost_accuracy
 
-SETTINGS = (Variant.of("greedy"), Variant.of("end_to_end", solver="rk4", steps=2))
+VARIANTS = (Variant.of("greedy"), Variant.of("end_to_end", solver="rk4", steps=2))
 
 
-def cell(problem="gaussian", path="condot", settings=SETTINGS, **fields) -> Cell:
-    return error_cell(Options(), problem, path, [0.3, 0.7], 5, settings, **fields)
+def cell(problem="gaussian", path="condot", variants=VARIANTS, **fields) -> Cell:
+    return error_cell(Options(), problem, path, [0.3, 0.7], 5, variants, **fields)
 
 
 def without_times(frame):
@@ -29,7 +29,7 @@ def without_times(frame):
 
 def test_rows_are_tidy_and_carry_what_identifies_them():
     table = measure_cell(cell())
-    assert len(table) == 2 * 2 * 3  # settings x times x metrics
+    assert len(table) == 2 * 2 * 3  # variants x times x metrics
     assert set(table["metric"]) == {"relative_error", "one_minus_cosine", "norm_ratio"}
     named = {"problem", "truth", "path", "estimator", "solver", "steps", "horizon", "t", "dtype", "device", "seed"}
     assert named | {"metric", "value", "low", "high", "evaluations", "vjps", "seconds", "bytes"} <= set(table)
@@ -40,30 +40,30 @@ def test_rows_are_tidy_and_carry_what_identifies_them():
 
 def test_values_are_medians_of_the_estimators_own_errors():
     found = cell()
-    drawn = experiment.draw(found)
-    estimate = experiment.estimate(found, drawn, SETTINGS[0])
-    errors = (estimate.gradient - drawn.reference.gradient).norm(dim=1) / drawn.reference.gradient.norm(dim=1)
+    batch = experiment.sample_states(found)
+    estimate = experiment.estimate(found, batch, VARIANTS[0])
+    errors = (estimate.gradient - batch.reference.gradient).norm(dim=1) / batch.reference.gradient.norm(dim=1)
     table = measure_cell(found)
     mine = table[(table["estimator"] == "greedy") & (table["t"] == 0.7) & (table["metric"] == "relative_error")]
     assert mine["value"].item() == pytest.approx(float(errors[5:].median()), rel=1e-12)
 
 
 def test_states_at_different_times_share_data_and_noise():
-    drawn = experiment.draw(cell())
-    early, late = drawn.x[:5], drawn.x[5:]  # x_t = t data + (1 - t) noise
+    batch = experiment.sample_states(cell())
+    early, late = batch.x[:5], batch.x[5:]  # x_t = t data + (1 - t) noise
     noise = (0.7 * early - 0.3 * late) / (0.7 * 0.7 - 0.3 * 0.3)
     data = (early - 0.7 * noise) / 0.3
     torch.testing.assert_close(late, 0.7 * data + 0.3 * noise)
     mean, deviation = (
-        drawn.subject.reference_flow.mixture.means[0],
-        drawn.subject.reference_flow.mixture.eigenvalues.max().sqrt(),
+        batch.subject.reference_flow.mixture.means[0],
+        batch.subject.reference_flow.mixture.eigenvalues.max().sqrt(),
     )
     assert ((data - mean).abs() < 5 * deviation).all()
     assert (noise.abs() < 5).all()
 
 
 def test_a_setting_that_cannot_run_is_a_row_with_its_reason():
-    table = measure_cell(cell(settings=[Variant.of("end_to_end", solver="heun_gamma", steps=2)]))
+    table = measure_cell(cell(variants=[Variant.of("end_to_end", solver="heun_gamma", steps=2)]))
     assert len(table) == 1
     assert "infinite" in table["status"].item()
     assert table["failed"].item() == 5
@@ -77,9 +77,9 @@ def test_bytes_are_measured_when_asked_and_repeat():
 
 @pytest.mark.parametrize("problem", ["gaussian", "ring8"])
 def test_float32_loses_digits_and_says_so(problem):
-    setting = [Variant.of("end_to_end", solver="rk4", steps=64)]
-    exact = measure_cell(cell(problem, settings=setting))
-    single = measure_cell(dataclasses.replace(cell(problem, settings=setting), dtype="float32"))
+    variant = [Variant.of("end_to_end", solver="rk4", steps=64)]
+    exact = measure_cell(cell(problem, variants=variant))
+    single = measure_cell(dataclasses.replace(cell(problem, variants=variant), dtype="float32"))
     error = single[single["metric"] == "relative_error"]
     assert (error["dtype"] == "float32").all()
     assert (error["value"] > 1e-8).all()
@@ -94,7 +94,7 @@ CHANGES = {
     "path": "cosine",
     "times": (0.25, 0.5),
     "samples": 6,
-    "settings": (Variant.of("greedy"), Variant.of("end_to_end", steps=5)),
+    "variants": (Variant.of("greedy"), Variant.of("end_to_end", steps=5)),
     "seed": 1,
     "dtype": "float32",
     "device": "cuda",
@@ -149,10 +149,10 @@ def test_a_reference_that_is_not_good_enough_fails_its_sample_and_no_other(monke
         bound[1] = 1e-3
         return dataclasses.replace(found, error_bound=bound)
 
-    greedy = cell(settings=(Variant.of("greedy"),))
-    drawn = experiment.draw(greedy)
-    gradient = experiment.estimate(greedy, drawn, greedy.settings[0]).gradient
-    values = (gradient - drawn.reference.gradient).norm(dim=1) / drawn.reference.gradient.norm(dim=1)
+    greedy = cell(variants=(Variant.of("greedy"),))
+    batch = experiment.sample_states(greedy)
+    gradient = experiment.estimate(greedy, batch, greedy.variants[0]).gradient
+    values = (gradient - batch.reference.gradient).norm(dim=1) / batch.reference.gradient.norm(dim=1)
     monkeypatch.setattr(reference, "ideal_gradient", second_is_bad)
     table = measure_cell(greedy)
     rows = table[table["metric"] == "relative_error"].set_index("t")
@@ -191,8 +191,8 @@ def test_a_new_estimator_is_in_the_sweeps_with_no_other_change():
 
     try:
         cells = cost_accuracy.cells(Options(quick=True))
-        assert all(Variant.of("half_greedy") in c.settings for c in cells)
-        table = measure_cell(cell(settings=[Variant.of("half_greedy"), Variant.of("greedy")]))
+        assert all(Variant.of("half_greedy") in c.variants for c in cells)
+        table = measure_cell(cell(variants=[Variant.of("half_greedy"), Variant.of("greedy")]))
         ratio = table[table["metric"] == "norm_ratio"].pivot(index="t", columns="estimator", values="value")
         assert ratio["half_greedy"].tolist() == pytest.approx((ratio["greedy"] / 2).tolist())
     finally:

@@ -208,10 +208,10 @@ def test_a_new_estimator_makes_no_other_cell_anew(copy):
 
 
 def test_a_new_estimator_is_a_new_cell_of_the_sweeps(copy, monkeypatch):
-    """The estimator is in the settings of the cells that sweep over all, and so in their keys."""
+    """The estimator is in the variants of the cells that sweep over all, and so in their keys."""
     for module in (cost_accuracy, estimators):
         (cell,) = module.cells(Options(quick=True))
-        assert {variant.estimator for variant in cell.settings} == set(module.ESTIMATORS)
+        assert {variant.estimator for variant in cell.variants} == set(module.ESTIMATORS)
         assert f"{module.__name__}:cells" not in cell.names()
     sweep = {f"{cost_accuracy.__name__}:cells"}
     before = Sources(copy).closure(sweep)

@@ -21,6 +21,7 @@ TABLE = pd.DataFrame(
         ({"metric": "relative_error", "solver": "rk4"}, [4.0]),
         ({"solver": None}, [2.0]),
         ({"solver": ("rk4", "euler")}, [1.0, 3.0, 4.0]),
+        ({"solver": ["rk4", None]}, [2.0, 3.0, 4.0]),
         ({"value": 3.0}, [3.0]),
         ({"solver": "heun"}, []),
         ({}, [1.0, 2.0, 3.0, 4.0]),

@@ -93,7 +93,7 @@ def measured_cells():
     names = dict.fromkeys(("measure", "factory", "problem", "path"), ("a:b", "text"))
     yield call("Cell", experiment.Cell, samples=(2, "from 0"), **names, times=((0.1, 0.5), "list"),
                dtype=("float32", "name"), device=("cpu", "device"), seed=(0, "seed"),
-               settings=((settings.Variant.of("greedy"),), "variants"))  # fmt: skip
+               variants=((settings.Variant.of("greedy"),), "variants"))  # fmt: skip
     yield call("ladder", dial.ladder, "steps solver")
 
 

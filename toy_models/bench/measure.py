@@ -88,9 +88,9 @@ def expected_gradients(job: Work, contender: str, baseline: Runner) -> list[Tens
     return [pull(end - job.loss.target)]
 
 
-def estimator(job: Work, setting: Variant) -> Runner:
+def estimator(job: Work, variant: Variant) -> Runner:
     """Return the run of a registered estimator."""
-    call, options = gradients.ESTIMATORS[setting.estimator], dict(setting.options)
+    call, options = gradients.ESTIMATORS[variant.estimator], dict(variant.options)
     return lambda: [call(job.flow, job.loss, job.x, T, **options).gradient]
 
 
@@ -105,7 +105,7 @@ def measure(cell: Cell) -> pd.DataFrame:
     row |= {"solver": job.solver, "t": T, "steps_max": extra["steps_max"], "note": NOTES.get(name), "status": "ok"}
     row |= {"cells": len(job.steps) * len(job.horizons), "threads": extra["threads"]}
     if kind == "estimators":
-        options = dict(cell.settings[0].options)
+        options = dict(cell.variants[0].options)
         row |= {"solver": options.get("solver"), "steps_max": options.get("steps")}
         row["note"] = ", ".join(f"{key}={value}" for key, value in options.items()) or None
     try:
@@ -118,7 +118,7 @@ def measure(cell: Cell) -> pd.DataFrame:
 
 
 def _runner(job: Work, name: str, kind: str, cell: Cell) -> Runner:
-    return estimator(job, cell.settings[0]) if kind == "estimators" else CONTENDERS[kind][name](job)
+    return estimator(job, cell.variants[0]) if kind == "estimators" else CONTENDERS[kind][name](job)
 
 
 def _times(job: Work, name: str, kind: str, cell: Cell, baseline: Runner, least: int) -> dict[str, Any]:

@@ -60,13 +60,13 @@ def lookahead_cells(quick: bool, seed: int) -> list[Cell]:
     steps = [2**k for k in range(5 if quick else 7)]
     even, near_end = np.linspace(0, 1, 9)[1:], 1 - np.geomspace(2**-9, 2**-4, 6)
     fractions = sorted({round(float(f), 6) for f in (*even, *near_end)})
-    settings = [
+    variants = [
         Variant.of("lookahead", solver=solver, steps=n, horizon_fraction=f)
         for solver, n, f in product(("euler", "midpoint"), steps, fractions)
     ]
     problems, paths = (["product256"], ["condot"]) if quick else (["product256", "overlapping"], ["condot", "cosine"])
     options, samples = Options(quick, seed), 8 if quick else 32
-    return [error_cell(options, problem, path, [0.2], samples, settings) for problem in problems for path in paths]
+    return [error_cell(options, problem, path, [0.2], samples, variants) for problem in problems for path in paths]
 
 
 @claim("D6", *STATEMENTS["D6"])

@@ -28,7 +28,7 @@ EXACT = "product256"  # a multimodal problem whose map is exact, and cheap at a 
 def single_steps(quick: bool, seed: int) -> pd.DataFrame:
     """Return the slopes of single steps in zeta and in 1 - t, beside theory."""
     zeta = torch.from_numpy(np.geomspace(1e-3, 1, 16 if quick else 25))
-    settings = [Variant.of("end_to_end", solver=solver, steps=1) for solver in SINGLE]
+    variants = [Variant.of("end_to_end", solver=solver, steps=1) for solver in SINGLE]
     problems, samples = (EXACT,) if quick else (EXACT, "overlapping"), 8 if quick else 32
     times = {path: ZOO_PATHS[path]().time_from_zeta(zeta).tolist() for path in SINGLE_PATHS}
     cells = [
@@ -38,7 +38,7 @@ def single_steps(quick: bool, seed: int) -> pd.DataFrame:
             path,
             times[path],
             samples,
-            settings,
+            variants,
             factory="toy_models.problems.jacobian_rows:subject",
         )
         for problem in problems
@@ -85,10 +85,10 @@ def superconverges(quick: bool, seed: int) -> Iterator[Case]:
 def end_to_end_order(quick: bool, seed: int) -> Iterator[Case]:
     """Compare the slope in 1/n with the order that the solver declares; the paths are chosen, so this is a reading."""
     steps = [2**k for k in (range(5, 9) if quick else range(4, 11))]
-    settings = [Variant.of("end_to_end", solver=solver, steps=n) for solver in SOLVED for n in steps]
+    variants = [Variant.of("end_to_end", solver=solver, steps=n) for solver in SOLVED for n in steps]
     samples, options = 16 if quick else 64, Options(quick, seed)
     paths = REGULAR if quick else (*REGULAR, *OTHERS)
-    table = measure_cells(error_cell(options, EXACT, path, [0.2], samples, settings) for path in paths)
+    table = measure_cells(error_cell(options, EXACT, path, [0.2], samples, variants) for path in paths)
     rows = slopes(table.assign(h=1 / table["steps"]), ["problem", "path", "solver"], "h", points=4)
     rows = rows.assign(variable="1/n", declared=[float(SOLVERS[name].order) for name in rows["solver"]])
     regular = rows["path"].isin(REGULAR)

@@ -19,7 +19,7 @@ from torch import Tensor
 from analysis import canonical
 from analysis.cost import Cost
 from analysis.errors import relative_error
-from analysis.experiment import Cell, Draw, draw
+from analysis.experiment import Cell, StateBatch, sample_states
 from analysis.gradients import end_to_end, greedy
 from analysis.gradients._adaptive import STEP_COUNTS, choices
 from analysis.gradients.mesh_solves import SOLVER
@@ -44,10 +44,9 @@ def cells(options: Options) -> list[Cell]:
     """Return one cell per family and path, each of a problem of its own."""
     pairs = [(f"{name}_{seed}", path) for name in FAMILIES for path, seed in DRAWS.items()]
     pairs = [("clusters_3", "vp_linear")] if options.quick else pairs
-    extra = (("steps", STEPS[:7] if options.quick else STEPS), ("tolerances", TOLERANCES))
-    factory, measured = "toy_models.problems.families:subject", "toy_models.experiments.adaptive:measure"
-    made = (error_cell(options, problem, path, TIMES, 4, ()) for problem, path in pairs)
-    return [replace(cell, factory=factory, measure=measured, extra=extra) for cell in made]
+    own: dict[str, Any] = {"measure": f"{__name__}:measure", "factory": "toy_models.problems.families:subject"}
+    own["extra"] = (("steps", STEPS[:7] if options.quick else STEPS), ("tolerances", TOLERANCES))
+    return [error_cell(options, problem, path, TIMES, 4, (), **own) for problem, path in pairs]
 
 
 def measure(cell: Cell) -> pd.DataFrame:
@@ -56,48 +55,48 @@ def measure(cell: Cell) -> pd.DataFrame:
     ``within`` is the share of a row's ``samples`` whose true relative error is at most the tolerance; states whose
     reference is no good count as outside. Evaluations and products are per sample, means over the cell.
     """
-    drawn, extra = draw(cell), dict(cell.extra)
-    x = drawn.x.to(cell.device, drawn.subject.flow.dtype or torch.float64)
+    batch, extra = sample_states(cell), cell.extra_dict
+    x = batch.x.to(cell.device, batch.subject.flow.dtype or torch.float64)
     rows = [
-        row | drawn.rows
-        for part in (adaptive_rows(drawn, x, extra["tolerances"]), fixed_rows(drawn, x, extra))
+        row | batch.columns
+        for part in (adaptive_rows(batch, x, extra["tolerances"]), fixed_rows(batch, x, extra))
         for row in part
     ]
     return pd.DataFrame(rows)
 
 
-def adaptive_rows(drawn: Draw, x: Tensor, tolerances: Sequence[float]) -> Iterator[dict[str, Any]]:
+def adaptive_rows(batch: StateBatch, x: Tensor, tolerances: Sequence[float]) -> Iterator[dict[str, Any]]:
     """Yield a row per tolerance and state: the true error, its estimate, and the steps chosen."""
     for tolerance in tolerances:
-        found = choices(drawn.subject.flow, drawn.loss, x, drawn.t, tolerance=tolerance)
-        error = relative_error(found.gradient.double().cpu(), drawn.reference.gradient)
-        columns = (drawn.t, error, found.error.cpu(), found.steps.cpu())
+        found = choices(batch.subject.flow, batch.loss, x, batch.t, tolerance=tolerance)
+        error = relative_error(found.gradient.double().cpu(), batch.reference.gradient)
+        columns = (batch.t, error, found.error.cpu(), found.steps.cpu())
         for t, e, estimate, steps in zip(*(c.tolist() for c in columns), strict=True):
             row = {"estimator": "adaptive", "tolerance": tolerance, "t": t, "error": e, "estimate": estimate}
             yield row | {"steps": steps, "within": float(e <= tolerance), "samples": 1} | spent(found.cost)
 
 
-def fixed_rows(drawn: Draw, x: Tensor, extra: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def fixed_rows(batch: StateBatch, x: Tensor, extra: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield a row per fixed rung and tolerance: greedy, two solvers in t, and two in adaptive's time."""
-    flow, loss, t = drawn.subject.flow, drawn.loss, drawn.t
+    flow, loss, t = batch.subject.flow, batch.loss, batch.t
     found = [(TIME, "ddim", 0, greedy(flow, loss, x, t))]
     for n in extra["steps"]:
         found += [(TIME, s, n, end_to_end(flow, loss, x, t, steps=n, solver=s)) for s in ("euler", "midpoint")]
-        found += [(COSINE, s, n, in_cosine_time(drawn, x, n, s)) for s in ("midpoint", SOLVER)]
+        found += [(COSINE, s, n, in_cosine_time(batch, x, n, s)) for s in ("midpoint", SOLVER)]
     for estimator, solver, n, estimate in found:
-        error = relative_error(estimate.gradient.double().cpu(), drawn.reference.gradient)
+        error = relative_error(estimate.gradient.double().cpu(), batch.reference.gradient)
         for tolerance in extra["tolerances"]:
             named = {"estimator": estimator, "solver": solver, "steps": n, "tolerance": tolerance}
             within = float((error <= tolerance).double().mean())
             yield named | {"within": within, "samples": len(x)} | spent(estimate.cost)
 
 
-def in_cosine_time(drawn: Draw, x: Tensor, steps: int, solver: str) -> Any:
+def in_cosine_time(batch: StateBatch, x: Tensor, steps: int, solver: str) -> Any:
     """Return the end-to-end estimate whose steps are equal in the time of the cosine path."""
-    view = canonical.view(drawn.subject.flow, drawn.t)
+    view = canonical.view(batch.subject.flow, batch.t)
 
     def loss(y: Tensor) -> Tensor:
-        return drawn.loss(view.leave(y))
+        return batch.loss(view.leave(y))
 
     found = end_to_end(view.flow, loss, view.enter(x), view.begin, steps=steps, solver=solver)
     return replace(found, gradient=view.enter(found.gradient))

@@ -2,49 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.errors import relative_error, summary
-from analysis.experiment import Cell, draw, estimate
+from analysis.experiment import Cell, estimate, sample_states
 from analysis.settings import Options, Variant
 from analysis.tables import only
 from toy_models.cells import error_cell
 
 SUITE = "theory"
 STRATEGIES = ("end_to_end", "adjoint_backsolve", "adjoint_cached", "adjoint_interpolated", "adjoint_deis")
+SPEC: dict[str, dict[str, Any]] = {
+    "quick": {"problems": ("overlapping",), "doublings": 5, "samples": 8},
+    "full": {"problems": ("overlapping", "anisotropic", "digits"), "doublings": 7, "samples": 24},
+}
 
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem."""
-    steps = [2**k for k in range(1, 6 if options.quick else 8)]
-    settings = [Variant.of(w, solver=s, steps=n) for s in ("euler", "rk4") for w in STRATEGIES[:4] for n in steps]
-    settings += [Variant.of("end_to_end", solver="ddim", steps=n) for n in steps]
-    settings += [Variant.of("adjoint_deis", steps=n, order=order) for order in (1, 2) for n in steps]
-    problems = ("overlapping",) if options.quick else ("overlapping", "anisotropic", "digits")
-    found = [error_cell(options, p, "condot", [0.2], 8 if options.quick else 24, settings) for p in problems]
-    return [replace(cell, measure="toy_models.experiments.adjoints:measure") for cell in found]
+    spec = options.of(SPEC)
+    steps = [2**k for k in range(1, spec["doublings"] + 1)]
+    variants = [Variant.of(w, solver=s, steps=n) for s in ("euler", "rk4") for w in STRATEGIES[:4] for n in steps]
+    variants += [Variant.of("end_to_end", solver="ddim", steps=n) for n in steps]
+    variants += [Variant.of("adjoint_deis", steps=n, order=order) for order in (1, 2) for n in steps]
+    measure = f"{__name__}:measure"
+    return [
+        error_cell(options, problem, "condot", [0.2], spec["samples"], variants, measure=measure)
+        for problem in spec["problems"]
+    ]
 
 
 def measure(cell: Cell) -> pd.DataFrame:
-    """Return each setting's error against the ideal gradient and against the exact gradient of its discrete map.
+    """Return each variant's error against the ideal gradient and against the exact gradient of its discrete map.
 
     The discrete map is the forward solve with the same steps: the solver's, or DDIM's for AdjointDEIS of order 1.
     """
-    drawn = draw(cell)
-    found = {setting: estimate(cell, drawn, setting).gradient for setting in cell.settings}
+    batch = sample_states(cell)
+    found = {variant: estimate(cell, batch, variant).gradient for variant in cell.variants}
     rows = []
-    for setting, gradient in found.items():
-        options = dict(setting.options)
+    for variant, gradient in found.items():
+        options = dict(variant.options)
         order = options.get("order")
         solver = options.get("solver", "ddim")
         base = Variant.of("end_to_end", solver=solver, steps=options["steps"])
-        truths = {"ideal": drawn.reference.gradient} | ({"discrete": found[base]} if order != 2 else {})
-        named = {"estimator": setting.estimator, "solver": options.get("solver"), "order": order}
+        truths = {"ideal": batch.reference.gradient} | ({"discrete": found[base]} if order != 2 else {})
+        named = {"estimator": variant.estimator, "solver": options.get("solver"), "order": order}
         for against, truth in truths.items():
-            row = drawn.rows | named | {"steps": options["steps"], "against": against, "metric": "relative_error"}
+            row = batch.columns | named | {"steps": options["steps"], "against": against, "metric": "relative_error"}
             rows.append(row | summary(relative_error(gradient, truth)))
     return pd.DataFrame(rows)
 

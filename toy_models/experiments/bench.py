@@ -64,7 +64,7 @@ def contenders() -> Iterator[tuple[str, str, tuple[Variant, ...]]]:
         yield "estimators", name, (Variant.of(name, **next(iter(estimator.variants), {})),)
 
 
-def _cell(options: Options, size: tuple[int, ...], kind: str, name: str, settings: tuple[Variant, ...]) -> Cell:
+def _cell(options: Options, size: tuple[int, ...], kind: str, name: str, variants: tuple[Variant, ...]) -> Cell:
     spec = options.of(SPEC)
     top = min(SINGLE_STEPS, spec["steps"]) if kind == "end_to_end" else spec["steps"]
     if math.prod(size) >= LARGE and (kind == "surface" or name in SLOW):
@@ -77,7 +77,7 @@ def _cell(options: Options, size: tuple[int, ...], kind: str, name: str, setting
         path="condot",
         times=(T,),
         samples=size[0],
-        settings=settings,
+        variants=variants,
         seed=options.seed,
         dtype=options.dtype,
         device=options.device,

@@ -12,7 +12,7 @@ from scipy import stats
 
 from analysis.claims.two_terms import FITTED_STEPS, RULE, two_term_tables, with_zeta
 from analysis.errors import summary
-from analysis.experiment import Cell, Draw, draw, estimate
+from analysis.experiment import Cell, StateBatch, estimate, horizon_of, sample_states
 from analysis.settings import Options, Variant
 from analysis.tables import errors_only, only
 from toy_models.cells import error_cell
@@ -23,7 +23,7 @@ SUITE = "theory"
 LATE = 0.9  # of 1 - t: here zeta is small and the projection's error has the direction that it vanishes in
 
 
-def horizons(quick: bool) -> list[float]:
+def fractions(quick: bool) -> list[float]:
     """Return the horizons as fractions of 1 - t: even spacing, and closer and closer to 1."""
     even = np.linspace(0, 1, 9 if quick else 17)
     near = 1 - np.geomspace(2**-9, 2**-4, 6 if quick else 11)
@@ -34,7 +34,7 @@ def cells(options: Options) -> list[Cell]:
     """Return one cell per problem and path, with the whole grid of steps and horizons."""
     problems = ("product256",) if options.quick else ("product256", "overlapping", "ring8", "anisotropic", "digits")
     steps = (1, 2, 3, 4, 8, 16) if options.quick else (1, 2, 3, 4, 7, 8, 15, 16, 32, 64)
-    extra = (("steps", steps), ("horizons", tuple(horizons(options.quick))))
+    extra = (("steps", steps), ("fractions", tuple(fractions(options.quick))))
     samples = 8 if options.quick else 32
     paths = ("condot",) if options.quick else ("condot", "cosine")
     pairs = [(problem, path) for path in paths for problem in problems]
@@ -45,24 +45,25 @@ def cells(options: Options) -> list[Cell]:
 
 def measure(cell: Cell) -> pd.DataFrame:
     """Return the relative errors of the cell's surface, with zeta at every horizon, and the two errors' cosines."""
-    drawn = draw(cell)
-    errors = errors_only(lookahead_surface.surface_rows(cell, drawn)).assign(status="ok")
-    return pd.concat([with_zeta(errors, ZOO_PATHS), pd.DataFrame(cosine_rows(cell, drawn))], ignore_index=True)
+    batch = sample_states(cell)
+    errors = errors_only(lookahead_surface.surface_rows(cell, batch)).assign(status="ok")
+    return pd.concat([with_zeta(errors, ZOO_PATHS), pd.DataFrame(cosine_rows(cell, batch))], ignore_index=True)
 
 
-def cosine_rows(cell: Cell, drawn: Draw) -> Iterator[dict[str, Any]]:
+def cosine_rows(cell: Cell, batch: StateBatch) -> Iterator[dict[str, Any]]:
     """Yield, per solver, the cosine between the projection's error and the solver's: do they add up, or cancel?
 
     The projection's error is that of a fine solve to a late horizon, the solver's that of a coarse solve to 1.
     """
     fine = Variant.of("lookahead", solver="rk4", steps=FITTED_STEPS, horizon_fraction=LATE)
-    ahead = estimate(cell, drawn, fine).gradient - drawn.reference.gradient
+    ahead = estimate(cell, batch, fine).gradient - batch.reference.gradient
     for solver in lookahead_surface.SOLVERS:
         coarse = Variant.of("end_to_end", solver=solver, steps=FITTED_STEPS)
-        behind = estimate(cell, drawn, coarse).gradient - drawn.reference.gradient
+        behind = estimate(cell, batch, coarse).gradient - batch.reference.gradient
         cosine = torch.nn.functional.cosine_similarity(ahead.flatten(1), behind.flatten(1))
-        named = {"estimator": "lookahead", "solver": solver, "steps": FITTED_STEPS, "horizon": LATE}
-        yield drawn.rows | named | {"t": cell.times[0], "metric": "error_cosine", "status": "ok"} | summary(cosine)
+        named = {"estimator": "lookahead", "solver": solver, "steps": FITTED_STEPS, "fraction": LATE}
+        named["horizon"] = horizon_of(cell.times[0], LATE)
+        yield batch.columns | named | {"t": cell.times[0], "metric": "error_cosine", "status": "ok"} | summary(cosine)
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

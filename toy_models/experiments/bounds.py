@@ -58,11 +58,10 @@ def _cell(options: Options, problem: str, dim: int, count: int, states: int) -> 
     per_group = 128 if states >= 128 else 16
     extra = (("dim", dim), ("components", count), ("groups", states // per_group))
     return Cell(
-        measure="toy_models.experiments.bounds:measure",
+        measure=f"{__name__}:measure",
         factory="toy_models.problems.zoo:subject",
         problem=problem,
         path="several",
-        times=(),
         samples=per_group,
         seed=options.seed,
         extra=extra,

@@ -23,14 +23,14 @@ NAMES = {HOLDS: "holds", HOLDS_SO: "in_reading", FAILS: "not_as_printed"}  # of 
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per claim; its problem is the claim's id. Claims are about float64 on the CPU."""
-    factory, extra = "toy_models.problems.zoo:subject", (("quick", options.quick),)
-    ids = sorted(CLAIMS, key=place)
-    return [Cell(f"{__name__}:measure", factory, id, "", (), 0, seed=options.seed, extra=extra) for id in ids]
+    own: dict[str, Any] = {"measure": f"{__name__}:measure", "seed": options.seed}
+    own["extra"] = (("quick", options.quick),)
+    return [Cell(problem=id, **own) for id in sorted(CLAIMS, key=place)]
 
 
 def measure(cell: Cell) -> pd.DataFrame:
     """Return the cases of one claim."""
-    return CLAIMS[cell.problem].rows(bool(dict(cell.extra)["quick"]), cell.seed)
+    return CLAIMS[cell.problem].rows(bool(cell.extra_dict["quick"]), cell.seed)
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

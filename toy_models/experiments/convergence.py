@@ -20,11 +20,11 @@ MARGIN = 0.1  # an order this close to the declared one agrees with it
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem and path, all solvers and step counts in it."""
     steps = [2**k for k in range(7 if options.quick else 11)]
-    settings = [Variant.of("end_to_end", solver=solver, steps=n) for solver in SHOWN for n in steps]
+    variants = [Variant.of("end_to_end", solver=solver, steps=n) for solver in SHOWN for n in steps]
     problems = ("overlapping",) if options.quick else ("overlapping", "product256")
     paths = ("condot", "cosine") if options.quick else tuple(ZOO_PATHS)
     samples = 16 if options.quick else 64
-    return [error_cell(options, problem, path, [0.2], samples, settings) for problem in problems for path in paths]
+    return [error_cell(options, problem, path, [0.2], samples, variants) for problem in problems for path in paths]
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

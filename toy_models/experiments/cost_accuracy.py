@@ -17,10 +17,10 @@ SUITE = "theory"
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem, with all estimators in it."""
-    settings = [Variant.of(name, **variant) for name, found in ESTIMATORS.items() for variant in found.variants]
+    variants = [Variant.of(name, **variant) for name, found in ESTIMATORS.items() for variant in found.variants]
     problems = ("overlapping",) if options.quick else ("overlapping", "separated", "product256", "digits")
     times, samples = ([0.2], 16) if options.quick else ([0.2, 0.6], 64)
-    return [error_cell(options, problem, "condot", times, samples, settings, track_memory=True) for problem in problems]
+    return [error_cell(options, problem, "condot", times, samples, variants, track_memory=True) for problem in problems]
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -65,7 +65,7 @@ def cells(options: Options) -> list[Cell]:
         cell = outcome.cell(options, name, NOISE, "oracle_ode")
         cell = cell if options.quick else replace(cell, samples=MEASUREMENTS)
         extra = QUICK if options.quick else FULL | {"replaced": WINDOWS if name in outcome.OPERATORS else ()}
-        made.append(replace(cell, measure=f"{__name__}:measure", settings=(), extra=(*cell.extra, *extra.items())))
+        made.append(replace(cell, measure=f"{__name__}:measure", variants=(), extra=(*cell.extra, *extra.items())))
     return made
 
 
@@ -121,10 +121,10 @@ def errors_of(gradients: dict[str, Tensor]) -> Iterator[dict[str, Any]]:
 
 def measure(cell: Cell) -> pd.DataFrame:
     """Return one row per estimator, window of time, quantity and measurement."""
-    flow, extra = build(cell.problem, PATHS[cell.path]()), dict(cell.extra)
+    flow, extra = build(cell.problem, PATHS[cell.path]()), cell.extra_dict
     assert isinstance(flow, MixtureFlow)
-    row = {"problem": cell.problem, "path": cell.path, "operator": extra["operator"], "noise": extra["noise"]}
-    row |= {"dtype": "float64", "seed": cell.seed, "scale": math.nan, "failed_samples": 0}
+    row = cell.columns() | {"operator": extra["operator"], "noise": extra["noise"], "dtype": "float64"}
+    row |= {"scale": math.nan, "failed_samples": 0}
     parts = _measured(flow, *outcome.tuning_and_reported(cell, flow), extra)
     return pd.concat([pd.DataFrame(row | part) for part in parts]).reset_index(names="measurement")
 

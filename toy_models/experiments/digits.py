@@ -10,7 +10,7 @@ from analysis.tables import errors_only, only
 from toy_models.cells import error_cell
 
 SUITE = "theory"
-SETTINGS = (
+VARIANTS = (
     Variant.of("greedy"),
     Variant.of("lookahead", solver="midpoint", steps=1, horizon_fraction=0.5),
     Variant.of("lookahead", solver="midpoint", steps=4, horizon_fraction=0.9),
@@ -22,7 +22,7 @@ SETTINGS = (
 def cells(options: Options) -> list[Cell]:
     """Return the cell of error curves."""
     times = [0.1, 0.5, 0.9] if options.quick else [0.02, 0.05, *(k / 10 for k in range(1, 10)), 0.95, 0.98]
-    return [error_cell(options, "digits", "condot", times, 8 if options.quick else 24, SETTINGS)]
+    return [error_cell(options, "digits", "condot", times, 8 if options.quick else 24, VARIANTS)]
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

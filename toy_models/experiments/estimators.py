@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from analysis.experiment import Cell, Draw, draw, rows_of
+from analysis.experiment import Cell, StateBatch, rows_of, sample_states
 from analysis.gradients import ESTIMATORS
 from analysis.losses import HalfSquaredDistance
 from analysis.reference import Reference
@@ -27,41 +27,41 @@ SUITE = "theory"
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem with all estimators in it."""
-    settings = [Variant.of(name, **variant) for name, found in ESTIMATORS.items() for variant in found.variants]
+    variants = [Variant.of(name, **variant) for name, found in ESTIMATORS.items() for variant in found.variants]
     problems = ("overlapping",) if options.quick else tuple(PROBLEMS)
+    own: dict[str, Any] = {"measure": f"{__name__}:measure", "track_memory": True}
     samples = 8 if options.quick else 32
-    found = [error_cell(options, p, "condot", [0.2], samples, settings, track_memory=True) for p in problems]
-    return [replace(cell, measure="toy_models.experiments.estimators:measure") for cell in found]
+    return [error_cell(options, problem, "condot", [0.2], samples, variants, **own) for problem in problems]
 
 
 def measure(cell: Cell) -> pd.DataFrame:
     """Return the rows of both truths; ``against`` says which."""
-    drawn = draw(cell)
-    both = {"ideal gradient": drawn, "likelihood score": likelihood_truth(drawn)}
+    batch = sample_states(cell)
+    both = {"ideal gradient": batch, "likelihood score": likelihood_truth(batch)}
     rows = [
         row | {"against": name}
         for name, against in both.items()
-        for setting in cell.settings
-        for row in rows_of(cell, against, setting)
+        for variant in cell.variants
+        for row in rows_of(cell, against, variant)
     ]
     return pd.DataFrame(rows)
 
 
-def likelihood_truth(drawn: Draw) -> Draw:
+def likelihood_truth(batch: StateBatch) -> StateBatch:
     """Return the same states with minus the likelihood score as their reference."""
-    assert isinstance(drawn.loss, HalfSquaredDistance)
-    eye = torch.eye(drawn.x.shape[1], dtype=torch.float64)
-    score = likelihood_score(drawn.subject.reference_flow, eye, drawn.loss.target, eye, drawn.x, drawn.t)
+    assert isinstance(batch.loss, HalfSquaredDistance)
+    eye = torch.eye(batch.x.shape[1], dtype=torch.float64)
+    score = likelihood_score(batch.subject.reference_flow, eye, batch.loss.target, eye, batch.x, batch.t)
     # The score is a difference of two, each good to round-off over alpha.
-    bound = 1e-14 / drawn.subject.reference_flow.path.alpha(drawn.t)
-    reference = Reference(-score, drawn.x, "exact", bound)
-    return replace(drawn, reference=reference, rows=drawn.rows | {"truth": "exact"})
+    bound = 1e-14 / batch.subject.reference_flow.path.alpha(batch.t)
+    reference = Reference(-score, batch.x, "exact", bound)
+    return replace(batch, reference=reference, columns=batch.columns | {"truth": "exact"})
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Select a variant per estimator and solver, that with evaluations nearest 16, and take medians over problems."""
     table = table.dropna(subset=["value"])
-    keys = ["estimator", "solver", "options", "horizon", "steps"]
+    keys = ["estimator", "solver", "options", "fraction", "steps"]
     size = table.groupby(keys, dropna=False)["evaluations"].median().reset_index()
     size["distance"] = (size["evaluations"] / 16).apply(lambda ratio: max(ratio, 1 / ratio))
     best = size.sort_values(["distance", *keys]).groupby(["estimator", "solver"], dropna=False).head(1)[keys]

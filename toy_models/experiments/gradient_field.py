@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from toy_models.experiments.common import label
 SUITE = "theory"
 TARGET = (0.0, 3.0)  # one of the eight modes
 HALF_WIDTH = 4.2
-SETTINGS = (
+VARIANTS = (
     Variant.of("greedy"),
     Variant.of("lookahead", solver="midpoint", steps=1, horizon_fraction=0.5),
     Variant.of("lookahead", solver="midpoint", steps=4, horizon_fraction=0.9),
@@ -30,9 +29,9 @@ SETTINGS = (
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell; ``samples`` is the arrows along a side, even: the centre of the ring is an unstable point."""
-    cell = error_cell(options, "ring8", "condot", (0.2, 0.5, 0.8), 8 if options.quick else 10, SETTINGS)
-    extra = (("density_points", 40 if options.quick else 120),)
-    return [replace(cell, measure="toy_models.experiments.gradient_field:measure", extra=extra)]
+    own: dict[str, Any] = {"measure": f"{__name__}:measure"}
+    own["extra"] = (("density_points", 40 if options.quick else 120),)
+    return [error_cell(options, "ring8", "condot", (0.2, 0.5, 0.8), 8 if options.quick else 10, VARIANTS, **own)]
 
 
 def grid(half_width: float, points: int) -> Tensor:
@@ -48,20 +47,20 @@ def measure(cell: Cell) -> pd.DataFrame:
     aim = loss.target[None]
     frames = [_frame(cell, "target", t, aim, torch.zeros_like(aim)) for t in cell.times]
     for t in cell.times:
-        where = grid(HALF_WIDTH, dict(cell.extra)["density_points"])
+        where = grid(HALF_WIDTH, cell.extra_dict["density_points"])
         density = flow.log_prob(where, t).exp()
         frames.append(_frame(cell, "density", t, where, torch.stack([density, torch.zeros_like(density)], 1)))
         x = grid(0.85 * HALF_WIDTH, cell.samples)
         frames.append(_frame(cell, "ideal", t, x, reference.ideal_gradient(flow, loss, x, t).gradient))
-        for setting in cell.settings:
-            gradient = ESTIMATORS[setting.estimator](flow, loss, x, t, **dict(setting.options)).gradient
-            frames.append(_frame(cell, label(setting), t, x, gradient))
+        for variant in cell.variants:
+            gradient = ESTIMATORS[variant.estimator](flow, loss, x, t, **dict(variant.options)).gradient
+            frames.append(_frame(cell, label(variant), t, x, gradient))
     return pd.concat(frames, ignore_index=True)
 
 
 def _frame(cell: Cell, kind: str, t: float, x: Tensor, v: Tensor) -> pd.DataFrame:
-    columns = {"x0": x[:, 0], "x1": x[:, 1], "v0": v[:, 0], "v1": v[:, 1]}
-    return pd.DataFrame({"problem": cell.problem, "path": cell.path, "kind": kind, "t": t} | columns)
+    places = {"x0": x[:, 0], "x1": x[:, 1], "v0": v[:, 0], "v1": v[:, 1]}
+    return pd.DataFrame(cell.columns() | {"kind": kind, "t": t} | places)
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -69,8 +68,8 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     angles = table[~table["kind"].isin(["density", "target"])].pivot(
         index=["t", "x0", "x1"], columns="kind", values=["v0", "v1"]
     )
-    longest = label(SETTINGS[-1])
-    row: dict[str, Any] = {"steps": dict(SETTINGS[-1].options)["steps"]}
+    longest = label(VARIANTS[-1])
+    row: dict[str, Any] = {"steps": dict(VARIANTS[-1].options)["steps"]}
     for when, t in (("early", table["t"].min()), ("late", table["t"].max())):
         row |= {f"{when}_t": t}
         row |= {

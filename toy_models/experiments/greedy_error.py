@@ -33,7 +33,7 @@ def cells(options: Options) -> list[Cell]:
             path,
             ZOO_PATHS[path]().time_from_zeta(zeta).tolist(),
             samples=12,
-            settings=[Variant.of("greedy")],
+            variants=[Variant.of("greedy")],
         )
         for problem, path in pairs
     ]

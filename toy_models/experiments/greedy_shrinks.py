@@ -17,20 +17,32 @@ from toy_models.problems import zoo
 SUITE = "theory"
 GAUSSIAN = "gaussian"
 FOLLOWS = 0.05  # a median relative deviation up to this follows the law
+SPEC: dict[str, dict[str, Any]] = {
+    "quick": {
+        "paths": ("condot", "vp_linear"),
+        "mixtures": ("product256",),
+        "times": 4,
+        "samples": 4,
+        "directions": 4,
+    },
+    "full": {
+        "paths": tuple(zoo.ZOO_PATHS),
+        "mixtures": ("product256", "ring8", "digits"),
+        "times": 6,
+        "samples": 6,
+        "directions": 8,
+    },
+}
 
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem and path: one Gaussian along every path, and mixtures along CondOT."""
-    paths = ("condot", "vp_linear") if options.quick else tuple(zoo.ZOO_PATHS)
-    mixtures = ("product256",) if options.quick else ("product256", "ring8", "digits")
-    zeta = torch.from_numpy(np.geomspace(0.03, 4, 4 if options.quick else 6))
-    samples = 4 if options.quick else 6
-    pairs = [(GAUSSIAN, path) for path in paths] + [(problem, "condot") for problem in mixtures]
-    own: dict[str, Any] = {"measure": f"{__name__}:measure", "extra": (("directions", 4 if options.quick else 8),)}
-    return [
-        error_cell(options, problem, path, zoo.ZOO_PATHS[path]().time_from_zeta(zeta).tolist(), samples, (), **own)
-        for problem, path in pairs
-    ]
+    spec = options.of(SPEC)
+    zeta = torch.from_numpy(np.geomspace(0.03, 4, spec["times"]))
+    pairs = [(GAUSSIAN, path) for path in spec["paths"]] + [(problem, "condot") for problem in spec["mixtures"]]
+    times = {path: zoo.ZOO_PATHS[path]().time_from_zeta(zeta).tolist() for _, path in pairs}
+    own: dict[str, Any] = {"measure": f"{__name__}:measure", "extra": (("directions", spec["directions"]),)}
+    return [error_cell(options, problem, path, times[path], spec["samples"], (), **own) for problem, path in pairs]
 
 
 def measure(cell: Cell) -> pd.DataFrame:
@@ -38,8 +50,7 @@ def measure(cell: Cell) -> pd.DataFrame:
     subject = resolve(cell.factory)(cell.problem, cell.path, cell.dtype, cell.device)
     times = torch.tensor(cell.times, dtype=torch.float64)
     x, t = subject.states(times, cell.samples, cell.generator()), times.repeat_interleave(cell.samples)
-    named = {"problem": cell.problem, "path": cell.path, "seed": cell.seed, "dtype": cell.dtype}
-    return pd.DataFrame(named | direction_rows(subject, x, t, dict(cell.extra)["directions"]))
+    return pd.DataFrame(cell.columns() | direction_rows(subject, x, t, cell.extra_dict["directions"]))
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

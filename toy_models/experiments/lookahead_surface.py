@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 
 from analysis import solvers
 from analysis.errors import METRICS, summary
-from analysis.experiment import Cell, Draw, draw
+from analysis.experiment import Cell, StateBatch, horizon_of, sample_states
 from analysis.gradients import lookahead_surface
 from analysis.settings import Options
 from analysis.tables import errors_only, only
@@ -19,39 +18,44 @@ from toy_models.cells import error_cell
 
 SUITE = "theory"
 SOLVERS = ("euler", "midpoint")
+SPEC: dict[str, dict[str, Any]] = {
+    "quick": {"problems": ("overlapping",), "doublings": 5, "horizons": 9, "samples": 16},
+    "full": {"problems": ("overlapping", "ring8", "digits"), "doublings": 7, "horizons": 17, "samples": 64},
+}
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return one cell per problem with the whole grid of steps and horizons; horizon 0 is greedy, 1 end-to-end."""
-    steps = [2**k for k in range(5 if options.quick else 7)]
-    horizons = [round(float(f), 6) for f in np.linspace(0, 1, 9 if options.quick else 17)]
-    problems = ("overlapping",) if options.quick else ("overlapping", "ring8", "digits")
-    found = [error_cell(options, p, "condot", [0.2], 16 if options.quick else 64, ()) for p in problems]
-    grid = (("steps", tuple(steps)), ("horizons", tuple(horizons)))
-    return [replace(c, measure="toy_models.experiments.lookahead_surface:measure", extra=grid) for c in found]
+    """Return one cell per problem with all steps and horizons: fraction 0 of the way is greedy, 1 end-to-end."""
+    spec = options.of(SPEC)
+    fractions = tuple(round(float(f), 6) for f in np.linspace(0, 1, spec["horizons"]))
+    grid = (("steps", tuple(2**k for k in range(spec["doublings"]))), ("fractions", fractions))
+    own: dict[str, Any] = {"measure": f"{__name__}:measure", "extra": grid}
+    return [error_cell(options, problem, "condot", [0.2], spec["samples"], (), **own) for problem in spec["problems"]]
 
 
 def measure(cell: Cell) -> pd.DataFrame:
-    """Return one row per solver, steps, horizon (as a fraction of 1 - t) and metric, from one surface per solver."""
-    return surface_rows(cell, draw(cell))
+    """Return one row per solver, steps, horizon and metric, from one surface per solver."""
+    return surface_rows(cell, sample_states(cell))
 
 
-def surface_rows(cell: Cell, drawn: Draw) -> pd.DataFrame:
-    """Return the rows of a cell whose states and references are drawn."""
-    grid = dict(cell.extra)
-    (t,), steps, fractions = cell.times, grid["steps"], grid["horizons"]
-    times = [t + f * (1 - t) if f < 1 else 1.0 for f in fractions]
-    x = drawn.x.to(cell.device, drawn.subject.flow.dtype or torch.float64)
+def surface_rows(cell: Cell, batch: StateBatch) -> pd.DataFrame:
+    """Return the rows of a cell whose states and references are given."""
+    grid = cell.extra_dict
+    (t,), steps, fractions = cell.times, grid["steps"], grid["fractions"]
+    horizons = [horizon_of(t, f) for f in fractions]
+    x = batch.x.to(cell.device, batch.subject.flow.dtype or torch.float64)
     rows = []
     for solver in SOLVERS:
-        surface = lookahead_surface(drawn.subject.flow, drawn.loss, x, t, steps, times, solver=solver)
+        surface = lookahead_surface(batch.subject.flow, batch.loss, x, t, steps, horizons, solver=solver)
         for (i, n), (j, f) in ((a, b) for a in enumerate(steps) for b in enumerate(fractions)):
             spent = n * solvers.SOLVERS[solver].evaluations * (f > 0) + (f < 1)
-            named = {"estimator": "lookahead", "solver": solver, "steps": n, "horizon": f, "t": t}
+            named: dict[str, Any] = {"estimator": "lookahead", "solver": solver, "steps": n, "t": t}
+            named |= {"horizon": horizons[j], "fraction": f, "evaluations": spent, "vjps": spent}
             gradient = surface.gradient[i, j].double().cpu()
             for metric, compare in METRICS.items():
-                row = drawn.rows | named | {"evaluations": spent, "vjps": spent, "metric": metric}
-                rows.append(row | summary(compare(gradient, drawn.reference.gradient)))
+                rows.append(
+                    batch.columns | named | {"metric": metric} | summary(compare(gradient, batch.reference.gradient))
+                )
     return pd.DataFrame(rows)
 
 
@@ -65,10 +69,10 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def facts(best: pd.DataFrame) -> pd.DataFrame:
     """Count, by solver, for how many step counts a horizon short of the end is best."""
-    short = best[best["horizon"] < 1]
+    short = best[best["fraction"] < 1]
     row: dict[str, Any] = {"problems": best["problem"].nunique(), "stops": "some" if len(short) else "none"}
     for solver in SOLVERS:
         row |= {f"{solver}_short": len(only(short, solver=solver)), f"{solver}_all": len(only(best, solver=solver))}
     if len(short):
-        row |= {"least": short["horizon"].min(), "most": short["horizon"].max()}
+        row |= {"least": short["fraction"].min(), "most": short["fraction"].max()}
     return pd.DataFrame([row])

@@ -20,13 +20,13 @@ SUITE = "theory"
 def cells(options: Options) -> list[Cell]:
     """Return one cell, whose states are large enough (d = 64) to outweigh the solver's coefficients."""
     steps = [2**k for k in range(2, 6 if options.quick else 9)]
-    settings = [
+    variants = [
         Variant.of("end_to_end", solver="midpoint", steps=n, memory=way, **({"slots": 4} if way == "recursive" else {}))
         for n in steps
         for way in STRATEGIES
     ]
     samples = 8 if options.quick else 32
-    return [error_cell(options, "digits", "condot", [0.2], samples, settings, track_memory=True)]
+    return [error_cell(options, "digits", "condot", [0.2], samples, variants, track_memory=True)]
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import intervals, provenance
+from analysis import intervals
 from analysis.experiment import Cell
 from analysis.flow import Flow
 from analysis.guidance import Method, ladder
@@ -75,6 +75,11 @@ def _methods() -> dict[str, Method]:
 METHODS = _methods()
 SWEPT = ("exact", "unguided", "oracle_ode", "likelihood:greedy", "likelihood:midpoint", "dps:greedy")
 QUICK = SWEPT  # the cheap ones
+SIZES = ("members", "exact", "held_out")  # samples and exact samples per measurement, measurements to tune on
+SPEC: dict[str, dict[str, Any]] = {
+    "quick": {"samples": 8, "members": 4, "exact": 16, "held_out": 4},
+    "full": {"samples": 100, "members": 8, "exact": 64, "held_out": 12},
+}
 
 
 def cells(options: Options) -> list[Cell]:
@@ -88,19 +93,18 @@ def cells(options: Options) -> list[Cell]:
 
 def cell(options: Options, operator: str, noise: float, name: str) -> Cell:
     """Return the cell of a method on an operator at a noise level."""
-    sizes = {"members": 4, "exact": 16, "held_out": 4} if options.quick else {"members": 8, "exact": 64, "held_out": 12}
+    spec = options.of(SPEC)
     return Cell(
-        measure="toy_models.experiments.outcome:measure",
+        measure=f"{__name__}:measure",
         factory="toy_models.problems.zoo:build",
         problem="digits",
         path="condot",
-        times=(),
-        samples=8 if options.quick else 100,
-        settings=(Variant.of(name),),
+        samples=spec["samples"],
+        variants=(Variant.of(name),),
         seed=options.seed,
         dtype=options.dtype,
         device=options.device,
-        extra=(("operator", operator), ("noise", noise), *sizes.items()),
+        extra=(("operator", operator), ("noise", noise), *((name, spec[name]) for name in SIZES)),
     )
 
 
@@ -109,7 +113,7 @@ def tuning_and_reported(cell: Cell, flow: MixtureFlow) -> tuple[MeasuredBatch, M
 
     All methods of an operator see the same ones, as the cell's generator does not depend on the method.
     """
-    extra, generator = dict(cell.extra), cell.generator()
+    extra, generator = cell.extra_dict, cell.generator()
     problem = inverse_problem(extra["operator"], SIDE, extra["noise"])
     sizes = {"members": extra["members"], "exact": extra["exact"]}
 
@@ -123,18 +127,17 @@ def measure(cell: Cell) -> pd.DataFrame:
     """Tune the cell's method on some measurements and measure it on others: one row per measurement and metric."""
     flow = build(cell.problem, PATHS[cell.path]())
     assert isinstance(flow, MixtureFlow)
-    return measure_method(cell, METHODS[cell.settings[0].estimator], flow, *tuning_and_reported(cell, flow))
+    return measure_method(cell, METHODS[cell.variants[0].estimator], flow, *tuning_and_reported(cell, flow))
 
 
 def measure_method(
     cell: Cell, method: Method, flow: AnyMixtureFlow, tuning: MeasuredBatch, reported: MeasuredBatch
 ) -> pd.DataFrame:
     """Return a row per measurement and metric of a cell's method; one that cannot run is NaN, with the reason."""
-    name, extra = cell.settings[0].estimator, dict(cell.extra)
-    row: dict[str, Any] = {"problem": cell.problem, "truth": "exact", "path": cell.path, "estimator": name}
-    row |= {"family": method.family, "operator": extra["operator"], "noise": extra["noise"], "horizon": None}
-    row |= {"solver": None, "steps": method.options.get("steps"), "dtype": cell.dtype, "seed": cell.seed}
-    row |= {"device": provenance.device_name(cell.device), "samples": reported.members}
+    extra = cell.extra_dict
+    row = cell.columns() | {"truth": "exact", "estimator": cell.variants[0].estimator, "family": method.family}
+    row |= {"operator": extra["operator"], "noise": extra["noise"], "samples": reported.members}
+    row |= {"solver": None, "steps": method.options.get("steps"), "horizon": None, "fraction": None}
     try:
         x, outcome = _sample_method(cell, method, flow, tuning, reported)
     except ValueError as error:

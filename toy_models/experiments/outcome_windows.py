@@ -43,7 +43,7 @@ def cells(options: Options) -> list[Cell]:
         cell = outcome.cell(options, operator, noise, "oracle_ode")
         cell = cell if options.quick else replace(cell, samples=MEASUREMENTS)
         extra = *cell.extra, ("scales", LIKELIHOOD[2:4] if options.quick else LIKELIHOOD)
-        made.append(replace(cell, measure="toy_models.experiments.outcome_windows:measure", extra=extra))
+        made.append(replace(cell, measure=f"{__name__}:measure", extra=extra))
     return made
 
 
@@ -71,9 +71,9 @@ def best_scale(flow: MixtureFlow, batch: MeasuredBatch, window: Window, scales: 
 
 def measure(cell: Cell) -> pd.DataFrame:
     """Return one row per window, kind and metric: means over measurements with their intervals."""
-    flow, extra = build(cell.problem, PATHS[cell.path]()), dict(cell.extra)
+    flow, extra = build(cell.problem, PATHS[cell.path]()), cell.extra_dict
     assert isinstance(flow, MixtureFlow)
-    place = {"problem": cell.problem, "path": cell.path, "operator": extra["operator"], "noise": extra["noise"]}
+    place = cell.columns() | {"operator": extra["operator"], "noise": extra["noise"]}
     rows = _rows(flow, *outcome.tuning_and_reported(cell, flow), extra["scales"])
     return pd.DataFrame([place | row for row in rows])
 

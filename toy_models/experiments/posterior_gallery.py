@@ -33,13 +33,12 @@ def cells(options: Options) -> list[Cell]:
     names = SHOWN[:1] if options.quick else SHOWN
     made = [
         Cell(
-            measure="toy_models.experiments.posterior_gallery:measure",
+            measure=f"{__name__}:measure",
             factory="toy_models.problems.mnist:flow",
             problem=f"mnist, {operator}",
             path="condot",
-            times=(),
             samples=MEMBERS,
-            settings=tuple(Variant.of(name) for name in names),
+            variants=tuple(Variant.of(name) for name in names),
             seed=options.seed,
             extra=(("operator", operator),),
         )
@@ -50,7 +49,7 @@ def cells(options: Options) -> list[Cell]:
 
 def measure(cell: Cell) -> pd.DataFrame:
     """Return one row per image and pixel; ``misfit`` is chi^2/m of that image."""
-    operator, generator = str(dict(cell.extra)["operator"]), cell.generator()
+    operator, generator = str(cell.extra_dict["operator"]), cell.generator()
     flow, problem = mnist.flow(PATHS[cell.path]()), inverse_problem(operator, mnist.SIDE, NOISE)
     images = mnist.held_out()[0]
     images = images[torch.randperm(len(images), generator=generator)[: HELD_OUT + 1]]
@@ -60,14 +59,14 @@ def measure(cell: Cell) -> pd.DataFrame:
     )
     pictures = {"image": shown.clean[:1], "measurement": problem.as_images(shown.measurements[:1])}
     pictures |= {"mean": shown.exact.law.mean[:1], "exact": shown.exact.samples[0, :MEMBERS]}
-    for variant in cell.settings:  # samples that diverged are shown where they stopped
+    for variant in cell.variants:  # samples that diverged are shown where they stopped
         pictures[variant.estimator] = tuned_run(METHODS[variant.estimator], flow, tuning, shown).sample.x
     return pd.DataFrame([row for name, x in pictures.items() for row in _rows(cell, operator, shown, name, x)])
 
 
 def _rows(cell: Cell, operator: str, shown: MeasuredBatch, name: str, x: Tensor) -> Iterator[dict[str, Any]]:
     for i, image in enumerate(x):
-        row = {"problem": "mnist", "path": cell.path, "operator": operator, "noise": shown.problem.noise}
+        row = cell.columns() | {"problem": "mnist", "operator": operator, "noise": shown.problem.noise}
         row |= {"image": name, "member": i, "misfit": float(shown.misfit(image[None, None]))}
         yield from (row | {"pixel": j, "value": value} for j, value in enumerate(image.tolist()))
 

@@ -114,7 +114,7 @@ def _cell(options: Options, problem: str, operator: str, name: str, path: str = 
     shared = outcome.cell(options, operator, NOISE, name)
     return replace(
         shared,
-        measure="toy_models.experiments.posterior_table:measure",
+        measure=f"{__name__}:measure",
         factory="toy_models.problems.mnist:flow" if problem == "mnist" else shared.factory,
         problem=problem,
         path=path,
@@ -128,7 +128,7 @@ def measure(cell: Cell) -> pd.DataFrame:
 
     The images are the same for all operators and methods.
     """
-    data, extra, generator = DATASETS[cell.problem], dict(cell.extra), cell.generator()
+    data, extra, generator = DATASETS[cell.problem], cell.extra_dict, cell.generator()
     images = data.images()
     order = torch.randperm(len(images), generator=generator)[: extra["held_out"] + cell.samples]
     flow, problem = data.flow(PATHS[cell.path]()), inverse_problem(extra["operator"], data.side, extra["noise"])
@@ -137,7 +137,7 @@ def measure(cell: Cell) -> pd.DataFrame:
         measured_batch(flow.mixture, problem, images[part], generator, **sizes)
         for part in order.split([extra["held_out"], cell.samples])
     ]
-    method = data.methods[cell.settings[0].estimator]
+    method = data.methods[cell.variants[0].estimator]
     return outcome.measure_method(cell, _shortened(method) if "quick" in extra else method, flow, *batches)
 
 

@@ -9,12 +9,12 @@ import pandas as pd
 import torch
 
 from analysis.errors import relative_error, summary
-from analysis.experiment import Cell, draw, estimate
+from analysis.experiment import Cell, estimate, sample_states
 from analysis.settings import DTYPES, Options, Variant, resolve
 from toy_models.cells import error_cell
 
 SUITE = "theory"
-SETTINGS = (
+VARIANTS = (
     Variant.of("greedy"),
     Variant.of("lookahead", solver="midpoint", steps=4, horizon_fraction=0.8),
     Variant.of("end_to_end", solver="euler", steps=16),
@@ -30,8 +30,8 @@ DISCRETE = {"adjoint_backsolve": "end_to_end", "adjoint_cached": "end_to_end"}
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem."""
     problems = ("overlapping",) if options.quick else ("overlapping", "ring8", "anisotropic", "digits")
-    found = [error_cell(options, p, "condot", [0.4], 8 if options.quick else 32, SETTINGS) for p in problems]
-    return [replace(cell, measure="toy_models.experiments.precision:measure") for cell in found]
+    samples, measure = 8 if options.quick else 32, f"{__name__}:measure"
+    return [error_cell(options, p, "condot", [0.4], samples, VARIANTS, measure=measure) for p in problems]
 
 
 def _variants(cell: Cell) -> dict[str, tuple[str, bool]]:
@@ -41,19 +41,19 @@ def _variants(cell: Cell) -> dict[str, tuple[str, bool]]:
 
 
 def measure(cell: Cell) -> pd.DataFrame:
-    """Return one row per setting and part of its error, each relative to the gradient it is measured against."""
-    drawn = draw(cell)
-    double = {s: estimate(cell, drawn, s).gradient for s in cell.settings}
-    rows = [row for s in cell.settings for row in _parts(s, double, drawn.reference.gradient)]
+    """Return one row per variant and part of its error, each relative to the gradient it is measured against."""
+    batch = sample_states(cell)
+    double = {s: estimate(cell, batch, s).gradient for s in cell.variants}
+    rows = [row for s in cell.variants for row in _parts(s, double, batch.reference.gradient)]
     for name, (dtype, tf32) in _variants(cell).items():
         torch.backends.cuda.matmul.allow_tf32 = tf32
         low = replace(cell, dtype=dtype)
         subject = resolve(cell.factory)(cell.problem, cell.path, dtype, cell.device)
-        for s in cell.settings:
-            gradient = estimate(low, replace(drawn, subject=subject), s).gradient.double()
+        for s in cell.variants:
+            gradient = estimate(low, replace(batch, subject=subject), s).gradient.double()
             rows.append(_row(s, f"floating point, {name}", gradient, double[s]))
     torch.backends.cuda.matmul.allow_tf32 = False
-    return pd.DataFrame([drawn.rows | row for row in rows])
+    return pd.DataFrame([batch.columns | row for row in rows])
 
 
 def _parts(s: Variant, double: dict[Variant, torch.Tensor], ideal: torch.Tensor) -> list[dict[str, object]]:

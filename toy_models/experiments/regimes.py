@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import intervals, provenance
+from analysis import intervals
 from analysis.experiment import Cell
 from analysis.flow import Flow
 from analysis.guidance.dial import Choice, ladder
@@ -70,7 +70,7 @@ def _cell(options: Options, operator: str, regime: str, estimator: str) -> Cell:
         problem="digits",
         path="condot",
         samples=4 if quick else 20,
-        settings=(Variant.of(estimator),),
+        variants=(Variant.of(estimator),),
         seed=options.seed,
         extra=(
             ("regime", regime),
@@ -87,10 +87,9 @@ def measure(cell: Cell) -> pd.DataFrame:
     flow = build(cell.problem, PATHS[cell.path]())
     assert isinstance(flow, MixtureFlow)
     tuning, reported = outcome.tuning_and_reported(cell, flow)
-    extra, estimator = cell.extra_dict, cell.settings[0].estimator
-    place: dict[str, Any] = {"problem": cell.problem, "truth": "exact", "path": cell.path, "estimator": estimator}
-    place |= {"regime": extra["regime"], "operator": extra["operator"], "noise": extra["noise"], "seed": cell.seed}
-    place |= {"dtype": cell.dtype, "device": provenance.device_name(cell.device), "samples": reported.members}
+    extra, estimator = cell.extra_dict, cell.variants[0].estimator
+    place = cell.columns() | {"truth": "exact", "estimator": estimator, "samples": reported.members}
+    place |= {name: extra[name] for name in ("regime", "operator", "noise")}
     counts = extra["trials"], extra["nearer"]
     search = Search(flow, REGIMES[extra["regime"]], ESTIMATORS[estimator], tuning, counts, cell.seed)
     rows = (place | row for budget in extra["budgets"] for row in search.rows(budget, reported))

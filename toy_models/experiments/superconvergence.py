@@ -27,11 +27,11 @@ def cells(options: Options) -> list[Cell]:
     """Return one cell per problem and path, all solvers in it, with times at equal zeta."""
     zeta = torch.from_numpy(np.geomspace(1e-3, 1, 16 if options.quick else 25))
     problems = ("product256",) if options.quick else ("product256", "overlapping")
-    settings = [Variant.of("end_to_end", solver=solver, steps=1) for solver in SHOWN]
+    variants = [Variant.of("end_to_end", solver=solver, steps=1) for solver in SHOWN]
     samples, factory = 8 if options.quick else 32, "toy_models.problems.jacobian_rows:subject"
     times = {path: ZOO_PATHS[path]().time_from_zeta(zeta).tolist() for path in SHOWN_PATHS}
     return [
-        error_cell(options, problem, path, times[path], samples, settings, factory=factory)
+        error_cell(options, problem, path, times[path], samples, variants, factory=factory)
         for problem in problems
         for path in SHOWN_PATHS
     ]

@@ -25,16 +25,20 @@ def test_too_few_step_counts_decide_nothing():
 def exact_table(power):
     """Errors that are two terms: zeta^2 and f^power/n, for Euler on CondOT."""
     grid = [(n, f) for n in (1, 2, 4, 8, 16) for f in (0.25, 0.5, 0.75, 0.9, 1.0)]
-    steps, horizon = (np.array(column, float) for column in zip(*grid, strict=True))
+    steps, fraction = (np.array(column, float) for column in zip(*grid, strict=True))
     named = {"problem": "p", "path": "condot", "solver": "euler", "t": 0.2, "metric": "relative_error"}
-    table = two_terms.with_zeta(pd.DataFrame(named | {"steps": steps, "horizon": horizon}, index=range(len(grid))))
-    value = 0.3 * table["zeta"] ** 2 + 0.2 * horizon**power / steps
-    return table.assign(value=value, evaluations=steps + (horizon < 1))
+    table = two_terms.with_zeta(
+        pd.DataFrame(
+            named | {"steps": steps, "fraction": fraction, "horizon": 0.2 + 0.8 * fraction}, index=range(len(grid))
+        )
+    )
+    value = 0.3 * table["zeta"] ** 2 + 0.2 * fraction**power / steps
+    return table.assign(value=value, evaluations=steps + (fraction < 1))
 
 
 def test_zeta_is_taken_at_the_horizon():
     table = exact_table(2)
-    times = 0.2 + table["horizon"] * 0.8
+    times = 0.2 + table["fraction"] * 0.8
     np.testing.assert_allclose(table["zeta"], [float(CondOT().zeta(t)) for t in times], rtol=1e-12)
 
 

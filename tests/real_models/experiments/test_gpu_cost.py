@@ -244,10 +244,10 @@ def test_other_errors_stop_the_run(monkeypatch):
 
 
 def test_what_is_measured_where():
-    full = {dict(cell.extra)["arithmetic"] for cell in gpu_cost.cells(Options(device="cuda"))}
+    full = {cell.extra_dict["arithmetic"] for cell in gpu_cost.cells(Options(device="cuda"))}
     assert full == set(gpu_cost.ARITHMETICS)
     assert {cell.samples for cell in gpu_cost.cells(Options()) if "cost" in cell.measure} == set(gpu_cost.BATCHES)
-    assert "tf32" not in {dict(cell.extra)["arithmetic"] for cell in gpu_cost.cells(Options())}
+    assert "tf32" not in {cell.extra_dict["arithmetic"] for cell in gpu_cost.cells(Options())}
 
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

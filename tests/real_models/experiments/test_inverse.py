@@ -79,7 +79,7 @@ def test_guidance_helps_and_the_clean_image_fits(table):
 
 
 def test_cells_repeat_and_another_seed_takes_other_images(table):
-    cell = next(c for c in QUICK if c.settings[0].estimator == "measurement")
+    cell = next(c for c in QUICK if c.variants[0].estimator == "measurement")
     rows = table[table["estimator"] == "measurement"]
     assert measure_cell(cell)["value"].tolist() == rows["value"].tolist()
     other = measure_cell(dataclasses.replace(cell, seed=1))
@@ -90,7 +90,7 @@ def test_a_sample_that_diverges_is_a_row_that_names_the_step(monkeypatch):
     greedy = inverse.ALL["greedy"]
     wild = dataclasses.replace(greedy, options=greedy.options | {"scale": 1e6}, tuned=None)
     monkeypatch.setitem(inverse.ALL, "greedy", wild)
-    rows = measure_cell(next(c for c in QUICK if c.settings[0].estimator == "greedy"))
+    rows = measure_cell(next(c for c in QUICK if c.variants[0].estimator == "greedy"))
     assert rows["value"].isna().all()
     assert set(rows["status"]) == {"diverged at step 0"}
     assert set(rows["failed_at"]) == {0}
@@ -105,7 +105,7 @@ def test_pigdm_says_why_it_cannot_run_on_a_nonlinear_measurement():
 
 def test_the_full_run_has_every_method_on_every_operator():
     cells = inverse.cells(Options())
-    places = {(dict(c.extra)["operator"], c.settings[0].estimator) for c in cells}
+    places = {(c.extra_dict["operator"], c.variants[0].estimator) for c in cells}
     assert places == {(o, n) for o in NAMES for n in (*inverse.REFERENCES, *inverse.ALL)}
     assert len({c.key() for c in cells}) == len(cells)
 

@@ -79,11 +79,11 @@ def with_derived(table):
 
 def test_the_best_horizon_has_the_least_error_of_its_step_count(tables):
     ahead = tables["real_flow_ahead"]
-    assert {0.0, 1.0} <= set(ahead["horizon"])
+    assert {0.0, 1.0} <= set(ahead["fraction"])
     for _, rows in ahead.groupby(["solver", "steps"]):
         assert rows[rows["best"]]["value"].tolist() == [rows["value"].min()]
     facts = tables["real_flow_facts"].iloc[0]
-    assert facts["short"] == (ahead[ahead["best"]]["horizon"] < 1).sum()
+    assert facts["short"] == (ahead[ahead["best"]]["fraction"] < 1).sum()
 
 
 def test_rows_say_which_truth_they_are_held_to_and_how_good_it_is(table):
@@ -111,12 +111,12 @@ def test_the_leading_term_explains_greedys_error_late_and_not_early(table):
 
 def test_greedy_is_the_estimator_of_the_registry_at_the_same_states(table):
     cell = small()
-    at, drawn = real_flow.draw(cell)[2]
+    at, batch = real_flow.sample_states(cell)[2]
     flow = PredictionFlow(Small().double(), CondOT())
-    exact = reference.ideal_gradient(flow, drawn.loss, drawn.x, at.times[0]).gradient
-    x = drawn.x.detach().requires_grad_()
+    exact = reference.ideal_gradient(flow, batch.loss, batch.x, at.times[0]).gradient
+    x = batch.x.detach().requires_grad_()
     endpoint = x + (1 - at.times[0]) * flow.velocity(x, at.times[0])
-    (greedy,) = torch.autograd.grad(drawn.loss(endpoint).sum(), x)
+    (greedy,) = torch.autograd.grad(batch.loss(endpoint).sum(), x)
     row = table[(table["t"] == at.times[0]) & (table["metric"] == "relative_error")].iloc[0]
     assert row["value"] == pytest.approx(float(relative_error(greedy, exact).quantile(f64(0.5))), rel=1e-3)
 

@@ -7,7 +7,7 @@ add(
     "analysis/experiment.py",
     ["analysis/test_experiment.py"],
     {
-        "key: settings left out": (KEY, KEY.replace("asdict(self)", "asdict(self) | {'settings': ()}")),
+        "key: variants left out": (KEY, KEY.replace("asdict(self)", "asdict(self) | {'variants': ()}")),
         "key: extra left out": (KEY, KEY.replace("asdict(self)", "asdict(self) | {'extra': ()}")),
         "key: the device left out": (KEY, KEY.replace("asdict(self)", "asdict(self) | {'device': ''}")),
         "key: the factory left out": (KEY, KEY.replace("asdict(self)", "asdict(self) | {'factory': ''}")),

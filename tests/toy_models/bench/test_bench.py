@@ -85,7 +85,7 @@ def test_a_new_estimator_is_timed_with_no_other_change(monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "require", dict)
     own = gradients.register("own_for_bench")(lambda flow, loss, x, t: (torch.ones_like(x), x))
     try:
-        (cell,) = [c for c in tiny(monkeypatch) if dict(c.extra)["contender"] == own.name]
+        (cell,) = [c for c in tiny(monkeypatch) if c.extra_dict["contender"] == own.name]
         frame = run_cells([cell], tmp_path, Workers(jobs=1))
     finally:
         del gradients.ESTIMATORS[own.name]
@@ -97,7 +97,7 @@ def test_steps_are_cut_for_all_contenders_of_a_large_size(monkeypatch):
     monkeypatch.setattr(bench, "require", dict)
     found = {}
     for cell in bench.cells(Options()):
-        extra = dict(cell.extra)
+        extra = cell.extra_dict
         found[cell.problem, extra["workload"], extra["contender"]] = extra["steps_max"]
     assert found["256x8x8", "surface", "diffrax"] == found["256x8x8", "surface", "ours"] == 64
     assert found["512x64x10", "surface", "diffrax"] == found["512x64x10", "surface", "floor"] == contenders.LARGE_STEPS

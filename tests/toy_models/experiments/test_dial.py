@@ -110,9 +110,9 @@ def test_estimators_that_err_more_and_sample_worse_correlate_and_failed_measurem
 
 def test_the_full_experiment_has_all_operators_and_the_estimators_that_outcome_reports():
     cells = dial.cells(Options())
-    assert sorted(dict(cell.extra)["operator"] for cell in cells) == sorted(OPERATORS)
-    assert all(set(outcome.DIAL) < set(dict(cell.extra)["estimators"]) for cell in cells)
-    assert {dict(c.extra)["operator"] for c in cells if dict(c.extra)["replaced"]} == set(outcome.OPERATORS)
+    assert sorted(cell.extra_dict["operator"] for cell in cells) == sorted(OPERATORS)
+    assert all(set(outcome.DIAL) < set(cell.extra_dict["estimators"]) for cell in cells)
+    assert {c.extra_dict["operator"] for c in cells if c.extra_dict["replaced"]} == set(outcome.OPERATORS)
     assert set(figure.ESTIMATORS) == {*outcome.DIAL, *dial.ASIDE}
     json.dumps([cell.extra for cell in cells])
 

@@ -152,7 +152,7 @@ def test_the_estimators_nearest_each_reference(score, verdict):
 
 
 def test_angles_to_the_ideal_gradient():
-    late = gradient_field.label(gradient_field.SETTINGS[-1])
+    late = gradient_field.label(gradient_field.VARIANTS[-1])
     rows = [
         (k, t, 0.0, 0.0, *v) for t in (0.2, 0.8) for k, v in (("ideal", (1, 0)), ("greedy", (0, t)), (late, (1, 1)))
     ]

@@ -59,7 +59,7 @@ def test_lookahead_to_f_by_euler_on_condot_is_euler_with_one_step_more(surface):
     # Greedy is an Euler step there: n steps to f = n/(n + 1), then the projection, are n + 1 equal Euler steps.
     table = surface["best_horizon"]
     table = table[(table["solver"] == "euler") & (table["metric"] == "relative_error")]
-    value = table.set_index(["steps", "horizon"])["value"]
+    value = table.set_index(["steps", "fraction"])["value"]
     for n, horizon in ((1, 0.5), (3, 0.75)):
         assert value[n, horizon] == pytest.approx(value[n + 1, 1.0], rel=1e-10)
 

@@ -77,7 +77,7 @@ def test_every_method_names_a_sampler_and_has_the_same_number_of_candidates():
 
 def test_a_method_that_cannot_run_fails_on_every_measurement(monkeypatch):
     monkeypatch.setitem(outcome.METHODS, "unguided", Method("posterior_guidance", "unguided", {"steps": 0, "scale": 0}))
-    cells = {c.settings[0].estimator: c for c in outcome.cells(Options(quick=True))}
+    cells = {c.variants[0].estimator: c for c in outcome.cells(Options(quick=True))}
     lost, greedy = (measure_cell(cells[name]) for name in ("unguided", "likelihood:greedy"))
     assert lost["value"].isna().all()
     assert "steps" in lost["status"].iloc[0]

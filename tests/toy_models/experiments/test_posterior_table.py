@@ -43,17 +43,17 @@ def test_the_full_table_has_every_method_on_every_operator_and_100_images():
     cells = posterior_table.cells(Options())
     main = [cell for cell in cells if cell.path == posterior_table.PATH]
     expected = {(d, o, m) for d, data in posterior_table.DATASETS.items() for o in OPERATORS for m in data.methods}
-    assert {(c.problem, dict(c.extra)["operator"], c.settings[0].estimator) for c in main} == expected
+    assert {(c.problem, c.extra_dict["operator"], c.variants[0].estimator) for c in main} == expected
     assert len(main) == len(expected)
     assert min(cell.samples for cell in cells) >= 100
-    assert {c.settings[0].estimator for c in cells if c not in main} == set(posterior_table.CHEAP)
+    assert {c.variants[0].estimator for c in cells if c not in main} == set(posterior_table.CHEAP)
     tuned = [m for data in posterior_table.DATASETS.values() for m in data.methods.values() if m.tuned]
     assert {len(method.candidates) for method in tuned} == {6}
 
 
 def test_all_operators_are_in_the_table_of_noise_levels_and_times():
     cells = outcome_windows.cells(Options())
-    places = {(dict(cell.extra)["operator"], dict(cell.extra)["noise"]) for cell in cells}
+    places = {(cell.extra_dict["operator"], cell.extra_dict["noise"]) for cell in cells}
     assert len(places) == len(cells) == 3 * len(OPERATORS)
 
 
@@ -88,7 +88,7 @@ def test_rows_are_per_measurement_and_the_oracle_beats_greedy_which_beats_no_gui
 
 def first_cell(name, path="condot"):
     cell = posterior_table.cells(Options(quick=True))[0]
-    return dataclasses.replace(cell, path=path, settings=(Variant.of(name),))
+    return dataclasses.replace(cell, path=path, variants=(Variant.of(name),))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from analysis.settings import Options
 from toy_models.experiments import outcome, regimes
 from toy_models.problems.zoo import build
 
-QUICK = {(c.extra_dict["regime"], c.settings[0].estimator): c for c in regimes.cells(Options(quick=True))}
+QUICK = {(c.extra_dict["regime"], c.variants[0].estimator): c for c in regimes.cells(Options(quick=True))}
 
 
 @pytest.fixture(scope="module")

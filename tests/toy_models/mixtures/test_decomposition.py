@@ -48,7 +48,7 @@ def subject(problem, path, dtype, device):
 
 def small(error=0.1, **fields):
     cell = dataclasses.replace(experiment.cells(Options())[1], factory=f"{__name__}:subject", problem=str(error))
-    extra = dict(cell.extra) | {"analytic": f"{__name__}:analytic", "steps": 96}
+    extra = cell.extra_dict | {"analytic": f"{__name__}:analytic", "steps": 96}
     return dataclasses.replace(cell, samples=6, extra=tuple(extra.items()), **fields)
 
 
@@ -69,7 +69,7 @@ def test_truth_is_certified_and_every_part_is_there_for_every_setting_and_state(
     assert table["truth_bound"].max() < 1e-9
     assert table["reference_bound"].max() < 1e-4
     cell = small()
-    assert len(table) == len(cell.settings) * 7 * cell.samples
+    assert len(table) == len(cell.variants) * 7 * cell.samples
     assert np.isfinite(table["value"]).all()
 
 
@@ -104,7 +104,7 @@ def test_arithmetic_is_as_coarse_as_its_digits(table):
 
 
 def test_a_network_without_error_has_discretisation_alone():
-    table = measure_cell(small(error=0.0, settings=small().settings[:3]))
+    table = measure_cell(small(error=0.0, variants=small().variants[:3]))
     assert part(table, "learning").max() <= table["reference_bound"].max()
     here, there = (part(table, name) for name in ("discretisation", "discretisation, exact field"))
     np.testing.assert_allclose(here, there, rtol=1e-3)
@@ -112,8 +112,8 @@ def test_a_network_without_error_has_discretisation_alone():
 
 def test_the_quick_truth_is_not_called_certified():
     cell = small()
-    extra = dict(cell.extra) | {"certified": False}
-    table = measure_cell(dataclasses.replace(cell, extra=tuple(extra.items()), settings=cell.settings[:2]))
+    extra = cell.extra_dict | {"certified": False}
+    table = measure_cell(dataclasses.replace(cell, extra=tuple(extra.items()), variants=cell.variants[:2]))
     assert set(table["truth"]) == {"converged"}
     assert 0 < table["truth_bound"].max() < 0.1
 
