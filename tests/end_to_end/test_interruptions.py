@@ -6,15 +6,13 @@ The runs are of the real command line, with an experiment in it whose cells do n
 import os
 import resource
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
 from analysis.provenance import ROOT
 from tests.support import sleepy
-from tests.support.command import begin, cells, children, hashes, members
+from tests.support.command import begin, cells, children, hashes, members, popen
 
 STOPPED = "stopped; finished cells are kept"
 
@@ -93,8 +91,7 @@ def test_two_runs_share_a_folder(tmp_path, whole):
 
 
 def test_ctrl_c_while_modules_are_imported_is_one_line():
-    full = [sys.executable, "-v", str(ROOT / "reproduce.py"), "list"]
-    process = subprocess.Popen(full, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = popen("-v", ROOT / "reproduce.py", "list")
     for line in process.stderr:  # what is imported, module by module
         if line.startswith("import 'numpy'"):
             break

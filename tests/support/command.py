@@ -1,7 +1,9 @@
 """The command line in a process of its own."""
 
+import functools
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,12 +19,17 @@ def command(*arguments, cwd=ROOT, **changed):
     return subprocess.run(full, cwd=cwd, env=os.environ | changed, capture_output=True, check=False)
 
 
+def popen(*arguments, **options):
+    """Begin a Python process that Ctrl-C stops, also where a background job of a shell, which ignores it, runs this."""
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
+    restore = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen([sys.executable, *map(str, arguments)], preexec_fn=restore, **pipes, **options)
+
+
 def begin(*arguments, out):
     """Begin a run of ``tests.support.sleepy`` in a group of its own; return it when it has finished a cell."""
-    full = [sys.executable, *SLEEPY, *map(str, arguments), "--out", str(out)]
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     before = cells(out)
-    process = subprocess.Popen(full, cwd=ROOT, start_new_session=True, **pipes)
+    process = popen(*SLEEPY, *arguments, "--out", out, start_new_session=True)
     limit = time.monotonic() + 300
     while cells(out) == before:
         assert process.poll() is None, process.stderr.read()
