@@ -26,6 +26,7 @@ class Budget:
     ----------
     limit, spent : evaluations of the flow on the whole batch, one with its pullback counted as one
     solves, finished : integrations that the reference takes, and those that are done
+    before : evaluations spent before the present integration
     progress : called after every step with the share of the work that is done, in [0, 1], and with ``spent``
     """
 
@@ -34,6 +35,7 @@ class Budget:
     progress: Progress | None = None
     spent: int = 0
     finished: int = 0
+    before: int = 0
 
     def spend(self, s: float, count: int) -> None:
         """Add ``count`` evaluations.
@@ -52,12 +54,41 @@ class Budget:
                 f"{self.finished + 1} of {self.solves} is at s = {s:.3g} in [0, 1]. {REMEDIES}"
             )
 
+    def foresee(self, expected: float, what: str) -> None:
+        """Refuse what is expected to take several times the evaluations that were left when it began.
+
+        Raises
+        ------
+        CertificationError
+            If it is.
+        """
+        if expected > FORESEEN * (self.limit - self.before):
+            raise CertificationError(
+                f"{what} would take about {expected:.2g} evaluations of the flow, more than max_evaluations = "
+                f"{self.limit}. {REMEDIES}"
+            )
+
     def report(self, share: float) -> None:
-        """Report to ``progress`` that a share of the present integration is done."""
+        """Report that a share of the present integration is done.
+
+        Raises
+        ------
+        CertificationError
+            If the whole of it is foreseen to exceed the limit by far.
+        """
+        here = self.spent - self.before
+        if here >= TELLING:
+            self.foresee(here / share, f"integration {self.finished + 1} of {self.solves} of the reference")
         if self.progress is not None:
             self.progress((self.finished + share) / self.solves, self.spent)
 
+    def finish(self) -> None:
+        """Count the present integration as done."""
+        self.finished, self.before = self.finished + 1, self.spent
 
+
+FORESEEN = 3  # by so many times may the foreseen evaluations exceed those left
+TELLING = 5000  # evaluations in an integration, from which the rest of it is foreseen: not from a short layer
 REMEDIES = (
     "Where the flow is stiff, or is not smooth in x and t, a larger tolerance (with a larger max_error) ends sooner; "
     "a network computes in float64 throughout, its time embedding too, and in eval mode; max_evaluations allows more"
@@ -116,5 +147,5 @@ def integrate(
         budget.report(abs(solver.t - start) / abs(end - start))
         if record is not None:
             record(solver.t, split(solver.y))
-    budget.finished += 1
+    budget.finish()
     return split(solver.y)

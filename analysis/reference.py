@@ -34,7 +34,7 @@ from analysis import adjoint_solves, checks
 from analysis.adjoint_solves import Problem
 from analysis.errors import relative
 from analysis.flow import Flow, HasDensity, HasExactMap
-from analysis.integration import REMEDIES, Budget, CertificationError, Progress
+from analysis.integration import Budget, CertificationError, Progress
 from analysis.losses import Loss, value_and_gradient
 from analysis.round_off import perturbed_gradient
 
@@ -51,7 +51,6 @@ MAX_ERROR = 1e-6  # a larger relative error bound is no reference
 # Noise in a rate is an error of the same size in what an adaptive solver takes for its own, whatever the step: about
 # two times noise / tolerance steps are needed for that alone, and so many may be.
 NOISE_STEPS = 200
-FORESEEN = 3  # by so many times may the foreseen evaluations exceed what is left
 # By how much log|det DPhi| may miss the change of the log densities, and what share of these where they are large.
 DETERMINANT, DETERMINANT_SHARE = 1e-6, 1e-9
 CAUSES = {
@@ -226,11 +225,7 @@ def _foresee(budget: Budget, loose: float, tolerance: float) -> None:
         With the number of evaluations.
     """
     expected = 2 * budget.spent / (adjoint_solves.REPLICAS + 1) * (loose / tolerance) ** (1 / 8)
-    if expected > FORESEEN * (budget.limit - budget.spent):
-        raise CertificationError(
-            f"the reference would take about {expected:.2g} evaluations of the flow at tolerance {tolerance:.2g}, more "
-            f"than max_evaluations = {budget.limit}. {REMEDIES}"
-        )
+    budget.foresee(expected, f"the reference at tolerance {tolerance:.2g}")
 
 
 def _determinant(problem: Problem, endpoint: Tensor, log_det: Tensor, tolerance: float) -> Tensor:

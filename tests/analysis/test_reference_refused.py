@@ -11,6 +11,7 @@ import torch
 
 from analysis import losses
 from analysis.flow import Flow, from_velocity
+from analysis.integration import Budget, integrate
 from analysis.paths import CondOT, VarianceExploding
 from analysis.reference import CertificationError, ideal_gradient
 from tests.support.problems import randn, random_mixture
@@ -46,13 +47,14 @@ def refused(flow, **options):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_states_in_half_precision_are_refused_by_name(dtype):
     flow = from_velocity(lambda x, t: -x, CondOT())
-    with pytest.raises(ValueError, match="x must be float32 or float64: no reference is possible"):
+    with pytest.raises(ValueError, match="x must be float32 or float64 for a reference"):
         ideal_gradient(flow, LOSS, torch.ones(2, 3, dtype=dtype), 0.3)
 
 
 def test_dropout_is_refused_at_once_and_eval_is_named():
     network = Network(dropout=0.3)
-    message, spent = refused(from_velocity(network, CondOT()))
+    with pytest.warns(RuntimeWarning, match="training mode"):
+        message, spent = refused(from_velocity(network, CondOT()))
     assert "not deterministic" in message
     assert ".eval()" in message
     assert spent == 0
@@ -83,6 +85,28 @@ def test_the_budget_ends_a_solve_and_the_message_names_the_ways_out():
     assert "max_evaluations = 300" in message
     for way in ("larger tolerance", "max_error", "float64", "eval mode"):
         assert way in message
+
+
+def test_a_solve_within_what_was_foreseen_ends_at_the_budget():
+    budget = Budget(limit=200, solves=1)
+    with pytest.raises(CertificationError, match=r"max_evaluations = 200.*integration 1 of 1 is at s = 0\.\d"):
+        integrate(
+            lambda s, state: [torch.cos(60 * s) * state[0]],
+            [torch.ones(3, dtype=torch.float64)],
+            0.0,
+            1.0,
+            tolerance=1e-12,
+            max_step=1.0,
+            budget=budget,
+        )
+    assert budget.spent == 201
+
+
+def test_a_stiff_flow_is_refused_long_before_the_budget_is_spent():
+    message, spent = refused(from_velocity(lambda x, t: -1e6 * x.sin(), CondOT()))
+    assert "integration 1 of 6 of the reference would take about" in message
+    assert "max_evaluations = 100000" in message
+    assert spent < 6000
 
 
 @pytest.mark.parametrize("count", [0, -3, 2.5, True])
