@@ -162,7 +162,7 @@ def test_angles_to_the_ideal_gradient():
 
 
 def test_horizons_short_of_the_end_are_counted():
-    best = frame("solver horizon", ("euler", 0.5), ("euler", 1.0), ("midpoint", 1.0), problem="p")
+    best = frame("solver fraction", ("euler", 0.5), ("euler", 1.0), ("midpoint", 1.0), problem="p")
     row = only_row(lookahead_surface.facts(best))
     assert (row["euler_short"], row["euler_all"], row["midpoint_short"], row["stops"]) == (1, 2, 0, "some")
     assert (row["least"], row["most"]) == (0.5, 0.5)
