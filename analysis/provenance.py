@@ -29,7 +29,7 @@ def commit() -> tuple[str | None, bool | None]:
     """Find the commit of this package's own repository, and whether files differ from it.
 
     A copy of the package inside another repository (unpacked there, or installed into an environment there) has no
-    commit.
+    commit; nor has one at its top whose files it does not track.
 
     Returns
     -------
@@ -38,6 +38,8 @@ def commit() -> tuple[str | None, bool | None]:
     """
     top = _git("rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != ROOT.resolve():
+        return None, None
+    if not _git("ls-files", "analysis/provenance.py"):
         return None, None
     status = _git("status", "--porcelain")
     return _git("rev-parse", "HEAD"), None if status is None else bool(status)

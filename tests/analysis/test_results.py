@@ -122,6 +122,11 @@ def repository(tmp_path):
 
 def test_the_commit_is_that_of_the_packages_own_repository(repository, monkeypatch):
     monkeypatch.setattr(provenance, "ROOT", repository)
+    (repository / "analysis").mkdir()
+    (repository / "analysis" / "provenance.py").write_text("")
+    assert provenance.commit() == (None, None)  # unpacked or installed at the top of another repository
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "the package")
     assert provenance.commit() == (git(repository, "rev-parse", "HEAD"), False)
     (repository / "new.py").write_text("")
     assert provenance.commit()[1] is True

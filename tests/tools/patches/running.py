@@ -94,6 +94,10 @@ add(
             "if top is None or Path(top).resolve() != ROOT.resolve():",
             "if top is None:",
         ),
+        "provenance: the commit of a repository that does not track the package": (
+            'if not _git("ls-files", "analysis/provenance.py"):',
+            "if False:",
+        ),
         "provenance: a hook's own repository": ('if not name.startswith("GIT_")', "if True"),
         "provenance: a changed checkout is clean": (
             "None if status is None else bool(status)",
