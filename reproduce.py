@@ -55,8 +55,8 @@ import pkgutil
 import shutil
 import time
 from argparse import Namespace
-from functools import partial
 from types import ModuleType
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -65,7 +65,6 @@ import figures
 from analysis import figure_files, results, suite
 from analysis.audit import measure as audits
 from analysis.command_line import DRAWS, MAKES, VERBS, parsers, possible
-from analysis.progress import Report, reported
 from analysis.report import write_macros, write_page
 from analysis.settings import Options
 from analysis.workers import Workers, WorkersError
@@ -99,7 +98,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
             "argument --scheduler: needs --backend dask, and takes no --jobs: its workers are the cluster's"
         )
     if verb != "list" and options.out is None:
-        kind = "published" if getattr(options, "published", False) else "quick" if options.quick else ""
+        kind = "published" if options.published else "quick" if options.quick else ""
         options.out = Path("results") / kind
     return options
 
@@ -168,43 +167,26 @@ def workers(options: Namespace) -> Workers:
 
 def draw(options: Namespace) -> None:
     """Draw the selected figures from their tables, report on all that are there, and say what each of them shows."""
-    wanted = selected(options)
-    if getattr(options, "published", False):
-        (options.out / "tables").mkdir(parents=True, exist_ok=True)
+    wanted, out = selected(options), options.out
+    if options.published:
+        (out / "tables").mkdir(parents=True, exist_ok=True)
         for file in (PUBLISHED / "tables").glob("*.parquet"):
-            shutil.copyfile(file, options.out / "tables" / file.name)
-    pool, report = Workers(min(options.jobs or -1, len(wanted))), Report("figures", [*wanted], 1, 0)
-    with reported(report):
-        for name in pool.map(partial(draw_one, options.out), [*wanted]):
-            report.finish([*wanted].index(name))
-    entries = {name: figure_files.entry(options.out, f"figures.{name}", kind) for name, kind in wanted.items()}
-    place = write_page(options.out, [*entries.values()], glossary.table())
-    write_macros(
-        {t: results.read_table(options.out / "tables" / f"{t}.parquet") for t in tables_of(wanted)},
-        options.out / "numbers.tex",
-    )
-    for name, entry in entries.items():
-        console.print(
-            Text.assemble((name, "bold"), f": {entry.headline}"),
-            soft_wrap=not console.is_terminal,
-            no_wrap=True,
-            overflow="ellipsis",
-        )
-    console.print(
-        Text(f"Figures, captions, tables and numbers.tex are in {options.out}; all of it in one page: {place}")
-    )
-
-
-def draw_one(out: Path, name: str) -> str:
-    """Draw one figure; return its name, since workers finish in any order."""
-    figure_files.write(out, f"figures.{name}")
-    return name
+            shutil.copyfile(file, out / "tables" / file.name)
+    modules = {f"figures.{name}": kind for name, kind in wanted.items()}
+    entries = figure_files.write_all(out, modules, Workers(min(options.jobs or -1, len(wanted))))
+    place = write_page(out, entries, glossary.table())
+    tables = {name: results.read_table(out / "tables" / f"{name}.parquet") for name in tables_of(wanted)}
+    write_macros(tables, out / "numbers.tex")
+    cut: dict[str, Any] = {"soft_wrap": not console.is_terminal, "no_wrap": True, "overflow": "ellipsis"}
+    for entry in entries:
+        console.print(Text.assemble((entry.name, "bold"), f": {entry.headline}"), **cut)
+    console.print(Text(f"Figures, captions, tables and numbers.tex are in {out}; all of it in one page: {place}"))
 
 
 def check(options: Namespace) -> int:
     """Say what is missing or out of date among the selected figures' tables; return the exit code."""
     asked = {"quick": options.quick, "dtype": options.dtype, "seed": options.seed}
-    out, wanted = (PUBLISHED if getattr(options, "published", False) else options.out), tables_of(selected(options))
+    out, wanted = (PUBLISHED if options.published else options.out), tables_of(selected(options))
     problems = [problem for name in wanted if (problem := suite.out_of_date(name, out, asked))]
     for problem in problems[:SHOWN]:
         console.print(Text(problem, style="red"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +11,9 @@ from types import ModuleType
 import pandas as pd
 
 from analysis import results
+from analysis.progress import Report, reported
 from analysis.report import Entry
+from analysis.workers import Workers
 
 KINDS = {"pdf": {"CreationDate": None}, "png": {"Software": None}}  # without dates, so that bytes repeat
 
@@ -43,6 +46,41 @@ def entry(out: Path, module: str, suite: str) -> Entry:
     answer, name = figure.answer, module.rpartition(".")[2]
     caption = f"{QUICK if quick else ''}{answer(tables)}"
     return Entry(name, suite, figure.QUESTION, answer.headline(tables), caption, tuple(figure.TABLES), quick)
+
+
+def write_all(out: Path, suites: Mapping[str, str], workers: Workers) -> list[Entry]:
+    """Draw figures from their tables below ``out``, in parallel, and write them.
+
+    Parameters
+    ----------
+    out : the folder of a run
+    suites : the suite of each figure, by its module's name
+    workers : where they are drawn
+
+    Returns
+    -------
+    list
+        The report's entries, in the order of ``suites``.
+
+    Raises
+    ------
+    FileNotFoundError, analysis.results.TableError, analysis.results.WriteError
+        As ``write`` raises them.
+    analysis.workers.WorkersError
+        If a worker is lost.
+    """
+    modules = [*suites]
+    report = Report("figures", [module.rpartition(".")[2] for module in modules], workers.count, 0)
+    with reported(report):
+        for module in workers.map(partial(_written, out), modules):
+            report.finish(modules.index(module))
+    return [entry(out, module, suite) for module, suite in suites.items()]
+
+
+def _written(out: Path, module: str) -> str:
+    """Write a figure; return its module's name, since workers finish in any order."""
+    write(out, module)
+    return module
 
 
 def write(out: Path, module: str) -> None:

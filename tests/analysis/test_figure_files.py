@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis import figure_files, results
+from analysis.workers import Workers
 from figures.style import Caption
 
 
@@ -75,3 +76,10 @@ def test_a_quick_table_is_told_in_the_caption(module, out):
     entry = figure_files.entry(out, "drawings.line", "theory")
     assert entry.quick
     assert entry.caption.startswith("Quick run, not a result: Its slope")
+
+
+def test_many_are_written_and_entered_in_the_order_that_was_asked_for(module, out, monkeypatch):
+    monkeypatch.setitem(sys.modules, "drawings.another", module)
+    entries = figure_files.write_all(out, {"drawings.line": "theory", "drawings.another": ""}, Workers(jobs=1))
+    assert [(entry.name, entry.suite) for entry in entries] == [("line", "theory"), ("another", "")]
+    assert (out / "figures" / "another.pdf").stat().st_size == (out / "figures" / "line.pdf").stat().st_size
