@@ -62,8 +62,8 @@ from rich.console import Console
 from rich.text import Text
 
 import figures
+from analysis import audit as audits
 from analysis import figure_files, results, suite
-from analysis.audit import measure as audits
 from analysis.command_line import DRAWS, MAKES, VERBS, parsers, possible
 from analysis.report import write_macros, write_page
 from analysis.settings import Options
@@ -100,6 +100,8 @@ def parse(arguments: Sequence[str]) -> Namespace:
     if verb != "list" and options.out is None:
         kind = "published" if options.published else "quick" if options.quick else ""
         options.out = Path("results") / kind
+    if verb == "audit":  # a folder each, so that audits do not replace one another
+        options.out = options.out / "audit" / options.factory.replace(":", ".")
     return options
 
 
@@ -153,10 +155,11 @@ def compute(options: Namespace) -> dict[str, float]:
 
 def audit(options: Namespace) -> dict[str, float]:
     """Audit a user's flow, and say what came out."""
-    asked = ("factory", "error", "times", "samples", "quick", "seed", "device")
-    wanted = audits.AuditOptions(**{name: getattr(options, name) for name in asked})
-    lines = audits.run(wanted, options.out, workers(options))
-    console.print(*lines, sep="\n", markup=False, highlight=False, soft_wrap=True)
+    asked = ("error", "times", "samples", "quick", "seed", "device")
+    given = {name: getattr(options, name) for name in asked}
+    wanted = audits.AuditOptions(options.factory, check=not options.unchecked, **given)
+    report = audits.run(wanted, options.out, workers(options))
+    console.print(str(report), markup=False, highlight=False, soft_wrap=True)
     return {}
 
 

@@ -76,6 +76,7 @@ def _add_audit(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--times", type=float, nargs="+", help="times in (0, 1) (default: 0.1 0.2 ... 0.9)")
     parser.add_argument("--samples", type=int, help="states per time (default: 32)")
+    parser.add_argument("--unchecked", action="store_true", help="do not compare what was declared with the data")
 
 
 def possible(options: argparse.Namespace) -> None:

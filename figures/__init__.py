@@ -5,3 +5,11 @@ the facts in those tables) and ``draw(tables) -> Figure``. It may define ``latex
 is the question followed by the answer. Figures compute no statistics and import neither another figure nor torch; the
 code that they share is in ``figures.style``.
 """
+
+import pkgutil
+
+from analysis.registration import FIGURES
+
+FIGURES |= {
+    module.name: f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__) if module.name != "style"
+}

@@ -1,6 +1,12 @@
-"""The audit of a user's own flow: the subject that the user provides, its measurement, and the report."""
+"""The audit of a user's own flow: ``audit(model, data, path=...)`` returns a report.
 
-from analysis.audit.measure import AuditOptions, run
-from analysis.audit.subject import Audited, AuditError
+What the user gives is in ``subject`` and ``data``; ``declaration`` compares it with the data, ``measure`` and ``truth``
+measure, ``report`` and ``advice`` say what was found.
+"""
 
-__all__ = ["AuditError", "AuditOptions", "Audited", "run"]
+from analysis.audit.api import AuditReport, audit, run
+from analysis.audit.measure import AuditOptions
+from analysis.audit.refusal import AuditError
+from analysis.audit.subject import Audited
+
+__all__ = ["AuditError", "AuditOptions", "AuditReport", "Audited", "audit", "run"]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from analysis import canonical, errors, reference, solvers
-from analysis.audit.subject import Audit, AuditError
+from analysis.audit.refusal import AuditError
+from analysis.audit.subject import Drawn
 from analysis.flow import Flow, HasDensity, HasExactMap
 from analysis.losses import Loss, value_and_gradient
 from analysis.paths import expand
@@ -34,9 +35,10 @@ class Truth:
     doublings: list[dict[str, Any]]
 
 
-def ideal_gradients(audit: Audit, loss: Loss, x: Tensor, t: float, limit: float) -> Truth:
+def ideal_gradients(drawn: Drawn, t: float, limit: float) -> Truth:
     """Return ideal gradients, NaN where their error may exceed ``limit``; ``AuditError`` where most of them may."""
-    flow, x = _widest(audit, loss, x, t)
+    loss = drawn.loss
+    flow, x = _widest(drawn, t)
     fine, rows, settled = _doubled(flow, loss, x, t, limit)
     steps = rows[-1]["steps"]
     if not isinstance(flow, HasExactMap | HasDensity):  # then nothing else vouches for it
@@ -64,14 +66,14 @@ def _require(usable: Tensor, limit: float, why: str) -> None:
         )
 
 
-def _widest(audit: Audit, loss: Loss, x: Tensor, t: float) -> tuple[Flow, Tensor]:
+def _widest(drawn: Drawn, t: float) -> tuple[Flow, Tensor]:
     """Return the float64 copy of the flow and states, or both unchanged if the copy or the loss does not run."""
     try:
-        audit.reference_flow.velocity(x.double(), t)
-        value_and_gradient(loss, x.double())
+        drawn.reference_flow.velocity(drawn.x.double(), t)
+        value_and_gradient(drawn.loss, drawn.x.double())
     except (ValueError, RuntimeError, TypeError):
-        return audit.flow, x
-    return audit.reference_flow, x.double()
+        return drawn.flow, drawn.x
+    return drawn.reference_flow, drawn.x.double()
 
 
 def _doubled(flow: Flow, loss: Loss, x: Tensor, t: float, limit: float) -> tuple[Tensor, list[dict[str, Any]], Tensor]:

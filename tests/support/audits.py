@@ -2,8 +2,8 @@
 
 import torch
 
-from analysis.audit import measure
-from analysis.audit.measure import AuditOptions
+from analysis.audit import AuditOptions, measure
+from analysis.audit.subject import load
 
 
 class Network(torch.nn.Module):
@@ -23,6 +23,12 @@ def options(factory, **changed):
     return AuditOptions(factory, **{"times": [0.4, 0.8], "samples": 5, "quick": True} | changed)
 
 
+def cells(options):
+    """The cells of an audit of a factory, as the command line makes them."""
+    subject, again = (load(options.name, options.device) for _ in range(2))
+    return options.cells(subject, again, marked=True)
+
+
 def measured(factory, **changed):
     """The rows of the first time."""
-    return measure.measure(measure.cells(options(factory, **changed))[0])
+    return measure.measure(cells(options(factory, **changed))[0])

@@ -26,6 +26,7 @@ _RUNNING = (
 )
 UPPER = tuple(f"analysis.{name}" for name in (*_RUNNING, "claims", "audit"))
 RUNNERS = frozenset({"pandas", "pyarrow", "joblib", "rich", "distributed", "dask"})
+FOR_FIGURES = ("analysis.tables", "analysis.registration")  # what figures take from the library
 NAMED = re.compile(rf"((?:{'|'.join(ROOMS)})(?:\.\w+)+):\w+")
 
 
@@ -133,7 +134,7 @@ def _allowed(module, target):
         return room != "figures" and (room != "toy_models" or within(target, "toy_models.problems"))
     if room == "figures":
         return target == "figures" or within(target, "figures.style")
-    return room not in ("toy_models", "real_models", "torch") and (room != "analysis" or target == "analysis.tables")
+    return room not in ("toy_models", "real_models", "torch") and (room != "analysis" or target in FOR_FIGURES)
 
 
 def _allowed_in_library(module, target, room):

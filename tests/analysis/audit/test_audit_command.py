@@ -13,13 +13,13 @@ import pytest
 
 import reproduce
 from analysis import results
-from analysis.audit import measure as audit
-from analysis.audit.measure import Audited
-from analysis.audit.report import best_lookahead, facts, words
+from analysis.audit import Audited, measure
+from analysis.audit.advice import advice, best_lookahead
+from analysis.audit.report import facts, words
 from analysis.paths import CondOT
 from analysis.provenance import ROOT
 from figures import audit_lookahead
-from tests.support.audits import Network, options
+from tests.support.audits import Network, cells, options
 from tests.support.problems import randn
 
 
@@ -43,6 +43,7 @@ def test_only_its_own_verb_makes_the_audit(capsys):
     assert "python reproduce.py audit" in capsys.readouterr().err
 
 
+FIRST, SECOND = (f"{name}/audit/mine.factory" for name in ("first", "second"))
 README = (ROOT / "README.md").read_text()
 OWN = re.search(r"<!-- tested as mine.py -->\n```python\n(.*?)```", README, re.DOTALL)[1]
 COMMAND = re.search(r"<!-- tested with mine.py -->\n```bash\npython reproduce.py (.*?)\n```", README)[1].split()
@@ -65,45 +66,46 @@ def made(tmp_path_factory):
         yield here, arguments
 
 
-def test_an_audit_writes_tables_figures_and_five_lines(made):
-    out = made[0] / "first"
+def test_an_audit_writes_tables_figures_and_lines(made):
+    out = made[0] / FIRST
     kinds = {f"audit_{name}.{kind}" for name in ("error", "lookahead") for kind in ("pdf", "png", "txt")}
     assert {p.name for p in (out / "figures").iterdir()} == kinds
-    stems = {"audit", "audit_lookahead", "audit_best", "audit_fine", "audit_frontier", "audit_facts"}
+    stems = {"audit", "audit_lookahead", "audit_advice", "audit_best", "audit_fine", "audit_frontier", "audit_facts"}
     assert {p.stem for p in (out / "tables").iterdir()} == stems
     lines = (out / "audit.txt").read_text().splitlines()
-    assert [line.split()[0] for line in lines] == ["Greedy's", "Its", "The", "The", "The"]
+    assert [line.split()[0] for line in lines] == ["Doubtful:", "Greedy's", "Its", "The", "The", *["For"] * 5]
+    assert "or like one that is not trained on these data" in lines[0]  # it is not
     table = results.read_table(out / "tables" / "audit.parquet").set_index(["t", "metric"])
     for t in (0.2, 0.8):
-        assert f"{table.loc[(t, 'relative_error'), 'value']:.2g} at t = {t}" in lines[0]
+        assert f"{table.loc[(t, 'relative_error'), 'value']:.2g} at t = {t}" in lines[1]
     assert results.read_provenance(out / "tables" / "audit.parquet")["factory"] == "mine:factory"
     assert "figures/audit_error.pdf" in json.loads((out / "manifest.json").read_text())["files"]
 
 
 def test_an_audit_that_is_interrupted_resumes_to_the_same_bytes(made, monkeypatch):
     here, arguments = made
-    measure, seen = audit.measure, []
+    measured, seen = measure.measure, []
 
     def interrupted(cell):
         if seen:
             raise KeyboardInterrupt
         seen.append(cell)
-        return measure(cell)
+        return measured(cell)
 
-    monkeypatch.setattr(audit, "measure", interrupted)
+    monkeypatch.setattr(measure, "measure", interrupted)
     assert reproduce.main([*arguments, "--out", "second"]) == 130
-    (first,) = (here / "second" / "cells").iterdir()
+    (first,) = (here / SECOND / "cells").iterdir()
     stamp = first.stat().st_mtime_ns
-    monkeypatch.setattr(audit, "measure", measure)
+    monkeypatch.setattr(measure, "measure", measured)
     assert reproduce.main([*arguments, "--out", "second"]) == 0
     assert first.stat().st_mtime_ns == stamp
     for room in ("tables", "figures"):
-        assert hashes(here / "second" / room) == hashes(here / "first" / room)
+        assert hashes(here / SECOND / room) == hashes(here / FIRST / room)
 
 
 def test_a_changed_model_is_measured_anew_and_other_times_are_not(monkeypatch):
     def keys(**changed):
-        return [cell.key() for cell in audit.cells(options(f"{__name__}:learned", **changed))]
+        return [cell.key() for cell in cells(options(f"{__name__}:learned", **changed))]
 
     before = keys()
     assert keys() == before
@@ -113,19 +115,20 @@ def test_a_changed_model_is_measured_anew_and_other_times_are_not(monkeypatch):
 
 
 def test_errors_that_are_not_reached_are_said_and_drawn(made):
-    tables = {p.stem: results.read_table(p) for p in (made[0] / "first" / "tables").glob("*.parquet")}
+    tables = {p.stem: results.read_table(p) for p in (made[0] / FIRST / "tables").glob("*.parquet")}
     for name in ("audit", "audit_lookahead"):
         tables[name] = tables[name].assign(wanted=1e-9)
     tables["audit_best"] = best_lookahead(tables["audit"], tables["audit_lookahead"])
     assert not tables["audit_best"]["reached"].any()
-    assert "none tried at t = 0.2 to 0.8" in words(tables)[3]
+    tables["audit_advice"] = advice(tables["audit"], tables["audit_lookahead"])
+    assert words(tables)[-1].startswith("For an error of 1e-09: more than was tried, whose least error is ")
     tables["audit_facts"] = facts(tables)
     assert "No gradient that was tried reaches a median relative error of 10⁻⁹" in audit_lookahead.answer(tables)
     audit_lookahead.draw(tables)
 
 
 def test_the_best_lookahead_is_the_cheapest_within_the_error(made):
-    tables = {p.stem: results.read_table(p) for p in (made[0] / "first" / "tables").glob("*.parquet")}
+    tables = {p.stem: results.read_table(p) for p in (made[0] / FIRST / "tables").glob("*.parquet")}
     for row in tables["audit_best"].itertuples():
         tried = tables["audit_lookahead"][tables["audit_lookahead"]["t"] == row.t]
         greedy = tables["audit"].query("metric == 'relative_error' and t == @row.t")["value"].iloc[0]

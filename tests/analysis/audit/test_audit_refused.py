@@ -11,10 +11,9 @@ import torch
 
 import reproduce
 from analysis import reference
-from analysis.audit import measure, subject
-from analysis.audit import truth as truth_of_audit
-from analysis.audit.measure import Audited
-from analysis.audit.report import best_lookahead, facts
+from analysis.audit import Audited, AuditError, subject, truth
+from analysis.audit.advice import best_lookahead
+from analysis.audit.report import facts
 from analysis.paths import CondOT
 from figures import audit_error
 from tests.support.audits import Network, measured, options
@@ -116,12 +115,12 @@ def unknown_prediction():
 REFUSED = {
     "not_there": "must name an importable module:attribute",
     "NOT_CALLABLE": "must be callable, got int",
-    "nothing": r"must return analysis.audit.Audited\(...\) or \(flow, states\), got NoneType",
+    "nothing": r"must return analysis.audit.Audited\(...\) or \(flow, data\), got NoneType",
     "broken": r"broken: OSError: no such checkpoint \(test_audit_refused.py:\d+\)",
     "no_path": "path must come with a flow that is a function",
     "no_function": "flow must be a Flow, an nn.Module or a function, got str",
-    "no_states": "states must be a tensor of data or a sampler, got int",
-    "flat_data": r"states must have shape \(B, \*event\), got \(50,\)",
+    "no_states": "data must be a tensor, a tuple of tensors, a Dataset, .* got int 3",
+    "flat_data": r"data must have shape \(B, \*event\), got \(50,\)",
     "few_states": r"states\(0.4, 5, generator\) must return 5 states, got shape \(4, 2\)",
     "wrong_shape": r"must return a tensor like x, \(5, 2\) torch.float64 on cpu; got \(5,\)",
     "wrong_dtype": r"must return a tensor like x.*got \(5, 2\) torch.float32 on cpu",
@@ -154,7 +153,7 @@ def test_modules_that_cannot_be_imported_are_refused(tmp_path, monkeypatch):
     (tmp_path / "no_python.py").write_text("def factory(:")
     monkeypatch.syspath_prepend(tmp_path)
     for name, said in (("nowhere:factory", "No module named 'nowhere'"), ("no_python:factory", "SyntaxError")):
-        with pytest.raises(measure.AuditError, match=said):
+        with pytest.raises(AuditError, match=said):
             subject.load(name, "cpu")
 
 
@@ -180,8 +179,8 @@ def jumps_in_time():
     ],
 )
 def test_what_fails_between_the_times_is_refused_while_measuring(factory, said, monkeypatch):
-    monkeypatch.setattr(truth_of_audit, "MOST", 64)
-    with pytest.raises(measure.AuditError, match=said):
+    monkeypatch.setattr(truth, "MOST", 64)
+    with pytest.raises(AuditError, match=said):
         measured(f"{__name__}:{factory}")
 
 
@@ -190,7 +189,7 @@ def test_an_adaptive_solve_that_breaks_down_is_a_fine_solve_that_does_not_conver
         raise reference.CertificationError("too stiff")
 
     monkeypatch.setattr(reference, "ideal_gradient", fail)
-    with pytest.raises(measure.AuditError, match="does not converge: too stiff"):
+    with pytest.raises(AuditError, match="does not converge: too stiff"):
         measured(f"{__name__}:own")
 
 
@@ -220,14 +219,14 @@ def test_without_second_derivatives_all_but_the_estimate_is_measured():
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"times": [0.0, 0.5]}, r"argument --times: must lie in \(0, 1\)"),
-        ({"error": 1.5}, "argument --error: must lie in"),
-        ({"samples": 0}, "argument --samples: must be an integer of at least 1"),
+        ({"times": [0.0, 0.5]}, r"times must lie in \(0, 1\)"),
+        ({"error": 1.5}, "error must lie in"),
+        ({"samples": 0}, "samples must be an integer of at least 1"),
     ],
 )
 def test_bad_options_are_refused(changed, said):
-    with pytest.raises(measure.AuditError, match=said):
-        measure.cells(options(f"{__name__}:own", **changed))
+    with pytest.raises(AuditError, match=said):
+        options(f"{__name__}:own", **changed).settled()
 
 
 def test_a_missing_estimate_is_said_and_drawn():

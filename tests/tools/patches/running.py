@@ -127,7 +127,10 @@ add(
             "if 2 * int(usable.sum()) < len(usable):",
             "if not bool(usable.any()):",
         ),
-        "audit: the float64 copy is not used": ("return audit.reference_flow, x.double()", "return audit.flow, x"),
+        "audit: the float64 copy is not used": (
+            "return drawn.reference_flow, drawn.x.double()",
+            "return drawn.flow, drawn.x",
+        ),
     },
 )
 add(

@@ -1,0 +1,42 @@
+"""How an audit refuses, and how it says what went wrong in a user's code."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+NOT_THEIRS = (Path(__file__).parents[1], Path(torch.__file__).parents[1], Path(inspect.__file__).parent)
+
+
+class AuditError(ValueError):
+    """The audit refuses; the message says what of the user's is not as it must be."""
+
+
+def ask(name: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call the user's code, or what runs it; whatever it raises becomes an ``AuditError`` that says where.
+
+    Returns
+    -------
+    Any
+        What the function returns.
+
+    Raises
+    ------
+    AuditError
+        For any exception, with ``name`` before its message.
+    """
+    try:
+        return function(*arguments, **options)
+    except AuditError as error:
+        raise AuditError(f"{name}: {error}") from error
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        theirs = [f for f in frames if not any(Path(f.filename).is_relative_to(room) for room in NOT_THEIRS)]
+        where = f" ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else ""
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise AuditError(f"{name}: {kind}{error}{where}") from error
