@@ -17,7 +17,7 @@ import pandas as pd
 
 import real_models.experiments
 import toy_models.experiments
-from analysis.audit import report
+from analysis.audit import advice, report
 
 FOLDER = Path(__file__).parent / "data" / "tables"
 EXPERIMENTS = {
@@ -38,8 +38,9 @@ def derived(name: str) -> dict[str, pd.DataFrame]:
     """Return all tables of an experiment, or of an audit, by name."""
     if name == "audit":
         tables = {part: shipped(part) for part in ("audit", "audit_lookahead", "audit_fine")}
-        tables["audit_best"] = report.best_lookahead(tables["audit"], tables["audit_lookahead"])
-        tables["audit_frontier"] = report.frontier(tables["audit"], tables["audit_lookahead"])
+        tables["audit_best"] = advice.best_lookahead(tables["audit"], tables["audit_lookahead"])
+        tables["audit_frontier"] = advice.frontier(tables["audit"], tables["audit_lookahead"])
+        tables["audit_advice"] = advice.advice(tables["audit"], tables["audit_lookahead"])
         return tables | {"audit_facts": report.facts(tables)}
     derive = getattr(importlib.import_module(EXPERIMENTS[name]), "derive", lambda table: {})
     return {name: shipped(name)} | {f"{name}_{part}": table for part, table in derive(shipped(name)).items()}

@@ -25,7 +25,7 @@ def cells(options: Options) -> list[Cell]:
         for n in steps
         for way in STRATEGIES
     ]
-    samples = 8 if options.quick else 32
+    samples = 8 if options.quick else 16
     return [error_cell(options, "digits", "condot", [0.2], samples, variants, track_memory=True)]
 
 
