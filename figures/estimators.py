@@ -32,7 +32,7 @@ PANELS = (
     ("error to\nscore", LIKELIHOOD, "relative_error", "value"),
     ("1 − cosine\nto ideal", IDEAL, "one_minus_cosine", "value"),
     ("evaluations", IDEAL, "relative_error", "evaluations"),
-    ("peak\nmemory (MB)", IDEAL, "relative_error", "megabytes"),
+    ("peak\nMB", IDEAL, "relative_error", "megabytes"),
 )
 
 
@@ -59,5 +59,5 @@ def _panel(ax: Axes, table: pd.DataFrame, rows: dict[tuple[str, str | None], int
         ax.plot(row[column], [y], **look)
     ax.set_xscale("log")
     ax.margins(x=0.12)
-    style.decades(ax.xaxis)
+    style.decades(ax.xaxis, 2)
     ax.grid(axis="y", color="0.92", linewidth=0.5)

@@ -12,6 +12,7 @@ from analysis.guidance.oracle import oracle_ode, oracle_sde
 from analysis.guidance.per_step import optimise_steps
 from analysis.guidance.posterior import posterior_guidance
 from analysis.guidance.registry import SAMPLERS, Sample, register
+from analysis.guidance.sampling import sample
 from analysis.guidance.source import optimise_source
 from analysis.guidance.tuning import Method, choose
 
@@ -32,4 +33,5 @@ __all__ = [
     "oracle_sde",
     "posterior_guidance",
     "register",
+    "sample",
 ]

@@ -16,7 +16,7 @@ AZULA = re.findall(r"<!-- tested with azula -->\n```python\n(.*?)```", TEXT, re.
 
 
 def test_the_readme_has_code_to_test():
-    assert len(TESTED) == 3
+    assert len(TESTED) == 4
 
 
 @pytest.mark.parametrize("code", TESTED, ids=range(len(TESTED)))

@@ -21,7 +21,7 @@ from analysis.converged import converged_gradients
 from analysis.gradients import ESTIMATORS, lookahead_surface
 from analysis.gradients._adaptive import choices
 from analysis.gradients._control import control_gradients
-from analysis.guidance import SAMPLERS
+from analysis.guidance import SAMPLERS, sample
 from analysis.operators import images
 from tests.support.malformed_arguments import (
     ASKED,
@@ -104,6 +104,7 @@ def samplers():
         )
     oracle = {"flow": FLOW, "loss": LOSS, "x0": X, "steps": 2} | SCORE
     yield call("oracle_sde", SAMPLERS["oracle_sde"], "generator", _fixed=oracle)
+    yield call("sample", sample, "flow x0 steps scale lookahead", _fixed={"loss": LOSS})
 
 
 def gradients():

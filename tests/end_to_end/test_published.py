@@ -1,0 +1,45 @@
+"""The published tables, and the pictures of README and gallery; the truth is what today's captions say of them."""
+
+import pytest
+
+import reproduce
+from analysis import figure_files, results
+
+TABLES = sorted((reproduce.PUBLISHED / "tables").glob("*.parquet"))
+GALLERY = reproduce.PUBLISHED.parent / "gallery"
+MEGABYTES = 25
+
+
+def test_the_theory_is_published_whole_and_is_small():
+    needed = reproduce.tables_of(reproduce.selected(reproduce.parse(["check", "theory"])))
+    assert {path.stem for path in TABLES} >= set(needed)
+    assert sum(path.stat().st_size for path in TABLES) < MEGABYTES * 2**20
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_a_published_table_is_whole_and_of_a_full_run_of_committed_code(path):
+    frame, about = results.read_with_provenance(path)
+    assert len(frame)
+    assert (about["options"], about["seed"], about["dirty"]) == ({"quick": False, "dtype": "float64"}, 0, False)
+    assert len(about["commit"]) == 40
+
+
+@pytest.mark.parametrize("picture", sorted(GALLERY.glob("*.png")), ids=lambda path: path.stem)
+def test_a_picture_of_the_gallery_has_the_caption_of_the_published_tables(picture):
+    figure, tables, quick = figure_files.read(reproduce.PUBLISHED, f"figures.{picture.stem}")
+    assert not quick
+    assert picture.with_suffix(".txt").read_text() == f"{figure.QUESTION} {figure.answer(tables)}\n"
+
+
+def test_published_tables_are_drawn_without_computing(tmp_path, capsys):
+    arguments = ["draw", "greedy_error", "--published", "--jobs", "1", "--out", str(tmp_path)]
+    assert reproduce.main(arguments) == 0
+    assert capsys.readouterr().out.startswith("greedy_error: Its relative error falls as ζ to the power 2.00")
+    assert not (tmp_path / "cells").exists()
+    assert (tmp_path / "figures" / "greedy_error.pdf").exists()
+
+
+def test_check_says_of_published_tables_whether_they_are_of_todays_code(capsys):
+    code = reproduce.main(["check", "greedy_error", "--published"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("tables are there and current" in said) if code == 0 else ("was made by other code" in said)
