@@ -1,7 +1,4 @@
-"""The ledger of the theory in words: statements, sources and readings, with the outcome of a quick run.
-
-The readings and their outcomes are those of the quick run whose table comes with the tests.
-"""
+"""The ledger of the theory in words: statements, sources and readings, with the outcome of the published run."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from docs.generator.markdown import linked
 
 ROOT = Path(__file__).parents[2]
 WORDS = ROOT / "docs" / "data" / "claims.toml"
-CASES = ROOT / "tests" / "support" / "data" / "tables" / "claims.parquet"
+CASES = ROOT / "figures" / "published" / "tables" / "claims.parquet"
 GREEK = {"alpha": "α", "gamma": "γ", "sigma": "σ", "zeta": "ζ", "eta": "η", "Phi": "Φ", "lambda": "λ", "grad": "∇"}
 SIGNS = {"<=": "≤", "->": "→", " - ": " − ", "x1hat": "x̂₁", "x0hat": "x̂₀", "xbar": "x̄"}
 
@@ -45,7 +42,7 @@ def ledger() -> str:
 def _claim(id: str, plain: str, cases: pd.DataFrame) -> str:
     statement, judged = STATEMENTS[id], judge(cases)
     parts = [f"## {id}", plain, f"> {symbols(statement.statement)}", f"*Source:* {_place(statement.source)}."]
-    parts += [f"*Verdict of a quick run:* **{judged['verdict'] if judged['standing'] else NO_READING}**."]
+    parts += [f"*Verdict:* **{judged['verdict'] if judged['standing'] else NO_READING}**."]
     return "\n\n".join([*parts, "\n".join(_readings(cases))])
 
 

@@ -27,7 +27,7 @@ def test_the_ledger_names_readings_and_their_cases():
     d7 = ledger.ledger().split("## D7")[1]
     assert "**does not hold as printed**" in d7
     assert "- instead: O(h<sup>p</sup>)" in d7
-    assert "3 of 3 cases pass" in d7
+    assert "14 of 14 cases pass" in d7
 
 
 def test_spelled_mathematics_is_set():

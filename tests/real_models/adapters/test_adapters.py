@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from analysis.audit.subject import _twin
+from analysis.audit.model import double, with_function
 from analysis.flow import PredictionFlow, from_velocity
 from analysis.paths import CondOT, Cosine, LinearVP, VarianceExploding
 from real_models import adapters
@@ -145,12 +145,13 @@ def test_the_reference_of_an_adapted_network_is_that_of_the_plain_one():
 
 def test_the_audit_s_float64_copy_of_an_adapted_module_is_one():
     flow = adapters.module.flow(Small().float(), CondOT(), time="data_to_noise")
-    twin, x = _twin(flow), randn(5, DIM)
+    twin, x = with_function(flow, double(flow.function)), randn(5, DIM)
     found = twin.velocity(x, T)
     assert found.dtype == torch.float64
     assert distance(found, flow.function.network.double()(x, 1 - T).neg().detach()) <= 64 * EPS
     function = adapters.module.flow(lambda x, t: x, CondOT())
-    assert _twin(function) is function  # it may hold a network of another dtype, which no copy reaches
+    # It may hold a network of another dtype, which no copy reaches.
+    assert double(function.function) is function.function
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,6 @@ def test_unknown_problems_are_refused(small):
 
 def test_the_audit_takes_it(small):
     made = subject.audited()
-    x = made.states(0.5, 3, torch.Generator().manual_seed(0))
+    x = made.data(0.5, 3, torch.Generator().manual_seed(0))
     assert x.shape == (3, 6, 8)
     assert made.loss(x).shape == (3,)

@@ -122,7 +122,7 @@ def made_up(ratios):
     """One time, one solver, discretisation over learning by steps, the same spread for three states."""
     rows = []
     for steps, ratio in ratios.items():
-        names = {"t": 0.5, "estimator": "end_to_end" if steps else "greedy", "solver": "euler" if steps else ""}
+        names = {"t": 0.5, "estimator": "end_to_end" if steps else "greedy", "solver": "euler" if steps else None}
         for state, spread in enumerate((0.8, 1.0, 1.25)):
             values = {"learning": 1.0, "discretisation": ratio * spread}
             rows += [names | {"steps": steps, "state": state, "part": k, "value": v} for k, v in values.items()]

@@ -194,7 +194,7 @@ def test_the_score_is_the_gradient_of_the_loss_at_time_one():
 
 BAD = [
     ("A", torch.zeros(2, 4), r"A must have shape \(m, 3\)"),
-    ("A", torch.zeros(3), r"A must have shape \(m, d\), got \(3,\)"),
+    ("A", torch.zeros(3), r"A must have (2 axes, got shape|shape \(m, d\), got) \(3,\)"),
     ("A", torch.full((2, 3), math.nan), "A must be finite"),
     ("y", torch.zeros(3), r"y must have shape \(m,\) or \(B, m\) with m = 2, got \(3,\)"),
     ("y", torch.tensor([0.0, math.inf]), "y must be finite"),

@@ -203,7 +203,7 @@ def test_digits_of_a_real_image_problem():
 A, Y, R = measurement(2)
 BAD = [
     ("A", torch.zeros(2, 4), r"A must have shape \(m, 6\)"),
-    ("A", torch.zeros(6), r"A must have shape \(m, d\), got \(6,\)"),
+    ("A", torch.zeros(6), r"A must have (2 axes, got shape|shape \(m, d\), got) \(6,\)"),
     ("A", torch.full((2, 6), math.nan), "A must be finite"),
     ("A", from_matrix(randn(2, 5)), r"A must have shape \(m, 6\)"),
     ("y", torch.zeros(3), r"y must have shape \(m,\) or \(B, m\) with m = 2, got \(3,\)"),
