@@ -1,7 +1,7 @@
-"""From a frozen spec to a tidy table: independent cells, each measured once and kept on disk.
+"""From a frozen spec to a tidy table: independent cells, each measured once and stored on disk.
 
 A ``Cell`` is one flow with a set of times and estimators. Its rows are cached under a key that covers the cell, the
-sources that it depends on and the library versions; a run that is interrupted finds its finished cells again. Wall time
+sources that it depends on and the library versions; a run that was interrupted reuses its finished cells. Wall time
 never repeats, so it goes to a table of its own, and the tables of measurements are the same bit for bit in every run.
 """
 
@@ -157,11 +157,11 @@ def rows_of(cell: Cell, batch: StateBatch, variant: Variant) -> Iterator[dict[st
     named |= {"horizon": options.pop("horizon", None), "fraction": options.pop("horizon_fraction", None)}
     row = batch.columns | named | {"options": json.dumps(options, sort_keys=True)}
     try:
-        found = estimate(cell, batch, variant)
+        estimated = estimate(cell, batch, variant)
     except ValueError as error:
         yield row | {"status": str(error), "samples": cell.samples, "failed": cell.samples}
         return
-    gradient = found.gradient.double().cpu()
+    gradient = estimated.gradient.double().cpu()
     per_sample = {name: metric(gradient, batch.reference.gradient) for name, metric in errors.METRICS.items()}
     for i, t in enumerate(cell.times):
         part = slice(i * cell.samples, (i + 1) * cell.samples)
@@ -175,7 +175,7 @@ def rows_of(cell: Cell, batch: StateBatch, variant: Variant) -> Iterator[dict[st
         for metric, values in per_sample.items():
             summary = errors.summary(values[part])
             status = "ok" if not summary["failed"] else "some samples are not finite or have no reference"
-            yield row | asdict(found.cost) | at | {"status": status, "metric": metric} | summary
+            yield row | asdict(estimated.cost) | at | {"status": status, "metric": metric} | summary
 
 
 def measure_errors(cell: Cell) -> pd.DataFrame:

@@ -21,7 +21,7 @@ def error_cell(
     factory: str = "toy_models.problems.zoo:subject",
     **fields: Any,
 ) -> Cell:
-    """Return the cell of a zoo problem at some times, by default one of gradients' errors against the ideal gradient.
+    """Make the cell of a zoo problem at some times, by default one of gradients' errors against the ideal gradient.
 
     Parameters
     ----------
@@ -30,6 +30,11 @@ def error_cell(
     samples : states per time
     variants : the estimators to measure
     measure, factory, **fields : other fields of ``analysis.experiment.Cell``
+
+    Returns
+    -------
+    Cell
+        With the sampling options of ``options``.
     """
     return Cell(
         measure=measure,

@@ -1,11 +1,11 @@
-"""The bench: lookahead gradients by this package, torchdiffeq and diffrax on one mixture, times beside agreement.
+"""The bench: lookahead gradients by this package, torchdiffeq and diffrax on one mixture, with times and agreement.
 
-Three workloads. ``surface``: 63 cells of (steps, horizon), Euler; ``end_to_end``: one gradient, RK4; ``estimators``:
-every registered estimator in the first variant that it declares, against greedy. The torch peers differentiate a plain
-torch function of the mixture's velocity by autograd, the jax peers the same formulas in jax.numpy. Every contender's
-repetitions alternate with ours, so that a ratio compares neighbours in time and each cell stands, and resumes, alone.
-The floor is the workload's matrix products alone: the operations they count, over the rate at which torch runs
-products of these shapes.
+There are three workloads. ``surface``: 63 cells of (steps, horizon), Euler; ``end_to_end``: one gradient, RK4;
+``estimators``: every registered estimator in the first variant that it declares, against greedy. The torch peers
+differentiate a plain torch function of the mixture's velocity by autograd, the jax peers the same formulas in
+jax.numpy. Repetitions of a contender alternate with ours, so that a ratio compares neighbours in time and each cell can
+be measured, and resumed, alone. The floor is the time of the workload's matrix products alone: their number of
+operations over the rate at which torch computes products of these shapes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NOTES = {
 
 
 def matrix_products(job: Work) -> tuple[Runner, float]:
-    """Return the products of some pairs, in the faster of two batch shapes, and how many such runs the work counts."""
+    """Return a run of some products, in the faster of two batch shapes, and the number of such runs in the workload."""
     k, d = job.flow.basis.means.shape
     into = job.flow.basis.into.contiguous()
     ahead = max(1, sum(s > T for s in job.horizons))
@@ -56,11 +56,11 @@ def matrix_products(job: Work) -> tuple[Runner, float]:
         scale = job.pairs / (times * blocks)
         run()
         runs.append((timed(run, job) * scale, run, scale))
-    return min(runs, key=lambda found: found[0])[1:]
+    return min(runs, key=lambda timed_run: timed_run[0])[1:]
 
 
 def timed(run: Runner, job: Work) -> float:
-    """Return the seconds of one run, to the end of the device's work."""
+    """Return the seconds of one run, including the device's work."""
     cuda = job.x.device.type == "cuda"
     if cuda:
         torch.cuda.synchronize(job.x.device)
@@ -71,15 +71,15 @@ def timed(run: Runner, job: Work) -> float:
     return time.perf_counter() - start
 
 
-def agreement(found: Sequence[Any], expected: Sequence[Tensor]) -> float:
-    """Return the largest difference between gradients of a cell, relative to the largest entry of ours."""
-    pairs = zip(found, expected, strict=True)
+def agreement(gradients: Sequence[Any], expected: Sequence[Tensor]) -> float:
+    """Return the largest difference between gradients of a cell, relative to the largest entry of the expected one."""
+    pairs = zip(gradients, expected, strict=True)
     here = [(f.cpu() if isinstance(f, Tensor) else torch.from_numpy(np.array(f)), e.cpu()) for f, e in pairs]
     return max(float((f - e).abs().max() / e.abs().max()) for f, e in here)
 
 
 def expected_gradients(job: Work, contender: str, baseline: Runner) -> list[Tensor]:
-    """Return our gradients; torchdiffeq's "rk4" is the 3/8 rule, and is compared with ours by that rule."""
+    """Return our gradients; for torchdiffeq's "rk4", which is the 3/8 rule, those by that rule."""
     if job.solver != "rk4" or not contender.startswith("torchdiffeq"):
         return baseline()
     grid = torch.linspace(T, 1.0, job.steps[0] + 1, dtype=torch.float64, device=job.x.device)
@@ -125,11 +125,11 @@ def _times(job: Work, name: str, kind: str, cell: Cell, baseline: Runner, least:
     row: dict[str, Any] = {"agreement": math.nan, "compile_seconds": math.nan, "rate": math.nan}
     run, scale = matrix_products(job) if name == "floor" else (_runner(job, name, kind, cell), 1.0)
     start = time.perf_counter()
-    found = run()
+    result = run()
     first = time.perf_counter() - start
     start = time.perf_counter()
     if name != "floor" and kind != "estimators":
-        row["agreement"] = agreement(found, expected_gradients(job, name, baseline))
+        row["agreement"] = agreement(result, expected_gradients(job, name, baseline))
     else:
         baseline()
     once = time.perf_counter() - start

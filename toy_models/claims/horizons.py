@@ -1,4 +1,4 @@
-"""D3 and D6: how much greedy shrinks, and which horizon of lookahead is best."""
+"""D3 and D6: the factor by which greedy shrinks derivatives, and the best horizon of lookahead."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LATE = 1e-3  # 1 - t, where the first-order term of D3's limit is left
 
 @claim("D3", *STATEMENTS["D3"])
 def shrinks(quick: bool, seed: int) -> Iterator[Case]:
-    """Compare the ratio with the law at round-off, along every path, and its limit within the next order's term."""
+    """Compare the ratio with the law at round-off along every path, and its late limit within the next order's term."""
     zeta = torch.from_numpy(np.geomspace(0.03, 4, 4 if quick else 6))
     for path in ("condot", "vp_linear") if quick else tuple(zoo.ZOO_PATHS):
         rows = _directions(path, zoo.ZOO_PATHS[path]().time_from_zeta(zeta).tolist(), quick, seed)
@@ -71,5 +71,5 @@ def lookahead_cells(quick: bool, seed: int) -> list[Cell]:
 
 @claim("D6", *STATEMENTS["D6"])
 def two_terms(quick: bool, seed: int) -> Iterator[Case]:
-    """Fit both forms of B to few steps; compare with errors at more, and their best horizons with the least error."""
+    """Fit both forms of B to few steps; test them on errors at more steps and on the best horizons."""
     yield from two_term_cases(with_zeta(measure_cells(lookahead_cells(quick, seed)), zoo.ZOO_PATHS), seed)

@@ -83,7 +83,7 @@ def superconverges(quick: bool, seed: int) -> Iterator[Case]:
 
 @claim("D5", *STATEMENTS["D5"])
 def end_to_end_order(quick: bool, seed: int) -> Iterator[Case]:
-    """Compare the slope in 1/n with the order that the solver declares; the paths are chosen, so this is a reading."""
+    """Compare the slope in 1/n with the solver's declared order; as the paths are chosen, this is a reading."""
     steps = [2**k for k in (range(5, 9) if quick else range(4, 11))]
     variants = [Variant.of("end_to_end", solver=solver, steps=n) for solver in SOLVED for n in steps]
     samples, options = 16 if quick else 64, Options(quick, seed)

@@ -1,5 +1,5 @@
-"""The experiments on analytic flows, one module per table, found by their names.
+"""The experiments on analytic flows, one module per table, loaded by name.
 
-Each module defines ``cells(options) -> list[Cell]``; one that also fits or selects from its own table defines
-``derive(table) -> {suffix: table}``, written beside it as NAME_suffix.
+Each module defines ``cells(options) -> list[Cell]``. A module that also fits or selects from its own table defines
+``derive(table) -> {suffix: table}``; these tables are written beside it as NAME_suffix.
 """

@@ -1,8 +1,8 @@
-"""Adaptive lookahead against its tolerance, and its cost beside fixed numbers of steps, on problems that it never saw.
+"""Adaptive lookahead against its tolerance, and its cost beside fixed numbers of steps, on problems it was not set on.
 
-The rule's constants were set on problems of its own, as ``analysis.gradients._adaptive`` says; those here, from easy to
-hard, had no part in that. The fixed numbers of steps have every advantage: the same solver and time as the rule, others
-beside them, and the best of all of them is chosen with hindsight.
+The rule's constants were set on other problems (see ``analysis.gradients._adaptive``); those here, from easy to hard,
+played no part. The fixed numbers of steps have every advantage: the same solver and time as the rule and other ones,
+and the best of them all is chosen with hindsight.
 """
 
 from __future__ import annotations
@@ -50,10 +50,15 @@ def cells(options: Options) -> list[Cell]:
 
 
 def measure(cell: Cell) -> pd.DataFrame:
-    """Return one row per state and tolerance for adaptive, and one per rung and tolerance for fixed step counts.
+    """Measure adaptive at every state and tolerance, and fixed step counts at every tolerance.
 
-    ``within`` is the share of a row's ``samples`` whose true relative error is at most the tolerance; states whose
-    reference is no good count as outside. Evaluations and products are per sample, means over the cell.
+    ``within`` is the share of a row's ``samples`` whose true relative error is at most the tolerance; states without a
+    good reference count as outside. Evaluations and products are per sample, means over the cell.
+
+    Returns
+    -------
+    DataFrame
+        One row per state and tolerance of adaptive, one per fixed solve and tolerance.
     """
     batch, extra = sample_states(cell), cell.extra_dict
     x = batch.x.to(cell.device, batch.subject.flow.dtype or torch.float64)
@@ -66,24 +71,24 @@ def measure(cell: Cell) -> pd.DataFrame:
 
 
 def adaptive_rows(batch: StateBatch, x: Tensor, tolerances: Sequence[float]) -> Iterator[dict[str, Any]]:
-    """Yield a row per tolerance and state: the true error, its estimate, and the steps chosen."""
+    """Yield a row per tolerance and state: the true error, its estimate, and the number of steps."""
     for tolerance in tolerances:
-        found = choices(batch.subject.flow, batch.loss, x, batch.t, tolerance=tolerance)
-        error = relative_error(found.gradient.double().cpu(), batch.reference.gradient)
-        columns = (batch.t, error, found.error.cpu(), found.steps.cpu())
+        adaptive = choices(batch.subject.flow, batch.loss, x, batch.t, tolerance=tolerance)
+        error = relative_error(adaptive.gradient.double().cpu(), batch.reference.gradient)
+        columns = (batch.t, error, adaptive.error.cpu(), adaptive.steps.cpu())
         for t, e, estimate, steps in zip(*(c.tolist() for c in columns), strict=True):
             row = {"estimator": "adaptive", "tolerance": tolerance, "t": t, "error": e, "estimate": estimate}
-            yield row | {"steps": steps, "within": float(e <= tolerance), "samples": 1} | spent(found.cost)
+            yield row | {"steps": steps, "within": float(e <= tolerance), "samples": 1} | spent(adaptive.cost)
 
 
 def fixed_rows(batch: StateBatch, x: Tensor, extra: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield a row per fixed rung and tolerance: greedy, two solvers in t, and two in adaptive's time."""
+    """Yield a row per fixed solve and tolerance: greedy, two solvers in t, and two in adaptive's time."""
     flow, loss, t = batch.subject.flow, batch.loss, batch.t
-    found = [(TIME, "ddim", 0, greedy(flow, loss, x, t))]
+    solves = [(TIME, "ddim", 0, greedy(flow, loss, x, t))]
     for n in extra["steps"]:
-        found += [(TIME, s, n, end_to_end(flow, loss, x, t, steps=n, solver=s)) for s in ("euler", "midpoint")]
-        found += [(COSINE, s, n, in_cosine_time(batch, x, n, s)) for s in ("midpoint", SOLVER)]
-    for estimator, solver, n, estimate in found:
+        solves += [(TIME, s, n, end_to_end(flow, loss, x, t, steps=n, solver=s)) for s in ("euler", "midpoint")]
+        solves += [(COSINE, s, n, in_cosine_time(batch, x, n, s)) for s in ("midpoint", SOLVER)]
+    for estimator, solver, n, estimate in solves:
         error = relative_error(estimate.gradient.double().cpu(), batch.reference.gradient)
         for tolerance in extra["tolerances"]:
             named = {"estimator": estimator, "solver": solver, "steps": n, "tolerance": tolerance}
@@ -98,8 +103,8 @@ def in_cosine_time(batch: StateBatch, x: Tensor, steps: int, solver: str) -> Any
     def loss(y: Tensor) -> Tensor:
         return batch.loss(view.leave(y))
 
-    found = end_to_end(view.flow, loss, view.enter(x), view.begin, steps=steps, solver=solver)
-    return replace(found, gradient=view.enter(found.gradient))
+    estimate = end_to_end(view.flow, loss, view.enter(x), view.begin, steps=steps, solver=solver)
+    return replace(estimate, gradient=view.enter(estimate.gradient))
 
 
 def spent(cost: Cost) -> dict[str, float]:
@@ -108,9 +113,14 @@ def spent(cost: Cost) -> dict[str, float]:
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Compare costs: adaptive beside the cheapest fixed rung with which enough states are within the tolerance.
+    """Compare adaptive's cost with that of the cheapest fixed solve that keeps enough states within the tolerance.
 
-    One row per tolerance and kind, for each problem and path and for all of them pooled ("all").
+    There is one row per tolerance and kind, for each problem and path and for all of them pooled ("all").
+
+    Returns
+    -------
+    dict
+        The tables "summary", "choices", "families" and "facts".
     """
     rows = []
     groups = [*table.groupby(["problem", "path"], sort=False), (("all", "all"), table)]
@@ -123,7 +133,7 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def chosen(own: pd.DataFrame) -> pd.DataFrame:
-    """Return the share of states by time and band of chosen numbers of steps, at the tolerance ``SHOWN``."""
+    """Return the share of states by time and band of step counts, at the tolerance ``SHOWN``."""
     rows = only(own, tolerance=SHOWN)
     bands = pd.cut(rows["steps"], [-1, *BANDS], labels=list(BANDS.values()))
     share = pd.crosstab(bands, rows["t"], normalize="columns").stack().rename("share")  # bands in their order
@@ -139,7 +149,7 @@ def families(own: pd.DataFrame) -> pd.DataFrame:
 
 
 def facts(summary: pd.DataFrame) -> pd.DataFrame:
-    """Say how often the tolerance is kept, and what adaptive costs over the cheapest fixed number of steps in t."""
+    """Give how often the tolerance is met, and adaptive's cost over that of the cheapest fixed step count in t."""
     pooled, single = only(summary, problem="all"), summary[summary["problem"] != "all"]
     own, single = only(pooled, estimator="adaptive").set_index("tolerance"), only(single, estimator="adaptive")
     fixed = only(pooled, estimator=TIME, status="ok").set_index("tolerance")
@@ -160,14 +170,16 @@ def adaptive_summary(part: pd.DataFrame) -> dict[str, Any]:
 
 
 def cheapest(part: pd.DataFrame) -> dict[str, Any]:
-    """Return the fixed rung with the least cost that is within the tolerance often enough, or say that none is."""
+    """Return the cheapest fixed solve that is within the tolerance often enough, or a status that none is."""
     weighted = part.assign(hits=part["within"] * part["samples"], work=part["evaluations"] + part["vjps"])
-    rungs = weighted.groupby(["solver", "steps"], as_index=False).agg(
+    solves = weighted.groupby(["solver", "steps"], as_index=False).agg(
         hits=("hits", "sum"), samples=("samples", "sum"), work=("work", "mean"), evaluations=("evaluations", "mean")
     )
-    good = rungs[rungs["hits"] >= SHARE * rungs["samples"]].sort_values(["work", "solver"])
+    good = solves[solves["hits"] >= SHARE * solves["samples"]].sort_values(["work", "solver"])
     if not len(good):
-        return {"status": f"no rung of at most {int(rungs['steps'].max())} steps is within the tolerance often enough"}
+        return {
+            "status": f"no solve of at most {int(solves['steps'].max())} steps is within the tolerance often enough"
+        }
     best = good.iloc[0]
     row = {"solver": best["solver"], "steps": best["steps"], "within": best["hits"] / best["samples"], "status": "ok"}
     return row | {"evaluations": best["evaluations"], "vjps": best["work"] - best["evaluations"]}

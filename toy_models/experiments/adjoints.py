@@ -1,4 +1,4 @@
-"""Discretise-then-optimise against optimise-then-discretise, over steps: two errors, against two truths."""
+"""Discretise-then-optimise against optimise-then-discretise, over steps: their errors against two references."""
 
 from __future__ import annotations
 
@@ -36,19 +36,24 @@ def cells(options: Options) -> list[Cell]:
 
 
 def measure(cell: Cell) -> pd.DataFrame:
-    """Return each variant's error against the ideal gradient and against the exact gradient of its discrete map.
+    """Measure each variant against the ideal gradient and against the exact gradient of its discrete map.
 
     The discrete map is the forward solve with the same steps: the solver's, or DDIM's for AdjointDEIS of order 1.
+
+    Returns
+    -------
+    DataFrame
+        One row per variant and reference.
     """
     batch = sample_states(cell)
-    found = {variant: estimate(cell, batch, variant).gradient for variant in cell.variants}
+    gradients = {variant: estimate(cell, batch, variant).gradient for variant in cell.variants}
     rows = []
-    for variant, gradient in found.items():
+    for variant, gradient in gradients.items():
         options = dict(variant.options)
         order = options.get("order")
         solver = options.get("solver", "ddim")
         base = Variant.of("end_to_end", solver=solver, steps=options["steps"])
-        truths = {"ideal": batch.reference.gradient} | ({"discrete": found[base]} if order != 2 else {})
+        truths = {"ideal": batch.reference.gradient} | ({"discrete": gradients[base]} if order != 2 else {})
         named = {"estimator": variant.estimator, "solver": options.get("solver"), "order": order}
         for against, truth in truths.items():
             row = batch.columns | named | {"steps": options["steps"], "against": against, "metric": "relative_error"}
@@ -57,7 +62,7 @@ def measure(cell: Cell) -> pd.DataFrame:
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Say how far backsolve is off its own discrete gradient, and how often end-to-end is nearest the ideal one."""
+    """Give backsolve's distance from its own discrete gradient, and how often end-to-end is nearest the ideal one."""
     steps = int(table["steps"].max())
     off, half = (
         only(table, estimator="adjoint_backsolve", solver="euler", against="discrete", steps=n).set_index("problem")

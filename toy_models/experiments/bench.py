@@ -38,12 +38,17 @@ SPEC = {
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return one cell per size, workload and contender.
+    """Make one cell per size, workload and contender.
+
+    Returns
+    -------
+    list
+        The cells.
 
     Raises
     ------
     ImportError
-        Where a peer is missing; the message is the line that installs it.
+        If a peer is missing; the message has the line that installs it.
     """
     require()
     spec = options.of(SPEC)
@@ -57,7 +62,7 @@ def require() -> None:
 
 
 def contenders() -> Iterator[tuple[str, str, tuple[Variant, ...]]]:
-    """Yield (workload, contender, the estimator that is timed): peers and floor, and every registered estimator."""
+    """Yield (workload, contender, the timed estimator): peers, the floor, and every registered estimator."""
     for kind, known in CONTENDERS.items():
         yield from ((kind, name, ()) for name in (*known, "floor"))
     for name, estimator in ESTIMATORS.items():
@@ -86,7 +91,7 @@ def _cell(options: Options, size: tuple[int, ...], kind: str, name: str, variant
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Say how the fastest peer of the same gradient compares at each size, and how far the floor is."""
+    """Give the ratio of the fastest peer of the same gradient at each size, and the distance to the floor."""
     row: dict[str, Any] = {"threads": int(table["threads"].max())}
     done = only(table, status="ok")
     for workload in ("surface", "end_to_end"):

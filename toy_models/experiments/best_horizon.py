@@ -1,4 +1,4 @@
-"""The best lookahead horizon for each number of steps: measured, and predicted from two terms fitted on few steps."""
+"""The best lookahead horizon for each number of steps: measured, and predicted from two terms fitted at few steps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LATE = 0.9  # of 1 - t: here zeta is small and the projection's error has the di
 
 
 def fractions(quick: bool) -> list[float]:
-    """Return the horizons as fractions of 1 - t: even spacing, and closer and closer to 1."""
+    """Return the horizons as fractions of 1 - t: evenly spaced, then ever closer to 1."""
     even = np.linspace(0, 1, 9 if quick else 17)
     near = 1 - np.geomspace(2**-9, 2**-4, 6 if quick else 11)
     return sorted({round(float(f), 6) for f in (*even, *near)})
@@ -51,9 +51,14 @@ def measure(cell: Cell) -> pd.DataFrame:
 
 
 def cosine_rows(cell: Cell, batch: StateBatch) -> Iterator[dict[str, Any]]:
-    """Yield, per solver, the cosine between the projection's error and the solver's: do they add up, or cancel?
+    """Measure, for each solver, the cosine between the projection's error and the solver's: do they add or cancel?
 
     The projection's error is that of a fine solve to a late horizon, the solver's that of a coarse solve to 1.
+
+    Yields
+    ------
+    dict
+        a row per solver.
     """
     fine = Variant.of("lookahead", solver="rk4", steps=FITTED_STEPS, horizon_fraction=LATE)
     ahead = estimate(cell, batch, fine).gradient - batch.reference.gradient
@@ -73,7 +78,7 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def regrets(predicted: pd.DataFrame) -> pd.DataFrame:
-    """Return what predicted horizons cost over the least error: geometric means with two standard errors."""
+    """Return the error at predicted horizons over the least error: geometric means with two standard errors."""
     rows = []
     keys = ["form", "solver", "held_out"]
     for key, group in predicted.groupby(keys):
@@ -85,7 +90,7 @@ def regrets(predicted: pd.DataFrame) -> pd.DataFrame:
 
 
 def facts(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Say how far each form is off, what the rule's horizons and the end cost, and how often stopping short pays."""
+    """Give each form's error, the cost of the rule's horizons and of the end, and how often stopping short pays."""
     row: dict[str, Any] = tables["fits"].groupby("form")["held_out_factor"].median().to_dict()
     rule = only(tables["predicted"], form=RULE)
     for name, unseen in (("few", False), ("many", True)):

@@ -88,9 +88,15 @@ def groups_of(cell: Cell) -> Groups:
 
 
 def measure_groups(groups: Groups, truth: Truth, steps: int) -> list[pd.DataFrame]:
-    """Return the tables of the groups that ``steps`` per segment resolve, then those of the others with twice as many.
+    """Measure the groups that ``steps`` per segment resolve, then the others with twice as many steps.
 
-    ``FINEST`` steps take all that are left. States without a reference have no error, and an infinite allowance.
+    With ``FINEST`` steps all remaining groups are measured. States without a reference have no error, and an infinite
+    allowance.
+
+    Returns
+    -------
+    list
+        Tables.
     """
     times = groups.t + torch.linspace(0, 1, SEGMENTS + 1, dtype=torch.float64)[:, None] * (1 - groups.t)
     times[-1] = 1.0
@@ -120,10 +126,15 @@ def _raised(coarse: Tensor, fine: Tensor) -> Tensor:
 
 
 def _quadrature(change: Tensor, bound: Tensor) -> Tensor:
-    """Return the numerical error (M, B) of an integral from its change between two step sizes.
+    """Estimate the numerical error of an integral from its change between two step sizes.
 
-    Two step sizes can agree by chance in one state, but not in all of a group: so the largest change relative to the
-    bound counts for each of the group's states.
+    Two step sizes can agree by chance in one state, but not in all states of a group, so the largest change relative to
+    the bound is used for each of the group's states.
+
+    Returns
+    -------
+    Tensor
+        (M, B).
     """
     tiny = torch.finfo(bound.dtype).tiny
     return bound * (change / bound.clamp_min(tiny)).amax(-1, keepdim=True)
@@ -166,10 +177,15 @@ def _greedy(groups: Groups, truth: Truth, coarse: Solved, fine: Solved) -> pd.Da
 
 
 def _identity(groups: Groups, truth: Truth, coarse: Solved, fine: Solved) -> dict[str, Tensor]:
-    """Return by how much both integrals of D1 miss what they are equal to, and the numerical error of that, (M, B).
+    """Compute the residuals of both integral identities of D1, and their numerical errors.
 
-    One is that of the gradients, for the loss gradient at the true endpoint; the other that of the endpoints, as it
-    enters a bound. The trajectory's own end serves there, in which the second derivative has no part.
+    One identity is that of the gradients, for the loss gradient at the true endpoint; the other is that of the
+    endpoints, as it enters a bound. It uses the trajectory's own end, which does not depend on the second derivative.
+
+    Returns
+    -------
+    dict
+        Residuals and errors (M, B).
     """
     cotangents = truth.endpoint - groups.target
     parts = [_target(flow, x, t, v) for (flow, t, x, _), v in zip(groups, cotangents, strict=True)]

@@ -34,16 +34,21 @@ def measure(cell: Cell) -> pd.DataFrame:
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Judge the claims: one row each; count the verdicts, and say what share of its allowance each case uses."""
+    """Judge the claims, one row each; count the verdicts, and give the share of its allowance that each case uses."""
     judged = ledger(table)
     return {"ledger": judged, "shares": shares(table, judged), "facts": facts(table, judged)}
 
 
 def shares(table: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
-    """Return the shares that the figure shows, at most 1 where a case passes: ``mark`` says which case it is.
+    """Select the cases that the figure shows, with their shares of the allowance: at most 1 where a case passes.
 
-    "decides" is the case that decides a claim, "reading" the cases of the reading that it rests on, and "failed" those
-    of the statement as printed that fail.
+    The column ``mark`` is "decides" for the case that decides a claim, "reading" for the cases of the reading that it
+    rests on, and "failed" for failing cases of the statement as printed.
+
+    Returns
+    -------
+    DataFrame
+        One row per case.
     """
     chosen = table.merge(judged[["id", "reading"]])
     failed = table[(table["kind"] == "as printed") & ~table["passed"]]
@@ -81,7 +86,7 @@ def write(tables: Mapping[str, pd.DataFrame], out: Path) -> None:
 
 
 def entry(row: Mapping[str, object]) -> dict[str, object]:
-    """Return a row of the ledger as strict JSON has it: an interval in place of two columns, null in place of NaN."""
+    """Return a row of the ledger in strict JSON: an interval in place of two columns, null in place of NaN."""
     plain = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
     interval = [plain.pop("low"), plain.pop("high")]
     return plain | {"interval": interval}

@@ -1,4 +1,4 @@
-"""What the experiments share: the name of a setting in a figure."""
+"""The name of a variant in a figure."""
 
 from __future__ import annotations
 

@@ -17,14 +17,14 @@ SUITE = "theory"
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem, with all estimators in it."""
-    variants = [Variant.of(name, **variant) for name, found in ESTIMATORS.items() for variant in found.variants]
+    variants = [Variant.of(name, **variant) for name, estimator in ESTIMATORS.items() for variant in estimator.variants]
     problems = ("overlapping",) if options.quick else ("overlapping", "separated", "product256", "digits")
     times, samples = ([0.2], 16) if options.quick else ([0.2, 0.6], 64)
     return [error_cell(options, problem, "condot", times, samples, variants, track_memory=True) for problem in problems]
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Select the Pareto front: no other setting has less error at no more evaluations."""
+    """Select the Pareto front: the variants with less error than every variant of no more evaluations."""
     keys = ["problem", "t", "evaluations", "value", "steps"]  # of equals, the one that takes no steps comes first
     errors = errors_only(table).dropna(subset=["value"]).sort_values(keys, na_position="first")
     record = errors.groupby(["problem", "t"])["value"].cummin()
@@ -34,7 +34,7 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def facts(front: pd.DataFrame) -> pd.DataFrame:
-    """Name the methods with the most places on the fronts, and count the fronts that greedy is on."""
+    """Give the methods with the most places on the fronts, and the number of fronts that greedy is on."""
     shares = front["estimator"].value_counts()
     row: dict[str, Any] = {"panels": len(front[["problem", "t"]].drop_duplicates()), "count": len(front)}
     row["greedy"] = len(only(front, estimator="greedy"))

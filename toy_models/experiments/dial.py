@@ -1,9 +1,9 @@
-r"""Does an accurate guidance gradient pay, and where: the error of every estimator of the dial beside its samples.
+r"""Does an accurate guidance gradient pay, and where: every dial estimator's error beside the error of its samples.
 
 End-to-end estimators approximate the ideal gradient of the loss at the flow's end. The flow of the posterior needs
 another vector, the exact likelihood score :math:`h = \nabla_x \log p(y | x_t)`. Gradients are therefore measured
 against both, at the middle of each third of time, at states of the exact posterior sampler:
-:math:`x_t = \alpha X_1 + \sigma X_0` with :math:`X_1 \sim p(x_1 | y)`. As a sampler tunes its step size, the error is
+:math:`x_t = \alpha X_1 + \sigma X_0` with :math:`X_1 \sim p(x_1 | y)`. A sampler tunes its step size, so the error is
 that at the best scale of each state,
 
 .. math:: \min_{c \ge 0} |c g - g^*| / |g^*| = \sin \angle(g, g^*), \quad\text{and 1 beyond a right angle}.
@@ -58,7 +58,7 @@ PLACE = ["operator", "noise", "estimator", "start", "end"]
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return a cell per operator; those that ``outcome`` reports have windows of time."""
+    """Return a cell per operator; only those that ``outcome`` reports also have windows of time."""
     others = [name for name in OPERATORS if name not in outcome.OPERATORS]
     made = []
     for name in outcome.OPERATORS[:1] if options.quick else (*outcome.OPERATORS, *others):
@@ -85,7 +85,7 @@ def outcomes(
 
 
 def scaled_error(g: Tensor, truth: Tensor) -> Tensor:
-    """Return min over c >= 0 of |c g - truth| / |truth| per sample, (B,): the sine of the angle, or 1 beyond 90°."""
+    """Return min over c >= 0 of |c g - truth| / |truth| (B,): the sine of the angle, or 1 beyond 90°."""
     gap = errors.one_minus_cosine(g, truth)
     return torch.where(gap < 1, (gap * (2 - gap)).clamp_min(0).sqrt(), torch.where(gap.isnan(), gap, 1.0))
 
@@ -93,9 +93,12 @@ def scaled_error(g: Tensor, truth: Tensor) -> Tensor:
 def gradients_at(
     flow: MixtureFlow, batch: MeasuredBatch, estimators: Sequence[str], times: Sequence[float], tolerance: float
 ) -> dict[str, Tensor]:
-    """Return gradients (Y * T, d) at an exact state of each of Y measurements at T times, measurement by measurement.
+    """Compute gradients at an exact state of each of Y measurements at T times, measurement by measurement.
 
-    They are those of the estimators, the "ideal" ones, to a tolerance, and minus the exact likelihood score, "score".
+    Returns
+    -------
+    dict
+        Gradients (Y * T, d) by estimator, with "ideal", to the tolerance, and "score", minus the likelihood score.
     """
     n = len(times)
     t = torch.tensor(times, dtype=torch.float64).repeat(len(batch.clean))
@@ -152,7 +155,7 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def facts(table: pd.DataFrame, summary: pd.DataFrame, correlation: pd.DataFrame) -> pd.DataFrame:
-    """Give the correlations with both truths, with a verdict on each, and greedy's error against the score by time."""
+    """Give the correlations with both references, a verdict on each, and greedy's error to the score by time."""
     row: dict[str, Any] = {"noise": table["noise"].iloc[0], "measurements": table["measurement"].nunique()}
     row |= {"operators": table["operator"].nunique(), "estimators": len(set(table["estimator"]) & set(DIAL))}
     whole = only(correlation, operator="all", start=0.0, end=1.0, kind="tuned")
@@ -187,7 +190,7 @@ def over_operators(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Return means over measurements with intervals, and differences from greedy in pairs ("over_greedy...")."""
+    """Return means over measurements with intervals, and paired differences from greedy ("over_greedy...")."""
     values = table.set_index([*PLACE, "quantity", "measurement"])["value"].sort_index()
     means = []
     for key, rows in table.groupby([*PLACE, "quantity"], sort=False):
@@ -200,9 +203,14 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def correlation(table: pd.DataFrame) -> pd.DataFrame:
-    """Return Spearman's correlation over the dial's estimators of each error with each outcome, by window and operator.
+    """Compute Spearman's correlation, over the dial's estimators, of each error with each outcome.
 
     Its interval is from the bootstrap over measurements, errors and outcomes together; operator "all" is the mean.
+
+    Returns
+    -------
+    DataFrame
+        One row per window, operator, error and outcome.
     """
     parts = []
     for (start, end), rows in table[table["estimator"].isin(DIAL)].groupby(["start", "end"]):
@@ -223,14 +231,14 @@ def _rank_correlations(rows: pd.DataFrame, error: str, kind: str) -> Iterator[di
 
 
 def _correlations_of_means(*pairs: np.ndarray) -> np.ndarray:
-    """Return the correlations of the means over measurements of pairs (R, Y_i, 2, n), and their mean, (R, K + 1)."""
+    """Return correlations of the means over measurements of pairs (R, Y_i, 2, n), and their mean, (R, K + 1)."""
     means = [pair.mean(1) for pair in pairs]
     each = np.stack([intervals.spearman(pair[:, 0], pair[:, 1]) for pair in means], axis=1)
     return np.concatenate([each, each.mean(1, keepdims=True)], axis=1)
 
 
 def _pair(rows: pd.DataFrame, error: str, kind: str) -> np.ndarray:
-    """Return errors and outcomes (Y, 2, n) of n estimators on the measurements on which none of them failed."""
+    """Return errors and outcomes (Y, 2, n) of n estimators, on the measurements where none of them failed."""
     rows = rows[rows["quantity"].isin([error, kind])]
     wide = rows.pivot(index="measurement", columns=["quantity", "estimator"], values="value").sort_index(axis=1)
     usable = wide[np.isfinite(wide).all(axis=1)]

@@ -26,7 +26,7 @@ def cells(options: Options) -> list[Cell]:
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Give greedy's error at both ends, and beside that of one lookahead step in the middle of time."""
+    """Give greedy's error at both ends of time, and, in the middle, greedy's and one lookahead step's."""
     errors = errors_only(table)
     greedy = only(errors, estimator="greedy").set_index("t")["value"]
     ahead = only(errors, estimator="lookahead", steps=1).set_index("t")["value"]

@@ -23,7 +23,7 @@ def cells(options: Options) -> list[Cell]:
 
 
 def measure(cell: Cell) -> pd.DataFrame:
-    """Return one row per time, image and pixel; the image "state" is x_t, the others are gradients and their error."""
+    """Return one row per time, image and pixel; "state" is x_t, the other images are gradients with their errors."""
     batch = sample_states(cell)
     assert isinstance(batch.loss, HalfSquaredDistance)
     truth = batch.reference.gradient

@@ -1,7 +1,7 @@
-"""Every registered estimator on the zoo, against two truths: the ideal gradient and the exact likelihood score.
+"""Every registered estimator on the zoo, against two references: the ideal gradient and the exact likelihood score.
 
-The loss of a zoo cell, half the squared distance to y, is minus the log-likelihood of y = X_1 + N(0, I), so that the
-exact gradient of -log p(y | x_t) is the truth that posterior guidance would want.
+The loss of a zoo cell, half the squared distance to y, is minus the log-likelihood of y = X_1 + N(0, I). Posterior
+guidance therefore needs the exact gradient of -log p(y | x_t).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SUITE = "theory"
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem with all estimators in it."""
-    variants = [Variant.of(name, **variant) for name, found in ESTIMATORS.items() for variant in found.variants]
+    variants = [Variant.of(name, **variant) for name, estimator in ESTIMATORS.items() for variant in estimator.variants]
     problems = ("overlapping",) if options.quick else tuple(PROBLEMS)
     own: dict[str, Any] = {"measure": f"{__name__}:measure", "track_memory": True}
     samples = 8 if options.quick else 32
@@ -35,7 +35,7 @@ def cells(options: Options) -> list[Cell]:
 
 
 def measure(cell: Cell) -> pd.DataFrame:
-    """Return the rows of both truths; ``against`` says which."""
+    """Return the rows for both references, named in the column ``against``."""
     batch = sample_states(cell)
     both = {"ideal gradient": batch, "likelihood score": likelihood_truth(batch)}
     rows = [
@@ -59,7 +59,7 @@ def likelihood_truth(batch: StateBatch) -> StateBatch:
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Select a variant per estimator and solver, that with evaluations nearest 16, and take medians over problems."""
+    """Select each estimator's and solver's variant nearest 16 evaluations, and take medians over problems."""
     table = table.dropna(subset=["value"])
     keys = ["estimator", "solver", "options", "fraction", "steps"]
     size = table.groupby(keys, dropna=False)["evaluations"].median().reset_index()
@@ -78,7 +78,7 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def facts(table: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
-    """Name the estimator that is nearest each reference, and say how many evaluations the chosen variants take."""
+    """Give the estimator that is nearest each reference, and the evaluations of the chosen variants."""
     row: dict[str, Any] = {"problems": table["problem"].nunique(), "t": table["t"].iloc[0]}
     for name, against in (("ideal", "ideal gradient"), ("score", "likelihood score")):
         errors = only(chosen, against=against, metric="relative_error")

@@ -28,7 +28,7 @@ VARIANTS = (
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return one cell; ``samples`` is the arrows along a side, even: the centre of the ring is an unstable point."""
+    """Return one cell; ``samples`` is the number of arrows along a side, even: the ring's centre is unstable."""
     own: dict[str, Any] = {"measure": f"{__name__}:measure"}
     own["extra"] = (("density_points", 40 if options.quick else 120),)
     return [error_cell(options, "ring8", "condot", (0.2, 0.5, 0.8), 8 if options.quick else 10, VARIANTS, **own)]
@@ -41,7 +41,7 @@ def grid(half_width: float, points: int) -> Tensor:
 
 
 def measure(cell: Cell) -> pd.DataFrame:
-    """Return rows (kind, t, x0, x1, v0, v1): v0 of kind "density" is p_t, "target" is a place, the rest gradients."""
+    """Return rows (kind, t, x0, x1, v0, v1): p_t in v0 for "density", a place for "target", else gradients."""
     flow = resolve(cell.factory)(cell.problem, cell.path).reference_flow
     loss = HalfSquaredDistance(torch.tensor(TARGET, dtype=torch.float64))
     aim = loss.target[None]
@@ -64,7 +64,7 @@ def _frame(cell: Cell, kind: str, t: float, x: Tensor, v: Tensor) -> pd.DataFram
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the median angle over the grid between each gradient and the ideal one, at the first and the last time."""
+    """Return the median angle over the grid between each gradient and the ideal one, at both ends of time."""
     angles = table[~table["kind"].isin(["density", "target"])].pivot(
         index=["t", "x0", "x1"], columns="kind", values=["v0", "v1"]
     )

@@ -46,7 +46,7 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def facts(table: pd.DataFrame, fits: pd.DataFrame) -> pd.DataFrame:
-    """Summarise the slopes, and say by how much paths of a problem differ in their median error at equal zeta."""
+    """Summarise the slopes, and compare a problem's paths by their median errors at equal zeta."""
     row: dict[str, Any] = {"path": table["path"].iloc[0]}
     fitted = only(fits, status="ok")
     if len(fitted):

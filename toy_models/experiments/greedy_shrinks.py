@@ -1,4 +1,4 @@
-"""How much the greedy derivative shrinks along each direction, against the law of ``toy_models.bounds.shrinkage``."""
+"""The factor by which greedy shrinks derivatives along each direction, against the law of ``toy_models.bounds``."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def cells(options: Options) -> list[Cell]:
 
 
 def measure(cell: Cell) -> pd.DataFrame:
-    """Return one row per state and direction: greedy's derivative along it, the ideal one, the posterior variance."""
+    """Return a row per state and direction: greedy's and the ideal derivative along it, and the posterior variance."""
     subject = resolve(cell.factory)(cell.problem, cell.path, cell.dtype, cell.device)
     times = torch.tensor(cell.times, dtype=torch.float64)
     x, t = subject.states(times, cell.samples, cell.generator()), times.repeat_interleave(cell.samples)
@@ -54,7 +54,7 @@ def measure(cell: Cell) -> pd.DataFrame:
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the ratio greedy/ideal beside the law, for directions and, with quartiles of its deviation, mixtures."""
+    """Return the ratios greedy/ideal beside the law: directions, mixtures, and quartiles of their deviations."""
     table = with_law(table)
     mixtures = table.loc[table["variance"].isna(), ["problem", "zeta", "law", "ratio", "deviation"]]
     spread = mixtures.groupby(["problem", "zeta"], sort=False)["deviation"]
@@ -65,7 +65,7 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def facts(directions: pd.DataFrame, mixtures: pd.DataFrame, deviations: pd.DataFrame) -> pd.DataFrame:
-    """Say how well the Gaussian law holds on the Gaussian, and how far and how often mixtures leave it."""
+    """Give the Gaussian law's error on the Gaussian, and the size and frequency of mixtures' deviations from it."""
     gaussian = directions[directions["variance"].notna()]
     row: dict[str, Any] = {"gaussian": gaussian["deviation"].max(), "paths": gaussian["path"].nunique()}
     row |= {"margin": FOLLOWS, "total": int(directions["samples"].sum())}

@@ -39,7 +39,7 @@ def measure(cell: Cell) -> pd.DataFrame:
 
 
 def surface_rows(cell: Cell, batch: StateBatch) -> pd.DataFrame:
-    """Return the rows of a cell whose states and references are given."""
+    """Return the rows of a cell, given its states and their references."""
     grid = cell.extra_dict
     (t,), steps, fractions = cell.times, grid["steps"], grid["fractions"]
     horizons = [horizon_of(t, f) for f in fractions]
@@ -68,7 +68,7 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def facts(best: pd.DataFrame) -> pd.DataFrame:
-    """Count, by solver, for how many step counts a horizon short of the end is best."""
+    """Count, by solver, the step counts for which a horizon short of the end is best."""
     short = best[best["fraction"] < 1]
     row: dict[str, Any] = {"problems": best["problem"].nunique(), "stops": "some" if len(short) else "none"}
     for solver in SOLVERS:

@@ -1,4 +1,4 @@
-"""Peak bytes and evaluations of the four ways to differentiate one solve, over steps."""
+"""Peak bytes and evaluations of the four checkpointing strategies of one solve, over steps."""
 
 from __future__ import annotations
 
@@ -21,16 +21,22 @@ def cells(options: Options) -> list[Cell]:
     """Return one cell, whose states are large enough (d = 64) to outweigh the solver's coefficients."""
     steps = [2**k for k in range(2, 6 if options.quick else 9)]
     variants = [
-        Variant.of("end_to_end", solver="midpoint", steps=n, memory=way, **({"slots": 4} if way == "recursive" else {}))
+        Variant.of(
+            "end_to_end",
+            solver="midpoint",
+            steps=n,
+            memory=strategy,
+            **({"slots": 4} if strategy == "recursive" else {}),
+        )
         for n in steps
-        for way in STRATEGIES
+        for strategy in STRATEGIES
     ]
     samples = 8 if options.quick else 16
     return [error_cell(options, "digits", "condot", [0.2], samples, variants, track_memory=True)]
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the errors by strategy, and the growth of each over the last doubling of the steps."""
+    """Return the errors by strategy, and the growth of bytes over the last doubling of the steps."""
     errors = errors_only(table)
     strategies = errors["options"].map(lambda text: json.loads(text)["memory"])
     growth = errors.assign(strategy=pd.Categorical(strategies, STRATEGIES)).sort_values(["strategy", "steps"])

@@ -1,7 +1,7 @@
 """Samples of guided samplers, compared with the exact posterior of the fitted digits under linear measurements.
 
 Clean images are drawn from the mixture fitted to the 8x8 digits. Every method has one hyper-parameter with the same
-number of candidates; the one with the least mean energy distance on measurements that are not reported is taken. The
+number of candidates; the one with the least mean energy distance on measurements that are not reported is chosen. The
 oracles, which know the exact likelihood score, have none. A cell is one method on one operator and noise level; its
 rows are values per measurement, so that differences of methods are paired.
 """
@@ -83,7 +83,7 @@ SPEC: dict[str, dict[str, Any]] = {
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return a cell per operator, noise and method; noise levels but one have the cheap methods alone."""
+    """Return a cell per operator, noise and method; at all noise levels but one only the cheap methods run."""
     if options.quick:
         return [cell(options, OPERATORS[0], NOISE, name) for name in QUICK]
     main = [cell(options, operator, NOISE, name) for operator in OPERATORS for name in METHODS]
@@ -109,9 +109,14 @@ def cell(options: Options, operator: str, noise: float, name: str) -> Cell:
 
 
 def tuning_and_reported(cell: Cell, flow: MixtureFlow) -> tuple[MeasuredBatch, MeasuredBatch]:
-    """Return measurements to tune on and measurements to report, of images drawn from the flow's mixture.
+    """Draw measurements to tune on and measurements to report, of images drawn from the flow's mixture.
 
-    All methods of an operator see the same ones, as the cell's generator does not depend on the method.
+    The cell's generator does not depend on the method, so all methods of an operator share their measurements.
+
+    Returns
+    -------
+    tuple
+        The two batches.
     """
     extra, generator = cell.extra_dict, cell.generator()
     problem = inverse_problem(extra["operator"], SIDE, extra["noise"])
@@ -133,7 +138,7 @@ def measure(cell: Cell) -> pd.DataFrame:
 def measure_method(
     cell: Cell, method: Method, flow: AnyMixtureFlow, tuning: MeasuredBatch, reported: MeasuredBatch
 ) -> pd.DataFrame:
-    """Return a row per measurement and metric of a cell's method; one that cannot run is NaN, with the reason."""
+    """Return a row per measurement and metric; a method that cannot run is NaN, with the reason."""
     extra = cell.extra_dict
     row = cell.columns() | {"truth": "exact", "estimator": cell.variants[0].estimator, "family": method.family}
     row |= {"operator": extra["operator"], "noise": extra["noise"], "samples": reported.members}
@@ -150,7 +155,7 @@ def measure_method(
 def _sample_method(
     cell: Cell, method: Method, flow: AnyMixtureFlow, tuning: MeasuredBatch, reported: MeasuredBatch
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Return the sets of samples (Y, n, d) of the tuned method, with its cost, status and what was chosen."""
+    """Return samples (Y, n, d) of the tuned method, with its cost, status and chosen option."""
     if not method.sampler:
         return reported.exact.independent, {"evaluations": 0.0, "vjps": 0.0, "seconds": 0.0, "bytes": None}
     device, dtype = cell.device, DTYPES[cell.dtype]
@@ -163,7 +168,7 @@ def _sample_method(
 
 
 def _oracle_options(method: Method, flow: Flow, batch: MeasuredBatch) -> dict[str, Any]:
-    """Return the exact score of a batch, and noise to draw, for the samplers that take them."""
+    """Return the exact score of a batch and a seed of noise, for the samplers that take them."""
     options: dict[str, Any] = {"score": batch.score(flow.path)} if method.sampler.startswith("oracle") else {}
     generator = torch.Generator().manual_seed(batch.seed)
     return options | ({"generator": generator} if method.sampler == "oracle_sde" else {})
@@ -176,14 +181,14 @@ def _values(batch: MeasuredBatch, x: Tensor) -> Iterator[dict[str, Any]]:
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return means with intervals, paired differences to greedy with the likelihood's steps, and a table to print."""
+    """Return means with intervals, paired differences to greedy under likelihood steps, and a table to print."""
     summary, paired = summarise(table, PLACES)
     tables = {"summary": summary, "paired": paired, "paper": printed_table(summary)}
     return tables | guided_facts(summary, paired)
 
 
 def summarise(table: pd.DataFrame, places: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return by place (columns of the table), method and metric the mean, and that of paired differences to greedy."""
+    """Return means, and means of paired differences, by place (columns of the table), method and metric."""
     summary, paired = [], []
     spent = ["steps", "evaluations", "vjps", "bytes", "failed_samples", "samples", "options", "status"]
     keys = [*places, "family", "estimator", "metric"]
@@ -206,5 +211,5 @@ def printed_table(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def format_interval(mean: float, low: float, high: float, diverged: int) -> str:
-    """Return "mean [low, high]", and how many samples diverged where any did."""
+    """Return "mean [low, high]", followed by the number of diverged samples, if any."""
     return f"{mean:.3g} [{low:.3g}, {high:.3g}]" + (f", {diverged} diverged" if diverged else "")

@@ -1,8 +1,8 @@
-"""When guidance matters, and when greedy's is good enough: the exact likelihood score, replaced in a third of time.
+"""When guidance matters, and when greedy's is good enough: the exact likelihood score, replaced for a third of time.
 
-The oracle's ODE is solved with the exact score but for one window of time, in which it is left out ("without") or
+The oracle's ODE is solved with the exact score except in one window of time, in which it is left out ("without") or
 replaced by greedy's gradient times a scale ("greedy"), or with the exact score in that window alone ("only"). The scale
-is chosen on measurements that are not reported. All operators are here, at all three noise levels.
+is chosen on measurements that are not reported. All operators are measured at all three noise levels.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def cells(options: Options) -> list[Cell]:
 
 
 def greedy(flow: MixtureFlow, batch: MeasuredBatch, scale: float) -> Score:
-    """Return minus greedy's gradient times a scale."""
+    """Return the score function that is minus greedy's gradient times a scale."""
     rule, loss = ESTIMATORS["greedy"].rule, batch.loss()
     return lambda x, t: -scale * rule(flow, loss, x, t)[0]
 
@@ -92,7 +92,7 @@ def _rows(
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Give what greedy in place of the exact score costs in the first and in the last window of time."""
+    """Give the cost of greedy in place of the exact score in the first and in the last window of time."""
     rows = only(table, metric=outcome.DISTANCE, kind="greedy")
     early, late = (only(rows, start=start)["mean"].mean() for start in (rows["start"].min(), rows["start"].max()))
     row = {"early": early, "late": late, "costly": "early" if early > late else "late"}

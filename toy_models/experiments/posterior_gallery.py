@@ -1,4 +1,4 @@
-"""Guided samples of real held-out MNIST images beside the exact posterior of the mixture fitted to others.
+"""Guided samples of real held-out MNIST images beside the exact posterior of the mixture fitted to other images.
 
 Every method's hyper-parameter is chosen among the same number of candidates, by the mean energy distance to the exact
 posteriors of measurements of two other held-out images.
@@ -72,7 +72,7 @@ def _rows(cell: Cell, operator: str, shown: MeasuredBatch, name: str, x: Tensor)
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Give the median misfit chi^2/m of the exact samples, and the range of those of guided methods."""
+    """Give the median misfit chi^2/m of the exact samples, and the range of the guided methods' misfits."""
     images = table.drop_duplicates(["operator", "image", "member"]).groupby("image")["misfit"].median()
     guided = images.drop(["image", "measurement", "mean", "exact", "unguided"], errors="ignore")
     row = {"noise": table["noise"].iloc[0], "exact": images["exact"], "unguided": images["unguided"]}

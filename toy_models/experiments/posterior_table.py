@@ -1,15 +1,15 @@
-"""Guided samples of real held-out images, every operator: a table of methods x operators, by the exact posterior.
+"""Guided samples of real held-out images for every operator, compared with the exact posterior: methods x operators.
 
-The images are digits that no mixture was fitted to, and not draws of a mixture. The truth is therefore the posterior
-of the fitted model given their measurements, which is exact, and not what one should believe of the images: samplers
-are judged on how well they sample it. A measurement of a real image may be unlikely under the model, which those of
-its own samples are not, so that these numbers need not be those of ``outcome``.
+The images are digits to which no mixture was fitted, and not samples of a mixture. The truth is therefore the posterior
+of the fitted model given their measurements: it is exact for the model, though the model is not exact for the images.
+Samplers are judged by how well they sample it. A measurement of a real image may be unlikely under the model, unlike
+those of its own samples, so these numbers may differ from those of ``outcome``.
 
-Methods are tuned as ``outcome`` tunes them, here on other held-out images, and most of them are its own. There are
-three more: adaptive lookahead, which may cost as much as an end-to-end solve; PiGDM with its own r_t, that of data of
-unit variance; and OC-Flow, FlowGrad with a price of 1 on the control. For MNIST, where an evaluation costs most,
-solves that are differentiated end to end have half as many steps as those that sample. A cell is one method on one
-operator; the cheap methods also run along a second path.
+Methods are tuned as in ``outcome``, here on other held-out images, and most of them are the same. There are three more:
+adaptive lookahead, which may cost as much as an end-to-end solve; PiGDM with its own r_t, that of data of unit
+variance; and OC-Flow, FlowGrad with a price of 1 on the control. For MNIST, where an evaluation costs most, solves that
+are differentiated end to end have half as many steps as those that sample. A cell is one method on one operator; the
+cheap methods also run along a second path.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _with(name: str, **options: object) -> Method:
 
 
 def _methods(solve: int) -> dict[str, Method]:
-    """Return the methods by name, in the order of the table; ``solve`` is the steps of differentiated solves."""
+    """Return the methods by name, in the table's order; ``solve`` is the number of steps of differentiated solves."""
     end = Variant.of("end_to_end", steps=solve, solver="euler")
     adaptive = Variant.of("adaptive", tolerance=0.1, max_steps=solve // 2)
     controls = {"intervals": 8, "steps": solve // 8}
@@ -100,7 +100,7 @@ QUICK_STEPS = 4
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return a cell per data set, operator and method, and per operator and cheap method along the second path."""
+    """Return a cell per data set, operator and method, and more of the cheap methods along the second path."""
     if options.quick:
         return [_cell(options, d, o, m) for d, (some, methods) in QUICK.items() for o in some for m in methods]
     main = [_cell(options, d, o, m) for d, data in DATASETS.items() for o in OPERATORS for m in data.methods]
@@ -124,9 +124,14 @@ def _cell(options: Options, problem: str, operator: str, name: str, path: str = 
 
 
 def measure(cell: Cell) -> pd.DataFrame:
-    """Tune the cell's method on some held-out images and measure it on others: a row per measurement and metric.
+    """Tune the cell's method on some held-out images and measure it on others.
 
     The images are the same for all operators and methods.
+
+    Returns
+    -------
+    DataFrame
+        One row per measurement and metric.
     """
     data, extra, generator = DATASETS[cell.problem], cell.extra_dict, cell.generator()
     images = data.images()
@@ -156,7 +161,7 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def relative_to_unguided(summary: pd.DataFrame) -> pd.DataFrame:
-    """Return energy distances and their intervals over the mean of unguided samples of the same place."""
+    """Return energy distances and their intervals over the mean of unguided samples at the same place."""
     rows = only(summary, metric=DISTANCE)
     unguided = only(rows, estimator="unguided").set_index(list(PLACES))["mean"].rename("unguided")
     rows = rows.join(unguided, on=list(PLACES))
@@ -165,7 +170,7 @@ def relative_to_unguided(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def facts(relative: pd.DataFrame, paired: pd.DataFrame) -> pd.DataFrame:
-    """Give what greedy leaves by data set, who is best most often, and how often others differ from greedy in pairs."""
+    """Give greedy's remaining distance by data set, the best method, and counts of paired differences to greedy."""
     guided = relative[~relative["family"].isin(["exact", "oracle"]) & relative["mean"].notna()]
     main = only(guided, path=PATH)
     row: dict[str, Any] = {"noise": main["noise"].iloc[0]}
@@ -183,7 +188,7 @@ def facts(relative: pd.DataFrame, paired: pd.DataFrame) -> pd.DataFrame:
 
 
 def _other_path(guided: pd.DataFrame) -> dict[str, int]:
-    """Count pairs of methods that stand in the same order along both paths, where there are two."""
+    """Count pairs of methods with the same order along both paths, if there are two paths."""
     wide = only(guided, problem="digits").pivot(index=["operator", "estimator"], columns="path", values="mean").dropna()
     if wide.shape[1] < 2:
         return {}
@@ -198,9 +203,15 @@ def _signs(values: pd.DataFrame) -> np.ndarray:
 
 
 def printed_table(summary: pd.DataFrame) -> pd.DataFrame:
-    """Return methods x operators: "mean [low, high]" by metric, data set, path and method.
+    """Lay out "mean [low, high]" as methods x operators, by metric, data set, path and method.
 
-    Evaluations, products and bytes are means over the operators, as those of adaptive lookahead depend on them.
+    Evaluations, products and bytes are means over the operators, since those of adaptive lookahead depend on the
+    operator.
+
+    Returns
+    -------
+    DataFrame
+        One row per metric, data set, path and method.
     """
     rows = summary[summary["metric"].isin(METRICS)].copy()
     ends = zip(rows["mean"], rows["low"], rows["high"], rows["failed_samples"], strict=True)

@@ -1,4 +1,4 @@
-"""Where an estimator's error comes from: discretisation, adjoint inconsistency, floating point."""
+"""Parts of an estimator's error: discretisation, adjoint inconsistency, floating point."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def cells(options: Options) -> list[Cell]:
 
 def _variants(cell: Cell) -> dict[str, tuple[str, bool]]:
     """Return the arithmetics to compare: dtype, and whether TF32 is allowed, which needs a GPU."""
-    found = {name: (name, False) for name in DTYPES if name != "float64"}
-    return found | ({"tf32": ("float32", True)} if cell.device.startswith("cuda") else {})
+    arithmetics = {name: (name, False) for name in DTYPES if name != "float64"}
+    return arithmetics | ({"tf32": ("float32", True)} if cell.device.startswith("cuda") else {})
 
 
 def measure(cell: Cell) -> pd.DataFrame:
-    """Return one row per variant and part of its error, each relative to the gradient it is measured against."""
+    """Return one row per variant and part of its error, relative to the gradient that the part compares with."""
     batch = sample_states(cell)
     double = {s: estimate(cell, batch, s).gradient for s in cell.variants}
     rows = [row for s in cell.variants for row in _parts(s, double, batch.reference.gradient)]
@@ -63,7 +63,7 @@ def _parts(s: Variant, double: dict[Variant, torch.Tensor], ideal: torch.Tensor)
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Count where an arithmetic's error exceeds the whole float64 error, and which part is the largest elsewhere."""
+    """Count where an arithmetic's error exceeds the whole float64 error, and give the largest part elsewhere."""
     keys = ["problem", "estimator", "solver", "steps"]
     wide = table.pivot_table(index=keys, columns="part", values="value", dropna=False).dropna(subset="total, float64")
     row: dict[str, Any] = {"count": len(wide)}

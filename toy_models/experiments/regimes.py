@@ -1,9 +1,9 @@
-"""Which gradient pays in which regime, over budgets: every estimator in every regime, tuned alike, on the 8x8 digits.
+"""Which gradient pays in which regime, over budgets: estimators in all regimes, tuned alike, on the 8x8 digits.
 
-A cell is one estimator in one regime on one operator. At each budget (evaluations and products per sample) the same
-number of trials is made for every estimator, on measurements that are not reported: some all over the ranges of the
-regime, then some near the best of them. Two aims choose, the objective's own (the misfit) and the distance to the exact
-posterior, and each choice is run on other measurements.
+A cell is one estimator in one regime on one operator. At each budget (evaluations and products per sample) every
+estimator gets the same number of trials, on measurements that are not reported: some all over the ranges of the regime,
+then some near the best of them. There are two aims, the objective's own (the misfit) and the distance to the exact
+posterior; the best trial by each aim is run on other measurements.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def measure(cell: Cell) -> pd.DataFrame:
 
 
 class Search:
-    """The trials of one estimator in one regime, on one flow and the measurements that are tuned on."""
+    """The trials of one estimator in one regime, on one flow and the measurements for tuning."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Search:
         (self.first, self.nearer), self.seed = counts, seed
 
     def options(self, trial: dict[str, Any], budget: float) -> dict[str, Any] | None:
-        """Return the sampler's options of a trial within a budget, or None where not one step fits into it."""
+        """Return the sampler's options of a trial within a budget, or None where it does not pay for one step."""
         known = self.regime.call(trial, self.estimator, self.tuning.problem.noise)
         some = self.tuning.part(slice(0, 2))
         costs = (self.run(known | {self.regime.counted: n}, some).cost for n in (1, 2))
@@ -120,11 +120,11 @@ class Search:
         return known | {self.regime.counted: count} if count else None
 
     def run(self, options: dict[str, Any], batch: MeasuredBatch) -> Sample:
-        """Return the sampler's samples."""
+        """Run the sampler with these options on a batch."""
         return SAMPLERS[self.regime.sampler](self.flow, batch.loss(), batch.x0, **options)
 
     def tried(self, some: list[dict[str, Any]], budget: float) -> list[Tried]:
-        """Return trials with their options and metrics, but for those that do not fit into the budget."""
+        """Return the trials that fit into the budget, with their options and metrics."""
         made = ((trial, self.options(trial, budget)) for trial in some)
         return [Tried(t, o, metrics(self.run(o, self.tuning), self.tuning)) for t, o in made if o]
 
@@ -149,26 +149,26 @@ class Search:
 
 @dataclass(frozen=True)
 class Tried:
-    """A trial, the sampler's options that it means, and its metrics on the measurements that are tuned on."""
+    """A trial, the sampler's options for it, and its metrics on the measurements for tuning."""
 
     trial: dict[str, Any]
     options: dict[str, Any]
     metrics: dict[str, Tensor]
 
     def score(self, aim: str) -> float:
-        """Return the median of a metric; a measurement with a diverged sample is infinitely bad."""
+        """Return the median of a metric; a measurement with a diverged sample counts as infinitely bad."""
         return float(self.metrics[aim].nan_to_num(nan=math.inf).median())
 
 
 def metrics(sample: Sample, batch: MeasuredBatch) -> dict[str, Tensor]:
-    """Return {metric: (Y,)}, NaN for a measurement of which a sample diverged."""
+    """Return {metric: (Y,)}, with NaN for a measurement with a diverged sample."""
     x = batch.sets(torch.where(sample.failed[:, None], torch.nan, sample.x))
     usable = torch.isfinite(x).flatten(1).all(1)
     safe = torch.where(usable[:, None, None], x, 0.0)
-    found = {name: value for name, value in batch.metrics(safe).items() if name in METRICS} if batch.known else {}
-    found["misfit"] = batch.misfit(safe)
-    found["psnr"] = 10 * torch.log10(RANGE**2 / (safe - batch.clean[:, None]).square().mean((1, 2)))
-    return {name: torch.where(usable, value, torch.nan) for name, value in found.items()}
+    values = {name: value for name, value in batch.metrics(safe).items() if name in METRICS} if batch.known else {}
+    values["misfit"] = batch.misfit(safe)
+    values["psnr"] = 10 * torch.log10(RANGE**2 / (safe - batch.clean[:, None]).square().mean((1, 2)))
+    return {name: torch.where(usable, value, torch.nan) for name, value in values.items()}
 
 
 def _values(sample: Sample, batch: MeasuredBatch) -> Iterator[dict[str, Any]]:
@@ -179,15 +179,20 @@ def _values(sample: Sample, batch: MeasuredBatch) -> Iterator[dict[str, Any]]:
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the outcome over budgets, and the facts that the caption states."""
+    """Return the outcome over budgets, and the facts in the caption."""
     summary = summarise(table)
     return {"summary": summary, "choices": choices(table), "facts": facts(summary, choices(table))}
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Return medians over measurements, their mean over operators with its interval over operators, and failures.
+    """Compute medians over measurements, their mean over operators with its interval, and failures.
 
-    ``failed`` is the share of measurements with a diverged sample; these have no part in the medians.
+    ``failed`` is the share of measurements with a diverged sample; the medians leave these out.
+
+    Returns
+    -------
+    DataFrame
+        One row per regime, estimator, budget, aim and metric.
     """
     rows = []
     for key, some in table[table["status"] == "ok"].groupby(KEYS, sort=False):
@@ -199,27 +204,27 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def choices(table: pd.DataFrame) -> pd.DataFrame:
-    """Return what was chosen, one row per operator, regime, estimator, budget and aim."""
+    """Return the chosen trials, one row per operator, regime, estimator, budget and aim."""
     columns = ["problem", "operator", "regime", "estimator", "budget", "aim", "chosen", "count", "at_end_of_range"]
     return table.loc[table["status"] == "ok", columns].drop_duplicates(ignore_index=True)
 
 
 def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
-    """Return one row: by regime and aim the outcomes at the largest budget, and how often a choice is at an end."""
-    found: dict[str, Any] = {"at_end_of_range": float(chosen["at_end_of_range"].mean())}
-    found |= {"budget": int(summary["budget"].max()), "operators": int(summary["operators"].max())}
-    last = summary[(summary["budget"] == found["budget"]) & (summary["metric"] == summary["aim"])]
+    """Return one row: the outcomes at the largest budget by regime and aim, and how often a choice is at an end."""
+    row: dict[str, Any] = {"at_end_of_range": float(chosen["at_end_of_range"].mean())}
+    row |= {"budget": int(summary["budget"].max()), "operators": int(summary["operators"].max())}
+    last = summary[(summary["budget"] == row["budget"]) & (summary["metric"] == summary["aim"])]
     for (regime, metric), rows in last.groupby(["regime", "metric"]):
         by_name = rows.set_index("estimator")
         values = by_name["mean"]
-        found[f"{regime}_{metric}_best"] = str(values.idxmin()) if np.isfinite(values).any() else None
-        found |= {f"{regime}_{metric}_{name}": float(value) for name, value in values.items()}
-        found[f"{regime}_{metric}_order"] = _order(by_name)
-    return pd.DataFrame([found])
+        row[f"{regime}_{metric}_best"] = str(values.idxmin()) if np.isfinite(values).any() else None
+        row |= {f"{regime}_{metric}_{name}": float(value) for name, value in values.items()}
+        row[f"{regime}_{metric}_order"] = _order(by_name)
+    return pd.DataFrame([row])
 
 
 def _order(by_name: pd.DataFrame) -> str | None:
-    """Return which of end-to-end ("end") and greedy has the lower outcome by intervals that do not overlap, or None."""
+    """Return "end" (end-to-end) or "greedy", the one with the lower outcome if intervals do not overlap, else None."""
     if not {"greedy", "end_to_end"} <= set(by_name.index):
         return None
     greedy, end = by_name.loc["greedy"], by_name.loc["end_to_end"]

@@ -38,7 +38,7 @@ def cells(options: Options) -> list[Cell]:
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Fit the slopes in zeta and in 1 - t, beside theory; a solver that could not run is a row that says why."""
+    """Fit the slopes in zeta and in 1 - t beside theory; the status of a solver that could not run holds the reason."""
     fitted = single_step_slopes(table, ZOO_PATHS)
     return {"slopes": fitted, "facts": facts(table, fitted)}
 
