@@ -3,12 +3,16 @@
 A module defines ``TABLES`` (the tables that it reads), ``QUESTION``, ``answer`` (a ``style.Caption``: sentences over
 the facts in those tables) and ``draw(tables) -> Figure``. It may define ``latex(tables) -> {name: LaTeX}``. The caption
 is the question followed by the answer. Figures compute no statistics and import neither another figure nor torch; the
-code that they share is in ``figures.style``.
+code that they share is in ``figures.style``. For results of one's own there is ``plot_surface``, and
+``report.figures()`` of an audit.
 """
 
 import pkgutil
 
 from analysis.registration import FIGURES
+from figures.style.surfaces import plot_surface
+
+__all__ = ["plot_surface"]
 
 FIGURES |= {
     module.name: f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__) if module.name != "style"

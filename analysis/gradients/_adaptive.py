@@ -73,7 +73,7 @@ class Choices(Estimate):
 
 @register("adaptive", VARIANTS)
 def adaptive(
-    flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, tolerance: float, max_steps: int = 64
+    flow: Flow, loss: Loss, x: Tensor, t: Tensor, *, tolerance: float = 0.1, max_steps: int = 64
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Take each sample's gradient from its first solve whose estimated relative error is small enough.
 

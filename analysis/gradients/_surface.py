@@ -8,11 +8,12 @@ itself take no steps, so every step count shares one greedy gradient.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from analysis import checks, solvers
+from analysis import checks, errors, solvers
 from analysis.cost import metered
 from analysis.flow import Flow, Pullback
 from analysis.gradients._lookahead import check_horizon
@@ -20,6 +21,25 @@ from analysis.gradients.registry import Estimate
 from analysis.losses import Loss, values_and_gradients
 from analysis.solvers.checkpointing import solve_all_vjp
 from analysis.solvers.rows import of_rows, on_rows
+
+
+@dataclass(frozen=True)
+class Surface(Estimate):
+    """The estimates of every (steps, horizon) cell, which ``figures.plot_surface`` draws.
+
+    Attributes
+    ----------
+    gradient, endpoint, value, cost : as ``Estimate`` has them, with (len(steps), len(horizons)) before all shapes
+    steps, horizons : the step counts, and the times up to which steps are taken
+    """
+
+    steps: tuple[int, ...]
+    horizons: tuple[float, ...]
+
+    def relative_error(self, truth: Tensor) -> Tensor:
+        """Return the relative error (len(steps), len(horizons), B) against true gradients (B, *event)."""
+        rows = [torch.stack([errors.relative_error(g, truth) for g in row]) for row in self.gradient]
+        return torch.stack(rows)
 
 
 def lookahead_surface(
@@ -31,7 +51,7 @@ def lookahead_surface(
     horizons: Sequence[float],
     *,
     solver: str = "euler",
-) -> Estimate:
+) -> Surface:
     """Compute ``lookahead`` for every step count and horizon, on grids uniform in t.
 
     Parameters
@@ -44,7 +64,7 @@ def lookahead_surface(
 
     Returns
     -------
-    Estimate
+    Surface
         Gradients and endpoints (len(steps), len(horizons), B, *event), values (len(steps), len(horizons), B); the cost
         is that of the whole surface, per sample.
 
@@ -67,7 +87,7 @@ def lookahead_surface(
         gradient, endpoint, value = (
             _interleave(moved, stayed, ahead) for moved, stayed in zip(cells_ahead, here, strict=True)
         )
-    return Estimate(gradient, endpoint, value, cost)
+    return Surface(gradient, endpoint, value, cost, tuple(steps), tuple(float(s) for s in ends))
 
 
 def _interleave(moved: Tensor, stayed: Tensor, ahead: Tensor) -> Tensor:

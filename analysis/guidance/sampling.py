@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from analysis import checks
+from analysis.canonical import CANONICAL, canonical_time
 from analysis.flow import Flow
 from analysis.guidance.dial import Choice
 from analysis.guidance.posterior import posterior_guidance
 from analysis.guidance.registry import Sample
 from analysis.losses import Loss
+from analysis.paths import AffinePath
 
 
 def sample(
@@ -21,6 +25,8 @@ def sample(
     steps: int = 32,
     lookahead: Choice = "greedy",
     scale: float = 1.0,
+    rule: str = "bounded",
+    grid: str | Tensor | None = None,
     **options: Any,
 ) -> Sample:
     """Return samples of a flow, guided by a loss if there is one; ``Sample.x`` holds them.
@@ -34,8 +40,11 @@ def sample(
     steps : of the solve from time 0 to time 1, by DDIM
     lookahead : estimator of the guidance gradient: a name in ``LADDER`` or ``ESTIMATORS``, or (name, options), as in
         ``("adaptive", {"tolerance": 0.1})``
-    scale : of the guidance, at least 0
-    **options : further ones of the sampler "posterior_guidance", such as its step rule
+    scale, rule : of the guidance, at least 0, and its meaning: a name in ``step_sizes.RULES``. By default the step of
+        the posterior's ODE, but no longer than the path's own change, so that a learned model's early errors stay small
+    grid : as ``solvers.grids.time_grid`` takes it; by default equal steps of the canonical path's time, in which every
+        path is regular
+    **options : further ones of the sampler "posterior_guidance"
 
     Returns
     -------
@@ -47,9 +56,23 @@ def sample(
     TypeError, ValueError
         For arguments that the sampler refuses; the message names them.
     """
+    checks.flow(flow)
+    if grid is None:
+        grid = canonical_grid(flow.path, checks.steps(steps))
     if loss is None:
-        return posterior_guidance(flow, _nothing, x0, steps=steps, scale=0.0, **options)
-    return posterior_guidance(flow, loss, x0, steps=steps, scale=scale, lookahead=lookahead, **options)
+        return posterior_guidance(flow, _nothing, x0, steps=steps, scale=0.0, grid=grid, **options)
+    options |= {"steps": steps, "scale": scale, "rule": rule, "lookahead": lookahead, "grid": grid}
+    return posterior_guidance(flow, loss, x0, **options)
+
+
+def canonical_grid(path: AffinePath, steps: int) -> Tensor:
+    """Return times (steps + 1,) from 0 to 1 at equal distances in the time of the canonical path."""
+    begin, end = (canonical_time(path, torch.tensor(t, dtype=torch.float64)) for t in (0.0, 1.0))
+    times = path.time_from_zeta(
+        CANONICAL.zeta(begin + (end - begin) * torch.linspace(0, 1, steps + 1, dtype=begin.dtype))
+    )
+    times[0], times[-1] = 0.0, 1.0
+    return times
 
 
 def _nothing(x: Tensor) -> Tensor:

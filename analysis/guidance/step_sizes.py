@@ -9,6 +9,9 @@ r"""Step-size rules of posterior guidance: the length of :math:`x \leftarrow x -
 ``likelihood``    :math:`\eta` = scale :math:`\lambda`, with lambda that of a DDIM step
                   (``analysis.guidance.likelihood``): for :math:`L = -\log p(y | x_1)` and scale 1 the steps follow
                   the ODE of the posterior, with -g in place of the likelihood score
+``bounded``       the same, but no update is longer than the path's own change in the step,
+                  :math:`\sqrt d\,(\sigma_t - \sigma_s + \alpha_s - \alpha_t)`. Early steps of a learned noise
+                  predictor, whose error is divided by alpha, or of a loss that is no likelihood, stay in range
 ================  =========================================================================================
 
 A rule is a function of a ``Move`` in ``RULES``. With several inner iterations each takes its share of a likelihood
@@ -89,6 +92,14 @@ def likelihood(move: Move) -> Tensor:
     return torch.where(move.path.alpha(move.t) > 0, step, 0.0).to(widened(move.value)).expand_as(move.value)
 
 
+def bounded(move: Move) -> Tensor:
+    """Return the likelihood step (B,), or the one whose update is as long as the path's own change in the step."""
+    path, length = move.path, norms(move.gradient)
+    change = path.sigma(move.t) - path.sigma(move.s) + path.alpha(move.s) - path.alpha(move.t)
+    most = move.gradient[0].numel() ** 0.5 * change.to(length) / move.inner
+    return torch.where(length > 0, torch.minimum(likelihood(move), most / length), 0.0)
+
+
 RULES: checks.Registry[Rule] = checks.Registry(
-    "rule", {rule.__name__: rule for rule in (constant, normalised, dps, likelihood)}
+    "rule", {rule.__name__: rule for rule in (constant, normalised, dps, likelihood, bounded)}
 )

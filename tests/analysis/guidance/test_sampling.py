@@ -1,13 +1,20 @@
 """Samples in a line, against the sampler and the solve that they stand for."""
 
+import inspect
+
 import pytest
 import torch
 
+from analysis import flow as flows
 from analysis import losses, solvers
 from analysis.guidance import SAMPLERS, sample
-from analysis.paths import CondOT
+from analysis.guidance.sampling import canonical_grid
+from analysis.guidance.step_sizes import Move, bounded, likelihood
+from analysis.paths import CondOT, LinearVP, VarianceExploding
+from analysis.sample_distances import energy_distance
 from tests.support.guidance import LOSS, MIXTURE, X0
-from tests.support.problems import distance, f64
+from tests.support.problems import distance, every_path, f64, randn
+from tests.support.trained import moons, trained
 from toy_models import MixtureFlow
 
 FLOW = MixtureFlow(MIXTURE, CondOT())
@@ -15,14 +22,14 @@ FLOW = MixtureFlow(MIXTURE, CondOT())
 
 def test_without_a_loss_it_is_the_solve():
     plan = solvers.plan("ddim", FLOW.path, solvers.uniform_grid(f64(0.0), f64(1.0), 12))
-    found = sample(FLOW, X0, steps=12)
+    found = sample(FLOW, X0, steps=12, grid="t")
     assert distance(found.x, solvers.solve(FLOW, X0, plan)) <= 1e-12
     assert found.value.tolist() == [0.0] * 6
     assert (found.cost.evaluations, found.cost.vjps) == (12, 0)
 
 
 def test_with_a_loss_it_is_posterior_guidance():
-    options = {"steps": 6, "scale": 0.5}
+    options = {"steps": 6, "scale": 0.5, "rule": "likelihood", "grid": "t"}
     expected = SAMPLERS["posterior_guidance"](FLOW, LOSS, X0, lookahead="midpoint", **options)
     found = sample(FLOW, X0, LOSS, lookahead="midpoint", **options)
     assert torch.equal(found.x, expected.x)
@@ -46,3 +53,50 @@ def test_what_the_sampler_refuses_is_refused():
 def test_a_loss_that_is_no_likelihood_is_taken():
     found = sample(FLOW, X0, losses.HalfSquaredDistance(torch.zeros(3).double()), steps=8, scale=0.2)
     assert torch.isfinite(found.x).all()
+
+
+@pytest.mark.parametrize("path", [CondOT(), LinearVP(), VarianceExploding()], ids=lambda p: type(p).__name__)
+def test_by_default_every_path_is_sampled_well(path):
+    drawn = sample(MixtureFlow(MIXTURE, path), path.sigma(0.0) * randn(500, 3), steps=50)
+    exact = [MIXTURE.sample(500, torch.Generator().manual_seed(seed)) for seed in (1, 2)]
+    assert energy_distance(drawn.x, exact[0]) < 3 * energy_distance(*exact) + 0.02
+
+
+@pytest.mark.parametrize("path", every_path().values(), ids=every_path())
+def test_the_grid_has_equal_steps_of_the_angle(path):
+    """The angle atan(zeta), by the path's own zeta; where it is flat at an end of time, round-off is of its root."""
+    times = canonical_grid(path, 10)
+    assert (times[0], times[-1]) == (0, 1)
+    assert (times.diff() > 0).all()
+    angle = torch.atan2(path.sigma(times), path.alpha(times))
+    torch.testing.assert_close(angle, torch.linspace(float(angle[0]), float(angle[-1]), 11).double(), atol=1e-6, rtol=0)
+
+
+def test_a_bounded_update_is_the_likelihoods_or_as_long_as_the_paths_change():
+    g = torch.stack([1e-3 * randn(3), 1e3 * randn(3), torch.zeros(3).double()])
+    move = Move(g, torch.ones(3).double(), CondOT(), f64(0.4), f64(0.5), 2.0, 1)
+    size = bounded(move)
+    assert size[0] == likelihood(move)[0]
+    assert float(size[1] * g[1].norm()) == pytest.approx(3**0.5 * 0.2)  # sigma falls by 0.1 and alpha rises by 0.1
+    assert size[2] == 0
+
+
+def test_a_learned_noise_predictor_is_guided_without_divergence():
+    """Its error is divided by alpha, 0.007 at the noise: the likelihood's step loses samples, the default none."""
+    network = trained(LinearVP(), "source", True)
+    flow = flows.from_noise_predictor(lambda x, t: network(x, 1 - t), LinearVP())
+    loss = losses.HalfSquaredResidual(torch.eye(2), torch.tensor([1.0, 0.0]), noise=0.3)
+    drawn = sample(flow, torch.randn(100, 2, generator=torch.Generator().manual_seed(0)), loss, steps=20)
+    assert not drawn.failed.any()
+    assert float(drawn.value.median()) < 1
+    data = moons(2000, torch.Generator().manual_seed(1))
+    assert float(torch.cdist(drawn.x, data).amin(1).median()) < 0.3
+
+
+def test_adaptive_needs_no_options():
+    same = [sample(FLOW, X0, LOSS, lookahead=g, steps=4).x for g in ("adaptive", ("adaptive", {"tolerance": 0.1}))]
+    assert torch.equal(*same)
+
+
+def test_no_signature_shows_what_a_user_does_not_pass():
+    assert all("monitor" not in str(inspect.signature(sampler)) for sampler in SAMPLERS.values())

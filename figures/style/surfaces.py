@@ -1,0 +1,62 @@
+"""A plot of a user's own lookahead surface."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from figures.style.layout import figure as styled
+from figures.style.layout import panels
+from figures.style.looks import marked
+from figures.style.marks import ticks
+
+
+def plot_surface(surface: Any, truth: Any) -> Figure:
+    """Draw the median relative error of a lookahead surface over horizons and step counts.
+
+    Dots mark the best horizon of each step count.
+
+    Parameters
+    ----------
+    surface : what ``analysis.gradients.lookahead_surface`` returns
+    truth : true gradients (B, *event), or what ``analysis.reference.ideal_gradient`` returns
+
+    Returns
+    -------
+    Figure
+        With one panel and its colour bar.
+
+    Raises
+    ------
+    TypeError
+        For a surface of another kind.
+    ValueError
+        Where no error is positive and finite, so that there is nothing to draw.
+    """
+    if not hasattr(surface, "relative_error"):
+        raise TypeError(f"surface must be what lookahead_surface returns, got {type(surface).__name__}")
+    errors = surface.relative_error(getattr(truth, "gradient", truth))
+    value = np.nanmedian(np.asarray(errors.detach().cpu(), dtype=float), axis=-1)
+    if not (np.isfinite(value) & (value > 0)).any():
+        raise ValueError("truth must differ from the surface's gradients in a finite error: there is nothing to draw")
+    return _drawn({"value": value, "steps": surface.steps, "horizons": surface.horizons})
+
+
+@styled()
+def _drawn(given: Any) -> Figure:
+    value, horizons = given["value"], np.asarray(given["horizons"], dtype=float)
+    steps = np.log2(np.asarray(given["steps"], dtype=float))
+    shown = value[np.isfinite(value) & (value > 0)]
+    norm = LogNorm(shown.min(), max(shown.max(), 1.01 * shown.min()))
+    drawn, (ax,) = panels(1, 1, 2.4, 0.3)
+    ax.pcolormesh(horizons, steps, value, norm=norm, cmap="viridis", shading="nearest", rasterized=True)
+    look = marked("black", "o", hollow=True) | {"markersize": 4, "linestyle": "none", "clip_on": False}
+    ax.plot(horizons[np.nanargmin(value, axis=1)], steps, zorder=4, **look)
+    ticks(ax.yaxis, steps, [f"{n:g}" for n in given["steps"]])
+    ax.set(xlabel="horizon $s$", ylabel="steps")
+    drawn.colorbar(ScalarMappable(norm, "viridis"), ax=ax, label="relative error", pad=0.02).outline.set_visible(False)
+    return drawn

@@ -1,0 +1,37 @@
+"""A user's own surface, drawn; the truth is the error of each cell, from the gradients themselves."""
+
+import numpy as np
+import pytest
+
+import figures
+from analysis import errors, gradients, losses, reference
+from analysis.paths import CondOT
+from tests.support.problems import f64, randn, random_mixture
+from toy_models import MixtureFlow
+
+FLOW, X, LOSS = MixtureFlow(random_mixture(3, 2), CondOT()), randn(5, 2), losses.HalfSquaredDistance(f64([1.0, -0.5]))
+
+
+def test_a_users_surface_is_drawn_with_the_best_horizon_of_each_step_count():
+    steps, horizons = [1, 2, 4], [0.3, 0.6, 0.8, 1.0]
+    surface = gradients.lookahead_surface(FLOW, LOSS, X, 0.3, steps, horizons)
+    truth = reference.ideal_gradient(FLOW, LOSS, X, 0.3)
+    expected = np.array(
+        [[float(errors.relative_error(g, truth.gradient).median()) for g in row] for row in surface.gradient]
+    )
+    for given in (truth, truth.gradient):
+        drawn = figures.plot_surface(surface, given)
+        panel = drawn.axes[0]
+        np.testing.assert_allclose(panel.collections[0].get_array().reshape(3, 4), expected)
+        dots = panel.lines[0].get_xydata()
+        best = [[horizons[i], np.log2(n)] for n, i in zip(steps, expected.argmin(1), strict=True)]
+        np.testing.assert_allclose(dots, best)
+        assert [label.get_text() for label in panel.get_yticklabels()] == ["1", "2", "4"]
+
+
+def test_what_is_no_surface_is_refused():
+    with pytest.raises(TypeError, match="surface must be what lookahead_surface returns, got Estimate"):
+        figures.plot_surface(gradients.greedy(FLOW, LOSS, X, 0.3), X)
+    surface = gradients.lookahead_surface(FLOW, LOSS, X, 0.3, [1], [0.3])
+    with pytest.raises(ValueError, match="nothing to draw"):
+        figures.plot_surface(surface, surface.gradient[0, 0])
