@@ -94,6 +94,8 @@ def _in_plain_words(function: Function, x: Tensor, t: Tensor) -> Iterator[None]:
         given = f"x {tuple(x.shape)} {x.dtype} and t {tuple(t.shape)} {t.dtype}"
         weights = {p.dtype for network in networks_in(function) for p in network.parameters()} - {x.dtype}
         hint = f"; its weights are {', '.join(map(str, weights))}: convert x or the network" if weights else ""
+        if "'indices'" in str(error):  # of nn.Embedding
+            hint = "; it takes discrete timesteps, which are supported: module.flow(..., timesteps=N) interpolates"
         raise ValueError(
             f"function must take {given}, and raises {type(error).__name__}: {error}{hint}; for times of another shape "
             "or scale use real_models.adapters.module.flow"

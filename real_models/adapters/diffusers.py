@@ -24,7 +24,8 @@ from torch import Tensor
 from analysis import checks
 from analysis.flow import PredictionFlow
 from analysis.paths import AffinePath, CondOT, from_alphas_cumprod
-from real_models.adapters.adapter import Adapter, Clock, event, network_flow, required
+from real_models.adapters.adapter import Adapter, Clock, call, event, network_flow, required
+from real_models.adapters.discrete import interpolated
 
 FLOW_MATCHING = "flow_prediction"
 PREDICTIONS = {"epsilon": "source", "sample": "target", "v_prediction": "velocity", FLOW_MATCHING: "velocity"}
@@ -38,6 +39,7 @@ def flow(
     event_shape: Sequence[int] | None = None,
     flat: bool = False,
     conditioning: Mapping[str, Any] | None = None,
+    integer_timesteps: bool = False,
 ) -> PredictionFlow:
     """Make the flow of ``network(x, timestep, **conditioning)``, which predicts what ``prediction_type`` states.
 
@@ -53,6 +55,8 @@ def flow(
     path : the path of the flow; by default the scheduler's own
     event_shape, flat : the event shape that the network takes, and whether the flow's events are flat instead
     conditioning : its further arguments, such as ``encoder_hidden_states``: 1 row or one per sample
+    integer_timesteps : whether the network takes integers alone, as with ``nn.Embedding``; between them its predictions
+        are interpolated, as ``adapters.discrete`` says
 
     Returns
     -------
@@ -72,10 +76,13 @@ def flow(
     kind = prediction_type(scheduler)
     own, clock, weight = _flow_matching(scheduler) if kind == FLOW_MATCHING else _discrete(scheduler, kind)
     learned = getattr(scheduler.config, "variance_type", None) in ("learned", "learned_range")
+    asked = _with_variance if learned else _sample
+    if integer_timesteps:
+        network, asked = interpolated(network, scheduler.config.num_train_timesteps, asked), call
     adapter = Adapter(
         network,
         clock,
-        call=_with_variance if learned else _sample,
+        call=asked,
         weight=weight,
         event_shape=event_shape,
         conditioning=conditioning,

@@ -12,6 +12,7 @@ from analysis import checks
 from analysis.flow import PredictionFlow, usable_times
 from analysis.paths import AffinePath
 from real_models.adapters.adapter import Adapter, event, network_flow
+from real_models.adapters.discrete import interpolated
 
 DIRECTIONS = ("noise_to_data", "data_to_noise")
 
@@ -22,7 +23,8 @@ def flow(
     *,
     prediction: str = "velocity",
     time: str = "noise_to_data",
-    time_scale: float = 1.0,
+    time_scale: float | None = None,
+    timesteps: int | None = None,
     time_shape: str = "batch",
     event_shape: Sequence[int] | None = None,
     flat: bool = False,
@@ -39,7 +41,10 @@ def flow(
     prediction : "velocity", "target" (a denoiser), "source" (a noise predictor) or "score"
     time : "noise_to_data", the time of this package, or "data_to_noise", s = 1 - t, as in diffusion models: their
         velocity dx/ds points from data to noise, and its sign is reversed
-    time_scale : the network receives ``time_scale`` times its time (1000, say); its velocity is still per unit of time
+    time_scale : the network receives ``time_scale`` times its time (1000, say), by default 1; its velocity is still per
+        unit of time
+    timesteps : N, of a network that takes discrete timesteps, the integers 0, ..., N - 1, at times n/(N - 1); between
+        them its predictions are interpolated, as ``adapters.discrete`` says
     time_shape : "batch" (B,), "column" (B, 1), or "scalar" (), one call for each distinct time
     event_shape : the event shape that the network takes; other states are refused
     flat : whether the flow's events are flat, (prod(event_shape),) in row-major order
@@ -60,7 +65,11 @@ def flow(
         shape or dtype.
     """
     checks.known("time", time, DIRECTIONS)
-    time_scale = checks.positive("time_scale", time_scale)
+    if timesteps is not None:
+        if time_scale is not None or time_shape != "batch":
+            raise ValueError("time_scale and time_shape must be left out with timesteps: they follow from it")
+        network, time_scale = interpolated(network, timesteps), timesteps - 1
+    time_scale = checks.positive("time_scale", 1.0 if time_scale is None else time_scale)
     backward = time == "data_to_noise"
     adapter = Adapter(
         network,
@@ -69,7 +78,7 @@ def flow(
         time_shape=time_shape,
         event_shape=event_shape,
         conditioning=conditioning,
-        half_times=True,
+        half_times=timesteps is None,
     )
     low, high = usable_times(path, prediction)
     low, high = low if t_min is None else t_min, high if t_max is None else t_max

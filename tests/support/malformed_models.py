@@ -107,7 +107,11 @@ def flows():
         methods = ["velocity", "target", "source", "score", "log_prob", "posterior_covariance", "exact_endpoint"]
         for method in (method for method in methods if hasattr(flow, method)):
             yield call(f"{type(flow).__name__}.{method}", getattr(flow, method), "x t")
-    conventions = {"time": ("noise_to_data", "name"), "time_scale": (2.0, "positive"), "time_shape": ("batch", "name")}
+    conventions = {
+        "time": ("noise_to_data", "name"),
+        "time_scale": (2.0, "positive or None"),
+        "time_shape": ("batch", "name"),
+    }
     yield call("module.flow", adapters.module.flow, "network path prediction event_shape", t_min=(0.0, "bound"),
                t_max=(1.0, "bound"), **conventions)  # fmt: skip
     yield call(
