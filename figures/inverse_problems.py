@@ -20,21 +20,7 @@ answer = style.Caption(
     "each. Below each image is its misfit. Each method's hyper-parameter was chosen on other images; crosses: it "
     "diverged or cannot run.",
 )
-METHODS = (
-    "clean",
-    "measurement",
-    "unguided",
-    "greedy",
-    "two_step_euler",
-    "midpoint",
-    "lookahead",
-    "adaptive",
-    "dto",
-    "flowgrad",
-    "dps",
-    "pigdm",
-    "d_flow",
-)
+METHODS = ("clean", *style.RESTORATION)
 LARGE = 10  # a misfit beyond it is printed without decimals
 
 

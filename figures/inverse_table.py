@@ -32,20 +32,7 @@ answer = style.Caption(
 )
 METRICS = {"psnr": ("PSNR in dB", 1), "ssim": ("SSIM", 2), "label": ("share of digits named rightly", 2)}
 METRICS |= {"misfit": (r"misfit $\chi^2/m$", 1)}
-METHODS = (
-    "measurement",
-    "unguided",
-    "greedy",
-    "two_step_euler",
-    "midpoint",
-    "lookahead",
-    "adaptive",
-    "dto",
-    "flowgrad",
-    "dps",
-    "pigdm",
-    "d_flow",
-)
+METHODS = style.RESTORATION
 FAMILIES = {"dial": "one budget", "equal_steps": "equal steps"}
 SHADES = {"better than greedy": looks.BLUE, "worse than greedy": looks.ORANGE}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
@@ -49,16 +48,13 @@ def draw(tables: style.Tables) -> Figure:
         if not single:
             ax.label_outer()
         if single or problem == places[-1][1]:
-            bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=ax, label="relative error", pad=0.02)
-            bar.outline.set_visible(False)
+            style.colour_bar(figure, ax, norm)
     return figure
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, best: pd.DataFrame, norm: LogNorm) -> None:
     value = rows.pivot(index="steps", columns="fraction", values="value")
-    steps, x = np.log2(value.index.to_numpy(float)), value.columns.to_numpy(float)
-    ax.pcolormesh(x, steps, value, norm=norm, cmap="viridis", shading="nearest", rasterized=True)
-    look = style.marked("black", "o", hollow=True) | {"markersize": 4, "linestyle": "none", "clip_on": False}
-    ax.plot(best["fraction"], np.log2(best["steps"]), zorder=4, **look)
+    steps, x = value.index.to_numpy(float), value.columns.to_numpy(float)
+    style.mesh(ax, value, steps, x, best.set_index("steps")["fraction"].reindex(value.index), norm)
     cost = only(rows, fraction=float(x[1])).set_index("steps")["evaluations"]  # as of every horizon short of the end
-    style.ticks(ax.yaxis, steps, [f"{n:g} ({cost[n]:g})" for n in value.index])
+    style.ticks(ax.yaxis, np.log2(steps), [f"{n:g} ({cost[n]:g})" for n in value.index])

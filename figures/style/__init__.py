@@ -20,6 +20,7 @@ from figures.style.looks import (
     CHECKPOINTING,
     DASHES,
     OPERATORS,
+    RESTORATION,
     RULES,
     THEORY,
     Look,
@@ -41,6 +42,7 @@ from figures.style.marks import (
     ticks,
     values,
 )
+from figures.style.surfaces import colour_bar, mesh
 
 __all__ = [
     "ARITHMETIC",
@@ -50,6 +52,7 @@ __all__ = [
     "NORMAL",
     "OPERATORS",
     "PAGE_HEIGHT",
+    "RESTORATION",
     "RULES",
     "SMALL",
     "TEXT_WIDTH",
@@ -59,6 +62,7 @@ __all__ = [
     "Tables",
     "band",
     "choose",
+    "colour_bar",
     "decades",
     "doublings",
     "errorbars",
@@ -68,6 +72,7 @@ __all__ = [
     "latex",
     "letter",
     "marked",
+    "mesh",
     "method",
     "names",
     "operators",

@@ -81,6 +81,21 @@ OPERATORS = (
     "nonlinear_blur",
 )
 """In the order in which every figure has them."""
+RESTORATION = (
+    "measurement",
+    "unguided",
+    "greedy",
+    "two_step_euler",
+    "midpoint",
+    "lookahead",
+    "adaptive",
+    "dto",
+    "flowgrad",
+    "dps",
+    "pigdm",
+    "d_flow",
+)
+"""The methods that restore images, in the order of their figures."""
 RULES: dict[str, Any] = {"likelihood": "-", "dps": (0, (1, 1))}
 _SPARE = "PXhdp8<>"
 

@@ -1,10 +1,11 @@
-"""A plot of a user's own lookahead surface."""
+"""Errors as colours over horizons and steps: the parts of such panels, and a plot of a user's own surface."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -13,6 +14,20 @@ from figures.style.layout import figure as styled
 from figures.style.layout import panels
 from figures.style.looks import marked
 from figures.style.marks import ticks
+
+
+def mesh(ax: Axes, value: Any, steps: Any, horizons: Any, best: Any, norm: LogNorm) -> None:
+    """Draw errors (steps, horizons) as colours over horizon and log2 of steps, with a dot at each step count's best."""
+    heights = np.log2(np.asarray(steps, dtype=float))
+    ax.pcolormesh(horizons, heights, value, norm=norm, cmap="viridis", shading="nearest", rasterized=True)
+    look = marked("black", "o", hollow=True) | {"markersize": 4, "linestyle": "none", "clip_on": False}
+    ax.plot(best, heights, zorder=4, **look)
+
+
+def colour_bar(drawing: Figure, ax: Axes, norm: LogNorm) -> None:
+    """Draw the colours' scale beside a panel."""
+    bar = drawing.colorbar(ScalarMappable(norm, "viridis"), ax=ax, label="relative error", pad=0.02)
+    bar.outline.set_visible(False)
 
 
 def plot_surface(surface: Any, truth: Any) -> Figure:
@@ -48,15 +63,12 @@ def plot_surface(surface: Any, truth: Any) -> Figure:
 
 @styled()
 def _drawn(given: Any) -> Figure:
-    value, horizons = given["value"], np.asarray(given["horizons"], dtype=float)
-    steps = np.log2(np.asarray(given["steps"], dtype=float))
+    value, steps, horizons = given["value"], given["steps"], np.asarray(given["horizons"], dtype=float)
     shown = value[np.isfinite(value) & (value > 0)]
     norm = LogNorm(shown.min(), max(shown.max(), 1.01 * shown.min()))
     drawn, (ax,) = panels(1, 1, 2.4, 0.3)
-    ax.pcolormesh(horizons, steps, value, norm=norm, cmap="viridis", shading="nearest", rasterized=True)
-    look = marked("black", "o", hollow=True) | {"markersize": 4, "linestyle": "none", "clip_on": False}
-    ax.plot(horizons[np.nanargmin(value, axis=1)], steps, zorder=4, **look)
-    ticks(ax.yaxis, steps, [f"{n:g}" for n in given["steps"]])
+    mesh(ax, value, steps, horizons, horizons[np.nanargmin(value, axis=1)], norm)
+    ticks(ax.yaxis, np.log2(np.asarray(steps, dtype=float)), [f"{n:g}" for n in steps])
     ax.set(xlabel="horizon $s$", ylabel="steps")
-    drawn.colorbar(ScalarMappable(norm, "viridis"), ax=ax, label="relative error", pad=0.02).outline.set_visible(False)
+    colour_bar(drawn, ax, norm)
     return drawn
