@@ -7,12 +7,17 @@ discrete objective is the exact adjoint of the discrete trajectory (``analysis.g
 the length of an interval: the functional derivative :math:`a_x(t) + w z(t)`, so that a learning rate means the same on
 every grid.
 
+With another estimator as ``gradient``, :math:`a_x` at the end of an interval is that estimator's gradient at the state
+there, as if no control followed; at time 1 it is the gradient of the loss (arXiv 2502.08006, section 4).
+
 Differences to published code: FlowGrad's adds the control itself, not times the step, and evaluates the velocity at the
 state with it; its criterion of straightness is the same. OC-Flow's also moves x_0 by a control and clips gradients;
 neither is done here.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -29,13 +34,26 @@ from analysis.losses import Loss, value_and_gradient
 ADJOINT = "adjoint"
 
 
-def controlled_end(flow: Flow, x: Tensor, grid: Tensor, controls: Tensor, solver: str) -> Tensor:
-    """Return the end (B, *event) of the solve on ``grid`` under controls (n, B, *event) on n equal intervals."""
+def controlled_states(
+    flow: Flow, x: Tensor, grid: Tensor, controls: Tensor, solver: str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the time () and the state (B, *event) at the end of each of n equal intervals of ``grid``.
+
+    Parameters
+    ----------
+    x : (B, *event), the state at the start
+    controls : (n, B, *event)
+
+    Yields
+    ------
+    tuple
+        Time and state.
+    """
     steps = (len(grid) - 1) // len(controls)
     for k, control in enumerate(controls):
-        stages = solvers.plan(solver, flow.path, grid[k * steps : (k + 1) * steps + 1])
-        x = solvers.solve(Controlled(flow), pair(x, control), stages)[:, 0]
-    return x
+        part = grid[k * steps : (k + 1) * steps + 1]
+        x = solvers.solve(Controlled(flow), pair(x, control), solvers.plan(solver, flow.path, part))[:, 0]
+        yield part[-1], x
 
 
 def estimated_gradients(
@@ -43,13 +61,9 @@ def estimated_gradients(
 ) -> Tensor:
     """Return an estimator's gradients (n, B, *event) at the ends of n equal intervals, over n."""
     rule, options = rule_of(gradient, "gradient")
-    steps, estimates = (len(grid) - 1) // len(controls), []
-    for k, control in enumerate(controls):
-        part = grid[k * steps : (k + 1) * steps + 1]
-        x = solvers.solve(Controlled(flow), pair(x, control), solvers.plan(solver, flow.path, part))[:, 0]
-        last = k == len(controls) - 1
-        estimates.append(value_and_gradient(loss, x)[1] if last else rule(flow, loss, x, part[-1], **options)[0])
-    return torch.stack(estimates) / len(controls)
+    *states, (_, end) = controlled_states(flow, x, grid, controls, solver)
+    estimates = [rule(flow, loss, state, t, **options)[0] for t, state in states]
+    return torch.stack([*estimates, value_and_gradient(loss, end)[1]]) / len(controls)
 
 
 @register("optimise_controls")
@@ -77,6 +91,8 @@ def optimise_controls(
     intervals, steps, solver : number of controls, solver steps for each of them, and a Runge-Kutta method in t
     weight : w, the price of the control, at least 0; 0 is FlowGrad, more is OC-Flow
     tolerance : FlowGrad's straightness below which steps share one product, as in ``control_gradients``
+    gradient : "adjoint", the exact gradient of the discrete objective; or an estimator: a name in ``LADDER`` or
+        ``ESTIMATORS``, or (name, options)
 
     Returns
     -------
@@ -105,4 +121,5 @@ def optimise_controls(
         moved = update(rows, (cells * g + weight * z).movedim(1, 0))
         rows = monitor.accept(moved, rows, i)
         z = rows.movedim(0, 1)
-    return monitor.accept_final(controlled_end(flow, x0, grid, z, solver), x0, iterations)
+    *_, (_, end) = controlled_states(flow, x0, grid, z, solver)
+    return monitor.accept_final(end, x0, iterations)

@@ -31,7 +31,6 @@ class Regime:
     counted : its option that a budget decides
     options : what is the same for all
     space : what is chosen, as ``analysis.guidance.tuning.trials`` takes it
-    scaled : those options of the space that are in units of a power of the noise level, with that power
     """
 
     sampler: str
@@ -39,7 +38,6 @@ class Regime:
     counted: str
     options: Mapping[str, Any] = field(default_factory=dict)
     space: Mapping[str, Sequence[Any] | Range] = field(default_factory=dict)
-    scaled: Mapping[str, int] = field(default_factory=dict)
 
     def call(self, trial: Mapping[str, Any], estimator: Choice, noise: float) -> dict[str, Any]:
         """Translate a trial into the sampler's options, except the counted one.
@@ -52,11 +50,9 @@ class Regime:
         dict
             The options by name.
         """
-        units = {name: noise**power for name, power in self.scaled.items()}
-        if trial.get("rule") == "dps":
-            units["scale"] = noise
-        own = {name: value * units[name] if name in units else value for name, value in trial.items()}
-        known = {**self.options, **own, self.gradient: estimator}
+        known = {**self.options, **trial, self.gradient: estimator}
+        if known.get("rule") == "dps":
+            known["scale"] *= noise
         if known.get("t") == 0:  # noise is where it starts
             known.pop("warm", None)
         return known

@@ -1,8 +1,9 @@
 """State optimisation: the noise is moved until the sample at the end of its solve has a low loss.
 
 D-Flow (arXiv 2402.14017) differentiates the loss of the solved sample in x_0 and passes the gradient to an optimiser;
-here the gradient is any registered estimator's, so that its cost can be traded against its error. The code of PnP-Flow
-(arXiv 2410.02423) also starts D-Flow from the inverted measurement and adds a prior term for x_0; neither is done here.
+here the gradient is any registered estimator's, so that its cost can be traded against its error. As in the code of
+PnP-Flow (arXiv 2410.02423), the noise may have its prior |x_0|^2 / 2; that code also starts from the inverted
+measurement, while a warm start here is a state at a later time, to which the noise is solved first.
 """
 
 from __future__ import annotations
@@ -45,15 +46,20 @@ def optimise_source(
     solver: str = "ddim",
     grid: str | Tensor = "t",
 ) -> Tensor:
-    """Optimise the state at time t and solve from there to time 1.
+    """Optimise the state at time t and go from there to time 1.
 
     Parameters
     ----------
     iterations, optimiser, learning_rate : of the optimisation: "sgd" and "adam" are those of ``torch.optim``, "lbfgs"
         is ``optimisers.BatchedLBFGS``; the samples of a batch do not influence each other
     gradient : the estimator: a name in ``LADDER`` or ``ESTIMATORS``, or (name, options)
-    t : the time of x0 (B, *event) and of its gradients, in [0, 1); greedy's gradient is 0 where alpha is
-    steps, solver, grid : the final solve
+    t : the time of the optimised state and of its gradients, in [0, 1); greedy's gradient is 0 where alpha is
+    warm : solver steps of the unguided solve from x0 (B, *event), noise at time 0, to the state at t; with 0, x0 is
+        that state
+    prior : weight of |x|^2 / 2 beside the loss, at least 0; 1 is the density of noise where the loss is -log p(y | x)
+    stop : a sample with at most this loss, as its gradient's estimator sees it, is not moved any further
+    end : "solve" for a solve from the optimised state, whatever the estimator; "own" for the estimator's endpoint
+    steps, solver, grid : the solves
 
     Returns
     -------
