@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import intervals
+from analysis import intervals, sample_distances
 from analysis.experiment import Cell
 from analysis.flow import Flow
 from analysis.guidance.dial import Choice, ladder
@@ -46,7 +46,6 @@ BUDGETS = tuple(48 * 2**k for k in range(6))
 NOISE = 0.1
 TRIALS, NEARER = 10, 4  # all over the ranges, and then near the best by each aim
 AIMS = ("misfit", "energy_distance")
-METRICS = ("misfit", "energy_distance", "mean_error", "psnr")
 RANGE = 2.0  # of the data, for PSNR: pixels lie in [-1, 1]
 KEYS = ["problem", "regime", "estimator", "aim", "budget", "metric"]
 
@@ -110,13 +109,17 @@ class Search:
     ) -> None:
         self.flow, self.regime, self.estimator, self.tuning = flow, regime, estimator, tuning
         (self.first, self.nearer), self.seed = counts, seed
+        self.costs: dict[str, list[float]] = {}  # of one and of two steps, by trial: budgets share trials
 
     def options(self, trial: dict[str, Any], budget: float) -> dict[str, Any] | None:
         """Return the sampler's options of a trial within a budget, or None where it does not pay for one step."""
         known = self.regime.call(trial, self.estimator, self.tuning.problem.noise)
-        some = self.tuning.part(slice(0, 2))
-        costs = (self.run(known | {self.regime.counted: n}, some).cost for n in (1, 2))
-        count = count_within(budget, *(cost.evaluations + cost.vjps for cost in costs))
+        key = json.dumps(trial, sort_keys=True)
+        if key not in self.costs:
+            some = self.tuning.part(slice(0, 2))
+            costs = [self.run(known | {self.regime.counted: n}, some).cost for n in (1, 2)]
+            self.costs[key] = [cost.evaluations + cost.vjps for cost in costs]
+        count = count_within(budget, *self.costs[key])
         return known | {self.regime.counted: count} if count else None
 
     def run(self, options: dict[str, Any], batch: MeasuredBatch) -> Sample:
@@ -165,9 +168,12 @@ def metrics(sample: Sample, batch: MeasuredBatch) -> dict[str, Tensor]:
     x = batch.sets(torch.where(sample.failed[:, None], torch.nan, sample.x))
     usable = torch.isfinite(x).flatten(1).all(1)
     safe = torch.where(usable[:, None, None], x, 0.0)
-    values = {name: value for name, value in batch.metrics(safe).items() if name in METRICS} if batch.known else {}
-    values["misfit"] = batch.misfit(safe)
-    values["psnr"] = 10 * torch.log10(RANGE**2 / (safe - batch.clean[:, None]).square().mean((1, 2)))
+    values = {
+        "energy_distance": sample_distances.energy_distance(safe, batch.exact.samples),
+        "mean_error": sample_distances.mean_error(safe, batch.exact.law.mean),
+        "misfit": batch.misfit(safe),
+        "psnr": 10 * torch.log10(RANGE**2 / (safe - batch.clean[:, None]).square().mean((1, 2))),
+    }
     return {name: torch.where(usable, value, torch.nan) for name, value in values.items()}
 
 
@@ -180,8 +186,8 @@ def _values(sample: Sample, batch: MeasuredBatch) -> Iterator[dict[str, Any]]:
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the outcome over budgets, and the facts in the caption."""
-    summary = summarise(table)
-    return {"summary": summary, "choices": choices(table), "facts": facts(summary, choices(table))}
+    summary, chosen = summarise(table), choices(table)
+    return {"summary": summary, "choices": chosen, "facts": facts(summary, chosen)}
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
