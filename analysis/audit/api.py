@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,7 @@ def audit(
     made = Audited(model, data, loss, path, prediction, t_max, time)
     subject = of(made, called, "cpu")
     device = next((str(p.device) for network in modules(subject.flow) for p in network.parameters()), "cpu")
-    subject = of(made, called, device)
+    subject = replace(subject, device=device)
     options = AuditOptions(called, error, times, samples, quick, seed, device, check)
     doubt = declared(subject, options)
     if doubt:

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from analysis import solvers
+from analysis.canonical import CANONICAL
 from analysis.flow import Flow, PredictionFlow
-from analysis.paths import PREDICTIONS, AffinePath, Cosine, expand
+from analysis.paths import PREDICTIONS, AffinePath, expand
 
 LEVELS = (0.25, 0.5, 1.0, 2.0, 4.0)  # zeta over the data's standard deviation
 STEPS = 32  # of the short solve
@@ -91,7 +92,7 @@ def _log_misfit(target: Tensor, x1: Tensor, x: Tensor, path: AffinePath, t: Tens
 
 def short_solve(flow: Flow, x0: Tensor) -> Tensor:
     """Return samples (n, *event) of a short solve from noise, in equal steps of the time in which paths are regular."""
-    along = flow.with_path(Cosine())
+    along = flow.with_path(CANONICAL)
     ends = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
     try:
         return solvers.solve(along, x0, solvers.plan("ddim", along.path, solvers.uniform_grid(*ends, STEPS)))

@@ -57,7 +57,7 @@ def test_the_messages_that_are_explained_are_in_the_code():
 @pytest.mark.parametrize("page", PAGES)
 def test_python_that_is_quoted_compiles(page):
     for block in re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL):
-        compile(block, page, "exec")
+        assert compile(block, page, "exec").co_filename == page
 
 
 def test_the_result_in_a_minute_runs(capsys):
