@@ -67,6 +67,7 @@ from analysis import figure_files, results, suite
 from analysis.command_line import DRAWS, MAKES, VERBS, parsers, possible
 from analysis.report import write_macros, write_page
 from analysis.settings import Options
+from analysis.tables import FACTS
 from analysis.workers import Workers, WorkersError
 from figures.style import names as glossary
 
@@ -134,8 +135,8 @@ def selected(options: Namespace) -> dict[str, str]:
         return dict.fromkeys(sorted(asked), "audit")
     known, found = experiments(), {}
     for name in sorted(every):
-        kind = suite.suite_of(tables_of([name]), known)
-        others = {*suite.makers(tables_of([name]), known)} - every  # a name of both is the figure's
+        makers = suite.makers(tables_of([name]), known)
+        kind, others = suite.suite_of(makers.values()), {*makers} - every  # a name of both is the figure's
         if not asked or asked & {name, kind, "all" if kind else "", *others}:
             found[name] = kind
     return dict(sorted(found.items(), key=lambda pair: [*suite.SUITES, ""].index(pair[1])))
@@ -178,8 +179,8 @@ def draw(options: Namespace) -> None:
     modules = {f"figures.{name}": kind for name, kind in wanted.items()}
     entries = figure_files.write_all(out, modules, Workers(min(options.jobs or -1, len(wanted))))
     place = write_page(out, entries, glossary.table())
-    tables = {name: results.read_table(out / "tables" / f"{name}.parquet") for name in tables_of(wanted)}
-    write_macros(tables, out / "numbers.tex")
+    stated = [name for name in tables_of(wanted) if name.endswith(FACTS)]
+    write_macros({name: results.read_table(out / "tables" / f"{name}.parquet") for name in stated}, out / "numbers.tex")
     cut: dict[str, Any] = {"soft_wrap": not console.is_terminal, "no_wrap": True, "overflow": "ellipsis"}
     for entry in entries:
         console.print(Text.assemble((entry.name, "bold"), f": {entry.headline}"), **cut)

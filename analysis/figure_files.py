@@ -17,7 +17,6 @@ from analysis.workers import Workers
 
 KINDS = {"pdf": {"CreationDate": None}, "png": {"Software": None}}  # without dates, so that bytes repeat
 
-
 QUICK = "Quick run, not a result: "
 
 
@@ -38,14 +37,6 @@ def read(out: Path, module: str) -> tuple[ModuleType, dict[str, pd.DataFrame], b
     known = {name: results.read_with_provenance(out / "tables" / f"{name}.parquet") for name in figure.TABLES}
     quick = any(about.get("options", {}).get("quick") for _, about in known.values())
     return figure, {name: frame for name, (frame, _) in known.items()}, quick
-
-
-def entry(out: Path, module: str, suite: str) -> Entry:
-    """Return the report's entry for a figure that was drawn from tables below ``out``; raises as ``read`` does."""
-    figure, tables, quick = read(out, module)
-    answer, name = figure.answer, module.rpartition(".")[2]
-    caption = f"{QUICK if quick else ''}{answer(tables)}"
-    return Entry(name, suite, figure.QUESTION, answer.headline(tables), caption, tuple(figure.TABLES), quick)
 
 
 def write_all(out: Path, suites: Mapping[str, str], workers: Workers) -> list[Entry]:
@@ -71,25 +62,31 @@ def write_all(out: Path, suites: Mapping[str, str], workers: Workers) -> list[En
     """
     modules = [*suites]
     report = Report("figures", [module.rpartition(".")[2] for module in modules], workers.count, 0)
+    entries: dict[str, Entry] = {}  # workers finish in any order
     with reported(report):
-        for module in workers.map(partial(_written, out), modules):
+        for module, entry in workers.map(partial(_written, out, suites), modules):
+            entries[module] = entry
             report.finish(modules.index(module))
-    return [entry(out, module, suite) for module, suite in suites.items()]
+    return [entries[module] for module in modules]
 
 
-def _written(out: Path, module: str) -> str:
-    """Write a figure; return its module's name, since workers finish in any order."""
-    write(out, module)
-    return module
+def _written(out: Path, suites: Mapping[str, str], module: str) -> tuple[str, Entry]:
+    return module, write(out, module, suites[module])
 
 
-def write(out: Path, module: str) -> None:
+def write(out: Path, module: str, suite: str = "") -> Entry:
     """Draw a figure from its tables below ``out``, and write it with its caption.
 
     Parameters
     ----------
     out : the folder of a run, with ``tables``; the figure and its caption go to ``figures`` there
     module : name of the figure's module; it may define ``latex(tables) -> {name: text}``, written beside the tables
+    suite : of the figure, for the report
+
+    Returns
+    -------
+    Entry
+        Of the report.
 
     Raises
     ------
@@ -101,10 +98,13 @@ def write(out: Path, module: str) -> None:
     from matplotlib import pyplot as plt
 
     figure, tables, quick = read(out, module)
-    drawing, base = figure.draw(tables), out / "figures" / module.rpartition(".")[2]
+    name, note, answer = module.rpartition(".")[2], QUICK if quick else "", figure.answer(tables)
+    drawing, base = figure.draw(tables), out / "figures" / name
     for kind, metadata in KINDS.items():
         results.write_whole(base.with_suffix(f".{kind}"), partial(drawing.savefig, format=kind, metadata=metadata))
     plt.close(drawing)
-    results.write_text(base.with_suffix(".txt"), f"{QUICK if quick else ''}{figure.QUESTION} {figure.answer(tables)}\n")
-    for name, text in figure.latex(tables).items() if hasattr(figure, "latex") else ():
-        results.write_text(out / "tables" / f"{name}.tex", text)
+    results.write_text(base.with_suffix(".txt"), f"{note}{figure.QUESTION} {answer}\n")
+    for table, text in figure.latex(tables).items() if hasattr(figure, "latex") else ():
+        results.write_text(out / "tables" / f"{table}.tex", text)
+    headline = figure.answer.headline(tables)
+    return Entry(name, suite, figure.QUESTION, headline, f"{note}{answer}", tuple(figure.TABLES), quick)

@@ -37,9 +37,9 @@ STEPS = ("cells", "derive", "write")  # the functions of an experiment that its 
 FOLDERS = ("tables/*", "figures/*", "claims.json")
 
 
-def suite_of(tables: Iterable[str], known: Mapping[str, ModuleType]) -> str:
-    """Return the last suite that the makers of ``tables`` belong to; "" where one has none, or no maker is known."""
-    suites = {getattr(module, "SUITE", "") for module in makers(tables, known).values()}
+def suite_of(makers: Iterable[ModuleType]) -> str:
+    """Return the last suite that the experiments of a figure belong to; "" where one has none, or there are none."""
+    suites = {getattr(module, "SUITE", "") for module in makers}
     return "" if "" in suites else max(suites, key=list(SUITES).index, default="")
 
 
@@ -71,11 +71,14 @@ def make(experiments: Mapping[str, ModuleType], options: Options, out: Path, wor
         files[name].append(file)
     for name in serial:
         files[name] = fill(cells[name], out / "cells", Workers(jobs=1), name)
+    seconds = {}
     for name, experiment in experiments.items():
-        frame = pd.concat([results.read_table(file) for file in files[name]], ignore_index=True)
+        read = [results.read_with_provenance(file) for file in files[name]]
+        frame = pd.concat([rows for rows, _ in read], ignore_index=True)
+        seconds[name] = sum(about.get("seconds", 0.0) for _, about in read)
         about = record(options, _names(experiment, cells[name]), getattr(experiment, "PACKAGES", ()))
         _write(name, experiment, frame, out, about)
-    return {name: sum(results.read_provenance(file).get("seconds", 0.0) for file in files[name]) for name in files}
+    return seconds
 
 
 def makers(tables: Iterable[str], known: Mapping[str, ModuleType]) -> dict[str, ModuleType]:

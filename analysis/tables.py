@@ -9,6 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+FACTS = "_facts"
+"""The end of the names of tables that hold, in one row, the numbers that captions state."""
+
 
 def only(table: pd.DataFrame, **values: Any) -> pd.DataFrame:
     """Select the rows whose columns have these values, in their order.

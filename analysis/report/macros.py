@@ -16,8 +16,8 @@ from typing import Any
 import pandas as pd
 
 from analysis import results
+from analysis.tables import FACTS
 
-SUFFIX = "_facts"
 DIGITS = 3  # significant, as a sentence states them; the tables hold the rest
 _SPELT = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 _SPECIAL = {c: rf"\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
@@ -42,12 +42,12 @@ def macros(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     """
     known: dict[str, str] = {}
     for table, frame in sorted(tables.items()):
-        if not table.endswith(SUFFIX) or frame.empty:
+        if not table.endswith(FACTS) or frame.empty:
             continue
         for column, value in frame.iloc[0].items():
             if pd.isna(value):
                 continue
-            name = _name(f"{table.removesuffix(SUFFIX)}_{column}")
+            name = _name(f"{table.removesuffix(FACTS)}_{column}")
             if name in known:
                 raise ValueError(f"two facts have the macro \\{name}: rename the column {column!r} of {table}")
             known[name] = _text(value)

@@ -19,10 +19,10 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.tables import FACTS
 from figures.style import names
 from figures.style.layout import Tables
 
-SUFFIX = "_facts"
 RANGE = ".."
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -79,7 +79,7 @@ class Caption:
 
 def facts(tables: Tables) -> dict[str, Any]:
     """Return the facts in the tables whose names end in ``_facts``, without those that are missing."""
-    rows = [table.to_dict("records")[0] for name, table in tables.items() if name.endswith(SUFFIX)]
+    rows = [table.to_dict("records")[0] for name, table in tables.items() if name.endswith(FACTS)]
     return {str(key): value for row in rows for key, value in row.items() if not pd.isna(value)}
 
 

@@ -57,7 +57,7 @@ def test_a_table_that_is_not_there_is_named_and_nothing_is_written(module, out):
 
 
 def test_the_report_is_told_the_answer_in_short_and_whole(module, out):
-    entry = figure_files.entry(out, "drawings.line", "theory")
+    entry = figure_files.write(out, "drawings.line", "theory")
     assert (entry.name, entry.suite, entry.question, entry.headline) == (
         "line",
         "theory",
@@ -73,7 +73,7 @@ def test_a_quick_table_is_told_in_the_caption(module, out):
     results.write_table(pd.DataFrame({"x": [0.0, 2.0]}), out / "tables" / "line.parquet", about)
     figure_files.write(out, "drawings.line")
     assert (out / "figures" / "line.txt").read_text().startswith("Quick run, not a result: How steep")
-    entry = figure_files.entry(out, "drawings.line", "theory")
+    entry = figure_files.write(out, "drawings.line", "theory")
     assert entry.quick
     assert entry.caption.startswith("Quick run, not a result: Its slope")
 
