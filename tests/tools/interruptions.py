@@ -11,6 +11,7 @@ bytes differ, processes are left, or anything is said with a traceback.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -98,7 +99,8 @@ class Campaign:
             self.duration = 0.8 * (time.monotonic() - start)  # a machine is not always as busy
         except subprocess.TimeoutExpired:
             event, expected = f"{interrupt.__name__}, {jobs} jobs", INTERRUPTIONS[interrupt] | {0}
-            interrupt(process)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                interrupt(process)
         problems = self._end(process, expected)
         self.counts["interrupted"] += process.returncode != 0
         if process.returncode == 0:
