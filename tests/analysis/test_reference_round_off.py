@@ -13,8 +13,10 @@ import pytest
 import torch
 from mpmath import mpf
 
-from analysis import losses
+from analysis import adjoint_solves, losses
+from analysis.adjoint_solves import Problem
 from analysis.flow import from_velocity
+from analysis.integration import Budget
 from analysis.paths import CondOT, Cosine, Polynomial
 from analysis.reference import ROUND_OFF, SAFETY, CertificationError, ideal_gradient
 from tests.support.exact_maps import flow_map, relative_error
@@ -135,6 +137,20 @@ def far_product(seed):
         return [slope * (y - mpf(target[i, j])) for j, (y, slope) in enumerate(maps)]
 
     return flow, loss, torch.tensor(x), t, truth
+
+
+def test_replicas_evaluate_the_flow_at_states_that_differ_in_the_last_digit():
+    # What SciPy rounds differently from replica to replica is left to chance.
+    seen = []
+    flow = from_velocity(lambda x, t: seen.append(x.detach().clone()) or -x.sin(), CondOT())
+    x, t = flow.checked(randn(4, 3, seed=5), 0.3)
+    adjoint_solves.replicas(
+        Problem(flow, losses.Linear(torch.ones(3, dtype=torch.float64)), x, t), 1e-5, Budget(5000, 6)
+    )
+    plain, *others = seen[: adjoint_solves.REPLICAS + 1]
+    for other in others:
+        assert (other != plain).double().mean() > 0.5  # a change of scale may round an entry back
+        torch.testing.assert_close(other, plain, rtol=4 * EPS, atol=0.0)
 
 
 @pytest.mark.parametrize("seed", [1, 3])
