@@ -95,7 +95,7 @@ class Workers:
             ) from error
 
     def _on_dask(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-        with _client(self) as client:
+        with _client(self, function) as client:
             futures = client.map(function, items, pure=False, batch_size=1)
             try:
                 yield from _finished(client, futures, self.scheduler)
@@ -129,8 +129,8 @@ def _end_with(parent: int) -> None:
 
 
 @contextmanager
-def _client(workers: Workers) -> Iterator[Any]:
-    """Connect to a Dask cluster whose workers can run this package; without a scheduler's name, start one here."""
+def _client(workers: Workers, function: Callable[..., Any]) -> Iterator[Any]:
+    """Connect to a Dask cluster whose workers can import a function; without a scheduler's name, start one here."""
     try:
         import distributed
     except ImportError as error:
@@ -147,7 +147,7 @@ def _client(workers: Workers) -> Iterator[Any]:
         except TimeoutError as error:
             raise WorkersError(f"the Dask cluster at {where} has had no workers for {JOIN:g} s") from error
         try:
-            client.run(_ready)
+            client.run(_ready, function)
         except Exception as error:
             raise WorkersError(f"a Dask worker cannot run this package ({error}): install it where it runs") from error
         yield client
@@ -178,8 +178,11 @@ async def _identity(where: str) -> None:
         raise OSError(f"it is a {kind}")
 
 
-def _ready() -> None:
-    """Do nothing; a worker that can be called so has imported this package."""
+def _ready(function: Callable[..., Any]) -> None:
+    """Do nothing; a worker that can be called so has imported this package and the function's module.
+
+    A worker that meets a function it cannot import as a task ends, and the cluster is left without workers.
+    """
 
 
 def _finished(client: Any, futures: list[Any], where: str | None) -> Iterator[Any]:
