@@ -17,7 +17,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -50,29 +50,28 @@ if _said := _hidden():
     sys.exit(f"error: {_said}")
 os.environ["MPLBACKEND"] = "Agg"  # whatever draws in the environment that this is called from
 
-import importlib
-import pkgutil
 import shutil
 import time
 from argparse import Namespace
-from types import ModuleType
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-import figures
+import figures  # noqa: F401  # this and the next two enter their names
+import real_models.experiments  # noqa: F401
+import toy_models.experiments  # noqa: F401
 from analysis import audit as audits
-from analysis import figure_files, results, suite
+from analysis import catalogue, figure_files, registration, results, suite
+from analysis.catalogue import tables_of
 from analysis.command_line import DRAWS, MAKES, VERBS, parsers, possible
+from analysis.registration import FIGURES
 from analysis.report import write_macros, write_page
 from analysis.settings import Options
 from analysis.tables import FACTS
 from analysis.workers import Workers, WorkersError
 from figures.style import names as glossary
 
-AUDIT = ("audit_error", "audit_lookahead")
-HELPERS = ("style", "common")  # beside the figures and the experiments
 PUBLISHED = Path(__file__).parent / "figures" / "published"
 FAILURES = (WorkersError, audits.AuditError, results.TableError, OSError)
 SHOWN = 20  # problems that check names; the others are counted
@@ -85,19 +84,21 @@ def parse(arguments: Sequence[str]) -> Namespace:
     if given and given[0] in ("-h", "--help", "--version"):
         whole.parse_args(given)
     verb = given.pop(0) if given and given[0] in VERBS else "run"
-    options = verbs[verb].parse_intermixed_args(given)
+    options, refuse = verbs[verb].parse_intermixed_args(given), verbs[verb].error
     options.verb = verb
+    try:
+        registration.load(getattr(options, "plugin", ()))
+    except ImportError as error:
+        refuse(f"argument --plugin: {error}")
     if verb == "audit":
-        options.names = AUDIT
-    elif unknown := sorted({*options.names} - {*suite.SUITES, "all", *names(figures), *places()}):
-        known = f"the suites are {', '.join(suite.SUITES)} and all, the figures {', '.join(names(figures))}"
-        verbs[verb].error(f"argument NAME: {', '.join(unknown)} unknown (verbs come first); {known}")
-    elif verb in MAKES and (audited := {*options.names} & {*AUDIT}):
-        verbs[verb].error(f"argument NAME: {', '.join(sorted(audited))} is made by python reproduce.py audit")
+        options.names = catalogue.AUDIT
+    elif unknown := catalogue.unknown(options.names):
+        known = f"the suites are {', '.join(suite.SUITES)} and all, the figures {', '.join(sorted(FIGURES))}"
+        refuse(f"argument NAME: {', '.join(unknown)} unknown (verbs come first); {known}")
+    elif verb in MAKES and (audited := {*options.names} & {*catalogue.AUDIT}):
+        refuse(f"argument NAME: {', '.join(sorted(audited))} is made by python reproduce.py audit")
     if verb in MAKES and options.scheduler and (options.backend != "dask" or options.jobs):
-        verbs[verb].error(
-            "argument --scheduler: needs --backend dask, and takes no --jobs: its workers are the cluster's"
-        )
+        refuse("argument --scheduler: needs --backend dask, and takes no --jobs: its workers are the cluster's")
     if verb != "list" and options.out is None:
         kind = "published" if options.published else "quick" if options.quick else ""
         options.out = Path("results") / kind
@@ -106,50 +107,14 @@ def parse(arguments: Sequence[str]) -> Namespace:
     return options
 
 
-def names(package: ModuleType) -> list[str]:
-    """Return the names of a package's figures or experiments."""
-    every = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return [name for name in every if name not in HELPERS and not name.startswith("_")]
-
-
-def places() -> dict[str, str]:
-    """Return the module of every experiment by the name of its table."""
-    import real_models.experiments
-    import toy_models.experiments
-
-    packages = toy_models.experiments, real_models.experiments
-    return {name: f"{package.__name__}.{name}" for package in packages for name in names(package)}
-
-
-def experiments() -> dict[str, ModuleType]:
-    """Return every experiment by the name of its table."""
-    return {name: importlib.import_module(place) for name, place in places().items()}
-
-
 def selected(options: Namespace) -> dict[str, str]:
-    """Return the figures to work on and the suite of each, by name; "" is that of figures made only where named."""
-    asked, every = {*options.names}, {*names(figures)}
-    if not asked and options.verb != "list":
-        asked = {"theory"}
-    if asked and asked <= {*AUDIT}:
-        return dict.fromkeys(sorted(asked), "audit")
-    known, found = experiments(), {}
-    for name in sorted(every):
-        makers = suite.makers(tables_of([name]), known)
-        kind, others = suite.suite_of(makers.values()), {*makers} - every  # a name of both is the figure's
-        if not asked or asked & {name, kind, "all" if kind else "", *others}:
-            found[name] = kind
-    return dict(sorted(found.items(), key=lambda pair: [*suite.SUITES, ""].index(pair[1])))
-
-
-def tables_of(wanted: Iterable[str]) -> list[str]:
-    """Return the tables of figures, by name."""
-    return sorted({table for name in wanted for table in importlib.import_module(f"figures.{name}").TABLES})
+    """Return the figures to work on and the suite of each, by name; "theory" where nothing is named, but in a list."""
+    return catalogue.selected(options.names or (() if options.verb == "list" else ("theory",)))
 
 
 def compute(options: Namespace) -> dict[str, float]:
     """Compute the tables of the selected figures; return the seconds of one core by experiment."""
-    chosen = suite.makers(tables_of(selected(options)), experiments())
+    chosen = suite.makers(tables_of(selected(options)), catalogue.experiments())
     spec = Options(options.quick, options.seed, options.dtype, options.device)
     return suite.make(chosen, spec, options.out, workers(options))
 
@@ -157,9 +122,8 @@ def compute(options: Namespace) -> dict[str, float]:
 def audit(options: Namespace) -> dict[str, float]:
     """Audit a user's flow, and say what came out."""
     asked = ("error", "times", "samples", "quick", "seed", "device")
-    given = {name: getattr(options, name) for name in asked}
-    wanted = audits.AuditOptions(options.factory, check=not options.unchecked, **given)
-    report = audits.run(wanted, options.out, workers(options))
+    given = {name: getattr(options, name) for name in asked} | {"check": not options.unchecked}
+    report = audits.run(audits.AuditOptions(options.factory, **given), options.out, workers(options))
     console.print(str(report), markup=False, highlight=False, soft_wrap=True)
     return {}
 
@@ -176,7 +140,7 @@ def draw(options: Namespace) -> None:
         (out / "tables").mkdir(parents=True, exist_ok=True)
         for file in (PUBLISHED / "tables").glob("*.parquet"):
             shutil.copyfile(file, out / "tables" / file.name)
-    modules = {f"figures.{name}": kind for name, kind in wanted.items()}
+    modules = {FIGURES[name]: kind for name, kind in wanted.items()}
     entries = figure_files.write_all(out, modules, Workers(min(options.jobs or -1, len(wanted))))
     place = write_page(out, entries, glossary.table())
     stated = [name for name in tables_of(wanted) if name.endswith(FACTS)]
@@ -205,7 +169,7 @@ def check(options: Namespace) -> int:
 
 def listed(options: Namespace) -> None:
     """Say what can be named: figures by suite, with their questions and what computing them takes."""
-    wanted, seconds, known = selected(options), suite.core_seconds(PUBLISHED), experiments()
+    wanted, seconds, known = selected(options), suite.core_seconds(PUBLISHED), catalogue.experiments()
     for kind in dict.fromkeys(wanted.values()):
         mine = [name for name, other in wanted.items() if other == kind]
         takes = sum(seconds.get(name, 0) for name in suite.makers(tables_of(mine), known))
@@ -213,7 +177,7 @@ def listed(options: Namespace) -> None:
         time_said = f"; {takes / 60:.0f} minutes of one core" if takes else ""
         console.print(Text(f"{kind or 'by name'}: {about}{time_said}", style="bold"))
         for name in mine:
-            console.print(Text(f"  {name}: {importlib.import_module(f'figures.{name}').QUESTION}"))
+            console.print(Text(f"  {name}: {catalogue.figure(name).QUESTION}"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -47,6 +47,9 @@ def parsers(description: str) -> tuple[argparse.ArgumentParser, dict[str, argpar
             _add_audit(parser)
         else:
             parser.add_argument("names", nargs="*", metavar="NAME", help="suite, figure or experiment (see list)")
+            parser.add_argument(
+                "--plugin", action="append", default=[], metavar="MODULE", help="import first (analysis.registration)"
+            )
         parser.set_defaults(published=False)
         if verb != "list":
             parser.add_argument("--out", type=Path, help="output folder (default: results, or results/quick)")

@@ -1,23 +1,60 @@
-"""Figures by name and the module that draws each, entered from outside of the library.
+"""Experiments and figures by name and the module of each, this project's own and those entered from outside of it.
 
-``figures`` enters its own when it is imported. So may a user's module, or a package that names one under the entry
-points ``guidance_gradients``: ``FIGURES["name"] = "my_module"``, with ``TABLES``, ``QUESTION``, ``answer`` and ``draw``
-as ``figures`` says.
+``toy_models.experiments``, ``real_models.experiments`` and ``figures`` enter their own when they are imported. So may a
+user's module, which ``python reproduce.py run NAME --plugin my_module`` imports first, from the current folder too, or
+a package that names one under the entry points ``guidance_gradients``:
+
+- ``EXPERIMENTS["name"] = "my_module"``: a module with ``cells(options)``, as ``analysis.suite`` says
+- ``FIGURES["my_module"] = "my_module"``: one with ``TABLES``, ``QUESTION``, ``answer`` (with ``headline``) and
+  ``draw``, as ``figures`` says; its files have the module's name
+
+The cells of an experiment notice an edit of its own module; ``check`` knows the sources of this project alone.
 
 Paths are entered in ``analysis.paths.PATHS``, solvers in ``analysis.solvers.SOLVERS``; estimators and samplers have
-decorators, ``analysis.gradients.register`` and ``analysis.guidance.register``.
+decorators, ``analysis.gradients.register`` and ``analysis.guidance.register``. A cell that is measured in another
+process finds them there where its measure or its factory is of the module that enters them.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Iterable, Sequence
 from importlib import metadata
+from pathlib import Path
 
+EXPERIMENTS: dict[str, str] = {}
 FIGURES: dict[str, str] = {}
 GROUP = "guidance_gradients"
+ROOT = Path(__file__).parents[1]
 
 
-def load() -> None:
-    """Import the modules of installed packages that are named as entry points; raises what importing them raises."""
-    for entry in metadata.entry_points(group=GROUP):
-        importlib.import_module(entry.value)
+def enter(registry: dict[str, str], package: str, folders: Iterable[str], helpers: Sequence[str]) -> None:
+    """Enter the modules of a package by their names, but for those named in ``helpers``."""
+    every = (module.name for module in pkgutil.iter_modules(folders))
+    registry |= {name: f"{package}.{name}" for name in every if name not in helpers}
+
+
+def load(modules: Sequence[str] = ()) -> None:
+    """Import the modules that installed packages name as entry points, and those given.
+
+    Raises
+    ------
+    ImportError
+        For a module that is not there; the message names it.
+    """
+    if modules:
+        import_from_here()
+    for name in (*(entry.value for entry in metadata.entry_points(group=GROUP)), *modules):
+        importlib.import_module(name)
+
+
+def import_from_here() -> None:
+    """Let modules of the current folder be imported, behind all others, so that none there hides an installed one.
+
+    This project's own folder goes before it: an editable installation is found after all that is on the path, and a
+    process that measures would import an ``analysis.py`` of the user's.
+    """
+    sys.path += [place for place in (str(ROOT), os.getcwd()) if place not in sys.path]

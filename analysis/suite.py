@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -59,7 +60,7 @@ def make(experiments: Mapping[str, ModuleType], options: Options, out: Path, wor
         Where a file cannot be written.
     """
     try:
-        cells = {name: experiment.cells(options) for name, experiment in experiments.items()}
+        cells = {name: _marked(experiment, experiment.cells(options)) for name, experiment in experiments.items()}
     except ImportError as error:
         raise WorkersError(str(error)) from error
     serial = [name for name, experiment in experiments.items() if getattr(experiment, "SERIAL", False)]
@@ -85,6 +86,14 @@ def makers(tables: Iterable[str], known: Mapping[str, ModuleType]) -> dict[str, 
     """Return those of the ``known`` experiments that make ``tables``: NAME makes the tables NAME and NAME_suffix."""
     owners = ([name for name in known if table == name or table.startswith(f"{name}_")] for table in tables)
     return {name: known[name] for some in owners if some for name in [max(some, key=len)]}
+
+
+def _marked(experiment: ModuleType, cells: list[Cell]) -> list[Cell]:
+    """Return the cells, marked by the source of an experiment that is none of this project's: an edit is noticed."""
+    if experiment.__name__.partition(".")[0] in sources.ROOMS or not experiment.__file__:
+        return cells
+    digest = hashlib.sha256(Path(experiment.__file__).read_bytes()).hexdigest()[:16]
+    return [replace(cell, extra=(*cell.extra, ("source", digest))) for cell in cells]
 
 
 def _names(experiment: ModuleType, cells: Iterable[Cell]) -> set[str]:

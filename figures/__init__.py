@@ -7,13 +7,9 @@ code that they share is in ``figures.style``. For results of one's own there is 
 ``report.figures()`` of an audit.
 """
 
-import pkgutil
-
-from analysis.registration import FIGURES
+from analysis.registration import FIGURES, enter
 from figures.style.surfaces import plot_surface
 
 __all__ = ["plot_surface"]
 
-FIGURES |= {
-    module.name: f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__) if module.name != "style"
-}
+enter(FIGURES, __name__, __path__, helpers=("style",))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import html
 import importlib
-import os
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +13,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from analysis import provenance, registration, results
+from analysis import registration, results
 from analysis.audit.advice import advice, best_lookahead, frontier
 from analysis.audit.data import Source
 from analysis.audit.declaration import judge
@@ -197,9 +195,7 @@ def run(options: AuditOptions, out: Path, workers: Workers) -> AuditReport:
     AuditError
         For a subject or options that cannot be audited; the message says what is wrong.
     """
-    # Behind all else, so that no module there hides an installed one; nor one of this project, which an editable
-    # installation finds after all that is on the path, in the processes that measure.
-    sys.path += [place for place in (str(provenance.ROOT), os.getcwd()) if place not in sys.path]
+    registration.import_from_here()
     options.settled()
     subject, again = (load(options.name, options.device) for _ in range(2))
     cells = options.cells(subject, again, marked=True)

@@ -16,6 +16,7 @@ _RUNNING = (
     "workers",
     "progress",
     "suite",
+    "catalogue",
     "tables",
     "results",
     "provenance",
