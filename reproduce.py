@@ -2,7 +2,7 @@
 
 python reproduce.py                        compute, draw and check the suite "theory", and say what came out
 python reproduce.py run NAME ...           the same for others: a suite (guidance, images, all), a figure, an experiment
-python reproduce.py compute [NAME ...]     the tables alone (finished cells are kept and found again)
+python reproduce.py compute [NAME ...]     the tables alone (finished cells are reused)
 python reproduce.py draw [NAME ...]        the figures and the report, from tables; --published: from those shipped
 python reproduce.py check [NAME ...]       is every figure's table there and current? (exit code 1 if not)
 python reproduce.py list [NAME ...]        what can be named, and what it takes

@@ -50,7 +50,7 @@ def make(experiments: Mapping[str, ModuleType], options: Options, out: Path, wor
     Returns
     -------
     dict
-        The seconds of one core that each experiment's cells took, those that were found finished included.
+        The seconds of one core that each experiment's cells took, those of finished cells included.
 
     Raises
     ------

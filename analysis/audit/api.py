@@ -75,8 +75,8 @@ class AuditReport:
         names = [name for name in registration.FIGURES if name.startswith("audit_")]
         if not names:
             raise RuntimeError("figures() needs a module that draws: import figures first")
-        drawn = {name: importlib.import_module(registration.FIGURES[name]) for name in sorted(names)}
-        return {name: module.draw(self.tables) for name, module in drawn.items()}
+        modules = {name: importlib.import_module(registration.FIGURES[name]) for name in sorted(names)}
+        return {name: module.draw(self.tables) for name, module in modules.items()}
 
     def write(self, folder: Path | str) -> None:
         """Write the tables (Parquet and CSV, with provenance) and audit.txt below a folder."""
@@ -183,7 +183,7 @@ def declared(subject: Audit, options: AuditOptions) -> str | None:
 def run(options: AuditOptions, out: Path, workers: Workers) -> AuditReport:
     """Audit what a factory returns, "package.module:factory", in processes, and write the report below ``out``.
 
-    Times that are finished are found again there.
+    Finished times are read from there.
 
     Returns
     -------

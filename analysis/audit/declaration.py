@@ -76,14 +76,14 @@ class Evidence:
     """Moments of the data, and of the samples that a short solve of the declared model draws."""
 
     data: Moments
-    drawn: Moments
+    sampled: Moments
 
     def said_of(self, declared: Reading) -> str:
         """Return it in words."""
         much = f"{declared.misfit:.3g} times" if math.isfinite(declared.misfit) else "infinitely many times"
         return (
             f"its one-step predictions have {much} the squared error of a straight line's, and samples of a "
-            f"{STEPS}-step solve have mean {self.drawn.mean:.2g} and standard deviation {self.drawn.deviation:.2g}, "
+            f"{STEPS}-step solve have mean {self.sampled.mean:.2g}, standard deviation {self.sampled.deviation:.2g}, "
             f"where the data have {self.data.mean:.2g} and {self.data.deviation:.2g}"
         )
 
@@ -136,11 +136,11 @@ def _readings(flow: Flow, x1: Tensor, x0: Tensor) -> tuple[Reading, list[Reading
 
 def _scaled(flow: Flow, declared: Reading, evidence: Evidence, x1: Tensor, x0: Tensor) -> Iterator[Reading]:
     """Yield readings of the data at the scale of the model's own samples, about zero and about their mean."""
-    data, drawn = evidence.data, evidence.drawn
-    if not 0 < drawn.deviation < math.inf or abs(math.log(data.deviation / drawn.deviation)) < math.log(RESCALED):
+    data, sampled = evidence.data, evidence.sampled
+    if not 0 < sampled.deviation < math.inf or abs(math.log(data.deviation / sampled.deviation)) < math.log(RESCALED):
         return
-    divisor = data.deviation / drawn.deviation
-    for shift in (0.0, data.mean - divisor * drawn.mean):
+    divisor = data.deviation / sampled.deviation
+    for shift in (0.0, data.mean - divisor * sampled.mean):
         scaled = (x1 - shift) / divisor
         if isinstance(flow, PredictionFlow):
             misfit = misfits(flow, flow.own, False, scaled, x0)[flow.prediction]

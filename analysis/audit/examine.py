@@ -13,7 +13,7 @@ from torch import Tensor
 from analysis import checks
 from analysis.audit.model import modules
 from analysis.audit.refusal import AuditError, ask
-from analysis.audit.subject import Audit, Drawn
+from analysis.audit.subject import Audit, AuditStates
 from analysis.errors import relative
 from analysis.losses import value_and_gradient
 
@@ -53,21 +53,21 @@ def fingerprint(audit: Audit, values: list[Tensor]) -> str:
 
 
 def _probe(audit: Audit, again: Audit, t: float, n: int, generator: Callable[[], torch.Generator]) -> list[Tensor]:
-    drawn, second = audit.draw(t, n, generator()), again.draw(t, n, generator())
-    x, value = drawn.x, drawn.flow.velocity(drawn.x, t)
+    states, second = audit.draw(t, n, generator()), again.draw(t, n, generator())
+    x, value = states.x, states.flow.velocity(states.x, t)
     if value.shape != x.shape or value.dtype != x.dtype or value.device != x.device:
         raise AuditError(f"the velocity must be like x, {_like(x)}; got {_like(value)}")
     checks.finite("the velocity", value)
     repeated = second.flow.velocity(second.x, t)
     if bool((relative(repeated - value, value) > torch.finfo(x.dtype).eps ** 0.5).any()):
         raise AuditError("two calls of the factory give other predictions: call .eval(), and seed what is random")
-    _check_derivative(drawn, t, value)
-    return [x, value, value_and_gradient(drawn.loss, x)[0]]
+    _check_derivative(states, t, value)
+    return [x, value, value_and_gradient(states.loss, x)[0]]
 
 
-def _check_derivative(drawn: Drawn, t: float, value: Tensor) -> None:
+def _check_derivative(states: AuditStates, t: float, value: Tensor) -> None:
     """Compare J v, v = u(x, t), with finite differences through the product that estimators use."""
-    flow, x = drawn.flow, drawn.x
+    flow, x = states.flow, states.x
     readout, time = flow.path.readout("velocity", t), torch.tensor(t, dtype=torch.float64)
     direction = value * (x.square().mean().sqrt() / value.square().mean().sqrt().clamp_min(torch.finfo(x.dtype).tiny))
     h = torch.finfo(x.dtype).eps ** (1 / 3)

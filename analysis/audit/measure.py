@@ -17,7 +17,7 @@ import torch
 from analysis import checks, errors, provenance, solvers
 from analysis.audit.examine import fingerprint, probe
 from analysis.audit.refusal import AuditError
-from analysis.audit.subject import Audit, Drawn, load
+from analysis.audit.subject import Audit, AuditStates, load
 from analysis.audit.truth import MARGIN, Truth, ideal_gradients
 from analysis.bounds.leading_term import leading_term
 from analysis.experiment import Cell
@@ -79,8 +79,8 @@ class AuditOptions:
     def cells(self, audit: Audit, again: Audit, *, marked: bool) -> list[Cell]:
         """Return one cell per time, after asking the subject at all of them.
 
-        ``again`` is the subject asked a second time. A cell is marked by what the subject is made of where its rows are
-        to be found again.
+        ``again`` is the subject asked a second time. Where ``marked``, a cell is keyed by what the subject is made of,
+        so that its rows can be reused.
 
         Returns
         -------
@@ -135,29 +135,29 @@ def measure_subject(cell: Cell, audit: Audit) -> pd.DataFrame:
 
 def _rows(cell: Cell, audit: Audit) -> Iterator[dict[str, Any]]:
     extra, (t,) = cell.extra_dict, cell.times
-    drawn = audit.draw(t, cell.samples, torch.Generator().manual_seed(cell.seed))
-    ideal = ideal_gradients(drawn, t, extra["wanted"] / MARGIN)
+    states = audit.draw(t, cell.samples, torch.Generator().manual_seed(cell.seed))
+    ideal = ideal_gradients(states, t, extra["wanted"] / MARGIN)
     bounds = ideal.bound[ideal.usable]
     common: dict[str, Any] = {"problem": cell.problem, "truth": ideal.tier, "truth_dtype": ideal.dtype}
-    common |= {"path": cell.path, "t": t, "zeta": float(audit.flow.path.zeta(t)), "dtype": str(drawn.x.dtype)[6:]}
+    common |= {"path": cell.path, "t": t, "zeta": float(audit.flow.path.zeta(t)), "dtype": str(states.x.dtype)[6:]}
     common |= {"device": provenance.device_name(cell.device), "seed": cell.seed, "wanted": extra["wanted"]}
     common |= {"reference_bound": float(bounds.max()), "status": "ok"}
-    for row in (*_greedy(drawn, t, ideal), *_lookahead(drawn, t, ideal, extra["steps"])):
+    for row in (*_greedy(states, t, ideal), *_lookahead(states, t, ideal, extra["steps"])):
         yield common | row
     for row in ideal.doublings:
         yield common | {"estimator": "fine_solve", "solver": "rk4"} | row
 
 
-def _greedy(drawn: Drawn, t: float, ideal: Truth) -> Iterator[dict[str, Any]]:
+def _greedy(states: AuditStates, t: float, ideal: Truth) -> Iterator[dict[str, Any]]:
     """Yield greedy's error, cosine and length, and what the leading term says of them without a truth."""
-    gradient = greedy(drawn.flow, drawn.loss, drawn.x, t).gradient.double().cpu()
+    gradient = greedy(states.flow, states.loss, states.x, t).gradient.double().cpu()
     row = {"estimator": "greedy", "evaluations": 1.0}
     for name, metric in errors.METRICS.items():
         yield row | {"metric": name} | errors.summary(metric(gradient, ideal.gradient))
     try:
-        estimate = leading_term(drawn.flow, drawn.loss, drawn.x, t).double().cpu()
+        estimate = leading_term(states.flow, states.loss, states.x, t).double().cpu()
     except ValueError as error:  # greedy itself can be differentiated, its derivative cannot
-        n = len(drawn.x)
+        n = len(states.x)
         yield row | {"metric": "leading_term", "status": str(error), "samples": n, "failed": n}
         return
     yield row | {"metric": "leading_term"} | errors.summary(errors.relative(estimate, gradient))
@@ -165,11 +165,11 @@ def _greedy(drawn: Drawn, t: float, ideal: Truth) -> Iterator[dict[str, Any]]:
     yield row | {"metric": "leading_term_error"} | errors.summary(wrong)
 
 
-def _lookahead(drawn: Drawn, t: float, ideal: Truth, steps: Sequence[int]) -> Iterator[dict[str, Any]]:
+def _lookahead(states: AuditStates, t: float, ideal: Truth, steps: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Yield the error of every lookahead, by solver, number of steps and horizon."""
     horizons = [1.0 if f == 1 else t + f * (1 - t) for f in FRACTIONS]
     for solver in SOLVERS:
-        arguments = drawn.flow, drawn.loss, drawn.x, t, steps, horizons
+        arguments = states.flow, states.loss, states.x, t, steps, horizons
         surface = lookahead_surface(*arguments, solver=solver).gradient.double().cpu()
         for i, n in enumerate(steps):
             for j, s in enumerate(horizons):

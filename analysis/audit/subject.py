@@ -54,7 +54,7 @@ class Audited(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Drawn:
+class AuditStates:
     """States of an audit: x (B, *event), their loss, and the flow and its reference of these samples."""
 
     x: Tensor
@@ -74,7 +74,7 @@ class Audit:
     rows: Rows | None
     device: str
 
-    def draw(self, t: float, n: int, generator: torch.Generator) -> Drawn:
+    def draw(self, t: float, n: int, generator: torch.Generator) -> AuditStates:
         """Return n states at time t, the same data and noise for the same generator, and their loss."""
         if self.rows:
             picked = torch.randint(self.rows.count, (2, n), generator=generator).tolist()
@@ -85,7 +85,7 @@ class Audit:
             (x, extras), (other, _) = (_sampled(self.made.data, s, n, generator) for s in (t, 1.0))
         x, other = (v.to(self.device, dtype_of(self.flow, v)) for v in (x, other))
         flow, reference = (self._given(made, extras) for made in (self.flow, self.reference_flow))
-        return Drawn(x, self._loss(other, extras), flow, reference)
+        return AuditStates(x, self._loss(other, extras), flow, reference)
 
     def clean(self, n: int, generator: torch.Generator) -> tuple[Tensor, Flow]:
         """Return n samples of the data, those that there are where these are fewer, and the flow of these samples."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from analysis import canonical, errors, reference, solvers
 from analysis.audit.refusal import AuditError
-from analysis.audit.subject import Drawn
+from analysis.audit.subject import AuditStates
 from analysis.flow import Flow, HasDensity, HasExactMap
 from analysis.losses import Loss, value_and_gradient
 from analysis.paths import expand
@@ -35,10 +35,10 @@ class Truth:
     doublings: list[dict[str, Any]]
 
 
-def ideal_gradients(drawn: Drawn, t: float, limit: float) -> Truth:
+def ideal_gradients(states: AuditStates, t: float, limit: float) -> Truth:
     """Return ideal gradients, NaN where their error may exceed ``limit``; ``AuditError`` where most of them may."""
-    loss = drawn.loss
-    flow, x = _widest(drawn, t)
+    loss = states.loss
+    flow, x = _widest(states, t)
     fine, rows, settled = _doubled(flow, loss, x, t, limit)
     steps = rows[-1]["steps"]
     if not isinstance(flow, HasExactMap | HasDensity):  # then nothing else vouches for it
@@ -66,14 +66,14 @@ def _require(usable: Tensor, limit: float, why: str) -> None:
         )
 
 
-def _widest(drawn: Drawn, t: float) -> tuple[Flow, Tensor]:
+def _widest(states: AuditStates, t: float) -> tuple[Flow, Tensor]:
     """Return the float64 copy of the flow and states, or both unchanged if the copy or the loss does not run."""
     try:
-        drawn.reference_flow.velocity(drawn.x.double(), t)
-        value_and_gradient(drawn.loss, drawn.x.double())
+        states.reference_flow.velocity(states.x.double(), t)
+        value_and_gradient(states.loss, states.x.double())
     except (ValueError, RuntimeError, TypeError):
-        return drawn.flow, drawn.x
-    return drawn.reference_flow, drawn.x.double()
+        return states.flow, states.x
+    return states.reference_flow, states.x.double()
 
 
 def _doubled(flow: Flow, loss: Loss, x: Tensor, t: float, limit: float) -> tuple[Tensor, list[dict[str, Any]], Tensor]:
