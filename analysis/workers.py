@@ -170,7 +170,8 @@ async def _identity(where: str) -> None:
     from distributed.core import connect
 
     async with asyncio.timeout(ANSWER):
-        comm = await connect(where, timeout=ANSWER)
+        # connect tries again until its own timeout, whose error is another one: it must not come first.
+        comm = await connect(where, timeout=2 * ANSWER)
         await comm.write({"op": "identity", "reply": True})
         kind = (await comm.read())["type"]
         await comm.close()

@@ -7,6 +7,7 @@ from unittest import mock
 import pandas as pd
 
 import reproduce
+from analysis import catalogue
 from analysis.experiment import Cell
 
 CELLS = 12
@@ -29,7 +30,7 @@ def main(arguments=None):
     """Run the command line, and return its exit code."""
     from tests.support import sleepy  # by the name under which workers find it
 
-    with mock.patch.object(reproduce, "experiments", return_value={"greedy_error": sleepy}):
+    with mock.patch.object(catalogue, "experiments", return_value={"greedy_error": sleepy}):
         return reproduce.main(arguments)
 
 
