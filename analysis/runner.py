@@ -96,8 +96,9 @@ def fill(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cel
     """
     results.remove_abandoned(store)
     files = [store / f"{cell.key()}.parquet" for cell in cells]
-    missing = [i for i, file in enumerate(files) if not _is_finished(file, cells[i])]
-    report = Report(title, [cells[i].label for i in missing], workers.count, len(cells) - len(missing))
+    once = {file: i for i, file in enumerate(files)}  # experiments may share cells
+    missing = [i for file, i in once.items() if not _is_finished(file, cells[i])]
+    report = Report(title, [cells[i].label for i in missing], workers.count, len(once) - len(missing))
     here = {i: Code.of(cells[i].closure()) for i in missing}
     with reported(report):
         for measured in workers.map(_measure, [(i, cells[i]) for i in missing]):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -91,7 +91,7 @@ def scaled_error(g: Tensor, truth: Tensor) -> Tensor:
 
 
 def gradients_at(
-    flow: MixtureFlow, batch: MeasuredBatch, estimators: Sequence[str], times: Sequence[float], tolerance: float
+    flow: MixtureFlow, batch: MeasuredBatch, variants: Mapping[str, Variant], times: Sequence[float], tolerance: float
 ) -> dict[str, Tensor]:
     """Compute gradients at an exact state of each of Y measurements at T times, measurement by measurement.
 
@@ -107,7 +107,6 @@ def gradients_at(
     x, loss = flow.path.alpha(t)[:, None] * x1 + flow.path.sigma(t)[:, None] * x0, batch.loss(n)
     ideal = reference.ideal_gradient(flow, loss, x, t, tolerance=tolerance, max_error=math.inf)
     ideal.gradient[~(ideal.error_bound <= reference.MAX_ERROR)] = math.nan  # fails, and is counted
-    variants = {name: VARIANTS[name] for name in estimators}
     gradients = {
         name: ESTIMATORS[v.estimator](flow, loss, x, t, **dict(v.options)).gradient for name, v in variants.items()
     }
@@ -136,7 +135,8 @@ def _measured(
     flow: MixtureFlow, tuning: MeasuredBatch, reported: MeasuredBatch, extra: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     windows, times = extra["windows"], [(start + end) / 2 for start, end in extra["windows"]]
-    for row in errors_of(gradients_at(flow, reported, extra["estimators"], times, extra["tolerance"])):
+    variants = {name: VARIANTS[name] for name in extra["estimators"]}
+    for row in errors_of(gradients_at(flow, reported, variants, times, extra["tolerance"])):
         by_time = row["value"].unflatten(0, (-1, len(windows))).unbind(1)
         for (start, end), values in zip(windows, by_time, strict=True):
             yield row | {"start": start, "end": end, "value": values}

@@ -128,8 +128,8 @@ add(
             "if not bool(usable.any()):",
         ),
         "audit: the float64 copy is not used": (
-            "return drawn.reference_flow, drawn.x.double()",
-            "return drawn.flow, drawn.x",
+            "return states.reference_flow, states.x.double()",
+            "return states.flow, states.x",
         ),
     },
 )

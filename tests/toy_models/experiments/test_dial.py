@@ -54,7 +54,9 @@ def test_the_scaled_error_is_the_least_over_scales_that_are_not_negative():
 
 def test_gradients_are_taken_at_exact_states_measurement_after_measurement():
     reported, flow, times = batch(3), flow_of(3), (0.2, 0.7)
-    found = dial.gradients_at(flow, reported, ("greedy", "midpoint_4"), times, 1e-9)
+    found = dial.gradients_at(
+        flow, reported, {name: dial.VARIANTS[name] for name in ("greedy", "midpoint_4")}, times, 1e-9
+    )
     assert set(found) == {"greedy", "midpoint_4", "ideal", "score"}
     noise = reported.x0.unflatten(0, (4, 2))[:, 0]
     for j, t in enumerate(times):

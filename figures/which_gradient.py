@@ -1,0 +1,70 @@
+"""The gradient to use in each regime at each budget, and which error of a gradient goes with its outcome."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.tables import only
+from figures import style
+from figures.style import names
+
+TABLES = ("which_gradient_recommended", "which_gradient_correlation", "which_gradient_facts")
+QUESTION = "Which gradient should one use, in which regime, at which budget?"
+answer = style.Caption(
+    "Chosen on other operators and images, the recommended gradient is within 10% of the best in {near:.0%} of cases.",
+    "At {budget} evaluations and products the least misfit in source optimisation is that of {source_misfit_best!n}.",
+    "The rule's outcomes are {greedy_mean:.2f} [{greedy_low:.2f}, {greedy_high:.2f}] of always greedy's, "
+    "{end_to_end_mean:.2f} [{end_to_end_low:.2f}, {end_to_end_high:.2f}] of always end-to-end's where that can run.",
+    "In source optimisation end-to-end's misfit is at most greedy's from {source_misfit_crossing:.0f} on.",
+    "a, b: least geometric mean over {operators!p:operator}; numbers: outcome over greedy's. "
+    "c, d: Spearman's correlation of a gradient's error with its outcome at {budget}, 95 % intervals over operators.",
+)
+REGIMES = {
+    "guidance": "per-step guidance",
+    "steps": "per-step optimisation",
+    "source": "source",
+    "controls": "controls",
+}
+AIMS = {"misfit": "tuned for the misfit", "energy_distance": "for the distance to the posterior"}
+TRUTHS = {"ideal": (-0.12, "o", "black"), "score": (0.12, "s", "#de8f05")}
+
+
+@style.figure(legend=4)
+def draw(tables: style.Tables) -> Figure:
+    """Draw a column per aim: recommendations by regime and budget above, correlations by regime below."""
+    chosen, ranks = tables["which_gradient_recommended"], tables["which_gradient_correlation"]
+    aims = [aim for aim in AIMS if aim in set(chosen["aim"])]
+    regimes = [regime for regime in REGIMES if regime in set(chosen["regime"])]
+    rows = 1 + bool(len(ranks))
+    figure, axes = style.panels(rows * len(aims), len(aims), 1.9, 0.7, sharey=True)
+    for ax, aim in zip(axes, aims, strict=False):
+        _recommended(ax, only(chosen, aim=aim), regimes)
+        ax.set(title=AIMS[aim], xlabel="evaluations + products")
+    for ax, aim in zip(axes[len(aims) :], aims, strict=False):
+        _correlations(ax, only(ranks, aim=aim), regimes)
+    return figure
+
+
+def _recommended(ax: Axes, table: pd.DataFrame, regimes: list[str]) -> None:
+    for name, rows in style.groups(table, "estimator"):
+        heights = rows["regime"].map(regimes.index)
+        look = style.sampler(name) | {"linestyle": "none", "markersize": 6}
+        ax.plot(rows["budget"], heights, label=names.sampler(name), **look)
+    for row in table.dropna(subset="mean").to_dict("records"):
+        where: style.Look = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": 7}
+        ax.annotate(f"{row['mean']:.2g}", (row["budget"], regimes.index(row["regime"])), (0, -5), **where)
+    style.doublings(ax.xaxis, table["budget"])
+    ax.margins(x=0.12)
+    style.rows_of_names(ax, [REGIMES[regime] for regime in regimes])
+
+
+def _correlations(ax: Axes, table: pd.DataFrame, regimes: list[str]) -> None:
+    for truth, (offset, marker, colour) in TRUTHS.items():
+        rows = only(table, truth=truth)
+        look = style.marked(colour, marker) | {"label": f"error to the {names.of('methods', truth)}"}
+        style.errorbars(ax, rows["regime"].map(regimes.index) + offset, rows, "mean", along="x", **look)
+    ax.axvline(0, **style.THEORY)
+    ax.set(xlim=(-1.05, 1.05), xlabel="rank correlation of error and outcome")
+    style.rows_of_names(ax, [REGIMES[regime] for regime in regimes])

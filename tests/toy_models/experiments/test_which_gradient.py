@@ -1,0 +1,107 @@
+"""The recommendation and its test; the truth is tables of outcomes written by hand, and one operator measured alone."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from analysis.experiment import measure_cell
+from analysis.gradients import greedy
+from analysis.paths import PATHS
+from analysis.settings import Options
+from toy_models.experiments import dial, outcome, regimes, which_gradient
+from toy_models.problems.zoo import build
+
+ERRORS = ("greedy", "midpoint", "midpoint_4", "end_to_end")
+
+
+def ran(regime="source", budget=96, aim="misfit", **values):
+    """Rows of estimators' outcomes: for each a list over operators, the same on all of four measurements."""
+    rows = []
+    for name, by_operator in values.items():
+        for operator, value in zip("abc", by_operator, strict=False):
+            place = {"regime": regime, "budget": budget, "aim": aim, "metric": aim, "status": "ok"}
+            place |= {"operator": operator, "estimator": name}
+            rows += [place | {"measurement": i, "value": value} for i in range(4)]
+    return pd.DataFrame(rows)
+
+
+def errors(**values):
+    """Rows of errors on operators a, b and c: to the ideal gradient as given, to the score 1 less that."""
+    rows = []
+    for (name, value), operator in ((pair, o) for pair in values.items() for o in "abc"):
+        row = {"operator": operator, "estimator": name, "t": 0.5, "measurement": 0, "metric": "gradient_error"}
+        rows += [row | {"truth": "ideal", "value": value}, row | {"truth": "score", "value": 1 - value}]
+    return pd.DataFrame(rows)
+
+
+def test_the_least_geometric_mean_is_recommended_with_its_ratio_to_greedy():
+    table = ran(greedy=[4.0, 9.0, 2.0], midpoint=[2.0, 3.0, 4.0], end_to_end=[8.0, 8.0, 8.0])
+    (row,) = which_gradient.recommended(which_gradient.outcomes(table)).to_dict("records")
+    assert (row["estimator"], row["operators"]) == ("midpoint", 3)
+    assert row["mean"] == pytest.approx((1 / 2 * 1 / 3 * 2) ** (1 / 3))
+    assert row["low"] <= row["mean"] <= row["high"]
+
+
+def test_a_misfit_below_that_of_the_noise_is_no_better_than_it():
+    values = which_gradient.outcomes(ran(greedy=[0.2], midpoint=[3.0]))
+    assert values.iloc[0].to_dict() == {"greedy": 1.0, "midpoint": 3.0}
+    values = which_gradient.outcomes(ran(aim="energy_distance", greedy=[0.2], midpoint=[3.0]))
+    assert values["greedy"].tolist() == [0.2]
+
+
+def test_an_estimator_that_diverges_or_could_not_run_has_no_outcome():
+    table = pd.concat([ran(greedy=[2.0, 2.0], midpoint=[1.5, 1.5]), ran(end_to_end=[1.2])], ignore_index=True)
+    table.loc[(table["estimator"] == "midpoint") & (table["measurement"] == 3), "value"] = np.nan
+    values = which_gradient.outcomes(table)
+    assert values["midpoint"].tolist() == [np.inf, np.inf]
+    assert values["end_to_end"].tolist() == [1.2, np.inf]
+    assert which_gradient.rule(values).tolist() == ["greedy"]
+
+
+def test_the_rule_is_tested_on_an_operator_and_images_that_had_no_part_in_it():
+    table = ran(greedy=[2.0, 2.0, 2.0], midpoint=[1.5, 1.5, 8.0], end_to_end=[3.0, 3.0, 4.0])
+    found = which_gradient.held_out(table).set_index("operator")
+    assert found["estimator"].to_dict() == {"a": "greedy", "b": "greedy", "c": "midpoint"}
+    assert found.loc["c", ["over_best", "over_greedy", "over_end_to_end"]].tolist() == [4.0, 4.0, 2.0]
+    other = table.copy()
+    other.loc[(table["operator"] == "c") | (table["measurement"] % 2 == 1), "value"] *= 7.0  # has no part in c's rule
+    assert which_gradient.held_out(other).set_index("operator").loc["c", "estimator"] == "midpoint"
+
+
+def test_curves_cross_at_the_budget_from_which_end_to_end_stays_ahead():
+    parts = [
+        ran(budget=budget, greedy=[2.0, 2.0], end_to_end=[end, end])
+        for budget, end in ((48, 1.5), (96, 3.0), (192, 2.0), (384, 1.5))
+    ]
+    (row,) = which_gradient.crossings(which_gradient.outcomes(pd.concat(parts))).to_dict("records")
+    assert (row["regime"], row["aim"], row["budget"]) == ("source", "misfit", 192)
+    (never,) = which_gradient.crossings(which_gradient.outcomes(parts[1])).to_dict("records")
+    assert np.isnan(never["budget"])
+
+
+def test_an_error_in_the_order_of_the_outcomes_correlates_by_one():
+    table = ran(greedy=[9.0, 8.0], midpoint=[4.0, 5.0], midpoint_4=[3.0, 2.5], end_to_end=[1.5, 2.0])
+    table = pd.concat([table, errors(greedy=0.9, midpoint=0.5, midpoint_4=0.2, end_to_end=0.1)], ignore_index=True)
+    made = which_gradient.derive(table)
+    ranks = made["correlation"].set_index("truth")
+    assert ranks["mean"].to_dict() == pytest.approx({"ideal": 1.0, "score": -1.0})
+    facts = made["facts"].iloc[0]
+    assert facts["source_misfit_best"] == "end_to_end"
+    assert (facts["cases"], facts["near"], facts["source_misfit_crossing"]) == (2, 1.0, 96)
+    assert facts["greedy_mean"] == pytest.approx((1.5 / 9 * 2 / 8) ** 0.5)
+
+
+def test_errors_are_those_of_gradients_at_the_states_of_the_exact_sampler():
+    options = Options(quick=True)
+    cell = which_gradient.cells(options)[-1]
+    assert which_gradient.cells(options)[:-1] == regimes.cells(options)
+    table = measure_cell(cell)
+    flow = build(cell.problem, PATHS[cell.path]())
+    _, reported = outcome.tuning_and_reported(cell, flow)
+    t = cell.times[1]
+    x = t * reported.exact.independent[:, 0] + (1 - t) * reported.x0.unflatten(0, (-1, reported.members))[:, 0]
+    g, score = greedy(flow, reported.loss(1), x, t).gradient, -reported.score(flow.path, 1)(x, torch.full((len(x),), t))
+    rows = table[(table["estimator"] == "greedy") & (table["truth"] == "score") & (table["t"] == t)]
+    assert rows["measurement"].tolist() == list(range(len(x)))
+    torch.testing.assert_close(torch.tensor(rows["value"].to_numpy()), dial.scaled_error(g, score))
