@@ -61,7 +61,8 @@ def stable_atoms(atoms: Tensor, position: Tensor) -> Tensor:
     return bonds(atoms, position).sum(-1) == valency[atoms]
 
 
-def _rdkit() -> Any:
+def require() -> Any:
+    """Return ``rdkit.Chem``; raises ``ImportError`` with the line that installs it if it is missing."""
     try:
         from rdkit import Chem
     except ImportError as error:
@@ -82,7 +83,7 @@ def molecule(atoms: Sequence[int], orders: Tensor) -> Any:
     ImportError
         If RDKit is missing; the message has the line that installs it.
     """
-    chem = _rdkit()
+    chem = require()
     kinds = (None, chem.BondType.SINGLE, chem.BondType.DOUBLE, chem.BondType.TRIPLE)
     made = chem.RWMol()
     for atom in atoms:
@@ -94,7 +95,7 @@ def molecule(atoms: Sequence[int], orders: Tensor) -> Any:
 
 def sanitised(whole: Any) -> tuple[str | None, bool]:
     """Return the canonical SMILES of the largest connected part (``None`` if invalid), and whether it is the whole."""
-    chem = _rdkit()
+    chem = require()
     parts = chem.GetMolFrags(whole, asMols=True, sanitizeFrags=False)
     largest = max(parts, key=lambda part: part.GetNumAtoms())
     try:

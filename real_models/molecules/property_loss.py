@@ -43,17 +43,15 @@ def predictor(
 
 @dataclass(frozen=True)
 class PropertyLoss:
-    """L(x) = (f(x) - wanted)^2 / (2 scale^2) of one property f; ``scale`` is its spread given the composition.
+    """L(x) = (f(x) - wanted)^2 / (2 scale^2) of a property f; ``scale`` is its spread given the composition.
 
     A value outside ``data.RANGES`` gives a warning: no predictor was trained on such molecules.
 
     Parameters
     ----------
     network : the predictor of f; it computes in its own dtype, whatever that of x
-    property : one of ``data.PROPERTIES``
+    property : one of ``data.PROPERTIES`` for all molecules, or B of them, one for each
     wanted : the value, in ``data.UNITS``: one for all, or (B,)
-
-    A value outside ``data.RANGES`` gives a warning: no predictor has seen such molecules.
 
     Raises
     ------
@@ -62,19 +60,22 @@ class PropertyLoss:
     """
 
     network: Predictor
-    property: str
+    property: str | tuple[str, ...]
     wanted: Tensor | float
 
     def __post_init__(self) -> None:
-        data.property_index(self.property)
+        names = (self.property,) if isinstance(self.property, str) else self.property
+        which = torch.tensor([data.property_index(name) for name in names])
         values = checks.finite("wanted", torch.as_tensor(self.wanted, dtype=torch.float64))
         if values.ndim > 1:
             raise ValueError(f"wanted must be one number or have shape (B,), got {tuple(values.shape)}")
-        low, high = data.RANGES[self.property]
-        if bool(((values < low) | (values > high)).any()):
-            text = f"wanted: {self.property} of 998 in 1000 molecules of QM9 lies in [{low:g}, {high:g}] "
-            text += f"{data.UNITS[self.property]}, and a value outside is asked for; what is predicted there is a guess"
-            warnings.warn(text, stacklevel=3)
+        if not isinstance(self.property, str) and values.shape not in ((), which.shape):
+            raise ValueError(f"wanted must be one number or have shape {tuple(which.shape)}, as property does")
+        low, high = torch.tensor([data.RANGES[name] for name in data.PROPERTIES], dtype=torch.float64)[which].unbind(-1)
+        outside = ((values < low) | (values > high)).expand(len(which) if values.ndim == 0 else len(values))
+        for name in [name for name in data.PROPERTIES if name in names]:
+            if bool(outside[torch.tensor([one == name for one in names]).expand(len(outside))].any()):
+                _warn(name)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Compute the losses of events x (B, N, 8).
@@ -87,10 +88,21 @@ class PropertyLoss:
         Raises
         ------
         ValueError
-            If there are wanted values for another number of events.
+            If there are properties or wanted values for another number of events.
         """
-        index, scale = data.property_index(self.property), self.network.scale
+        scale = self.network.scale
+        names = [self.property] * len(x) if isinstance(self.property, str) else self.property
+        if len(names) != len(x):
+            raise ValueError(f"property must name one for all, or one for each of {len(x)} molecules, got {len(names)}")
+        index = torch.tensor([data.property_index(name) for name in names], device=scale.device)
         wanted = torch.as_tensor(self.wanted).to(scale)
         if wanted.ndim and wanted.shape != x.shape[:1]:
             raise ValueError(f"wanted must be one number or have shape ({len(x)},), got {tuple(wanted.shape)}")
-        return (((self.network(x.to(scale))[:, index] - wanted) / scale[index]).square() / 2).to(x)
+        predicted = self.network(x.to(scale)).gather(1, index[:, None])[:, 0]
+        return (((predicted - wanted) / scale[index]).square() / 2).to(x)
+
+
+def _warn(name: str) -> None:
+    low, high = data.RANGES[name]
+    text = f"wanted: {name} of 998 in 1000 molecules of QM9 lies in [{low:g}, {high:g}] {data.UNITS[name]}, "
+    warnings.warn(f"{text}and a value outside is asked for; what is predicted there is a guess", stacklevel=4)

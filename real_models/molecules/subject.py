@@ -22,8 +22,9 @@ from analysis.subject import Subject
 from real_models.molecules import data
 from real_models.molecules.flow import flow, noise
 from real_models.molecules.property_loss import PropertyLoss, predictor
+from real_models.molecules.targets import ATOMS, wanted
 
-ATOMS, STEPS = 18, 40  # as many atoms as QM9 has on average; midpoint steps of a whole trajectory
+STEPS = 40  # midpoint steps of a whole trajectory
 PROBLEMS = {f"qm9_{name}": name for name in data.PROPERTIES}
 
 
@@ -37,14 +38,6 @@ def trajectories(learned: Flow, times: Tensor, start: Tensor, steps: int = STEPS
             x = solvers.solve(learned, x, solvers.plan("midpoint", learned.path, grid))
         states.append(x)
     return torch.stack(states)[back].flatten(0, 1)
-
-
-def wanted(name: str, n: int, generator: torch.Generator) -> Tensor:
-    """Return n values of a property, (n,) float64, evenly distributed over the molecules of its deciles."""
-    deciles = torch.tensor(data.DECILES[name], dtype=torch.float64)
-    at = torch.rand(n, generator=generator, dtype=torch.float64) * (len(deciles) - 1)
-    low = at.long()
-    return deciles[low] + (at - low) * (deciles[low + 1] - deciles[low])
 
 
 def subject(problem: str, path: str, dtype: str, device: str) -> Subject:
@@ -71,7 +64,7 @@ def subject(problem: str, path: str, dtype: str, device: str) -> Subject:
         return x * (size / before).repeat_interleave(n)[:, None, None]
 
     def loss(repeats: int, n: int, generator: torch.Generator) -> PropertyLoss:
-        return PropertyLoss(guide, name, wanted(name, n, generator).repeat(repeats))
+        return PropertyLoss(guide, name, wanted(name, n, generator, data.DECILES).repeat(repeats))
 
     if path == "condot":
         return Subject(own, twin, states, loss)
