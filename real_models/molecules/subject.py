@@ -1,4 +1,4 @@
-"""The flow of molecules as a subject of experiments and of the audit, by names "qm9_alpha" to "qm9_Cv".
+"""The flow of molecules as a subject of experiments and of the audit: "qm9_alpha" to "qm9_Cv", and "qm9" for all.
 
 Molecules have ``ATOMS`` atoms. States lie on the flow's own trajectories from noise, so that no data are needed. The
 loss is the guide's, with wanted values drawn from the deciles of the property. The truth uses the same networks in
@@ -25,7 +25,7 @@ from real_models.molecules.property_loss import PropertyLoss, predictor
 from real_models.molecules.targets import ATOMS, wanted
 
 STEPS = 40  # midpoint steps of a whole trajectory
-PROBLEMS = {f"qm9_{name}": name for name in data.PROPERTIES}
+PROBLEMS = {"qm9": data.PROPERTIES} | {f"qm9_{name}": (name,) for name in data.PROPERTIES}
 
 
 def trajectories(learned: Flow, times: Tensor, start: Tensor, steps: int = STEPS) -> Tensor:
@@ -53,7 +53,7 @@ def subject(problem: str, path: str, dtype: str, device: str) -> Subject:
     ValueError
         For an unknown problem or path.
     """
-    name = PROBLEMS[checks.known("problem", problem, PROBLEMS)]
+    properties = PROBLEMS[checks.known("problem", problem, PROBLEMS)]
     schedule, guide = PATHS[checks.known("path", path, PATHS)](), predictor(dtype=torch.float64, device=device)
     own, twin = flow(ATOMS, DTYPES[dtype], device), flow(ATOMS, torch.float64)
 
@@ -64,7 +64,9 @@ def subject(problem: str, path: str, dtype: str, device: str) -> Subject:
         return x * (size / before).repeat_interleave(n)[:, None, None]
 
     def loss(repeats: int, n: int, generator: torch.Generator) -> PropertyLoss:
-        return PropertyLoss(guide, name, wanted(name, n, generator, data.DECILES).repeat(repeats))
+        names = tuple(properties[i % len(properties)] for i in range(n))
+        values = torch.cat([wanted(name, 1, generator, data.DECILES) for name in names])
+        return PropertyLoss(guide, names * repeats, values.repeat(repeats))
 
     if path == "condot":
         return Subject(own, twin, states, loss)
