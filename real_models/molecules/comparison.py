@@ -129,7 +129,11 @@ def _verdicts(last: pd.DataFrame, paired: pd.DataFrame, metric: str, judge: str)
     row = {"order": _order(pooled), "lower": int((each["high"] < 0).sum()), "higher": int((each["low"] > 0).sum())}
     row |= {"compared": len(each), "greedy": means.loc[ALL, BASELINE], "end": means.loc[ALL, ACCURATE]}
     ratios = means[ACCURATE] / means[BASELINE]
-    row |= {f"ratio_{name}": ratios[name] for name in data.PROPERTIES if name in ratios and np.isfinite(ratios[name])}
+    row |= {
+        f"ratio_{name}": ratios[name]
+        for name in (ALL, *data.PROPERTIES)
+        if name in ratios and np.isfinite(ratios[name])
+    }
     return {f"{judge}_{name}": value for name, value in row.items()}
 
 

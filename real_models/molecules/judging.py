@@ -103,7 +103,7 @@ def read(written: str) -> tuple[Tensor, Tensor]:
     return rows[:, 0], rows[:, 1:].double() / 1000
 
 
-def columns(targets: Targets) -> list[dict[str, Any]]:
-    """Return what a row says of its target, for each of B: the property, the wanted value, and its index."""
+def columns(targets: Targets, first: int = 0) -> list[dict[str, Any]]:
+    """Return what a row says of its target, for each of B: property, wanted value, and an index from ``first``."""
     pairs = zip(targets.properties, targets.wanted.tolist(), strict=True)
-    return [{"property": name, "wanted": value, "order": i} for i, (name, value) in enumerate(pairs)]
+    return [{"property": name, "wanted": value, "order": first + i} for i, (name, value) in enumerate(pairs)]

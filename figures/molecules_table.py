@@ -1,0 +1,157 @@
+"""Property-guided molecules: mean absolute errors by setting, estimator and property, beside stability and validity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from analysis.tables import only
+from figures import style
+from figures.style import latex as tex
+from figures.style import looks, names
+
+TABLES = ("molecules_summary", "molecules_paired", "molecules_facts")
+QUESTION = "Does a more accurate gradient make molecules with the wanted property?"
+answer = style.Caption(
+    "In source optimisation {best!n} has the least error, {worst!n} the largest.",
+    style.choose(
+        "evaluator_order",
+        {
+            "end": "End-to-end's is below greedy's: {evaluator_end:.2f} of unguided against {evaluator_greedy:.2f}.",
+            "greedy": "Greedy's is below end-to-end's: {evaluator_greedy:.2f} of unguided against {evaluator_end:.2f}.",
+            "none": "End-to-end ({evaluator_end:.2f} of unguided) and greedy ({evaluator_greedy:.2f}) do not differ.",
+        },
+    ),
+    "By property it is lower in {evaluator_lower} of {evaluator_compared}; the ratio for α is "
+    "{evaluator_ratio_alpha:.2f} (paper: 0.12).",
+    style.choose(
+        "guidance_order",
+        {
+            "end": "Per step end-to-end's is lower.",
+            "greedy": "Per step greedy's is lower.",
+            "none": "Per step they do not differ.",
+        },
+    ),
+    "Largest budgets (source: {budget} evaluations and products), {molecules!p:molecule} each; bold: a setting's best; "
+    "coloured: the paired interval to greedy excludes 0.",
+)
+PROPERTIES = {
+    "alpha": ("α,\nBohr³", 2),
+    "gap": ("gap,\nmeV", 0),
+    "homo": ("HOMO,\nmeV", 0),
+    "lumo": ("LUMO,\nmeV", 0),
+    "mu": ("μ,\nD", 2),
+    "Cv": ("$C_v$,\ncal/mol K", 2),
+}
+SHARES = {"stable_atoms": "stable\natoms", "stable": "stable\nmol.", "valid": "valid"}
+SETTINGS = {"source": "source", "guidance": "per step", "controls": "controls"}
+SHADES = {"better than greedy": looks.BLUE, "worse than greedy": looks.ORANGE}
+
+
+@style.figure(letters=False)
+def draw(tables: style.Tables) -> Figure:
+    """Draw the table, a row per setting and estimator and a column per property."""
+    rows = list(_rows(tables["molecules_summary"]))
+    columns = _columns(tables["molecules_summary"])
+    figure, ax = plt.subplots(figsize=(style.TEXT_WIDTH, 0.2 * len(rows) + 0.9))
+    for i, (setting, name, part) in enumerate(rows):
+        _line(ax, i, part, only(tables["molecules_paired"], setting=setting, estimator=name), columns)
+    for j, column in enumerate(columns):
+        for setting in SETTINGS:
+            _bold(ax, [(i, part) for i, (s, _, part) in enumerate(rows) if s == setting], column, j)
+    ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
+    labels = [f"{SETTINGS[s]}: {names.sampler(n)}" if n != "unguided" else names.sampler(n) for s, n, _ in rows]
+    style.ticks(ax.yaxis, range(len(rows)), labels)
+    style.ticks(ax.xaxis, range(len(columns)), [PROPERTIES.get(c, (SHARES.get(c),))[0] for c in columns], fontsize=7)
+    ax.tick_params(length=0, labeltop=True, labelbottom=False, pad=2)
+    ax.spines[:].set_visible(False)
+    patches = [Patch(color=_tint(colour), label=label) for label, colour in SHADES.items()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _tint(colour: str) -> tuple[float, float, float]:
+    red, green, blue = (0.65 + 0.35 * part for part in to_rgb(colour))
+    return red, green, blue
+
+
+def _columns(summary: pd.DataFrame) -> list[str]:
+    there = {*summary["property"]}, {*summary["metric"]}
+    return [*(c for c in PROPERTIES if c in there[0]), *(c for c in SHARES if c in there[1])]
+
+
+def _rows(summary: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yield setting, estimator and summary, at each setting's largest budget."""
+    for (setting, name), part in style.groups(only(summary, over="all"), "setting", "estimator"):
+        yield setting, name, part[part["budget"] == part["budget"].max()]
+
+
+def _cell(part: pd.DataFrame, column: str) -> Any:
+    """Return the row of a column: the evaluator's error for a property, or a share of all molecules."""
+    if column in PROPERTIES:
+        some = only(part, metric="error", property=column)
+    else:
+        some = only(part, metric=column, property="all")
+    return some.iloc[0] if len(some) else None
+
+
+def _shown(row: Any, column: str) -> str:
+    if column in SHARES:
+        return f"{row['mean']:.2f}"
+    return (f"{row['mean']:.{PROPERTIES[column][1]}f}" if np.isfinite(row["mean"]) else "–") + "*" * bool(row["failed"])
+
+
+def _line(ax: Axes, i: int, part: pd.DataFrame, paired: pd.DataFrame, columns: list[str]) -> None:
+    """Print a row, tinted where the paired interval of the difference to greedy excludes 0."""
+    for j, column in enumerate(columns):
+        if (row := _cell(part, column)) is None:
+            continue
+        pair = only(paired, metric="error", property=column, over="all", budget=row["budget"])
+        low, high = pair[["low", "high"]].iloc[0] if len(pair) else (0.0, 0.0)
+        shade = "better than greedy" if high < 0 else "worse than greedy" if low > 0 else None
+        if shade:
+            ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, color=_tint(SHADES[shade]), linewidth=0))
+        ax.text(j, i, _shown(row, column), ha="center", va="center", fontsize=style.SMALL, label=f"{i} {j}")
+    ax.plot([], [])
+
+
+def _bold(ax: Axes, rows: list[tuple[int, pd.DataFrame]], column: str, j: int) -> None:
+    """Set the least error of a setting in bold."""
+    cells = {i: _cell(part, column) for i, part in rows}
+    means = {i: row["mean"] for i, row in cells.items() if row is not None and row["estimator"] != "unguided"}
+    if column in PROPERTIES and means:
+        best = min(means, key=lambda i: means[i])
+        for text in ax.texts:
+            if text.get_label() == f"{best} {j}":
+                text.set_fontweight("bold")
+
+
+def latex(tables: style.Tables) -> dict[str, str]:
+    """Return one table: a row per setting and estimator, means above their intervals by property."""
+    summary = tables["molecules_summary"]
+    lines = []
+    for setting, name, part in _rows(summary):
+        line = {"": SETTINGS[setting] if name != "unguided" else "", "Gradient": names.sampler(name)}
+        for column in _columns(summary):
+            row, head = _cell(part, column), _head(column)
+            digits = PROPERTIES[column][1] if column in PROPERTIES else 2
+            line[head] = "" if row is None else tex.interval(row["mean"], row["low"], row["high"], digits)
+        lines.append(line)
+    frame = pd.DataFrame(lines)
+    count = int(only(summary, metric="error", property="all", over="all")["measurements"].max())
+    caption = f"Property-guided molecules: mean absolute error as the evaluator sees it, over {count} molecules, with "
+    caption += r"95\,\% bootstrap intervals, at the largest budget of each setting."
+    columns = f"ll{'c' * (len(frame.columns) - 2)}"
+    return {"molecules_table": tex.table(frame, "molecules_table", caption, columns, plain=["", "Gradient"])}
+
+
+def _head(column: str) -> str:
+    return PROPERTIES[column][0].replace("³", "$^3$") if column in PROPERTIES else SHARES[column]
