@@ -87,6 +87,7 @@ PROBLEMS = {
     "digits": Name("8×8 digits", "ten Gaussians fitted to real 8×8 digits, d = 64"),
     "mnist": Name("MNIST", "low-rank Gaussians fitted to MNIST, d = 784"),
     "mnist_unet": Name("learned flow", "a U-Net trained on MNIST, d = 784"),
+    "qm9": Name("learned flow of molecules", "a transformer trained on QM9, molecules of 18 atoms"),
     "mixture_unet": Name("learned flow of the mixture", "a U-Net trained on samples of the MNIST mixture, d = 784"),
 }
 OPERATORS = {

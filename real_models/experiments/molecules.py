@@ -137,7 +137,7 @@ class Runs:
     def score(self, sample: Sample, targets: Targets) -> float:
         """Return the mean error over the spread, as the evaluator sees it; infinite where a sample diverged."""
         errors = judging.predicted_errors(sample.x, targets, self.evaluator) / self.evaluator.scale[targets.index()]
-        return float(torch.where(sample.failed, math.inf, errors).nan_to_num(nan=math.inf).mean())
+        return float(torch.where(sample.failed, math.inf, errors).nan_to_num(nan=math.inf, posinf=math.inf).mean())
 
 
 def measure(cell: Cell) -> pd.DataFrame:

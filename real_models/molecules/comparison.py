@@ -25,7 +25,7 @@ PLACE = ["setting", "estimator", "budget"]
 SPENT = ["count", "evaluations", "vjps", "chosen"]
 SUMMARY = ["property", "metric", "over"]
 CHOICES = [*PLACE, "chosen", "count", "value", "status"]
-Key = tuple[Any, ...]
+PAIRED = ["setting", "budget", "estimator", "metric", "over", "property", "against"]
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -92,10 +92,10 @@ def paired(values: pd.DataFrame) -> pd.DataFrame:
                 continue
             for name in some.columns[some.notna().any()].drop(BASELINE):
                 both = some[[name, BASELINE]].dropna().to_numpy(float)
-                difference = intervals.paired_interval(both[:, 0], both[:, 1]) if len(both) else None
                 row = dict(zip(("setting", "budget"), place, strict=True)) | {"estimator": name} | about
-                rows.append(row | ({"against": BASELINE} | asdict(difference) if difference else {"status": "none"}))
-    return pd.DataFrame(rows)
+                if len(both):
+                    rows.append(row | {"against": BASELINE} | asdict(intervals.paired_interval(*both.T)))
+    return pd.DataFrame(rows, columns=[*PAIRED, *intervals.Interval.__dataclass_fields__])
 
 
 def facts(summary: pd.DataFrame, paired: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
@@ -109,7 +109,7 @@ def facts(summary: pd.DataFrame, paired: pd.DataFrame, made: pd.DataFrame) -> pd
         means = only(last, metric="error", property=ALL, over=over).set_index("estimator")["mean"]
         row |= {f"best{suffix}": means.idxmin(), f"worst{suffix}": means.idxmax(), f"least{suffix}": means.min()}
     for metric, judge in ERRORS.items():
-        row |= _verdicts(last, only(paired, setting="source", budget=row["budget"]), metric, judge)
+        row |= _verdicts(last, paired, metric, judge)
     for setting in ("guidance", "controls"):
         pair = only(paired, setting=setting, estimator=ACCURATE, metric="error", property=ALL, over=ALL)
         row |= {f"{setting}_order": _order(pair[pair["budget"] == pair["budget"].max()])} if len(pair) else {}
@@ -124,7 +124,7 @@ def _verdicts(last: pd.DataFrame, paired: pd.DataFrame, metric: str, judge: str)
     means = only(last, metric=metric, over=ALL).pivot(index="property", columns="estimator", values="mean")
     if not {BASELINE, ACCURATE} <= {*means}:
         return {}
-    pairs = only(paired, estimator=ACCURATE, metric=metric, over=ALL)
+    pairs = only(paired, setting="source", budget=last["budget"].max(), estimator=ACCURATE, metric=metric, over=ALL)
     each, pooled = pairs[pairs["property"] != ALL], pairs[pairs["property"] == ALL]
     row = {"order": _order(pooled), "lower": int((each["high"] < 0).sum()), "higher": int((each["low"] > 0).sum())}
     row |= {"compared": len(each), "greedy": means.loc[ALL, BASELINE], "end": means.loc[ALL, ACCURATE]}

@@ -31,6 +31,20 @@ NOT_IN_QUICK = {
     "inverse_table": {f"{family}{part}" for family in ("dial", "equal_steps") for part in ("", "_low", "_high")}
     | {"refused", "refused_on"},
     "learning_vs_discretisation": {"below_high", "below_low", "last_t", "learning_last"},
+    "molecule_gradients": {
+        "end_to_end",
+        "farthest",
+        "midpoint_4",
+        "practical",
+        "slope",
+        "turned_float64",
+        "wild",
+    },
+    "molecules_compute": {"evaluator_end", "evaluator_greedy"},
+    "molecules_judges": {f"xtb_{part}" for part in ("compared", "higher", "lower", "order", "ratio_all")}
+    | {"evaluator_ratio_all", "guide_ratio_all", "judged", "unjudged"},
+    "molecules_table": {f"evaluator_{part}" for part in ("compared", "end", "greedy", "lower", "order", "ratio_alpha")}
+    | {"guidance_order"},
     "outcome_vs_compute": {"better", "diverged", "further", "pays", "worse"},
     "posterior_gallery": {"guided_high", "guided_low"},
     "posterior_table": {"lost", "path_pairs", "same_order"},

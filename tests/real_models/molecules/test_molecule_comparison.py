@@ -1,0 +1,98 @@
+"""Statistics of guided molecules. The truth is a table written by hand, of errors with known means and differences."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from real_models.molecules import comparison
+
+COUNT = 12
+NAMES = {"unguided": 1.0, "greedy": 0.9, "end_to_end": 0.1}
+SPREAD = {"alpha": 3.0, "gap": 900.0}
+
+
+def by_hand(factors=NAMES, xtb=True, budgets=(96, 384)):
+    """Errors of ``COUNT`` targets per property: the noise of the target times a factor per estimator."""
+    noise = np.random.default_rng(0).uniform(0.5, 1.5, (len(SPREAD), COUNT))
+    rows = []
+    for name, factor in factors.items():
+        for budget in (32,) if name == "unguided" else budgets:
+            place = {"setting": "source", "estimator": name, "budget": budget, "count": 1, "chosen": None}
+            place |= {"evaluations": budget / 2, "vjps": budget / 2, "status": "ok"}
+            if name != "unguided":
+                rows.append(place | {"metric": "tuning", "value": 0.5, "chosen": json.dumps({"prior": 0.0})})
+            for i, (key, spread) in enumerate(SPREAD.items()):
+                for k in range(COUNT):
+                    row = place | {"property": key, "wanted": 1.0, "order": i * COUNT + k}
+                    error = spread * noise[i, k] * factor
+                    values = {"error": error, "guide_error": error / 2, "stable": float(k % 2), "stable_atoms": 0.9}
+                    values |= {"valid": 1.0, "xtb_error": error if k else np.nan} if xtb else {}
+                    rows += [row | {"metric": metric, "value": value} for metric, value in values.items()]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return comparison.derive(by_hand())
+
+
+def select(table, **columns):
+    for name, value in columns.items():
+        table = table[table[name] == value]
+    return table.iloc[0]
+
+
+def test_means_are_over_molecules_and_stable_ones_alone(tables):
+    noise = np.random.default_rng(0).uniform(0.5, 1.5, (len(SPREAD), COUNT))
+    place = {"estimator": "greedy", "budget": 384, "metric": "error", "property": "gap"}
+    every, stable = (select(tables["summary"], **place, over=over) for over in ("all", "stable"))
+    assert every["mean"] == pytest.approx(900 * 0.9 * noise[1].mean())
+    assert stable["mean"] == pytest.approx(900 * 0.9 * noise[1][1::2].mean())
+    assert (every["measurements"], stable["measurements"]) == (COUNT, COUNT // 2)
+    assert every["relative_mean"] == pytest.approx(0.9)
+    assert every["work"] == 384
+
+
+def test_pooled_errors_are_over_the_unguided_mean_of_their_property(tables):
+    row = select(tables["summary"], estimator="end_to_end", budget=384, metric="error", property="all", over="all")
+    assert row["mean"] == pytest.approx(0.1)
+    assert row["measurements"] == 2 * COUNT
+
+
+def test_differences_to_greedy_are_of_equal_targets(tables):
+    noise = np.random.default_rng(0).uniform(0.5, 1.5, (len(SPREAD), COUNT))
+    place = {"estimator": "end_to_end", "budget": 384, "property": "alpha", "over": "all"}
+    row = select(tables["paired"], **place, metric="error")
+    assert row["mean"] == pytest.approx(3 * -0.8 * noise[0].mean())
+    assert row["high"] < 0
+    assert select(tables["paired"], **place, metric="xtb_error")["measurements"] == COUNT - 1
+
+
+def test_facts_state_the_order_by_every_judge(tables):
+    facts = tables["facts"].iloc[0]
+    assert (facts["best"], facts["worst"], facts["budget"], facts["molecules"]) == ("end_to_end", "greedy", 384, 24)
+    for judge in ("evaluator", "guide", "xtb"):
+        assert facts[f"{judge}_order"] == "end"
+        assert (facts[f"{judge}_lower"], facts[f"{judge}_higher"], facts[f"{judge}_compared"]) == (2, 0, 2)
+    assert facts["evaluator_ratio_alpha"] == pytest.approx(1 / 9)
+    assert (facts["judged"], facts["unjudged"]) == (5 * 2 * COUNT, 5 * 2)
+    assert facts["stable_greedy"] == 0.5
+
+
+@pytest.mark.parametrize(("end", "order"), [(2.0, "greedy"), (0.9, "none")])
+def test_the_order_may_be_another(end, order):
+    facts = comparison.derive(by_hand(NAMES | {"end_to_end": end}))["facts"].iloc[0]
+    assert facts["evaluator_order"] == order
+
+
+def test_without_end_to_end_or_physics_the_others_are_stated():
+    facts = comparison.derive(by_hand({"unguided": 1.0, "greedy": 0.5}, xtb=False))["facts"].iloc[0]
+    assert facts["best"] == "greedy"
+    assert not {"evaluator_order", "xtb_order", "judged", "valid_greedy"} & {*facts.index}
+
+
+def test_the_tuning_table_has_every_candidate(tables):
+    assert len(tables["tuning"]) == 4
+    assert set(tables["tuning"]["chosen"]) == {'{"prior": 0.0}'}
