@@ -13,29 +13,32 @@ from figures.style import names
 TABLES = ("molecule_gradients", "molecule_gradients_facts")
 QUESTION = "How accurate are the gradients on a learned flow of molecules?"
 answer = style.Caption(
-    "At t = {t:.2g} {best!n} errs least; greedy errs by {greedy:.2g} of the ideal gradient.",
-    "Four midpoint steps err by {midpoint_4:.2g}, eight by {end_to_end:.2g}.",
-    "Greedy's error falls as ζ to the power {slope:.2f} at the least ζ (theory: 2), and {practical:.2f} at a sampler's "
-    "last steps.",
-    "Turning a molecule changes its gradient by at most {turned_float64:.0e} in float64.",
-    "In float32 it is {turned_float32:.0e}.",
-    "From noise, endpoints of {wild!n} lie up to {farthest:.0e} times as far out as it.",
-    "Medians and quartiles over {molecules!p:molecule}; dots: the reference's error.",
+    "Greedy errs by {greedy:.2g} of the ideal gradient at t = {t:.2g} (cosine {greedy_cosine:.2f}).",
+    "There eight midpoint steps err by {end_to_end:.2g} (cosine {end_to_end_cosine:.2f}), four by {midpoint_4:.2g}.",
+    "Greedy's error falls as ζ to the power {slope:.2f} at the least ζ (theory: 2).",
+    "Turning a molecule changes a gradient by {turned_float64:.0e} (float64), {turned_float32:.0e} (float32).",
+    "From noise, endpoints of {wild!n} lie up to {farthest:.0e} times as far out.",
+    "Medians and quartiles, {molecules!p:molecule}; dots: the reference's error.",
 )
 
 
 @style.figure(legend=3)
 def draw(tables: style.Tables) -> Figure:
-    """Draw the error and the angle over time, greedy's error over zeta, and the error over steps."""
+    """Draw the error, the angle and the length of gradients over zeta, and the error over steps."""
     table = tables["molecule_gradients"]
     dial, steps = only(table, family="dial"), only(table, family="steps", metric="relative_error")
     errors = only(dial, metric="relative_error")
     figure, (a, b, c, d) = style.panels(4, 2, 1.9, 0.7)
-    _over_time(a, errors, "relative error")
-    _over_time(b, only(dial, metric="one_minus_cosine"), "1 − cosine")
-    bound = errors.drop_duplicates("t").sort_values("t")
-    a.plot(bound["t"], bound["reference_bound"], **style.BOUND)
-    _over_zeta(c, only(errors, estimator="greedy"))
+    _over_zeta(a, errors, "relative error")
+    _over_zeta(b, only(dial, metric="one_minus_cosine"), "1 − cosine")
+    _over_zeta(c, only(dial, metric="norm_ratio"), "length over the ideal's")
+    c.axhline(1, **style.THEORY)
+    bound = errors.drop_duplicates("zeta").sort_values("zeta")
+    a.plot(bound["zeta"], bound["reference_bound"], **style.BOUND)
+    greedy = only(errors, estimator="greedy").sort_values("zeta")
+    least = greedy["zeta"].iloc[0]
+    ends = [least, min(20 * least, greedy["zeta"].iloc[-1])]
+    style.power_law(a, ends, 4 * greedy["value"].iloc[0] / least**2, 2)
     for solver, rows in style.groups(steps, "solver"):
         look = style.method("end_to_end", solver)
         style.band(d, rows, "steps", label=f"{names.of_solver(solver)}, over steps", **look)
@@ -45,16 +48,7 @@ def draw(tables: style.Tables) -> Figure:
     return figure
 
 
-def _over_time(ax: Axes, table: pd.DataFrame, label: str) -> None:
+def _over_zeta(ax: Axes, table: pd.DataFrame, label: str) -> None:
     for name, rows in style.groups(table, "estimator"):
-        style.band(ax, rows, "t", label=names.sampler(name), **style.sampler(name))
-    ax.set(yscale="log", xlabel="t", ylabel=label)
-
-
-def _over_zeta(ax: Axes, rows: pd.DataFrame) -> None:
-    style.band(ax, rows, "zeta", **style.method("greedy"))
-    rows = rows.sort_values("zeta")
-    ax.plot(rows["zeta"], rows["reference_bound"], **style.BOUND)
-    least = rows["zeta"].iloc[0]
-    style.power_law(ax, [least, min(20 * least, rows["zeta"].iloc[-1])], 0.1 * rows["value"].iloc[0] / least**2, 2)
-    ax.set(xscale="log", yscale="log", xlabel=r"$\zeta_t$", ylabel="greedy's relative error")
+        style.band(ax, rows, "zeta", label=names.sampler(name), **style.sampler(name))
+    ax.set(xscale="log", yscale="log", xlabel=r"$\zeta_t$", ylabel=label)

@@ -70,7 +70,9 @@ def draw(tables: style.Tables) -> Figure:
     ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
     labels = [f"{SETTINGS[s]}: {names.sampler(n)}" if n != "unguided" else names.sampler(n) for s, n, _ in rows]
     style.ticks(ax.yaxis, range(len(rows)), labels)
-    style.ticks(ax.xaxis, range(len(columns)), [PROPERTIES.get(c, (SHARES.get(c),))[0] for c in columns], fontsize=7)
+    style.ticks(
+        ax.xaxis, range(len(columns)), [PROPERTIES[c][0] if c in PROPERTIES else SHARES[c] for c in columns], fontsize=7
+    )
     ax.tick_params(length=0, labeltop=True, labelbottom=False, pad=2)
     ax.spines[:].set_visible(False)
     patches = [Patch(color=_tint(colour), label=label) for label, colour in SHADES.items()]

@@ -150,6 +150,8 @@ def facts(table: pd.DataFrame, fits: pd.DataFrame) -> pd.DataFrame:
     first = only(dial, t=dial["t"].min()).set_index("estimator")["value"]
     row: dict[str, Any] = {"t": dial["t"].min(), "greedy": first["greedy"], "molecules": int(dial["samples"].max())}
     row |= {name: first[name] for name in DIAL if name in first}
+    angles = only(table, family="dial", metric="one_minus_cosine", t=dial["t"].min()).set_index("estimator")["value"]
+    row |= {f"{name}_cosine": 1 - angles[name] for name in ("greedy", "end_to_end") if name in angles}
     row |= {"best": first.idxmin(), "late_t": dial["t"].max()}
     row |= {"greedy_late": only(dial, t=dial["t"].max(), estimator="greedy")["value"].iloc[0]}
     for name, slope in zip(fits["name"], fits.get("slope", pd.Series([None] * len(fits))), strict=True):

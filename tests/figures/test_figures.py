@@ -33,9 +33,9 @@ NOT_IN_QUICK = {
     "learning_vs_discretisation": {"below_high", "below_low", "last_t", "learning_last"},
     "molecule_gradients": {
         "end_to_end",
+        "end_to_end_cosine",
         "farthest",
         "midpoint_4",
-        "practical",
         "slope",
         "turned_float64",
         "wild",

@@ -43,6 +43,7 @@ def by_hand(power=2.0, far=1e5):
         for name, factor in (("greedy", 1.0), ("midpoint", 0.5)):
             row = {"estimator": name, "family": "dial", "metric": "relative_error", "zeta": zeta, "t": 1 / (1 + zeta)}
             rows.append(row | {"value": factor * zeta**power, "reference_bound": 1e-12, "samples": 6, "high": 1.0})
+            rows.append(row | {"metric": "one_minus_cosine", "value": 0.25})
     for dtype, size in (("float32", 1e-5), ("float64", 1e-13)):
         for metric in ("turned", "renumbered"):
             rows.append({"family": "symmetries", "metric": metric, "dtype": dtype, "high": size, "value": size})
@@ -56,7 +57,7 @@ def test_facts_state_slopes_symmetries_and_what_goes_far_out():
     facts = tables["facts"].iloc[0]
     assert facts["slope"] == pytest.approx(2)
     assert (facts["greedy"], facts["midpoint"], facts["best"]) == (16.0, 8.0, "midpoint")
-    assert (facts["t"], facts["molecules"]) == (0.2, 6)
+    assert (facts["t"], facts["molecules"], facts["greedy_cosine"]) == (0.2, 6, 0.75)
     assert (facts["turned_float32"], facts["renumbered_float64"]) == (1e-5, 1e-13)
     assert (facts["wild"], facts["farthest"]) == ("midpoint", 1e5)
     assert "fewer" not in tables["fits"]["status"].iloc[0]

@@ -65,7 +65,7 @@ def test_states_of_another_path_are_those_of_condot_at_equal_zeta(small):
 
 
 def test_unknown_problems_are_refused(small):
-    with pytest.raises(ValueError, match="problem must be one of qm9_Cv, qm9_alpha"):
+    with pytest.raises(ValueError, match="problem must be one of qm9, qm9_Cv, qm9_alpha"):
         subject.subject("qm9_mass", "condot", "float32", "cpu")
 
 
