@@ -133,7 +133,8 @@ def test_every_figure_but_those_of_a_machine_or_a_user_belongs_to_a_suite():
     in_suites = reproduce.selected(reproduce.parse(["check", "all"]))
     assert set(everything) - set(in_suites) == {"bench", "gpu_cost", "audit_error", "audit_lookahead"}
     assert in_suites["real_flow"] == "images"  # which also shows a table of the theory
-    parts = [reproduce.selected(reproduce.parse(["check", name])) for name in ("theory", "guidance", "images")]
+    suites = "theory", "guidance", "images", "molecules"
+    parts = [reproduce.selected(reproduce.parse(["check", name])) for name in suites]
     assert {name: kind for part in parts for name, kind in part.items()} == in_suites
 
 

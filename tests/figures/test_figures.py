@@ -35,7 +35,6 @@ NOT_IN_QUICK = {
         "end_to_end",
         "end_to_end_cosine",
         "farthest",
-        "midpoint_4",
         "slope",
         "turned_float64",
         "wild",
