@@ -16,7 +16,7 @@ import pandas as pd
 
 from analysis import intervals
 from analysis.tables import only
-from real_models.molecules import data
+from real_models.molecules import data, gallery
 
 ERRORS = {"error": "evaluator", "guide_error": "guide", "xtb_error": "xtb"}  # and their judges
 TUNING, ALL, STABLE = "tuning", "all", "stable"
@@ -29,11 +29,12 @@ PAIRED = ["setting", "budget", "estimator", "metric", "over", "property", "again
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the tables "summary", "paired", "tuning" and "facts"."""
+    """Return the tables "summary", "paired", "tuning", "atoms" and "bonds" (of some molecules) and "facts"."""
     made = table[table["metric"] != TUNING].reset_index(drop=True)
     values = relative(made)
     tables = {"summary": summary(values), "paired": paired(values)}
     tables["tuning"] = table.loc[table["metric"] == TUNING, [c for c in CHOICES if c in table]].reset_index(drop=True)
+    tables |= gallery.drawn(made)
     return tables | {"facts": facts(**{name: tables[name] for name in ("summary", "paired")}, made=made)}
 
 

@@ -40,6 +40,7 @@ NOT_IN_QUICK = {
         "wild",
     },
     "molecules_compute": {"evaluator_end", "evaluator_greedy"},
+    "molecules_gallery": {"stable_atoms_end_to_end"},
     "molecules_judges": {f"xtb_{part}" for part in ("compared", "higher", "lower", "order", "ratio_all")}
     | {"evaluator_ratio_all", "guide_ratio_all", "judged", "unjudged"},
     "molecules_table": {f"evaluator_{part}" for part in ("compared", "end", "greedy", "lower", "order", "ratio_alpha")}

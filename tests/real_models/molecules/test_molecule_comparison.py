@@ -5,9 +5,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.spatial.distance import pdist
 
-from real_models.molecules import comparison
+from real_models.molecules import comparison, gallery, judging
+from real_models.molecules.flow import encode
 
+METHANE = [[0.0, 0, 0], [0.63, 0.63, 0.63], [-0.63, -0.63, 0.63], [-0.63, 0.63, -0.63], [0.63, -0.63, -0.63]]
+METHANE_TEXT = judging.text(encode("CHHHH", METHANE))[0]
 COUNT = 12
 NAMES = {"unguided": 1.0, "greedy": 0.9, "end_to_end": 0.1}
 SPREAD = {"alpha": 3.0, "gap": 900.0}
@@ -29,6 +33,7 @@ def by_hand(factors=NAMES, xtb=True, budgets=(96, 384)):
                     error = spread * noise[i, k] * factor
                     values = {"error": error, "guide_error": error / 2, "stable": float(k % 2), "stable_atoms": 0.9}
                     values |= {"valid": 1.0, "xtb_error": error if k else np.nan} if xtb else {}
+                    row |= {"molecule": METHANE_TEXT}
                     rows += [row | {"metric": metric, "value": value} for metric, value in values.items()]
     return pd.DataFrame(rows)
 
@@ -96,3 +101,18 @@ def test_without_end_to_end_or_physics_the_others_are_stated():
 def test_the_tuning_table_has_every_candidate(tables):
     assert len(tables["tuning"]) == 4
     assert set(tables["tuning"]["chosen"]) == {'{"prior": 0.0}'}
+
+
+def test_drawn_molecules_are_turned_but_keep_their_distances():
+    made = by_hand()
+    made = made[made["metric"] != "tuning"]
+    tables = gallery.drawn(made)
+    one = tables["atoms"].query("property == 'gap' and estimator == 'greedy'")
+    position = one[["x", "y", "depth"]].to_numpy()
+    np.testing.assert_allclose(pdist(position), pdist(METHANE), atol=2e-3)
+    assert one["element"].tolist() == ["C", "H", "H", "H", "H"]
+    assert len(tables["atoms"]) == 5 * 2 * 3
+    assert set(tables["bonds"]["order"]) == {1}
+    assert len(tables["bonds"]) == 4 * 2 * 3
+    first = made.query("order == 12 and metric == 'error' and estimator == 'greedy'")["value"].iloc[-1]
+    assert one["error"].iloc[0] == first
