@@ -142,14 +142,12 @@ def _client(workers: Workers, function: Callable[..., Any]) -> Iterator[Any]:
             options = {"n_workers": workers.count, "threads_per_worker": 1, "dashboard_address": ":0"}
             where = stack.enter_context(distributed.LocalCluster(**options)).scheduler_address
         client = stack.enter_context(_connected(distributed, where))
+        _can_import(client.run_on_scheduler, function, "the Dask scheduler")  # it reads what it hands on
         try:
             client.wait_for_workers(1, timeout=JOIN)
         except TimeoutError as error:
             raise WorkersError(f"the Dask cluster at {where} has had no workers for {JOIN:g} s") from error
-        try:
-            client.run(_ready, function)
-        except Exception as error:
-            raise WorkersError(f"a Dask worker cannot run this package ({error}): install it where it runs") from error
+        _can_import(client.run, function, "a Dask worker")
         yield client
 
 
@@ -177,6 +175,13 @@ async def _identity(where: str) -> None:
         await comm.close()
     if kind != "Scheduler":
         raise OSError(f"it is a {kind}")
+
+
+def _can_import(ask: Callable[..., Any], function: Callable[..., Any], who: str) -> None:
+    try:
+        ask(_ready, function)
+    except Exception as error:
+        raise WorkersError(f"{who} cannot run this package ({error}): install it where it runs") from error
 
 
 def _ready(function: Callable[..., Any]) -> None:

@@ -1,6 +1,7 @@
 """Where work runs, and what is said when it cannot; the truth is what the functions return, and a cluster made here."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -154,3 +155,26 @@ def test_workers_that_cannot_import_the_package_are_one_line(soon, tmp_path, mon
         finally:
             worker.kill()
             worker.wait()
+
+
+def test_a_scheduler_that_cannot_import_the_package_is_one_line(soon, tmp_path):
+    """A scheduler started in another folder, which hides this package where it is installed."""
+    (tmp_path / "analysis.py").write_text("")
+    (tmp_path / "tests.py").write_text("")
+    command = [sys.executable, "-P", "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    scheduler = subprocess.Popen(
+        [*command, "--no-dashboard", "--no-show"],
+        cwd=tmp_path,
+        env=dict(os.environ) | {"PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        address = next(found[0] for line in scheduler.stderr if (found := re.search(r"tcp://[\d.:]+", line)))
+        with pytest.raises(WorkersError, match=r"the Dask scheduler cannot run this package \(.*No module named"):
+            list(on(address).map(double, [1]))
+    finally:
+        scheduler.kill()
+        scheduler.wait()
+        scheduler.stderr.close()
