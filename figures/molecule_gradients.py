@@ -15,8 +15,9 @@ QUESTION = "How accurate are gradients on a learned flow of molecules?"
 answer = style.Caption(
     "Greedy errs by {greedy:.2g} of the ideal gradient at t = {t:.2g} (cosine {greedy_cosine:.2f}).",
     "There eight midpoint steps err by {end_to_end:.2g} (cosine {end_to_end_cosine:.2f}).",
-    "Greedy's error falls as ζ to the power {slope:.2f} at the least ζ (theory: 2).",
-    "Turning a molecule changes a gradient by {turned_float64:.0e} (float64), {turned_float32:.0e} (float32).",
+    "Greedy's error falls as ζ to the power {slope:.2f} [{slope_low:.2f}, {slope_high:.2f}] at the least ζ "
+    "(theory: 2).",
+    "Turning a molecule changes gradients by {turned_float64:.0e} (float64), {turned_float32:.0e} (float32).",
     "From noise, endpoints of {wild!n} lie up to {farthest:.0e} times as far out.",
     "Medians and quartiles, {molecules!p:molecule}; dots: the reference's error.",
 )

@@ -154,8 +154,9 @@ def facts(table: pd.DataFrame, fits: pd.DataFrame) -> pd.DataFrame:
     row |= {f"{name}_cosine": 1 - angles[name] for name in ("greedy", "end_to_end") if name in angles}
     row |= {"best": first.idxmin(), "late_t": dial["t"].max()}
     row |= {"greedy_late": only(dial, t=dial["t"].max(), estimator="greedy")["value"].iloc[0]}
-    for name, slope in zip(fits["name"], fits.get("slope", pd.Series([None] * len(fits))), strict=True):
-        row |= {{"greedy": "slope"}.get(name, "practical"): slope} if pd.notna(slope) else {}
+    for fit in only(fits, status="ok").to_dict("records"):
+        name = "slope" if fit["name"] == "greedy" else "practical"
+        row |= {name: fit["slope"], f"{name}_low": fit["low"], f"{name}_high": fit["high"]}
     for symmetry in SYMMETRIES:
         for dtype, rows in only(table, metric=symmetry).groupby("dtype"):
             row[f"{symmetry}_{dtype}"] = rows["high"].max()

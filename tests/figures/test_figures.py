@@ -36,6 +36,8 @@ NOT_IN_QUICK = {
         "end_to_end_cosine",
         "farthest",
         "slope",
+        "slope_high",
+        "slope_low",
         "turned_float64",
         "wild",
     },

@@ -55,7 +55,7 @@ def by_hand(power=2.0, far=1e5):
 def test_facts_state_slopes_symmetries_and_what_goes_far_out():
     tables = molecule_gradients.derive(by_hand())
     facts = tables["facts"].iloc[0]
-    assert facts["slope"] == pytest.approx(2)
+    assert (facts["slope_low"], facts["slope"], facts["slope_high"]) == pytest.approx((2, 2, 2))
     assert (facts["greedy"], facts["midpoint"], facts["best"]) == (16.0, 8.0, "midpoint")
     assert (facts["t"], facts["molecules"], facts["greedy_cosine"]) == (0.2, 6, 0.75)
     assert (facts["turned_float32"], facts["renumbered_float64"]) == (1e-5, 1e-13)
