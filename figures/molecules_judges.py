@@ -20,14 +20,14 @@ answer = style.Caption(
             "end": "GFN2-xTB, too, finds end-to-end's errors below greedy's.",
             "greedy": "GFN2-xTB finds greedy's errors below end-to-end's.",
             "none": "GFN2-xTB does not tell end-to-end's errors from greedy's.",
+            "few": "GFN2-xTB judges {xtb_pairs} targets of both end-to-end and greedy, too few to order them.",
         },
     ),
-    "Of greedy's error end-to-end leaves {guide_ratio_all:.2f} by the guide, {evaluator_ratio_all:.2f} by the "
-    "evaluator and {xtb_ratio_all:.2f} by GFN2-xTB.",
-    "By property it is lower in {xtb_lower} and higher in {xtb_higher} of {xtb_compared} by GFN2-xTB.",
+    "Of greedy's mean error end-to-end leaves {guide_ratio_all:.2f} by the guide, {evaluator_ratio_all:.2f} by the "
+    "evaluator and {xtb_ratio_all:.2f} by GFN2-xTB, of those that each judges.",
     "{unjudged} of {judged} molecules have no value there (open shell, overlap or no convergence).",
-    "Source optimisation, {budget} evaluations and products, {molecules!p:molecule}; errors over those of unguided "
-    "molecules (dashes), 95 % intervals.",
+    "Source optimisation, {budget} evaluations and products, {molecules!p:molecule}.",
+    "Errors over the spread of the data (dashes), 95 % intervals of eight or more.",
 )
 JUDGES = {"guide_error": "the guide itself", "error": "evaluator", "xtb_error": "GFN2-xTB"}
 PROPERTIES = {"all": "all", "alpha": "α", "gap": "gap", "homo": "HOMO", "lumo": "LUMO", "mu": "μ", "Cv": "$C_v$"}
@@ -37,14 +37,14 @@ PROPERTIES = {"all": "all", "alpha": "α", "gap": "gap", "homo": "HOMO", "lumo":
 def draw(tables: style.Tables) -> Figure:
     """Draw a panel per judge, the properties side by side with the estimators in the same order in each."""
     table = only(tables["molecules_summary"], setting="source", over="all")
-    table = table[table["estimator"] != "unguided"]
-    table = table[table["budget"] == table["budget"].max()]
+    guided = table[table["estimator"] != "unguided"]
+    table = table[(table["budget"] == guided["budget"].max()) | (table["estimator"] == "unguided")]
     judges = [name for name in JUDGES if name in set(table["metric"])]
     shown = [name for name in PROPERTIES if name in set(table["property"])]
     figure, axes = style.panels(len(judges), 1, 1.5, 0.7, sharex=True)
     for ax, name in zip(axes, judges, strict=True):
         _panel(ax, only(table, metric=name), shown)
-        ax.set(title=JUDGES[name], ylabel="error\n/ unguided")
+        ax.set(title=JUDGES[name], ylabel="error\n/ spread")
     return figure
 
 

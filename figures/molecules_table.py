@@ -25,25 +25,29 @@ answer = style.Caption(
     style.choose(
         "evaluator_order",
         {
-            "end": "End-to-end's is below greedy's: {evaluator_end:.2f} of unguided against {evaluator_greedy:.2f}.",
-            "greedy": "Greedy's is below end-to-end's: {evaluator_greedy:.2f} of unguided against {evaluator_end:.2f}.",
-            "none": "End-to-end ({evaluator_end:.2f} of unguided) and greedy ({evaluator_greedy:.2f}) do not differ.",
+            "end": "End-to-end's, {evaluator_end:.2f} of the data's spread, is below greedy's {evaluator_greedy:.2f}.",
+            "greedy": "Greedy's, {evaluator_greedy:.2f} of the data's spread, is below {evaluator_end:.2f}, end-to-end's.",
+            "none": "End-to-end's, {evaluator_end:.2f} of the data's spread, and greedy's, {evaluator_greedy:.2f}, are "
+            "not told apart by a 95 % interval.",
+            "few": "Too few targets compare end-to-end with greedy.",
         },
     ),
-    "By property it is lower in {evaluator_lower} of {evaluator_compared}; the ratio for α is "
-    "{evaluator_ratio_alpha:.2f} (paper: 0.12).",
+    "Unguided molecules err by {unguided:.2f}; for α end-to-end leaves {evaluator_ratio_alpha:.2f} of greedy's error "
+    "(paper: 0.12).",
     style.choose(
         "guidance_order",
         {
             "end": "Per step end-to-end's is lower.",
             "greedy": "Per step greedy's is lower.",
-            "none": "Per step they do not differ.",
+            "none": "Per step they are not told apart.",
+            "few": "Per step too few targets compare them.",
         },
     ),
-    "Largest budgets (source: {budget} evaluations and products), {molecules!p:molecule} each; bold: a setting's best; "
-    "coloured: the paired interval to greedy excludes 0.",
+    "Largest budgets (source: {budget} evaluations and products), {molecules!p:molecule}; bold: a setting's best; "
+    "coloured: a paired interval excludes 0.",
 )
 PROPERTIES = {
+    "all": ("all /\nspread", 2),
     "alpha": ("α,\nBohr³", 2),
     "gap": ("gap,\nmeV", 0),
     "homo": ("HOMO,\nmeV", 0),
@@ -145,14 +149,21 @@ def latex(tables: style.Tables) -> dict[str, str]:
         for column in _columns(summary):
             row, head = _cell(part, column), _head(column)
             digits = PROPERTIES[column][1] if column in PROPERTIES else 2
-            line[head] = "" if row is None else tex.interval(row["mean"], row["low"], row["high"], digits)
+            line[head] = "" if row is None else _text(row, digits)
         lines.append(line)
     frame = pd.DataFrame(lines)
     count = int(only(summary, metric="error", property="all", over="all")["measurements"].max())
     caption = f"Property-guided molecules: mean absolute error as the evaluator sees it, over {count} molecules, with "
-    caption += r"95\,\% bootstrap intervals, at the largest budget of each setting."
+    caption += r"95\,\% bootstrap intervals of shares, at the largest budget of each setting."
     columns = f"ll{'c' * (len(frame.columns) - 2)}"
     return {"molecules_table": tex.table(frame, "molecules_table", caption, columns, plain=["", "Gradient"])}
+
+
+def _text(row: Any, digits: int) -> str:
+    """Return a mean above its interval, if there are enough molecules for one."""
+    if np.isfinite(row["low"]):
+        return tex.interval(row["mean"], row["low"], row["high"], digits)
+    return f"{row['mean']:.{digits}f}"
 
 
 def _head(column: str) -> str:

@@ -1,8 +1,9 @@
 """Statistics of property-guided molecules: means and paired differences with intervals, and facts for captions.
 
-Property "all" pools the molecules of all properties: their errors are divided by the mean error of unguided molecules
-for the same property and judge. Means are over all molecules ("all") and over those whose atoms are stable ("stable"),
-since an error of a broken molecule says little.
+Property "all" pools the molecules of all properties: their errors are divided by the property's spread in the data
+(``targets.SPREAD``), which is what the best constant errs by. Means are over all molecules ("all") and over those whose
+atoms are stable ("stable"), since an error of a broken molecule says little. Means and differences of fewer than
+``LEAST`` molecules have no interval, since a bootstrap of so few says nothing, and no order.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import pandas as pd
 
 from analysis import intervals
 from analysis.tables import only
-from real_models.molecules import data, gallery
+from real_models.molecules import data, gallery, targets
 
 ERRORS = {"error": "evaluator", "guide_error": "guide", "xtb_error": "xtb"}  # and their judges
 TUNING, ALL, STABLE = "tuning", "all", "stable"
+LEAST = 8  # molecules for an interval
 BASELINE, ACCURATE, UNGUIDED = "greedy", "end_to_end", "unguided"
 PLACE = ["setting", "estimator", "budget"]
 SPENT = ["count", "evaluations", "vjps", "chosen"]
@@ -39,9 +41,8 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def relative(made: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with their errors over those of unguided molecules (``relative``), and whether each is stable."""
-    plain = made[made["estimator"] == UNGUIDED].groupby(["property", "metric"])["value"].mean()
-    scale = pd.Series(plain.reindex(pd.MultiIndex.from_frame(made[["property", "metric"]])).to_numpy(), made.index)
+    """Return the rows with their errors over the spread of the data (``relative``), and whether each is stable."""
+    scale = made["property"].map(targets.SPREAD)
     errors = made["metric"].isin(ERRORS)
     stable = only(made, metric="stable").set_index([*PLACE, "order"])["value"] == 1
     places = pd.MultiIndex.from_frame(made[[*PLACE, "order"]])
@@ -61,6 +62,12 @@ def _parts(values: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame,
                 yield about | {"property": name}, part, "value"
 
 
+def interval(made: intervals.Interval) -> dict[str, Any]:
+    """Return the columns of an interval, without its ends where it is of fewer than ``LEAST`` values."""
+    few = made.measurements - made.failed < LEAST
+    return asdict(made) | ({"low": np.nan, "high": np.nan} if few else {})
+
+
 def summary(values: pd.DataFrame) -> pd.DataFrame:
     """Return means over molecules with intervals, by setting, estimator, budget, property, metric and molecules."""
     spent = values.drop_duplicates(PLACE).set_index(PLACE)[[c for c in SPENT if c in values]]
@@ -68,10 +75,9 @@ def summary(values: pd.DataFrame) -> pd.DataFrame:
     for about, part, column in _parts(values):
         for key, some in part.groupby(PLACE, sort=False):
             row = dict(zip(PLACE, key, strict=True)) | about | spent.loc[key].to_dict()
-            rows.append(row | asdict(intervals.interval(some[column].to_numpy(float))))
+            rows.append(row | interval(intervals.interval(some[column].to_numpy(float))))
     table = pd.DataFrame(rows).assign(work=lambda rows: rows["evaluations"] + rows["vjps"])
-    plain = only(table, estimator=UNGUIDED, over=ALL).set_index(["property", "metric"])["mean"]
-    scale = plain.reindex(pd.MultiIndex.from_frame(table[["property", "metric"]])).to_numpy()
+    scale = np.where(table["metric"].isin(ERRORS), table["property"].map(targets.SPREAD).fillna(1.0), 1.0)
     return table.assign(**{f"relative_{name}": table[name] / scale for name in ("mean", "low", "high")})
 
 
@@ -95,7 +101,7 @@ def paired(values: pd.DataFrame) -> pd.DataFrame:
                 both = some[[name, BASELINE]].dropna().to_numpy(float)
                 row = dict(zip(("setting", "budget"), place, strict=True)) | {"estimator": name} | about
                 if len(both):
-                    rows.append(row | {"against": BASELINE} | asdict(intervals.paired_interval(*both.T)))
+                    rows.append(row | {"against": BASELINE} | interval(intervals.paired_interval(*both.T)))
     return pd.DataFrame(rows, columns=[*PAIRED, *intervals.Interval.__dataclass_fields__])
 
 
@@ -107,14 +113,18 @@ def facts(summary: pd.DataFrame, paired: pd.DataFrame, made: pd.DataFrame) -> pd
     row |= {"molecules": int(only(last, metric="error", property=ALL, over=ALL)["measurements"].max())}
     for over in (ALL, STABLE):
         suffix = "" if over == ALL else "_stable"
-        means = only(last, metric="error", property=ALL, over=over).set_index("estimator")["mean"]
+        rows = only(last, metric="error", property=ALL, over=over)
+        means = (rows if over == ALL else rows[rows["low"].notna()]).set_index("estimator")["mean"]
+        if means.empty:
+            continue
         row |= {f"best{suffix}": means.idxmin(), f"worst{suffix}": means.idxmax(), f"least{suffix}": means.min()}
     for metric, judge in ERRORS.items():
         row |= _verdicts(last, paired, metric, judge)
     for setting in ("guidance", "controls"):
         pair = only(paired, setting=setting, estimator=ACCURATE, metric="error", property=ALL, over=ALL)
         row |= {f"{setting}_order": _order(pair[pair["budget"] == pair["budget"].max()])} if len(pair) else {}
-    row |= _chemistry(last, only(summary, estimator=UNGUIDED))
+    plain = only(summary, estimator=UNGUIDED)
+    row |= _chemistry(last, plain) | {"unguided": only(plain, metric="error", property=ALL, over=ALL)["mean"].iloc[0]}
     physics = made[(made["metric"] == "xtb_error") & made["property"].ne("Cv")]
     row |= {"judged": len(physics), "unjudged": int(physics["value"].isna().sum())} if len(physics) else {}
     return pd.DataFrame([{name: value for name, value in row.items() if value is not None}])
@@ -127,8 +137,11 @@ def _verdicts(last: pd.DataFrame, paired: pd.DataFrame, metric: str, judge: str)
         return {}
     pairs = only(paired, setting="source", budget=last["budget"].max(), estimator=ACCURATE, metric=metric, over=ALL)
     each, pooled = pairs[pairs["property"] != ALL], pairs[pairs["property"] == ALL]
-    row = {"order": _order(pooled), "lower": int((each["high"] < 0).sum()), "higher": int((each["low"] > 0).sum())}
-    row |= {"compared": len(each), "greedy": means.loc[ALL, BASELINE], "end": means.loc[ALL, ACCURATE]}
+    row: dict[str, Any] = {"order": _order(pooled), "pairs": int((pooled["measurements"] - pooled["failed"]).sum())}
+    row |= {"greedy": means.loc[ALL, BASELINE], "end": means.loc[ALL, ACCURATE]}
+    each = each[each["low"].notna()]
+    if len(each):
+        row |= {"lower": int((each["high"] < 0).sum()), "higher": int((each["low"] > 0).sum()), "compared": len(each)}
     ratios = means[ACCURATE] / means[BASELINE]
     row |= {
         f"ratio_{name}": ratios[name]
@@ -139,7 +152,15 @@ def _verdicts(last: pd.DataFrame, paired: pd.DataFrame, metric: str, judge: str)
 
 
 def _order(pair: pd.DataFrame) -> str:
-    """Return "end" or "greedy", the one with the lower error if the interval of their difference excludes 0."""
+    """Return "end" or "greedy", the one with the lower error if the interval of their difference excludes 0.
+
+    Returns
+    -------
+    str
+        "none" where it does not, and "few" where there are too few pairs for an interval.
+    """
+    if pair.empty or pair["low"].isna().all():
+        return "few"
     low, high = pair["low"].iloc[0], pair["high"].iloc[0]
     return "end" if high < 0 else "greedy" if low > 0 else "none"
 

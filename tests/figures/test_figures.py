@@ -41,12 +41,11 @@ NOT_IN_QUICK = {
         "turned_float64",
         "wild",
     },
-    "molecules_compute": {"evaluator_end", "evaluator_greedy"},
+    "molecules_compute": {"best_stable", "evaluator_end", "evaluator_greedy", "least_stable"},
     "molecules_gallery": {"stable_atoms_end_to_end"},
-    "molecules_judges": {f"xtb_{part}" for part in ("compared", "higher", "lower", "order", "ratio_all")}
+    "molecules_judges": {f"xtb_{part}" for part in ("order", "pairs", "ratio_all")}
     | {"evaluator_ratio_all", "guide_ratio_all", "judged", "unjudged"},
-    "molecules_table": {f"evaluator_{part}" for part in ("compared", "end", "greedy", "lower", "order", "ratio_alpha")}
-    | {"guidance_order"},
+    "molecules_table": {f"evaluator_{part}" for part in ("end", "greedy", "order", "ratio_alpha")} | {"guidance_order"},
     "outcome_vs_compute": {"better", "diverged", "further", "pays", "worse"},
     "posterior_gallery": {"guided_high", "guided_low"},
     "posterior_table": {"lost", "path_pairs", "same_order"},
