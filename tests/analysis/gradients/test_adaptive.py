@@ -5,6 +5,7 @@ term of ``analysis.bounds``, ideal gradients of mixtures with
 exact maps, and a flow that counts its evaluations row by row.
 """
 
+import itertools
 import math
 
 import pytest
@@ -14,8 +15,9 @@ from analysis import gradients, losses, solvers
 from analysis.bounds.leading_term import leading_term
 from analysis.flow import Flow
 from analysis.gradients import _adaptive as adaptive
-from analysis.gradients import mesh
+from analysis.gradients import mesh, mesh_solves
 from analysis.gradients._adaptive import STEP_COUNTS, choices
+from analysis.gradients.corrected_greedy import LARGEST_LEADING_TERM, corrected_greedy
 from analysis.paths import CondOT, Cosine, LinearVP
 from analysis.reference import ideal_gradient
 from tests.support.adaptive import LOSS, MIXTURE, NEVER, PATHS, PER_SAMPLE, drawn, problem
@@ -214,3 +216,52 @@ def test_work_is_counted_row_by_row():
     # Two stages a step; and corrected greedy at two of the nine times, 0.8 and 0.9.
     assert alone.cost.evaluations == pytest.approx(2 * 3 + 2 / 9, rel=1e-12)
     assert alone.cost.vjps == pytest.approx(2 * 3 + 2 / 9, rel=1e-12)
+
+
+def test_an_estimate_that_is_no_number_is_not_accepted(monkeypatch):
+    flow, x = problem(CondOT())
+    sums, called = mesh_solves.curvature_sums, []
+
+    def unknown_at_first(curvature, nodes):
+        called.append(len(nodes))
+        return tuple(v if len(called) > 1 else v * math.nan for v in sums(curvature, nodes))
+
+    monkeypatch.setattr(mesh_solves, "curvature_sums", unknown_at_first)
+    found = choices(flow, LOSS, x, 0.3, tolerance=0.5)
+    assert (found.steps > called[0] - 1).all()
+    assert (found.error <= 0.5).all()
+
+
+def test_each_solve_is_compared_with_the_one_before_as_it_was(monkeypatch):
+    """Not with what was extrapolated from it; and where two are far apart nothing is extrapolated."""
+    compared, compare = [], adaptive._compared
+
+    def recorded(fine, curvature, coarse, weighted):
+        better, error = compare(fine, curvature, coarse, weighted)
+        compared.append((fine, coarse, better))
+        return better, error
+
+    monkeypatch.setattr(adaptive, "_compared", recorded)
+    monkeypatch.setattr(adaptive, "FIRST", 0.0)  # so that the climb starts with so many steps
+    monkeypatch.setattr(adaptive, "LEAST_STEPS", 4)
+    flow, x = problem(CondOT())
+    choices(flow, LOSS, x[1:2], 0.1, tolerance=NEVER, max_steps=64)
+    assert len(compared) > 2
+    for (fine, _, _), (_, coarse, _) in itertools.pairwise(compared):
+        assert torch.equal(coarse, fine)
+    assert any(not torch.equal(better, fine) for fine, _, better in compared)
+    curvature = mesh_solves.AdjointCurvature(f64([0.1]), f64([1.0]), f64([1.0]))
+    far, near = (compare(f64([[1.0, 2.0]]), curvature, f64([[1.0 + gap, 2.0]]), f64([0.4]))[0] for gap in (0.5, 0.1))
+    assert torch.equal(far, f64([[1.0, 2.0]]))
+    assert near.tolist() == [[pytest.approx(1 - 0.1 * 0.5 / 3), 2.0]]
+
+
+def test_a_term_too_large_to_be_the_leading_one_is_not_believed():
+    flow, x = problem(CondOT(), f64([0.1, 0.1, 0.97, 0.97, 0.97]))
+    t = f64([0.1, 0.1, 0.97, 0.97, 0.97])
+    found = corrected_greedy(flow, LOSS, x, t, torch.arange(5))
+    plain = gradients.greedy(flow, LOSS, x, t)
+    loss_gradient = losses.value_and_gradient(LOSS, plain.endpoint)[1]
+    part = relative_l2(plain.gradient + (loss_gradient / t[:, None] - plain.gradient) / 2, plain.gradient)
+    assert (part[:2] > 2 * LARGEST_LEADING_TERM).all()
+    assert torch.isinf(found.error).tolist() == (part > 2 * LARGEST_LEADING_TERM).tolist() == [True] * 2 + [False] * 3

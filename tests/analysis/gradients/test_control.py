@@ -270,3 +270,13 @@ def test_a_gradient_that_is_not_finite_warns():
     x[2] = 0
     with pytest.warns(RuntimeWarning, match="control_gradients: some gradients are not finite"):
         control_gradients(flow, LOSS, x, 0.3, torch.zeros(2, 5, 3).double(), steps=2)
+
+
+def test_a_stretch_goes_back_in_one_step_with_the_average_of_its_controls():
+    flow, x = problem(CondOT())
+    found = control_gradients(flow, LOSS, x, 0.3, CONTROLS, steps=2, solver="midpoint", tolerance=1e9)
+    z = CONTROLS.mean(0).requires_grad_()
+    halfway = x + 0.35 * (flow.velocity(x, 0.3) + z)
+    end = x + 0.7 * (flow.velocity(halfway, 0.65) + z)
+    (expected,) = torch.autograd.grad((losses.value_and_gradient(LOSS, found.endpoint)[1] * end).sum(), z)
+    assert distance(found.gradient, (expected / 4).expand(4, 5, 3)) <= 1e-12
