@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from analysis import solvers
+from analysis.flow import from_velocity
 from analysis.orders import fit_order
 from analysis.paths import CondOT, Cosine, LinearVP
 from analysis.solvers import grids
 from analysis.solvers.grids import time_grid
 from analysis.solvers.tableaux import TABLEAUX
+from tests.support.problems import distance, f64, randn
 from toy_models.problems import zoo
 
 START, END, ONE = (torch.tensor(t, dtype=torch.float64) for t in (0.3, 0.9, 1.0))
@@ -119,3 +121,10 @@ def test_the_pullback_of_a_solve_is_that_of_autograd_through_its_steps(solver):
     same = solvers.solve(flow, start, plan)
     torch.testing.assert_close(end, same.detach(), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(pull(v), torch.autograd.grad(same, start, v)[0], rtol=1e-10, atol=1e-10)
+
+
+def test_adams_bashforth_is_exact_for_velocities_linear_in_time_on_unequal_steps():
+    flow = from_velocity(lambda x, t: x * 0 + t[:, None], CondOT())
+    grid = f64([0.0, 0.1, 0.4, 0.5, 1.0])
+    end = solvers.solve(flow, randn(4, 3) * 0, solvers.plan("ab2", flow.path, grid))
+    assert distance(end, torch.full((4, 3), 0.5 - 0.1**2 / 2, dtype=torch.float64)) <= 1e-15  # Euler's first step errs
