@@ -17,7 +17,8 @@ answer = style.Caption(
     "At {budget} evaluations and products the least misfit in source optimisation is that of {source_misfit_best!n}.",
     "The rule's outcomes are {greedy_mean:.2f} [{greedy_low:.2f}, {greedy_high:.2f}] of always greedy's, "
     "{end_to_end_mean:.2f} [{end_to_end_low:.2f}, {end_to_end_high:.2f}] of always end-to-end's where that can run.",
-    "In source optimisation end-to-end's misfit is at most greedy's from {source_misfit_crossing:.0f} on.",
+    "End-to-end's misfit is at most greedy's in source optimisation from {source_misfit_crossing:.0f} on.",
+    "Its samples are as near to the posterior per step from {guidance_energy_distance_crossing:.0f} on.",
     "a, b: least geometric mean over {operators!p:operator}; numbers: outcome over greedy's. "
     "c, d: Spearman's correlation of a gradient's error with its outcome at {budget}, 95 % intervals over operators.",
 )

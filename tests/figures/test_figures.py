@@ -53,7 +53,7 @@ NOT_IN_QUICK = {
     "regimes": {"guidance_energy_distance_end_to_end", "source_misfit_end_to_end"},
     "superconvergence": {"refused"},
     "which_gradient": {f"{name}_{part}" for name in ("greedy", "end_to_end") for part in ("mean", "low", "high")}
-    | {"near", "source_misfit_crossing"},
+    | {"near", "source_misfit_crossing", "guidance_energy_distance_crossing"},
 }
 
 

@@ -43,6 +43,11 @@ def test_the_least_geometric_mean_is_recommended_with_its_ratio_to_greedy():
     assert row["low"] <= row["mean"] <= row["high"]
 
 
+def test_of_equal_outcomes_the_cheapest_is_recommended():
+    table = ran(end_to_end=[0.5, 0.7], midpoint_4=[0.9, 0.2], midpoint=[0.8, 0.3], greedy=[1.5, 1.0])
+    assert which_gradient.rule(which_gradient.outcomes(table)).tolist() == ["midpoint"]
+
+
 def test_a_misfit_below_that_of_the_noise_is_no_better_than_it():
     values = which_gradient.outcomes(ran(greedy=[0.2], midpoint=[3.0]))
     assert values.iloc[0].to_dict() == {"greedy": 1.0, "midpoint": 3.0}
