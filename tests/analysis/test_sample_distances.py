@@ -33,6 +33,12 @@ def test_two_gaussians_on_a_line_have_the_closed_form():
     assert float(found) == pytest.approx(math.hypot(0.8, 1.3), rel=1e-3)
 
 
+def test_directions_are_the_same_for_a_seed_and_others_for_another():
+    x, y = randn(30, 4, seed=1), randn(20, 4, seed=2)
+    assert torch.equal(sliced(x, y, projections=3), sliced(x, y, projections=3))
+    assert not torch.equal(sliced(x, y, projections=3), sliced(x, y, projections=3, seed=1))
+
+
 def test_a_shift_is_seen_as_its_length_over_the_root_of_the_dimension():
     x, d = randn(3, 9, 5), 5
     shift = f64([0.3, -0.2, 0.5, 0.0, 1.0])
