@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import platform
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "pyarrow")
+OPTIONAL = ("numba",)  # what changes the last digits where it is installed
 
 
 def _git(*arguments: str) -> str | None:
@@ -48,7 +50,8 @@ def commit() -> tuple[str | None, bool | None]:
 @functools.cache
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Return the versions of Python and of the packages that numbers depend on."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
+    there = [name for name in OPTIONAL if importlib.util.find_spec(name)]
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in (*packages, *there)}
 
 
 def device_name(device: str) -> str:

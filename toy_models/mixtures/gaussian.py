@@ -30,7 +30,7 @@ from analysis.flow import Flow, Pullback
 from analysis.operators import LinearOperator
 from analysis.paths import AffinePath, CondOT, Readout
 from analysis.plan import StepPlan
-from toy_models.mixtures import fused_solve
+from toy_models.mixtures import compiled_solve, fused_solve
 from toy_models.mixtures.conditioning import Components, measured, update
 from toy_models.mixtures.eigenbasis import Eigenbasis
 from toy_models.mixtures.fused_matrices import fold
@@ -222,8 +222,9 @@ class MixtureFlow(Flow):
         return value.reshape(shape), pull
 
     def solve_vjp(self, x: Tensor, plans: Sequence[StepPlan]) -> tuple[Tensor, Pullback] | None:
-        """Return the ends (plans, B, d) of whole solves and their pullback, by ``toy_models.mixtures.fused_solve``."""
-        return fused_solve.solve_vjp(self.basis, self.path, x, plans)
+        """Return the ends (plans, B, d) of whole solves and their pullback: compiled loops, or else matrix products."""
+        compiled = compiled_solve.solve_vjp(self.basis, self.path, x, plans)
+        return fused_solve.solve_vjp(self.basis, self.path, x, plans) if compiled is None else compiled
 
     def log_prob(self, x: Tensor, t: Tensor | float) -> Tensor:
         """Return log p_t(x) (B,) in nats, at x (B, d)."""

@@ -1,4 +1,6 @@
-"""Whole solves of a mixture against the generic loop over single evaluations."""
+"""Whole solves of a mixture, by matrix products and by compiled loops, against the loop over single evaluations."""
+
+import math
 
 import pytest
 import torch
@@ -10,11 +12,23 @@ from analysis.paths import CondOT, Cosine
 from analysis.solvers import checkpointing
 from tests.support.problems import f64, randn, random_mixture, states
 from toy_models import MixtureFlow
-from toy_models.mixtures import fused_matrices, fused_solve
+from toy_models.mixtures import compiled_solve, fused_matrices, fused_solve
 
 SOLVERS = ["euler", "midpoint", "heun", "rk3", "rk4", "dopri5", "ddim", "euler_zeta", "rk4_zeta"]
 STEPS, HORIZONS, SAMPLES = (3, 16, 7, 16), f64([0.45, 0.8, 1.0]), 37
 T = f64(0.3)
+
+
+@pytest.fixture(params=["products", "compiled"], autouse=True)
+def way(request, monkeypatch):
+    """Both ways, each without the other."""
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+        monkeypatch.setattr(fused_solve, "LEAST", math.inf)
+        monkeypatch.setattr(compiled_solve, "LEAST", 0)
+    else:
+        monkeypatch.setattr(compiled_solve, "LEAST", math.inf)
+    return request.param
 
 
 def problem(path=None, k=4, d=5, dtype=torch.float64, samples=SAMPLES):
@@ -105,7 +119,9 @@ def test_the_metered_cost_is_that_of_the_loop():
     assert found[0].evaluations == found[0].vjps == 4 * sum(STEPS) * len(HORIZONS)
 
 
-def test_what_the_loop_does_better_is_left_to_it():
+def test_what_the_loop_does_better_is_left_to_it(way):
+    if way == "compiled":
+        pytest.skip("compiled loops do all of this")
     flow, x, _ = problem()
     each = solvers.uniform_grid(T, HORIZONS.repeat_interleave(SAMPLES), 16)
     for stages in (
@@ -129,6 +145,7 @@ def test_estimators_agree_with_their_stored_form(solver, t):
             options = {"steps": n, "horizon": s, "solver": solver}
             stored = gradients.lookahead(flow, loss, x, t, memory="store", **options)
             chosen = gradients.lookahead(flow, loss, x, t, **options)
-            assert difference(surface.gradient[i, j], stored.gradient) <= 1e-12
-            assert difference(chosen.gradient, stored.gradient) <= 1e-12
-            assert (chosen.cost.evaluations, chosen.cost.vjps) == (stored.cost.evaluations, stored.cost.vjps)
+            assert difference(surface.gradient[i, j], stored.gradient) <= 4e-12
+            assert difference(chosen.gradient, stored.gradient) <= 4e-12
+            assert chosen.cost.evaluations == pytest.approx(stored.cost.evaluations, rel=1e-12)
+            assert chosen.cost.vjps == pytest.approx(stored.cost.vjps, rel=1e-12)
