@@ -161,9 +161,11 @@ def correlation(values: pd.DataFrame, errors: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rank(error: pd.Series, outcome: pd.Series) -> float:
+    """Return the correlation over estimators; NaN for too few of them, and for outcomes that are all alike."""
     both = pd.concat([error, outcome], axis=1, join="inner")
     both = both[np.isfinite(both).all(axis=1)]
-    return float(intervals.spearman(*both.to_numpy().T)) if len(both) >= ENOUGH else np.nan
+    known = len(both) >= ENOUGH and both.iloc[:, 1].nunique() > 1
+    return float(intervals.spearman(*both.to_numpy().T)) if known else np.nan
 
 
 def facts(values: pd.DataFrame, made: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -177,9 +179,10 @@ def facts(values: pd.DataFrame, made: dict[str, pd.DataFrame]) -> pd.DataFrame:
     if len(tested):
         row |= {"cases": len(tested), "near": float((tested["over_best"] <= NEAR).mean())}
         for other in ALWAYS:
-            logs = np.log(tested.set_index("operator")[f"over_{other}"])
-            row[f"{other}_possible"] = float(np.isfinite(logs).mean())
-            by_operator = logs[np.isfinite(logs)].groupby(level="operator").mean()
+            ratios = tested.set_index("operator")[f"over_{other}"]
+            possible = np.isfinite(ratios) & (ratios > 0)  # the rule's outcome over none is 0
+            row[f"{other}_possible"] = float(possible.mean())
+            by_operator = np.log(ratios[possible]).groupby(level="operator").mean()
             row |= {f"{other}_{end}": value for end, value in _ratio(np.exp(by_operator)).items()}
     for one in made["crossings"].to_dict("records"):
         row[f"{one['regime']}_{one['aim']}_crossing"] = one["budget"]
