@@ -40,10 +40,11 @@ answer = style.Caption(
 SHOWN = {"misfit": "misfit χ²/m", "energy_distance": "energy distance"}
 REGIMES = {
     "guidance": "per-step guidance",
-    "steps": "per-step optimisation",
+    "steps": "per-step optim.",
     "source": "source",
     "controls": "controls",
 }
+LEAST_MISFIT = 0.03  # shown: what is far below 1 fits noise
 MANY = 0.1  # a share of diverged measurements that is shown
 
 
@@ -57,7 +58,8 @@ def draw(tables: style.Tables) -> Figure:
     figure, axes = style.panels(len(places), len(regimes), 1.9, 0.7, sharex=True, sharey="row")
     for i, (ax, (metric, regime)) in enumerate(zip(axes, places, strict=True)):
         _panel(ax, only(table, metric=metric, regime=regime))
-        style.doublings(ax.xaxis, table["budget"])
+        ax.set_xscale("log")
+        style.ticks(ax.xaxis, sorted(set(table["budget"]))[::2])  # there is room for every other one
         ax.set(yscale="log", title=REGIMES[regime] if i < len(regimes) else "")
         if i >= len(regimes):
             ax.set_xlabel("evaluations\n+ products")
@@ -65,6 +67,7 @@ def draw(tables: style.Tables) -> Figure:
             ax.set_ylabel(SHOWN[metric])
         if metric == "misfit":
             ax.axhline(1, **style.THEORY)
+            ax.set_ylim(bottom=LEAST_MISFIT)
     return figure
 
 

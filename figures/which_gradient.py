@@ -29,7 +29,10 @@ REGIMES = {
     "controls": "controls",
 }
 AIMS = {"misfit": "tuned for the misfit", "energy_distance": "for the distance to the posterior"}
-TRUTHS = {"ideal": (-0.12, "o", "black"), "score": (0.12, "s", "#de8f05")}
+TRUTHS = {
+    "ideal": ("error to the ideal gradient", -0.12, "o", "black"),
+    "score": ("error to the likelihood score", 0.12, "s", "#de8f05"),
+}
 
 
 @style.figure(legend=4)
@@ -56,15 +59,16 @@ def _recommended(ax: Axes, table: pd.DataFrame, regimes: list[str]) -> None:
     for row in table.dropna(subset="mean").to_dict("records"):
         where: style.Look = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": 7}
         ax.annotate(f"{row['mean']:.2g}", (row["budget"], regimes.index(row["regime"])), (0, -5), **where)
-    style.doublings(ax.xaxis, table["budget"])
+    ax.set_xscale("log")
+    style.ticks(ax.xaxis, sorted(set(table["budget"])))
     ax.margins(x=0.12)
     style.rows_of_names(ax, [REGIMES[regime] for regime in regimes])
 
 
 def _correlations(ax: Axes, table: pd.DataFrame, regimes: list[str]) -> None:
-    for truth, (offset, marker, colour) in TRUTHS.items():
+    for truth, (label, offset, marker, colour) in TRUTHS.items():
         rows = only(table, truth=truth)
-        look = style.marked(colour, marker) | {"label": f"error to the {names.of('methods', truth)}"}
+        look = style.marked(colour, marker) | {"label": label}
         style.errorbars(ax, rows["regime"].map(regimes.index) + offset, rows, "mean", along="x", **look)
     ax.axvline(0, **style.THEORY)
     ax.set(xlim=(-1.05, 1.05), xlabel="rank correlation of error and outcome")

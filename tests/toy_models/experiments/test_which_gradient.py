@@ -97,6 +97,12 @@ def test_an_error_in_the_order_of_the_outcomes_correlates_by_one():
     assert facts["greedy_mean"] == pytest.approx((1.5 / 9 * 2 / 8) ** 0.5)
 
 
+def test_outcomes_that_are_all_alike_have_no_correlation():
+    table = ran(greedy=[0.9, 0.8], midpoint=[0.4, 0.5], midpoint_4=[0.3, 0.25], end_to_end=[0.15, 0.2])
+    table = pd.concat([table, errors(greedy=0.9, midpoint=0.5, midpoint_4=0.2, end_to_end=0.1)], ignore_index=True)
+    assert which_gradient.derive(table)["correlation"].empty
+
+
 def test_errors_are_those_of_gradients_at_the_states_of_the_exact_sampler():
     options = Options(quick=True)
     cell = which_gradient.cells(options)[-1]
