@@ -7,6 +7,7 @@ import sys
 import time
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from analysis import provenance, results
@@ -53,6 +54,15 @@ def test_a_damaged_table_is_named_with_the_way_out(tmp_path, kind):
     results.write_table(pd.DataFrame({"a": [0.1, 0.2], "b": [1.0, 2.0]}), path, {"seed": 3})
     damage(path, kind)
     with pytest.raises(results.TableError, match=r"t\.parquet: the table .* remove it and run again"):
+        results.read_table(path)
+
+
+def test_values_in_another_order_are_another_table(tmp_path):
+    path = tmp_path / "t.parquet"
+    results.write_table(pd.DataFrame({"a": [0.1, 0.2], "b": [1.0, 2.0]}), path, {"seed": 3})
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(0, "a", table["a"].take([1, 0])), path)
+    with pytest.raises(results.TableError, match=r"t\.parquet: the table"):
         results.read_table(path)
 
 
@@ -132,14 +142,28 @@ def test_the_commit_is_that_of_the_packages_own_repository(repository, monkeypat
     assert provenance.commit()[1] is True
 
 
+def track(repository, folder):
+    """Let a repository track a copy of the package in one of its folders."""
+    (folder / "analysis").mkdir(parents=True)
+    (folder / "analysis" / "provenance.py").write_text("")
+    git(repository, "add", "--force", ".")
+    git(repository, "commit", "-qm", "a copy")
+
+
 @pytest.mark.parametrize("place", ["vendored", ".venv/lib/site-packages"])
-def test_a_copy_inside_another_repository_has_no_commit(repository, monkeypatch, place):
+@pytest.mark.parametrize("tracked", [False, True])
+def test_a_copy_inside_another_repository_has_no_commit(repository, monkeypatch, place, tracked):
     (repository / place).mkdir(parents=True)
+    if tracked:
+        track(repository, repository / place)
     monkeypatch.setattr(provenance, "ROOT", repository / place)
     assert provenance.commit() == (None, None)
 
 
-def test_a_hook_of_another_repository_does_not_lend_its_commit(repository, monkeypatch, tmp_path_factory):
+@pytest.mark.parametrize("tracked", [False, True])
+def test_a_hook_of_another_repository_does_not_lend_its_commit(repository, monkeypatch, tmp_path_factory, tracked):
+    if tracked:
+        track(repository, repository)
     monkeypatch.setattr(provenance, "ROOT", tmp_path_factory.mktemp("unpacked"))
     monkeypatch.setenv("GIT_DIR", str(repository / ".git"))
     monkeypatch.setenv("GIT_WORK_TREE", str(provenance.ROOT))
