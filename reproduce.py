@@ -108,8 +108,18 @@ def parse(arguments: Sequence[str]) -> Namespace:
 
 
 def selected(options: Namespace) -> dict[str, str]:
-    """Return the figures to work on and the suite of each, by name; "theory" where nothing is named, but in a list."""
-    return catalogue.selected(options.names or (() if options.verb == "list" else ("theory",)))
+    """Select figures, with the suite of each: those named, else all in a list, those published, or "theory".
+
+    Returns
+    -------
+    dict
+        As ``catalogue.selected`` has it.
+    """
+    if options.names or not (options.published or options.verb == "list"):
+        return catalogue.selected(options.names or ("theory",))
+    every = catalogue.selected(())
+    shipped = {file.stem for file in (PUBLISHED / "tables").glob("*.parquet")}
+    return {n: kind for n, kind in every.items() if options.verb == "list" or shipped >= {*catalogue.figure(n).TABLES}}
 
 
 def compute(options: Namespace) -> dict[str, float]:

@@ -16,6 +16,19 @@ def test_the_theory_is_published_whole_and_is_small():
     assert sum(path.stat().st_size for path in TABLES) < MEGABYTES * 2**20
 
 
+def test_without_names_the_published_figures_are_those_whose_tables_are_all_there(monkeypatch, tmp_path):
+    everything = reproduce.selected(reproduce.parse(["draw", "--published"]))
+    assert set(everything) > set(reproduce.selected(reproduce.parse(["draw"])))
+    (tmp_path / "tables").mkdir()
+    for name in ("greedy_error_facts", "memory"):
+        (tmp_path / "tables" / f"{name}.parquet").touch()
+    for name in reproduce.tables_of(["superconvergence"]):
+        (tmp_path / "tables" / f"{name}.parquet").touch()
+    monkeypatch.setattr(reproduce, "PUBLISHED", tmp_path)
+    assert reproduce.selected(reproduce.parse(["draw", "--published"])) == {"superconvergence": "theory"}
+    assert reproduce.selected(reproduce.parse(["check", "memory", "--published"])) == {"memory": "theory"}
+
+
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 def test_a_published_table_is_whole_and_of_a_full_run_of_committed_code(path):
     frame, about = results.read_with_provenance(path)
