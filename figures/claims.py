@@ -20,8 +20,7 @@ from figures.style import looks
 TABLES = ("claims_ledger", "claims_shares", "claims_facts")
 QUESTION = "Which statements of the theory hold, in which reading, and by how much?"
 answer = style.Caption(
-    "{claims!p:claim}, {cases!p:case}.",
-    "As printed hold {holds_ids!s}.",
+    "Of {claims!p:claim} these hold as printed: {holds_ids!s} ({cases!p:case}).",
     "In the reading given (→) hold {in_reading_ids!s}.",
     "Not as printed, but as given: {not_as_printed_ids!s}.",
     "In no reading holds {fails_ids!s}.",
