@@ -1,4 +1,4 @@
-"""Bootstrap confidence intervals: of means over measurements, and of any statistic of measurements."""
+"""Confidence intervals: of means over measurements, by the bootstrap or Student's t, and of any other statistic."""
 
 from __future__ import annotations
 
@@ -54,6 +54,32 @@ def interval(
         return Interval(middle, middle, middle, **counts)
     low, high = _bootstrap(np.mean, (finite,), "BCa", level, seed, resamples)
     return Interval(float(finite.mean()), float(low), float(high), **counts)
+
+
+def interval_of_few(values: Tensor | np.ndarray, *, level: float = LEVEL) -> Interval:
+    """Compute the mean of a few values (Y,), such as one per operator, and Student's t interval.
+
+    The bootstrap's interval is too narrow for ten values or fewer: their resamples hold no value beyond them. Values
+    that are not finite count as failed; the ends are NaN for fewer than two others.
+
+    Returns
+    -------
+    Interval
+        Of the mean.
+
+    Raises
+    ------
+    ValueError
+        For values of another shape and a level outside (0, 1).
+    """
+    array, level = checks.vector(values, "values"), checks.inside("level", level)
+    finite = array[np.isfinite(array)]
+    counts = {"failed": array.size - finite.size, "measurements": array.size}
+    mean = float(finite.mean()) if finite.size else float("nan")
+    half = float("nan")
+    if finite.size > 1:
+        half = float(stats.t.ppf((1 + level) / 2, finite.size - 1) * finite.std(ddof=1) / np.sqrt(finite.size))
+    return Interval(mean, mean - half, mean + half, **counts)
 
 
 def paired_interval(values: Tensor | np.ndarray, others: Tensor | np.ndarray, **options: Any) -> Interval:

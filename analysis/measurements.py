@@ -113,6 +113,10 @@ class MeasuredBatch:
         """Return flat samples (Y * n, d) as sets (Y, n, d), in float64 and on the CPU."""
         return x.double().cpu().unflatten(0, (-1, self.members))
 
+    def finished(self, sample: Sample) -> Tensor:
+        """Return samples as sets (Y, n, d), as ``sets`` does, with NaN in place of those that diverged."""
+        return self.sets(torch.where(sample.failed[:, None], torch.nan, sample.x))
+
     def loss(self, n: int | None = None) -> Loss:
         """Return -log p(y | x), up to a constant, for flat batches of n samples per measurement."""
         return self.problem.loss(self.measurements.repeat_interleave(n or self.members, 0))
@@ -131,7 +135,7 @@ class MeasuredBatch:
         return sample_distances.misfit(residuals, self.problem.noise)
 
     def metrics(self, x: Tensor) -> dict[str, Tensor]:
-        """Compare sets of samples x (Y, n, d) with the exact posteriors.
+        """Compare sets of samples x (Y, n, d) with the exact posteriors; NaN where a set holds one that diverged.
 
         Means are relative, densities in nats less those of the exact samples, misfits chi^2/m. "coverage_l" is the
         share of exact samples inside the central intervals of level l.
@@ -142,12 +146,13 @@ class MeasuredBatch:
             From a metric to its values (Y,).
         """
         law, exact = self.exact.law, self.exact.samples
-        shares = sample_distances.coverage(x, exact, LEVELS)
+        shares, usable = sample_distances.coverage(x, exact, LEVELS), sample_distances.finite_sets(x)
+        density = law.log_prob(torch.where(usable[:, None, None], x, exact[:, :1])).mean(1)
         return {
             "sliced_wasserstein": sample_distances.sliced_wasserstein(x, exact),
             "energy_distance": sample_distances.energy_distance(x, exact),
             "mean_error": sample_distances.mean_error(x, law.mean),
-            "log_density": law.log_prob(x).mean(1) - law.log_prob(exact).mean(1),
+            "log_density": torch.where(usable, density - law.log_prob(exact).mean(1), torch.nan),
             "misfit": self.misfit(x),
         } | {f"coverage_{level:g}": shares[:, i] for i, level in enumerate(LEVELS)}
 

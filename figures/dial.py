@@ -14,7 +14,7 @@ from figures import style
 from figures.style import looks, names
 
 TABLES = ("dial_summary", "dial_correlation", "dial_facts")
-QUESTION = "Does a guidance gradient that is more accurate lead to better samples, and at which times?"
+QUESTION = "In place of the likelihood score, does a more accurate gradient lead to better samples, and at which times?"
 answer = style.Caption(
     "Error to the ideal gradient and energy distance have rank correlation {ideal:+.2f} [{ideal_low:+.2f}, "
     "{ideal_high:+.2f}].",
@@ -29,7 +29,7 @@ answer = style.Caption(
     ),
     "Greedy is off the score by {greedy_early:.2f} early and {greedy_late:.2f} late.",
     "Errors are at each state's best scale. Filled: tuned scale; hollow: the score's length; {measurements} "
-    "measurements, 95 % intervals; in panels by time the exact score stands elsewhere.",
+    "measurements, 95 % intervals (correlations: over operators); in panels by time the exact score stands elsewhere.",
 )
 TRUTHS = {"ideal": ("ideal gradient", looks.BLUE, "o"), "score": ("likelihood score", looks.ORANGE, "s")}
 KINDS: dict[str, Any] = {"tuned": "-", "matched": (0, (1, 1))}

@@ -19,15 +19,6 @@ answer = style.Caption(
     "Mean absolute errors as the evaluator sees them, {molecules!p:molecule}, over all properties as a share of each "
     "one's spread; 95 % intervals of eight or more; dashes: unguided. Options are tuned on other targets.",
 )
-PROPERTIES = {
-    "all": "all / spread",
-    "alpha": "α in Bohr³",
-    "gap": "gap in meV",
-    "homo": "HOMO in meV",
-    "lumo": "LUMO in meV",
-    "mu": "μ in D",
-    "Cv": "$C_v$ in cal/(mol K)",
-}
 COLUMNS = 4
 
 
@@ -35,11 +26,11 @@ COLUMNS = 4
 def draw(tables: style.Tables) -> Figure:
     """Draw a panel per property."""
     table = only(tables["molecules_summary"], setting="source", metric="error", over="all")
-    shown = [name for name in PROPERTIES if name in set(table["property"])]
+    shown = [name for name in names.PROPERTIES if name in set(table["property"])]
     figure, axes = style.panels(len(shown), COLUMNS, 1.6, 0.7)
     for i, (ax, name) in enumerate(zip(axes, shown, strict=True)):
         _panel(ax, only(table, property=name))
-        ax.set_title(PROPERTIES[name])
+        ax.set_title(names.of("properties", name))
         if i + COLUMNS >= len(shown):
             ax.set_xlabel("evaluations\n+ products")
         if i % COLUMNS == 0:

@@ -30,7 +30,6 @@ answer = style.Caption(
     "Errors over the spread of the data (dashes), 95 % intervals of eight or more.",
 )
 JUDGES = {"guide_error": "the guide itself", "error": "evaluator", "xtb_error": "GFN2-xTB"}
-PROPERTIES = {"all": "all", "alpha": "α", "gap": "gap", "homo": "HOMO", "lumo": "LUMO", "mu": "μ", "Cv": "$C_v$"}
 
 
 @style.figure(legend=3)
@@ -40,7 +39,7 @@ def draw(tables: style.Tables) -> Figure:
     guided = table[table["estimator"] != "unguided"]
     table = table[(table["budget"] == guided["budget"].max()) | (table["estimator"] == "unguided")]
     judges = [name for name in JUDGES if name in set(table["metric"])]
-    shown = [name for name in PROPERTIES if name in set(table["property"])]
+    shown = [name for name in names.PROPERTIES if name in set(table["property"])]
     figure, axes = style.panels(len(judges), 1, 1.5, 0.7, sharex=True)
     for ax, name in zip(axes, judges, strict=True):
         _panel(ax, only(table, metric=name), shown)
@@ -59,6 +58,15 @@ def _panel(ax: Axes, table: pd.DataFrame, shown: list[str]) -> None:
         ends = rows[["relative_mean", "relative_low", "relative_high"]].set_axis(["value", "low", "high"], axis=1)
         x = rows["property"].map(shown.index) + offset
         style.errorbars(ax, x, ends, label=names.sampler(name), **style.sampler(name) | {"linestyle": "none"})
-    style.ticks(ax.xaxis, range(len(shown)), [PROPERTIES[name] for name in shown])
+    style.ticks(
+        ax.xaxis,
+        range(len(shown)),
+        [_short(name) for name in shown],
+    )
     ax.set(xlim=(-0.5, len(shown) - 0.5), ylim=(0, None))
     ax.tick_params(axis="x", length=0)
+
+
+def _short(name: str) -> str:
+    """Return a property without its unit."""
+    return names.of("properties", name).split(",")[0].removesuffix(" / spread")

@@ -47,15 +47,7 @@ answer = style.Caption(
     "Largest budgets (source: {budget} evaluations and products), {molecules!p:molecule}; bold: a setting's best; "
     "coloured: a paired interval excludes 0.",
 )
-PROPERTIES = {
-    "all": ("all /\nspread", 2),
-    "alpha": ("α,\nBohr³", 2),
-    "gap": ("gap,\nmeV", 0),
-    "homo": ("HOMO,\nmeV", 0),
-    "lumo": ("LUMO,\nmeV", 0),
-    "mu": ("μ,\nD", 2),
-    "Cv": ("$C_v$,\ncal/mol K", 2),
-}
+DIGITS = {"all": 2, "alpha": 2, "gap": 0, "homo": 0, "lumo": 0, "mu": 2, "Cv": 2}
 SHARES = {"stable_atoms": "stable\natoms", "stable": "stable\nmol.", "valid": "valid"}
 SETTINGS = {"source": "source", "guidance": "per step", "controls": "controls"}
 SHADES = {"better than greedy": looks.BLUE, "worse than greedy": looks.ORANGE}
@@ -75,9 +67,7 @@ def draw(tables: style.Tables) -> Figure:
     ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
     labels = [f"{SETTINGS[s]}: {names.sampler(n)}" if n != "unguided" else names.sampler(n) for s, n, _ in rows]
     style.ticks(ax.yaxis, range(len(rows)), labels)
-    style.ticks(
-        ax.xaxis, range(len(columns)), [PROPERTIES[c][0] if c in PROPERTIES else SHARES[c] for c in columns], fontsize=7
-    )
+    style.ticks(ax.xaxis, range(len(columns)), [_head(c) for c in columns], fontsize=7)
     ax.tick_params(length=0, labeltop=True, labelbottom=False, pad=2)
     ax.spines[:].set_visible(False)
     patches = [Patch(color=_tint(colour), label=label) for label, colour in SHADES.items()]
@@ -92,7 +82,7 @@ def _tint(colour: str) -> tuple[float, float, float]:
 
 def _columns(summary: pd.DataFrame) -> list[str]:
     there = {*summary["property"]}, {*summary["metric"]}
-    return [*(c for c in PROPERTIES if c in there[0]), *(c for c in SHARES if c in there[1])]
+    return [*(c for c in DIGITS if c in there[0]), *(c for c in SHARES if c in there[1])]
 
 
 def _rows(summary: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -103,7 +93,7 @@ def _rows(summary: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 def _cell(part: pd.DataFrame, column: str) -> Any:
     """Return the row of a column: the evaluator's error for a property, or a share of all molecules."""
-    if column in PROPERTIES:
+    if column in DIGITS:
         some = only(part, metric="error", property=column)
     else:
         some = only(part, metric=column, property="all")
@@ -113,7 +103,7 @@ def _cell(part: pd.DataFrame, column: str) -> Any:
 def _shown(row: Any, column: str) -> str:
     if column in SHARES:
         return f"{row['mean']:.2f}"
-    return (f"{row['mean']:.{PROPERTIES[column][1]}f}" if np.isfinite(row["mean"]) else "–") + "*" * bool(row["failed"])
+    return (f"{row['mean']:.{DIGITS[column]}f}" if np.isfinite(row["mean"]) else "–") + "*" * bool(row["failed"])
 
 
 def _line(ax: Axes, i: int, part: pd.DataFrame, paired: pd.DataFrame, columns: list[str]) -> None:
@@ -134,7 +124,7 @@ def _bold(ax: Axes, rows: list[tuple[int, pd.DataFrame]], column: str, j: int) -
     """Set the least error of a setting in bold."""
     cells = {i: _cell(part, column) for i, part in rows}
     means = {i: row["mean"] for i, row in cells.items() if row is not None and row["estimator"] != "unguided"}
-    if column in PROPERTIES and means:
+    if column in DIGITS and means:
         best = min(means, key=lambda i: means[i])
         for text in ax.texts:
             if text.get_label() == f"{best} {j}":
@@ -149,7 +139,7 @@ def latex(tables: style.Tables) -> dict[str, str]:
         line = {"": SETTINGS[setting] if name != "unguided" else "", "Gradient": names.sampler(name)}
         for column in _columns(summary):
             row, head = _cell(part, column), _head(column)
-            digits = PROPERTIES[column][1] if column in PROPERTIES else 2
+            digits = DIGITS.get(column, 2)
             line[head] = "" if row is None else _text(row, digits)
         lines.append(line)
     frame = pd.DataFrame(lines)
@@ -168,4 +158,5 @@ def _text(row: Any, digits: int) -> str:
 
 
 def _head(column: str) -> str:
-    return PROPERTIES[column][0].replace("³", "$^3$") if column in PROPERTIES else SHARES[column]
+    """Return a property with its unit or a share, in two lines."""
+    return names.two_lines(names.of("properties", column)) if column in DIGITS else SHARES[column]

@@ -11,16 +11,18 @@ from figures import style
 from figures.style import names
 
 TABLES = ("outcome_summary", "outcome_facts", "outcome_windows_facts")
-QUESTION = "How near to the exact posterior do guided samplers come, and does a more expensive gradient pay?"
+QUESTION = "How near to the exact posterior do guided samplers of equal steps come, and at what cost?"
 answer = style.Caption(
     "Greedy closes {closed_low..closed_high:.0%} of the energy distance between unguided samples and the posterior.",
     "It reaches the posterior, to within its interval, in {reached} of {cases!p:case}.",
     style.choose(
         "pays",
         {
-            "yes": "More expensive gradients pay: {better} of {further} are better than greedy, {worse} worse.",
-            "no": "More expensive gradients do not pay: {better} of {further} are better than greedy, {worse} worse.",
-            "even": "Of {further} more expensive gradients {better} are better than greedy, {worse} worse.",
+            "yes": "With equal steps, more of {further} dearer gradients come nearer than greedy ({better}) than stay "
+            "farther off ({worse}).",
+            "no": "With equal steps, more of {further} dearer gradients stay farther off than greedy ({worse}) than "
+            "come nearer ({better}).",
+            "even": "With equal steps, {better} of {further} dearer gradients come nearer than greedy, {worse} do not.",
         },
     ),
     style.choose(

@@ -38,12 +38,6 @@ answer = style.Caption(
     "{at_end_of_range:.0%} of choices lie at an end of a range.",
 )
 SHOWN = {"misfit": "misfit χ²/m", "energy_distance": "energy distance"}
-REGIMES = {
-    "guidance": "per-step guidance",
-    "steps": "per-step optim.",
-    "source": "source",
-    "controls": "controls",
-}
 LEAST_MISFIT = 0.03  # shown: what is far below 1 fits noise
 MANY = 0.1  # a share of diverged measurements that is shown
 
@@ -53,14 +47,14 @@ def draw(tables: style.Tables) -> Figure:
     """Draw a row per aim and a column per regime, with a line per estimator."""
     table = tables["regimes_summary"]
     table = table[table["metric"] == table["aim"]]
-    regimes = [regime for regime in REGIMES if regime in set(table["regime"])]
+    regimes = [regime for regime in names.REGIMES if regime in set(table["regime"])]
     places = [(metric, regime) for metric in SHOWN for regime in regimes]
     figure, axes = style.panels(len(places), len(regimes), 1.9, 0.7, sharex=True, sharey="row")
     for i, (ax, (metric, regime)) in enumerate(zip(axes, places, strict=True)):
         _panel(ax, only(table, metric=metric, regime=regime))
         ax.set_xscale("log")
         style.ticks(ax.xaxis, sorted(set(table["budget"]))[::2])  # there is room for every other one
-        ax.set(yscale="log", title=REGIMES[regime] if i < len(regimes) else "")
+        ax.set(yscale="log", title=names.two_lines(names.of("regimes", regime)) if i < len(regimes) else "")
         if i >= len(regimes):
             ax.set_xlabel("evaluations\n+ products")
         if i % len(regimes) == 0:

@@ -22,12 +22,6 @@ answer = style.Caption(
     "a, b: least geometric mean over {operators!p:operator}; numbers: outcome over greedy's. "
     "c, d: Spearman's correlation of a gradient's error with its outcome at {budget}, 95 % intervals over operators.",
 )
-REGIMES = {
-    "guidance": "per-step guidance",
-    "steps": "per-step optimisation",
-    "source": "source",
-    "controls": "controls",
-}
 AIMS = {"misfit": "tuned for the misfit", "energy_distance": "for the distance to the posterior"}
 TRUTHS = {
     "ideal": ("error to the ideal gradient", -0.12, "o", "black"),
@@ -40,7 +34,7 @@ def draw(tables: style.Tables) -> Figure:
     """Draw a column per aim: recommendations by regime and budget above, correlations by regime below."""
     chosen, ranks = tables["which_gradient_recommended"], tables["which_gradient_correlation"]
     aims = [aim for aim in AIMS if aim in set(chosen["aim"])]
-    regimes = [regime for regime in REGIMES if regime in set(chosen["regime"])]
+    regimes = [regime for regime in names.REGIMES if regime in set(chosen["regime"])]
     rows = 1 + bool(len(ranks))
     figure, axes = style.panels(rows * len(aims), len(aims), 1.9, 0.7, sharey=True)
     for ax, aim in zip(axes, aims, strict=False):
@@ -62,7 +56,7 @@ def _recommended(ax: Axes, table: pd.DataFrame, regimes: list[str]) -> None:
     ax.set_xscale("log")
     style.ticks(ax.xaxis, sorted(set(table["budget"])))
     ax.margins(x=0.12)
-    style.rows_of_names(ax, [REGIMES[regime] for regime in regimes])
+    style.rows_of_names(ax, [names.two_lines(names.of("regimes", regime)) for regime in regimes])
 
 
 def _correlations(ax: Axes, table: pd.DataFrame, regimes: list[str]) -> None:
@@ -72,4 +66,4 @@ def _correlations(ax: Axes, table: pd.DataFrame, regimes: list[str]) -> None:
         style.errorbars(ax, rows["regime"].map(regimes.index) + offset, rows, "mean", along="x", **look)
     ax.axvline(0, **style.THEORY)
     ax.set(xlim=(-1.05, 1.05), xlabel="rank correlation of error and outcome")
-    style.rows_of_names(ax, [REGIMES[regime] for regime in regimes])
+    style.rows_of_names(ax, [names.two_lines(names.of("regimes", regime)) for regime in regimes])

@@ -1,4 +1,4 @@
-"""The glossary: one name, one meaning and one source for each method, solver, path, problem, operator and data set.
+"""The glossary: one name, one meaning and one source for each method, solver, path, problem, operator and regime.
 
 Tables hold keys ("two_step_euler"); figures, captions, LaTeX tables and the report print the names given here.
 """
@@ -102,6 +102,21 @@ OPERATORS = {
     "nonlinear_blur": Name("nonlinear deblurring", "light, of which pixels are logarithms, is blurred"),
     "all": Name("all", "mean over the operators"),
 }
+REGIMES = {
+    "guidance": Name("per-step guidance", "one small move at every step of a solve", "arXiv 2209.14687"),
+    "steps": Name("per-step optimisation", "several moves by an optimiser at every step", "arXiv 2410.09945"),
+    "source": Name("source optimisation", "the initial state is optimised until its sample fits", "arXiv 2402.14017"),
+    "controls": Name("control optimisation", "velocities added to the flow's are optimised", "arXiv 2410.18070"),
+}
+PROPERTIES = {
+    "all": Name("all / spread", "mean over the properties, each as a share of its spread in the data"),
+    "alpha": Name("α, Bohr³", "isotropic polarisability"),
+    "gap": Name("gap, meV", "HOMO-LUMO gap"),
+    "homo": Name("HOMO, meV", "energy of the highest occupied orbital"),
+    "lumo": Name("LUMO, meV", "energy of the lowest empty orbital"),
+    "mu": Name("μ, D", "dipole moment"),
+    "Cv": Name("$C_v$, cal/mol/K", "heat capacity at 298.15 K"),
+}
 BOUNDS = {
     "integral_form": Name("integral form", "bound of greedy's error by an integral along the trajectory"),
     "sup_form": Name("sup form", "bound of greedy's error by suprema along the trajectory"),
@@ -115,6 +130,8 @@ GLOSSARY = {
     "paths": PATHS,
     "problems": PROBLEMS,
     "operators": OPERATORS,
+    "regimes": REGIMES,
+    "properties": PROPERTIES,
     "bounds": BOUNDS,
 }
 """Every name by kind."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.intervals import bootstrap, interval, paired_interval, spearman
+from analysis.intervals import bootstrap, interval, interval_of_few, paired_interval, spearman
 from tests.support.problems import f64, randn
 
 GENERATOR = np.random.default_rng(0)
@@ -88,6 +88,18 @@ def test_pairing_narrows_the_interval_and_counts_what_either_failed():
     assert (paired_interval(values, others).failed, paired_interval(values, others).measurements) == (2, 50)
 
 
+def test_the_interval_of_few_is_student_s_and_holds_the_mean_as_often_as_it_says():
+    values = GENERATOR.normal(3, 2, size=(2000, 5))
+    found = interval_of_few(values[0])
+    expected = stats.ttest_1samp(values[0], 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    few = [interval_of_few(row) for row in values]
+    assert 0.93 < np.mean([one.low < 3 < one.high for one in few]) < 0.97
+    lost = interval_of_few(f64([1.0, math.nan]))
+    assert (lost.mean, lost.failed, lost.measurements) == (1.0, 1, 2)
+    assert math.isnan(lost.low)
+
+
 def test_intervals_of_equal_single_and_failed_values_have_no_width():
     for values, mean in (([0.3] * 5, 0.3), ([2.0], 2.0), ([0.0, 0.0, math.nan], 0.0)):
         found = interval(f64(values))
@@ -111,6 +123,8 @@ def test_bad_levels_and_empty_samples_are_refused(level):
         (lambda: interval(randn(4, 2)), "values must have shape"),
         (lambda: interval(randn(4), level=1.0), "level"),
         (lambda: interval(f64([1.0, 1.0]), level=1.0), "level"),
+        (lambda: interval_of_few(randn(4, 2)), "values must have shape"),
+        (lambda: interval_of_few(randn(4), level=1.0), "level"),
         (lambda: paired_interval(randn(4), randn(5)), "same measurements"),
     ],
 )

@@ -160,6 +160,7 @@ def numbers():
     values = np.array([1.0, 2.0, 4.0])
     yield call("interval", intervals.interval, "seed", values=(values, "vector"), level=(0.9, "inside"),
                resamples=(9, "count"))  # fmt: skip
+    yield call("interval_of_few", intervals.interval_of_few, values=(values, "vector"), level=(0.9, "inside"))
     yield call("paired_interval", intervals.paired_interval, values=(values, "vector"), others=(values / 2, "vector"))
     yield call("spearman", intervals.spearman, a=(values, "vector"), b=(values[::-1].copy(), "vector"))
     h = 2.0 ** -np.arange(6)

@@ -79,7 +79,7 @@ def outcomes(
     """Yield the energy distances (Y,) of a replacement, tuned and with the length of the exact score."""
     for kind, chosen in zip(KINDS, (replacement.tuned(flow, tuning, scales), replacement), strict=True):
         sample = chosen.samples(flow, reported)
-        values = sample_distances.energy_distance(reported.sets(sample.x), reported.exact.samples)
+        values = sample_distances.energy_distance(reported.finished(sample), reported.exact.samples)
         failed = int(sample.failed.sum())
         yield {"quantity": kind, "scale": chosen.scale, "failed_samples": failed, "value": values}
 
@@ -205,7 +205,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 def correlation(table: pd.DataFrame) -> pd.DataFrame:
     """Compute Spearman's correlation, over the dial's estimators, of each error with each outcome.
 
-    Its interval is from the bootstrap over measurements, errors and outcomes together; operator "all" is the mean.
+    An operator's interval is from the bootstrap over measurements, errors and outcomes together. Operator "all" is the
+    mean over operators, with Student's interval over them: a statement about operators rests on few.
 
     Returns
     -------
@@ -226,15 +227,16 @@ def _rank_correlations(rows: pd.DataFrame, error: str, kind: str) -> Iterator[di
     pairs = {name: pair for name, pair in pairs.items() if pair.size}
     if pairs:
         ends = intervals.bootstrap(_correlations_of_means, *pairs.values())
-        for name, value, low, high in zip((*pairs, "all"), *ends, strict=True):
+        for name, value, low, high in zip(pairs, *ends, strict=True):
             yield {"operator": name, "value": value, "low": low, "high": high}
+        mean = intervals.interval_of_few(ends[0])
+        yield {"operator": "all", "value": mean.mean, "low": mean.low, "high": mean.high}
 
 
 def _correlations_of_means(*pairs: np.ndarray) -> np.ndarray:
-    """Return correlations of the means over measurements of pairs (R, Y_i, 2, n), and their mean, (R, K + 1)."""
+    """Return correlations of the means over measurements of pairs (R, Y_i, 2, n), (R, K)."""
     means = [pair.mean(1) for pair in pairs]
-    each = np.stack([intervals.spearman(pair[:, 0], pair[:, 1]) for pair in means], axis=1)
-    return np.concatenate([each, each.mean(1, keepdims=True)], axis=1)
+    return np.stack([intervals.spearman(pair[:, 0], pair[:, 1]) for pair in means], axis=1)
 
 
 def _pair(rows: pd.DataFrame, error: str, kind: str) -> np.ndarray:

@@ -162,9 +162,9 @@ def _sample_method(
     moved, batches = flow.to(dtype, device), [batch.start_on(device, dtype) for batch in (tuning, reported)]
     run = tuned_run(method, moved, *batches, track_memory=True, **_oracle_options(method, moved, reported))
     failed = int(run.sample.failed.sum())
-    status = f"{failed} samples diverged, and are judged where they stopped" if failed else "ok"
+    status = f"{failed} samples diverged: their measurements are left out" if failed else "ok"
     outcome = {"chosen": run.chosen, "status": status, "failed_samples": failed}
-    return reported.sets(run.sample.x), asdict(run.sample.cost) | outcome
+    return reported.finished(run.sample), asdict(run.sample.cost) | outcome
 
 
 def _oracle_options(method: Method, flow: Flow, batch: MeasuredBatch) -> dict[str, Any]:

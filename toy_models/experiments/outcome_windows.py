@@ -86,7 +86,7 @@ def _rows(
             scale = best_scale(flow, tuning, (start, end), scales) if kind == "greedy" else 1.0
             sample = samples(flow, reported, kind, (start, end), scale)
             row = {"start": start, "end": end, "kind": kind, "scale": scale, "failed_samples": int(sample.failed.sum())}
-            metrics = reported.metrics(reported.sets(sample.x))
+            metrics = reported.metrics(reported.finished(sample))
             for metric in outcome.METRICS:
                 yield row | {"metric": metric} | asdict(intervals.interval(metrics[metric]))
 

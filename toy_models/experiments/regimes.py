@@ -37,7 +37,7 @@ SUITE = "guidance"
 STEPS = 16
 DIAL = ladder(STEPS)
 _NAMES = ("greedy", "two_step_euler", "midpoint", "midpoint_4", "end_to_end")
-ESTIMATORS: dict[str, Choice] = {
+ESTIMATORS = {
     **{name: DIAL[name] for name in _NAMES},
     "adaptive": Variant.of("adaptive", tolerance=0.3),
 }
@@ -47,6 +47,7 @@ NOISE = 0.1
 TRIALS, NEARER = 8, 3  # all over the ranges, and then near the best by each aim
 AIMS = ("misfit", "energy_distance")
 RANGE = 2.0  # of the data, for PSNR: pixels lie in [-1, 1]
+BASELINE = "greedy"
 KEYS = ["problem", "regime", "estimator", "aim", "budget", "metric"]
 
 
@@ -191,22 +192,36 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Compute medians over measurements, their mean over operators with its interval, and failures.
+    """Compute medians over measurements, their mean over operators with Student's interval, and failures.
 
-    ``failed`` is the share of measurements with a diverged sample; the medians leave these out.
+    ``failed`` is the share of measurements with a diverged sample; the medians leave these out. ``over_greedy...`` is
+    the geometric mean over operators of the median over greedy's, with its interval, where all are positive.
 
     Returns
     -------
     DataFrame
         One row per regime, estimator, budget, aim and metric.
     """
+    groups = table[table["status"] == "ok"].groupby([*KEYS, "operator"], sort=False)["value"]
+    lost = groups.agg(lambda values: values.isna().mean()).groupby(level=KEYS, sort=False).mean()
+    medians = groups.median().unstack("operator", sort=False)
     rows = []
-    for key, some in table[table["status"] == "ok"].groupby(KEYS, sort=False):
-        medians = some.groupby("operator")["value"].median()
-        mean = intervals.interval(medians.to_numpy())
-        ends = {"mean": mean.mean, "low": mean.low, "high": mean.high, "operators": len(medians)}
-        rows.append(dict(zip(KEYS, key, strict=True)) | ends | {"failed": some["value"].isna().mean()})
+    for key, some in medians.iterrows():
+        place = dict(zip(KEYS, key, strict=True))
+        mean = intervals.interval_of_few(some.dropna().to_numpy())
+        row = place | {"mean": mean.mean, "low": mean.low, "high": mean.high, "operators": int(some.count())}
+        greedy = tuple((place | {"estimator": BASELINE}).values())
+        ratio = geometric(some / (medians.loc[greedy] if greedy in medians.index else np.nan))
+        rows.append(row | {f"over_{BASELINE}_{end}": value for end, value in ratio.items()} | {"failed": lost[key]})
     return pd.DataFrame(rows)
+
+
+def geometric(ratios: pd.Series) -> dict[str, float]:
+    """Return the geometric mean of a few positive ratios and Student's interval of it; NaN where one is not finite."""
+    if not (np.isfinite(ratios) & (ratios > 0)).all():
+        return dict.fromkeys(("mean", "low", "high"), np.nan)
+    found = intervals.interval_of_few(np.log(ratios.to_numpy()))
+    return {"mean": np.exp(found.mean), "low": np.exp(found.low), "high": np.exp(found.high)}
 
 
 def choices(table: pd.DataFrame) -> pd.DataFrame:
@@ -230,10 +245,10 @@ def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
 
 
 def _order(by_name: pd.DataFrame) -> str | None:
-    """Return "end" (end-to-end) or "greedy", the one with the lower outcome if intervals do not overlap, else None."""
-    if not {"greedy", "end_to_end"} <= set(by_name.index):
+    """Return "end" (end-to-end) or "greedy", the one with the lower outcome if their ratio's interval excludes 1."""
+    if "end_to_end" not in by_name.index:
         return None
-    greedy, end = by_name.loc["greedy"], by_name.loc["end_to_end"]
-    if end["high"] < greedy["low"]:
+    end = by_name.loc["end_to_end"]
+    if end[f"over_{BASELINE}_high"] < 1:
         return "end"
-    return "greedy" if greedy["high"] < end["low"] else None
+    return BASELINE if end[f"over_{BASELINE}_low"] > 1 else None

@@ -26,7 +26,7 @@ import pandas as pd
 from analysis import intervals
 from analysis.experiment import Cell
 from analysis.paths import PATHS
-from analysis.settings import Options, Variant
+from analysis.settings import Options
 from toy_models.experiments import dial, outcome, regimes
 from toy_models.mixtures.gaussian import MixtureFlow
 from toy_models.problems.zoo import build
@@ -62,8 +62,7 @@ def measure(cell: Cell) -> pd.DataFrame:
     flow, extra = build(cell.problem, PATHS[cell.path]()), cell.extra_dict
     assert isinstance(flow, MixtureFlow)
     _, reported = outcome.tuning_and_reported(cell, flow)
-    known = {name: regimes.ESTIMATORS[name] for name in extra["estimators"]}
-    variants = {name: variant for name, variant in known.items() if isinstance(variant, Variant)}
+    variants = {name: regimes.ESTIMATORS[name] for name in extra["estimators"]}
     gradients = dial.gradients_at(flow, reported, variants, cell.times, extra["tolerance"])
     rows = cell.columns() | {name: extra[name] for name in ("operator", "noise")}
     parts = [
@@ -108,16 +107,8 @@ def recommended(values: pd.DataFrame) -> pd.DataFrame:
     for key, name in rule(values).items():
         some = values.xs(key, level=PLACE)
         row = dict(zip(PLACE, key, strict=True)) | {"estimator": name, "operators": len(some)}
-        rows.append(row | _ratio(some[name] / some["greedy"]))
+        rows.append(row | regimes.geometric(some[name] / some["greedy"]))
     return pd.DataFrame(rows)
-
-
-def _ratio(ratios: pd.Series) -> dict[str, float]:
-    """Return the geometric mean of ratios and its interval; NaN where one of them is not finite."""
-    if not np.isfinite(ratios).all():
-        return dict.fromkeys(("mean", "low", "high"), np.nan)
-    found = intervals.interval(np.log(ratios.to_numpy()))
-    return {"mean": np.exp(found.mean), "low": np.exp(found.low), "high": np.exp(found.high)}
 
 
 def held_out(ran: pd.DataFrame) -> pd.DataFrame:
@@ -156,7 +147,7 @@ def correlation(values: pd.DataFrame, errors: pd.DataFrame) -> pd.DataFrame:
         some = some.droplevel(["regime", "aim"])
         for truth in dial.TRUTHS if len(means) else ():
             each = [_rank(means[truth, operator], outcome) for operator, outcome in some.iterrows()]
-            found = intervals.interval(np.array(each))
+            found = intervals.interval_of_few(np.array(each))
             row = {"regime": regime, "aim": aim, "truth": truth, "operators": len(each)}
             rows.append(row | {"mean": found.mean, "low": found.low, "high": found.high})
     return pd.DataFrame(rows, columns=["regime", "aim", "truth", "operators", "mean", "low", "high"]).dropna()
@@ -185,7 +176,7 @@ def facts(values: pd.DataFrame, made: dict[str, pd.DataFrame]) -> pd.DataFrame:
             possible = np.isfinite(ratios) & (ratios > 0)  # the rule's outcome over none is 0
             row[f"{other}_possible"] = float(possible.mean())
             by_operator = np.log(ratios[possible]).groupby(level="operator").mean()
-            row |= {f"{other}_{end}": value for end, value in _ratio(np.exp(by_operator)).items()}
+            row |= {f"{other}_{end}": value for end, value in regimes.geometric(np.exp(by_operator)).items()}
     for one in made["crossings"].to_dict("records"):
         row[f"{one['regime']}_{one['aim']}_crossing"] = one["budget"]
     for one in made["correlation"].to_dict("records"):
