@@ -15,13 +15,14 @@ from analysis.paths import Readout
 Row = tuple[Tensor | None, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StepPlan:
     """The coefficients of one step, or of n steps along a leading axis; each tensor is (), (B,), (n,) or (n, B).
 
     ``rows[i]`` combines (x, the ``history`` evaluations of the previous step, f_1, ..., f_i) into the state of stage i
     + 1; the last row gives the end of the step. ``None`` stands for a zero. If samples share their times, a coefficient
-    may serve ``repeat`` consecutive samples: B is then their number over ``repeat``.
+    may serve ``repeat`` consecutive samples: B is then their number over ``repeat``. A plan that is ``reused`` is the
+    same object in every solve by its method on its times, so that what is made of it may be kept with it as the key.
     """
 
     times: tuple[Tensor, ...]
@@ -29,6 +30,7 @@ class StepPlan:
     rows: tuple[Row, ...]
     history: int = 0
     repeat: int = 1
+    reused: bool = False
 
     def __getitem__(self, i: int) -> StepPlan:
         rows = tuple(tuple(None if c is None else self._each(c[i]) for c in row) for row in self.rows)

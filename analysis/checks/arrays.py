@@ -85,6 +85,8 @@ def time(t: Any, batch: tuple[int, ...], device: torch.device | None = None, nam
         For another rank, which catches silent broadcasting of (B, 1) or (d,) against (B, d), and for times outside [0,
         1].
     """
+    if type(t) is float and 0 <= t <= 1:
+        return torch.tensor(t, dtype=torch.float64)
     t = _times(t, name).to(torch.float64)
     t = t if t.ndim == 0 else t.to(device)
     fits = t.ndim == len(batch) and all(n in (1, b) for n, b in zip(t.shape, batch, strict=True))

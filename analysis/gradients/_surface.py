@@ -78,72 +78,78 @@ def lookahead_surface(
     x, t = checks.arguments(flow, loss, x, t)
     steps = [checks.steps(n) for n in checks.sequence("steps", steps)]
     ends = [checks.time(s, (), name="horizon") for s in checks.sequence("horizons", horizons)]
-    times = torch.stack([check_horizon(s, t, x) for s in ends]).to(t.device)
+    times = torch.stack(ends).to(t.device)
+    each = times[:, None]
+    for s in times[(each < t).any(1)]:
+        check_horizon(s, t, x)
     checks.known("solver", solver, solvers.SOLVERS)
     with metered(flow, x) as (counted, cost):
-        ahead = torch.stack([(s > t).any() for s in times])
-        here = _cells(counted, loss, x, t, times[~ahead], [], solver)
-        cells_ahead = _cells(counted, loss, x, t, times[ahead], steps, solver)
-        gradient, endpoint, value = (
-            _interleave(moved, stayed, ahead) for moved, stayed in zip(cells_ahead, here, strict=True)
-        )
+        ahead = (each > t).any(1)
+        gradient, endpoint, value = _cells(counted, loss, x, t, (times[~ahead], times[ahead]), steps, solver)
+    index = torch.empty(len(steps), len(times), dtype=torch.long)
+    index[:, ~ahead] = torch.arange(int((~ahead).sum()))
+    index[:, ahead] = torch.arange(len(gradient) - len(steps) * int(ahead.sum()), len(gradient)).view(len(steps), -1)
+    index = index.to(x.device)
+    gradient, endpoint, value = (part[index] for part in (gradient, endpoint, value))
     return Surface(gradient, endpoint, value, cost, tuple(steps), tuple(float(s) for s in ends))
 
 
-def _interleave(moved: Tensor, stayed: Tensor, ahead: Tensor) -> Tensor:
-    out = moved.new_empty((len(moved), len(ahead), *moved.shape[2:]))
-    out[:, ahead], out[:, ~ahead] = moved, stayed
-    return out
-
-
 def _cells(
-    flow: Flow, loss: Loss, x: Tensor, t: Tensor, horizons: Tensor, steps: Sequence[int], solver: str
+    flow: Flow,
+    loss: Loss,
+    x: Tensor,
+    t: Tensor,
+    horizons: tuple[Tensor, Tensor],
+    steps: Sequence[int],
+    solver: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return gradients, endpoints and values, each with leading axes (step counts, horizons); no steps count as one."""
+    """Return gradients, endpoints and values of all cells along one axis: of horizons at t, then of those ahead."""
+    here, ahead = horizons
+    states, pull = _solve(flow, x, t, ahead, steps, solver)
+    cells = torch.cat([x.expand(len(here), *x.shape), states])
+    endpoint, pull_projection = _project(flow, cells, torch.cat([here, ahead.repeat(len(steps))]))
+    value, loss_gradient = values_and_gradients(loss, endpoint)
+    adjoint = pull_projection(loss_gradient)
+    return torch.cat([adjoint[: len(here)], pull(adjoint[len(here) :])]), endpoint, value
+
+
+def _solve(
+    flow: Flow, x: Tensor, t: Tensor, horizons: Tensor, steps: Sequence[int], solver: str
+) -> tuple[Tensor, Pullback]:
+    """Return the states (step counts times horizons, B, *event) at the horizons, and their pullback."""
     count, batch = len(horizons), len(x)
-    state = x.expand(max(1, len(steps)), count, *x.shape)
+    states = x.expand(len(steps), count, *x.shape)
     if not count:
-        return state, state, state.new_empty(state.shape[:3])
-    pulls: list[Pullback] = []
+        return states.flatten(0, 1), lambda v: v
     cells = flow.select_rows(torch.arange(batch, device=x.device).repeat(count))
-    if steps:
-        start, repeat = (t.expand(count), batch) if t.ndim == 0 else (t.expand(batch).repeat(count), 1)
-        end = horizons.repeat_interleave(batch // repeat)
+    start, repeat = (t.expand(count), batch) if t.ndim == 0 else (t.expand(batch).repeat(count), 1)
+    end = horizons.repeat_interleave(batch // repeat)
 
-        def solved(flow: Flow, x: Tensor, rows: Tensor | None) -> tuple[Tensor, Pullback]:
-            grids = [solvers.uniform_grid(of_rows(start, rows), of_rows(end, rows), n) for n in steps]
-            return solve_all_vjp(flow, x, [solvers.plan(solver, flow.path, grid, repeat) for grid in grids])
+    def solved(flow: Flow, x: Tensor, rows: Tensor | None) -> tuple[Tensor, Pullback]:
+        grids = [solvers.uniform_grid(of_rows(start, rows), of_rows(end, rows), n) for n in steps]
+        return solve_all_vjp(flow, x, [solvers.plan(solver, flow.path, grid, repeat) for grid in grids])
 
-        # One time for all samples lies before all of these horizons; times of their own may be at one of them already.
-        ahead = end > start if repeat == 1 else torch.ones((), dtype=torch.bool)
-        ends, solve_pull = on_rows(cells, state.flatten(1, 2), ahead, solved, dim=1)
-        state = ends.view(state.shape)
-        pulls.append(lambda v: solve_pull(v.flatten(1, 2)).view(v.shape))
-    endpoint, pull = _project_all(flow, state, horizons)
-    pulls.append(pull)
-    value, adjoint = values_and_gradients(loss, endpoint.flatten(0, 1))
-    adjoint = adjoint.view(state.shape)
-    for pull in reversed(pulls):
-        adjoint = pull(adjoint)
-    return adjoint, endpoint, value.view(state.shape[:3])
+    # One time for all samples lies before all of these horizons; times of their own may be at one of them already.
+    moves = end > start if repeat == 1 else torch.ones((), dtype=torch.bool)
+    flat = states.flatten(1, 2)
+    ends, pull = on_rows(cells, flat, moves, solved, dim=1)
+    shape = (len(steps) * count, *x.shape)
+    return ends.reshape(shape), lambda v: pull(v.reshape(flat.shape)).reshape(shape)
 
 
-def _project_all(flow: Flow, state: Tensor, horizons: Tensor) -> tuple[Tensor, Pullback]:
-    """Project the states whose horizon is short of 1; at 1 the state is the sample itself."""
+def _project(flow: Flow, states: Tensor, horizons: Tensor) -> tuple[Tensor, Pullback]:
+    """Project the states (cells, B, *event) whose horizon (cells,) is short of 1; at 1 they are samples themselves."""
     short = horizons < 1
-    if not bool(short.any()):
-        return state, lambda v: v
-    moving = state[:, short]
-    batch, count = state.shape[2], len(state) * int(short.sum())
-    flow = flow.select_rows(torch.arange(batch, device=state.device).repeat(count))
-    plan = solvers.projection(flow.path, horizons[short].repeat(len(state)), batch)
-    projected, pull = solve_all_vjp(flow, moving.flatten(0, 2)[None], [plan])
-    endpoint = state.clone()
-    endpoint[:, short] = projected.view(moving.shape)
+    batch, count = states.shape[1], int(short.sum())
+    if not count:
+        return states, lambda v: v
+    flow = flow.select_rows(torch.arange(batch, device=states.device).repeat(count))
+    plan = solvers.projection(flow.path, horizons[short], batch)
 
-    def pullback(v: Tensor) -> Tensor:
+    def put(moved: Tensor, v: Tensor) -> Tensor:
         out = v.clone()
-        out[:, short] = pull(v[:, short].flatten(0, 2)[None]).view(moving.shape)
+        out[short] = moved.view(count, *v.shape[1:])
         return out
 
-    return endpoint, pullback
+    end, pull = solve_all_vjp(flow, states[short].flatten(0, 1)[None], [plan])
+    return put(end, states), lambda v: put(pull(v[short].flatten(0, 1)[None]), v)

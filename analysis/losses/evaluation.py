@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from analysis import checks
+from analysis.losses.arrays import fitting
 from analysis.losses.distances import HalfSquaredDistance, Linear
 from analysis.losses.linear_gaussian import LinearGaussian
+from analysis.norms import widened
 
 Loss = Callable[[Tensor], Tensor]
 UNRELATED = "loss must be differentiable: its value does not depend on x through autograd"
@@ -77,6 +79,29 @@ def _value(loss: Loss, x: Tensor) -> Tensor:
 
 def values_and_gradients(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``value_and_gradient`` of x (n, B, *event) in one pass, (n, B) and like x; or ``ValueError``."""
+    value, gradient = _in_closed_form(loss, x) or _by_autograd(loss, x)
+    parts = value.detach(), gradient.detach()
+    if not all(bool(torch.isfinite(part).all()) for part in parts):
+        # Where x itself is not finite, as after a solve that overflowed, the sample failed before.
+        usable = torch.isfinite(x.detach()).flatten(2).all(2)
+        for name, part in zip(("loss value", "loss gradient"), parts, strict=True):
+            checks.finite(name, part[usable])
+    return value, gradient
+
+
+@torch.no_grad()
+def _in_closed_form(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return what autograd gives for two simple losses, to the last bit; a subclass may be another loss."""
+    if type(loss) is HalfSquaredDistance:
+        difference = widened(x) - fitting("target", loss.target, x[0])
+        return difference.square().flatten(2).sum(2) / 2, difference.to(x.dtype)
+    if type(loss) is Linear:
+        direction = fitting("direction", loss.direction, x[0])
+        return (widened(x) * direction).flatten(2).sum(2), direction.to(x.dtype).expand(x.shape).contiguous()
+    return None
+
+
+def _by_autograd(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:
     graph = isinstance(loss, WithGraph)
     with torch.enable_grad():
         x = x if graph and x.requires_grad else x.detach().requires_grad_()
@@ -85,10 +110,6 @@ def values_and_gradients(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:
         (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=graph, allow_unused=True)
     if gradient is None:
         raise ValueError(UNRELATED)
-    # Where x itself is not finite, as after a solve that overflowed, neither is the loss: that sample failed before.
-    usable = torch.isfinite(x.detach()).flatten(2).all(2)
-    checks.finite("loss value", value.detach()[usable])
-    checks.finite("loss gradient", gradient.detach()[usable])
     return value if graph else value.detach(), gradient
 
 

@@ -20,12 +20,15 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from analysis import checks
-from analysis.paths import AffinePath
+from analysis.paths import AffinePath, CondOT, Cosine, LinearVP, Polynomial, VarianceExploding
 from analysis.plan import StepPlan
 from analysis.solvers.coordinates import COORDINATES
 from analysis.solvers.tableaux import TABLEAUX, Tableau
+
+MOST_REUSED = 2**12  # times of a plan that is kept
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,13 @@ def plan(solver: str, path: AffinePath, grid: Tensor, repeat: int = 1) -> StepPl
         grid = checks.schedule_times(grid, "grid")
         if not grid.ndim or len(grid) < 2:
             raise ValueError(f"grid must hold two times or more, got shape {tuple(grid.shape)}")
-    planned = method.coefficients(checks.path(path), grid)
+    if not _reusable(checks.path(path), grid):
+        return _planned(solver, method, path, grid, repeat)
+    return _reused(solver, method, path, tuple(grid.shape), grid.numpy().tobytes(), repeat)
+
+
+def _planned(solver: str, method: Solver, path: AffinePath, grid: Tensor, repeat: int) -> StepPlan:
+    planned = method.coefficients(path, grid)
     used = [c for row in planned.rows for c in row if c is not None]
     used += [c for readout in planned.readouts for c in (readout.target, readout.minus_score)]
     bad = functools.reduce(torch.logical_or, [~torch.isfinite(c) for c in used])
@@ -132,8 +141,36 @@ def plan(solver: str, path: AffinePath, grid: Tensor, repeat: int = 1) -> StepPl
     return replace(planned, repeat=repeat)
 
 
+def _reusable(path: AffinePath, grid: Tensor) -> bool:
+    """Return whether a plan may be kept: of few times, a path without state, and plain tensors."""
+    return (
+        type(path) in (CondOT, Cosine, LinearVP, Polynomial, VarianceExploding)
+        and (type(grid), grid.device.type, grid.dtype) == (Tensor, "cpu", torch.float64)
+        and not grid.requires_grad
+        and grid.numel() <= MOST_REUSED
+        and not torch.is_inference_mode_enabled()
+        and unpack_dual(grid).tangent is None
+        and not torch._C._len_torch_dispatch_stack()  # a mode may count bytes
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+@functools.lru_cache(maxsize=128)
+def _reused(
+    solver: str, method: Solver, path: AffinePath, shape: tuple[int, ...], times: bytes, repeat: int
+) -> StepPlan:
+    grid = torch.frombuffer(bytearray(times), dtype=torch.float64).reshape(shape)
+    with torch.no_grad():
+        return replace(_planned(solver, method, path, grid, repeat), reused=True)
+
+
 def projection(path: AffinePath, time: Tensor, repeat: int = 1) -> StepPlan:
     """Return the plan of the step that ends at the target prediction at ``time``, () or (B,)."""
-    time = time[None]
+    if not _reusable(path, time):
+        return replace(_projected(path, time[None]), repeat=repeat)
+    return _reused("projection", Solver(1, 1, _projected), path, (1, *time.shape), time.numpy().tobytes(), repeat)
+
+
+def _projected(path: AffinePath, time: Tensor) -> StepPlan:
     one = torch.ones_like(time)
-    return StepPlan((time,), (path.readout("target", time),), ((one,), (None, one)), repeat=repeat)
+    return StepPlan((time,), (path.readout("target", time),), ((one,), (None, one)))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from analysis import losses
-from analysis.losses import value_and_gradient
+from analysis.losses import value_and_gradient, values_and_gradients
 from tests.support.problems import f64, randn, random_covariance
 
 A, Y, X = randn(2, 3, seed=1), randn(4, 2, seed=2), randn(4, 3, seed=3)  # B = 4, m = 2, d = 3
@@ -49,3 +49,31 @@ def test_a_linear_loss_has_its_direction_as_gradient_everywhere():
     value, gradient = value_and_gradient(losses.Linear(direction), X)
     torch.testing.assert_close(value, (X * direction).sum(1))
     torch.testing.assert_close(gradient, direction)
+
+
+class Twice(losses.HalfSquaredDistance):
+    def __call__(self, x):
+        return 2 * super().__call__(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", [losses.HalfSquaredDistance, losses.Linear])
+def test_closed_forms_are_what_autograd_gives_to_the_last_bit(kind, dtype):
+    x = randn(3, 5, 2, 4, seed=1).to(dtype)
+    for given in (randn(5, 2, 4, seed=2), randn(2, 4, seed=2).requires_grad_()):
+        loss = kind(given)
+        value, gradient = values_and_gradients(loss, x)
+        points = x.clone().requires_grad_()
+        expected = torch.stack([loss(batch) for batch in points])
+        (slope,) = torch.autograd.grad(expected.sum(), points)
+        assert torch.equal(value, expected)
+        assert torch.equal(gradient, slope)
+        assert not value.requires_grad
+        assert not gradient.requires_grad
+
+
+def test_a_subclass_may_be_another_loss():
+    target = randn(3, seed=5)
+    value, gradient = value_and_gradient(Twice(target), X)
+    torch.testing.assert_close(value, ((X - target) ** 2).sum(1))
+    torch.testing.assert_close(gradient, 2 * (X - target))

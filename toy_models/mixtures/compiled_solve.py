@@ -15,6 +15,7 @@ import importlib
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -29,6 +30,7 @@ from toy_models.mixtures.eigenbasis import Eigenbasis
 
 CALLS, LEAST = 2**14, 2**16  # numbers that take as long as the loop's calls of one evaluation, and setting up here
 MOST = 3 * 2**19  # bytes of the bases: larger ones do not stay in a core's cache, and matrix products do better
+MOST_REUSED = 2**18  # evaluations of samples of solves whose layout is kept
 TAPE = 2**31  # bytes of the tape up to which it is made at once
 
 
@@ -68,14 +70,14 @@ def _plain(x: Tensor) -> bool:
 class _Columns:
     """How the coefficients of plans are laid out: a column for each cell, or for each sample with its own times."""
 
-    def __init__(self, x: Tensor, plans: Sequence[StepPlan], lanes: int) -> None:
+    def __init__(self, samples: int, plans: Sequence[StepPlan], lanes: int) -> None:
         self.plans, self.lanes, self.block = plans, lanes, 2 * lanes
         self.cells = plans[0].times[0].shape[1:].numel()
-        self.samples = x.shape[1] // self.cells
+        self.samples = samples // self.cells
         self.own = self.samples < lanes and self.cells > 1
         self.each = self.samples
         if self.own:
-            self.cells, self.samples = 1, x.shape[1]
+            self.cells, self.samples = 1, samples
         self.blocks = math.ceil(self.samples / self.block)
         self.count = self.blocks * self.block if self.own else self.cells
 
@@ -125,6 +127,54 @@ def _regular(variances: np.ndarray, moments: np.ndarray) -> bool:
     return bool((alpha * least + sigma).min() >= limits.tiny and (alpha * most + sigma).max() <= limits.max / 2)
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """What the loops need besides states: the fields of a job before its arrays, and the sizes of these."""
+
+    fixed: tuple[Any, ...]
+    tape: int
+    scratch: int
+
+
+def _layout(mixture: Eigenbasis, path: AffinePath, x: Tensor, plans: tuple[StepPlan, ...]) -> _Layout | None:
+    """Lay out a mixture and plans for states x; ``None`` where variances are out of range."""
+    reused = all(p.reused for p in plans) and sum(map(len, plans)) * len(plans[0].times) * x.shape[1] <= MOST_REUSED
+    make = _reused if reused and not torch._C._len_torch_dispatch_stack() else _reused.__wrapped__
+    versions = tuple(part._version for part in vars(mixture).values())  # a change in place makes another mixture
+    return make(mixture, versions, path, x.shape[1], x.dtype, plans)
+
+
+@functools.lru_cache(maxsize=32)
+def _reused(
+    mixture: Eigenbasis,
+    versions: tuple[int, ...],
+    path: AffinePath,
+    samples: int,
+    dtype: torch.dtype,
+    plans: tuple[StepPlan, ...],
+) -> _Layout | None:
+    from toy_models.mixtures.compiled import vectors
+
+    number = np.dtype(str(dtype).removeprefix("torch."))
+    (k, d), lanes = mixture.means.shape, vectors.BYTES // number.itemsize
+    columns = _Columns(samples, plans, lanes)
+    moments, (used, rows) = columns.moments(path), columns.rows()
+    if not _regular(mixture.variances.numpy(), moments.astype(number)):
+        return None
+    numbers = np.array([1.0, math.log(2), -0.5, math.sqrt(torch.finfo(dtype).tiny)])
+    basis = [v.numpy().ravel() for v in (mixture.variances, mixture.means, mixture.log_weights)]
+    into = [mixture.into.T.numpy().ravel(), mixture.centres.numpy().ravel()]
+    parts = [np.concatenate(into), np.concatenate([*basis, numbers]), moments.ravel(), rows.ravel()]
+    starts = np.cumsum([len(part) for part in parts])[:-1].tolist()
+    stages, terms, evaluations = len(plans[0].times), used.shape[1], [len(p) * len(plans[0].times) for p in plans]
+    tables = 2 * (k * (d + 1) + terms * d) * 2 * lanes
+    scratch = tables + (2 if columns.own else math.ceil(max(evaluations) / lanes)) * lanes * (k * (3 * d + 1) + 1)
+    tape = sum(evaluations) * columns.cells * columns.blocks * 2 * lanes * (d + k)
+    counts = np.concatenate([used.ravel(), [len(p) for p in plans]]).astype(np.int64)
+    sizes = [k, d, stages, plans[0].history, columns.cells, columns.samples, columns.own, columns.count, *starts]
+    return _Layout((*sizes, tables, counts, np.concatenate(parts).astype(number)), tape, scratch)
+
+
 def solve_vjp(
     mixture: Eigenbasis, path: AffinePath, x: Tensor, plans: Sequence[StepPlan]
 ) -> tuple[Tensor, Pullback] | None:
@@ -138,31 +188,17 @@ def solve_vjp(
     """
     if not serves(mixture, x, plans):
         return None
-    from toy_models.mixtures.compiled import kernels, loops, vectors
+    from toy_models.mixtures.compiled import kernels, loops
 
-    (k, d), number = mixture.means.shape, x.numpy().dtype
-    lanes = vectors.BYTES // number.itemsize
-    columns = _Columns(x, plans, lanes)
-    moments, (used, rows) = columns.moments(path), columns.rows()
-    if not _regular(mixture.variances.numpy(), moments.astype(number)):
+    layout = _layout(mixture, path, x, tuple(plans))
+    if layout is None:
         return None
-    numbers = np.array([1.0, math.log(2), -0.5, math.sqrt(torch.finfo(x.dtype).tiny)])
-    basis = [v.numpy().ravel() for v in (mixture.variances, mixture.means, mixture.log_weights)]
-    into = [mixture.into.T.numpy().ravel(), mixture.centres.numpy().ravel()]
-    parts = [np.concatenate(into), np.concatenate([*basis, numbers]), moments.ravel(), rows.ravel()]
-    starts = np.cumsum([len(part) for part in parts])[:-1].tolist()
-    stages, terms, evaluations = len(plans[0].times), used.shape[1], [len(p) * len(plans[0].times) for p in plans]
-    tables = 2 * (k * (d + 1) + terms * d) * 2 * lanes
-    scratch = tables + (2 if columns.own else math.ceil(max(evaluations) / lanes)) * lanes * (k * (3 * d + 1) + 1)
-    tape = x.new_empty(sum(evaluations) * columns.cells * columns.blocks * 2 * lanes * (d + k))
-    counts = np.concatenate([used.ravel(), [len(p) for p in plans]]).astype(np.int64)
-    fixed: list[Any] = [k, d, stages, plans[0].history, columns.cells, columns.samples, columns.own, columns.count]
-    fixed += [*starts, tables, counts, np.concatenate(parts).astype(number)]
+    tape = x.new_empty(layout.tape)
 
     def run(states: Tensor, backward: bool) -> Tensor:
         ends = torch.empty_like(states, memory_format=torch.contiguous_format)
-        arrays: list[Tensor] = [states.to(x.dtype).contiguous(), ends, tape, x.new_empty(scratch)]
-        loops.run(kernels.Job(*fixed, *[a.numpy().ravel() for a in arrays]), backward)
+        arrays: list[Tensor] = [states.to(x.dtype).contiguous(), ends, tape, x.new_empty(layout.scratch)]
+        loops.run(kernels.Job(*layout.fixed, *[a.numpy().ravel() for a in arrays]), backward)
         return ends
 
     return run(x, False), functools.partial(run, backward=True)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from analysis import solvers
+from analysis.cost import metered, track_memory
 from analysis.flow import from_velocity
 from analysis.orders import fit_order
 from analysis.paths import CondOT, Cosine, LinearVP
@@ -128,3 +129,34 @@ def test_adams_bashforth_is_exact_for_velocities_linear_in_time_on_unequal_steps
     grid = f64([0.0, 0.1, 0.4, 0.5, 1.0])
     end = solvers.solve(flow, randn(4, 3) * 0, solvers.plan("ab2", flow.path, grid))
     assert distance(end, torch.full((4, 3), 0.5 - 0.1**2 / 2, dtype=torch.float64)) <= 1e-15  # Euler's first step errs
+
+
+class Shifted(CondOT):
+    """A path of the user's own, which may change."""
+
+    def _alpha(self, t):
+        return t + 0.1
+
+
+def test_a_plan_on_the_same_times_is_reused_and_no_other(setting):
+    grid = solvers.uniform_grid(START, END, 5)
+    plan = solvers.plan("rk4", CondOT(), grid)
+    assert plan.reused
+    assert solvers.plan("rk4", CondOT(), grid.clone()) is plan
+    others = [
+        solvers.plan("heun", CondOT(), grid),
+        solvers.plan("rk4", Cosine(), grid),
+        solvers.plan("rk4", CondOT(), grid[1:]),
+        solvers.plan("rk4", CondOT(), grid[:, None]),
+        solvers.plan("rk4", CondOT(), grid, 3),
+    ]
+    assert len({id(other) for other in (plan, *others)}) == 6
+    with track_memory(), metered(setting[0], setting[1]):
+        assert not solvers.plan("rk4", CondOT(), grid).reused  # so that its bytes are counted each time
+    with torch.inference_mode():
+        assert not solvers.plan("rk4", CondOT(), grid).reused
+    assert not solvers.plan("rk4", CondOT(), grid.clone().requires_grad_()).reused
+    assert not solvers.plan("rk4", Shifted(), grid).reused
+    seen = []
+    torch.func.vmap(lambda x: (seen.append(solvers.plan("rk4", CondOT(), grid)), x)[1])(grid)
+    assert not seen[0].reused

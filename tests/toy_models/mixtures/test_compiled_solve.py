@@ -214,6 +214,18 @@ def test_a_pullback_does_not_depend_on_later_solves():
     assert torch.equal(pull(v), first)
 
 
+def test_a_mixture_changed_in_place_is_another_one():
+    flow, x, v = problem(20)
+    plans = [plan(flow, "rk4", samples=20)]
+    assert plans[0].reused
+    first = compiled(flow, x, v, plans)
+    flow.basis.means.add_(0.5)
+    flow.basis.centres.copy_(torch.einsum("dkj,kj->kd", flow.basis.into.unflatten(1, (3, 4)), flow.basis.means))
+    changed = compiled(flow, x, v, plans)
+    assert_close(changed, loop(flow, x, v, plans), 1e-12)
+    assert not torch.equal(changed[0], first[0])
+
+
 def test_exponential_to_round_off():
     """Against torch, over the range that a softmax uses."""
     vectors = importlib.import_module("toy_models.mixtures.compiled.vectors")
