@@ -7,6 +7,7 @@ measurements are known exactly, samples are compared with exact ones.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -184,11 +185,12 @@ def tuned_run(
     reported: MeasuredBatch,
     *,
     track_memory: bool = False,
+    trial_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> TunedRun:
     """Choose a method's hyper-parameter by the energy distance on one batch, and run the method on another.
 
-    ``options`` and ``track_memory`` (of peak bytes) apply to the reported run alone.
+    ``options`` and ``track_memory`` (of peak bytes) apply to the reported run alone, ``trial_options`` to the others.
 
     Returns
     -------
@@ -200,6 +202,6 @@ def tuned_run(
     ValueError
         As ``choose`` and the sampler do.
     """
-    chosen = chosen_options(method, flow, tuning, tuning.energy_distance)
+    chosen = chosen_options(method, flow, tuning, tuning.energy_distance, **trial_options or {})
     with cost.track_memory() if track_memory else contextlib.nullcontext():
         return TunedRun(method.run(flow, reported.loss(), reported.x0, **options, **chosen), chosen)

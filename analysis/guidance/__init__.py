@@ -8,6 +8,7 @@ import pkgutil
 
 from analysis.guidance.controls import optimise_controls
 from analysis.guidance.dial import LADDER, ladder
+from analysis.guidance.midpoint import midpoint_guidance
 from analysis.guidance.oracle import oracle_ode, oracle_sde
 from analysis.guidance.per_step import optimise_steps
 from analysis.guidance.posterior import posterior_guidance
@@ -26,6 +27,7 @@ __all__ = [
     "Sample",
     "choose",
     "ladder",
+    "midpoint_guidance",
     "optimise_controls",
     "optimise_source",
     "optimise_steps",

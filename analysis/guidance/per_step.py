@@ -3,8 +3,9 @@ r"""Per-step optimisation: at every step of a solve the state is moved several t
 .. math:: x \leftarrow \mathrm{update}(x, g(x, t_i)) \quad\text{k times, then}\quad x \leftarrow \phi_{t_i, t_{i+1}}(x).
 
 Unlike posterior guidance (``analysis.guidance.posterior``), whose moves follow from the posterior's ODE or from a step
-rule, the moves of a step minimise the loss with a learning rate, as MGPS (arXiv 2410.09945) and the inner loops of
-property-guided generation do (arXiv 2502.08006, section 5). The optimiser is reset at every step.
+rule, the moves of a step minimise the loss with a learning rate, as the inner loops of property-guided generation do
+(arXiv 2502.08006, section 5). The optimiser is reset at every step. MGPS (arXiv 2410.09945), which fits the law of a
+later state in this manner, is ``analysis.guidance.midpoint``.
 """
 
 from __future__ import annotations

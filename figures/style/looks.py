@@ -50,6 +50,7 @@ METHODS = {
     "oracle_ode": ("#6b4c2a", "v"),
     "oracle_ode_more": ("#6b4c2a", "v"),
     "oracle_sde": ("#6b4c2a", "<"),
+    "mgps": (ROSE, "D"),
     "d_flow": (INDIGO, "D"),
     "flowgrad": (TEAL, "^"),
     "oc_flow": (TEAL, "^"),

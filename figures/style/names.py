@@ -43,6 +43,7 @@ METHODS = {
     "midpoint_4": Name("midpoint, 4 steps", "end-to-end with four midpoint steps", GREED),
     "greedy_more": Name("greedy, 64 steps", "greedy guidance in a sampler of 64 steps", GREED),
     "dps": Name("DPS", "greedy gradient of the residual's norm with each step of the sampler", "arXiv 2209.14687"),
+    "mgps": Name("MGPS", "at every step, a Gaussian of a later state fitted to its posterior", "arXiv 2410.09945"),
     "d_flow": Name("D-Flow", "gradient descent on the initial noise", "arXiv 2402.14017"),
     "flowgrad": Name("FlowGrad", "gradient descent on added velocities", "CVPR 2023, Liu et al."),
     "oc_flow": Name("OC-Flow", "FlowGrad with a price on the added velocities", "arXiv 2410.18070"),

@@ -57,6 +57,8 @@ GOOD = {  # arguments that mean the same wherever they occur: a good value, and 
     "seed": (0, "seed"),
     "divergence": (1e4, "positive"),
     "churn": (0.5, "share"),
+    "midpoint": (0.5, "share"),
+    "start": ("transition", "name"),
     "noise": (0.1, "positive"),
     "generator": (torch.Generator(), "generator"),
     "side": (4, "count"),

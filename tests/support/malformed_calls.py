@@ -65,9 +65,11 @@ SAMPLER_OPTIONS = {
     "posterior_guidance": "steps scale rule lookahead inner when solver grid divergence",
     "optimise_source": "iterations learning_rate optimiser gradient steps solver grid",
     "optimise_controls": "iterations learning_rate optimiser intervals steps solver weight",
+    "midpoint_guidance": "steps learning_rate inner midpoint start optimiser grid divergence",
     "oracle_ode": "steps solver grid",
     "oracle_sde": "steps churn grid",
 }
+STOCHASTIC = ("midpoint_guidance", "oracle_sde")
 
 
 def options_of(function, name, table):
@@ -93,7 +95,7 @@ def samplers():
         fixed = SCORE | {"loss": LOSS} if oracle else {}
 
         def sampled(sampler=sampler, name=name, **arguments):
-            noise = {"generator": torch.Generator().manual_seed(0)} if name == "oracle_sde" else {}
+            noise = {"generator": torch.Generator().manual_seed(0)} if name in STOCHASTIC else {}
             return sampler(**noise, **arguments)
 
         yield call(
@@ -104,6 +106,8 @@ def samplers():
         )
     oracle = {"flow": FLOW, "loss": LOSS, "x0": X, "steps": 2} | SCORE
     yield call("oracle_sde", SAMPLERS["oracle_sde"], "generator", _fixed=oracle)
+    midpoint = {"flow": FLOW, "loss": LOSS, "x0": X, "steps": 2}
+    yield call("midpoint_guidance", SAMPLERS["midpoint_guidance"], "generator", _fixed=midpoint)
     yield call("sample", sample, "flow x0 steps scale lookahead", _fixed={"loss": LOSS})
 
 

@@ -42,6 +42,7 @@ PLACES = ("operator", "noise")
 LIKELIHOOD = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 RESIDUAL = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)  # times the noise, as the rule's gradient is in units of 1/noise
 DFLOW = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+MGPS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # Adam moves by about so much, whatever the noise
 FLOWGRAD = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # times the variance of the noise, as the loss is in units of its inverse
 DIAL = {k: v for k, v in ladder(STEPS).items() if k not in ("euler_8", "midpoint_8")}
 
@@ -64,6 +65,7 @@ def _methods() -> dict[str, Method]:
         "oracle_ode_more": Method("oracle_ode", "oracle", {"steps": MORE_STEPS}),
         "oracle_sde": Method("oracle_sde", "oracle", {"steps": STEPS}),
         "d_flow": Method("optimise_source", "d_flow", source, "learning_rate", DFLOW),
+        "mgps": Method("midpoint_guidance", "mgps", {"steps": STEPS, "inner": 4}, "learning_rate", MGPS),
         "flowgrad": Method("optimise_controls", "flowgrad", controls, "learning_rate", FLOWGRAD, 2),
     }
     for rule in ("likelihood", "dps"):
@@ -73,6 +75,7 @@ def _methods() -> dict[str, Method]:
 
 
 METHODS = _methods()
+STOCHASTIC = ("midpoint_guidance", "oracle_sde")
 SWEPT = ("exact", "unguided", "oracle_ode", "likelihood:greedy", "likelihood:midpoint", "dps:greedy")
 QUICK = SWEPT  # the cheap ones
 SIZES = ("members", "exact", "held_out")  # samples and exact samples per measurement, measurements to tune on
@@ -160,7 +163,9 @@ def _sample_method(
         return reported.exact.independent, {"evaluations": 0.0, "vjps": 0.0, "seconds": 0.0, "bytes": None}
     device, dtype = cell.device, DTYPES[cell.dtype]
     moved, batches = flow.to(dtype, device), [batch.start_on(device, dtype) for batch in (tuning, reported)]
-    run = tuned_run(method, moved, *batches, track_memory=True, **_oracle_options(method, moved, reported))
+    options = _oracle_options(method, moved, reported) | _noise_options(method, reported)
+    noise = _noise_options(method, tuning)
+    run = tuned_run(method, moved, *batches, track_memory=True, trial_options=noise, **options)
     failed = int(run.sample.failed.sum())
     status = f"{failed} samples diverged: their measurements are left out" if failed else "ok"
     outcome = {"chosen": run.chosen, "status": status, "failed_samples": failed}
@@ -168,10 +173,13 @@ def _sample_method(
 
 
 def _oracle_options(method: Method, flow: Flow, batch: MeasuredBatch) -> dict[str, Any]:
-    """Return the exact score of a batch and a seed of noise, for the samplers that take them."""
-    options: dict[str, Any] = {"score": batch.score(flow.path)} if method.sampler.startswith("oracle") else {}
-    generator = torch.Generator().manual_seed(batch.seed)
-    return options | ({"generator": generator} if method.sampler == "oracle_sde" else {})
+    """Return the exact score of a batch, for the samplers that follow it."""
+    return {"score": batch.score(flow.path)} if method.sampler.startswith("oracle") else {}
+
+
+def _noise_options(method: Method, batch: MeasuredBatch) -> dict[str, Any]:
+    """Return a batch's generator of noise, for the samplers that draw some at every step."""
+    return {"generator": torch.Generator().manual_seed(batch.seed)} if method.sampler in STOCHASTIC else {}
 
 
 def _values(batch: MeasuredBatch, x: Tensor) -> Iterator[dict[str, Any]]:

@@ -31,6 +31,7 @@ GOOD = {
     "optimise_source": {"iterations": 1, "learning_rate": 0.1, "steps": 2},
     "optimise_controls": {"iterations": 1, "learning_rate": 0.1, "intervals": 2, "steps": 1},
     "optimise_steps": {"steps": 2, "learning_rate": 0.1},
+    "midpoint_guidance": {"steps": 2, "generator": GENERATOR},
     "oracle_ode": {"steps": 2, "score": zero},
     "oracle_sde": {"steps": 2, "score": zero, "generator": GENERATOR},
 }
@@ -93,6 +94,16 @@ BAD = [
     ("posterior_guidance", {"grid": f64([0.1, 0.5, 1.0])}, "grid must start at t"),
     ("optimise_source", {"t": 1.0}, "t must lie before 1, got 1.0"),
     ("optimise_source", {"t": 1.5}, r"t must lie in \[0, 1\]"),
+    # Midpoints.
+    ("midpoint_guidance", {"steps": 0}, f"steps {COUNT}, got 0"),
+    ("midpoint_guidance", {"inner": 0}, f"inner {COUNT}, got 0"),
+    ("midpoint_guidance", {"learning_rate": 0.0}, "learning_rate must be positive and finite, got 0.0"),
+    ("midpoint_guidance", {"midpoint": -0.1}, r"midpoint must lie in \[0, 1\], got -0.1"),
+    ("midpoint_guidance", {"midpoint": 1.0}, "midpoint must be below 1, where the prediction is the state"),
+    ("midpoint_guidance", {"start": "warm"}, "start must be one of carried, transition; got 'warm'"),
+    ("midpoint_guidance", {"optimiser": "newton"}, "optimiser must be one of .*; got 'newton'"),
+    ("midpoint_guidance", {"grid": "sigma"}, "grid must be one of .*; got 'sigma'"),
+    ("midpoint_guidance", {"generator": None}, "generator must be a torch.Generator of the CPU, got NoneType"),
     # Oracles.
     ("oracle_ode", {"score": lambda x, t: x[:, :2]}, r"score must return a tensor like x, \(4, 3\); got \(4, 2\)"),
     ("oracle_ode", {"score": lambda x, t: None}, "score must return a tensor like x, .* got NoneType"),

@@ -78,3 +78,18 @@ add(
         "tuning: candidates in other units": ("c * noise**self.noise_power", "c * noise"),
     },
 )
+add(
+    "analysis/guidance/midpoint.py",
+    ["analysis/guidance/test_midpoint.py"],
+    {
+        "midpoint: the variance to a later state without its noise": (
+            "sigma(s) ** 2 - (after * sigma) ** 2",
+            "sigma(s) ** 2",
+        ),
+        "midpoint: the fit without its prior": ("(mean - prior) / variance + g", "g"),
+        "midpoint: the spread without its entropy": ("/ variance - 1 + g * spread", "/ variance + g * spread"),
+        "midpoint: the spread without its loss": ("- 1 + g * spread", "- 1"),
+        "midpoint: predictions are carried from the mean": ("carried = target(middle", "carried = target(mean"),
+        "midpoint: the step ends without noise": ("between.variance.sqrt() * noise()", "0 * noise()"),
+    },
+)
