@@ -86,12 +86,16 @@ def lookahead_surface(
     with metered(flow, x) as (counted, cost):
         ahead = (each > t).any(1)
         gradient, endpoint, value = _cells(counted, loss, x, t, (times[~ahead], times[ahead]), steps, solver)
-    index = torch.empty(len(steps), len(times), dtype=torch.long)
-    index[:, ~ahead] = torch.arange(int((~ahead).sum()))
-    index[:, ahead] = torch.arange(len(gradient) - len(steps) * int(ahead.sum()), len(gradient)).view(len(steps), -1)
-    index = index.to(x.device)
-    gradient, endpoint, value = (part[index] for part in (gradient, endpoint, value))
+    place = _places(ahead, len(steps)).to(x.device)
+    gradient, endpoint, value = (part[place] for part in (gradient, endpoint, value))
     return Surface(gradient, endpoint, value, cost, tuple(steps), tuple(float(s) for s in ends))
+
+
+def _places(ahead: Tensor, steps: int) -> Tensor:
+    """Return where the cells (steps, horizons) are among those of ``_cells``, for the mask of horizons ahead."""
+    behind, count = torch.cumsum(~ahead, 0) - 1, torch.cumsum(ahead, 0) - 1
+    first = (~ahead).sum() + torch.arange(steps, device=ahead.device)[:, None] * ahead.sum()
+    return torch.where(ahead, first + count, behind)
 
 
 def _cells(
