@@ -14,15 +14,17 @@ With :math:`\rho_{ts} = \alpha_t/\alpha_s` and :math:`v_{ts} = \sigma_t^2 - \rho
 .. math:: q_{s|t,u} = N\Bigl(\frac{\rho_{ts} v_{su}}{v_{tu}} x_t + \frac{v_{ts}\rho_{su}}{v_{tu}} x_u,\;
           \frac{v_{ts} v_{su}}{v_{tu}} I\Bigr).
 
-A step to time 1 without noise is the prediction :math:`\hat x_1`. With L = 0 the steps are those of the reverse-time
-SDE, ``oracle_sde`` with a score of 0, whatever :math:`\tau` is. Where alpha = 0 at time 0, the first step forgets x0.
+A step to time 1 without noise is the prediction :math:`\hat x_1`. With L = 0 and ``start="transition"`` the steps are
+those of the reverse-time SDE, ``oracle_sde`` with a score of 0, whatever :math:`\tau` is. Where alpha = 0 at time 0,
+the first step forgets x0.
 
 Source: Moufad et al., *Variational diffusion posterior sampling with midpoint guidance*, arXiv 2410.09945. The authors'
 code (github.com/YazidJanati/mgps, commit 7839182) has the same objective, transition, bridge and last step. There
 :math:`\tau` is a share of the remaining discrete timesteps (one half by default), here of the remaining time; their
 number of moves follows a schedule (2, but 10 to 20 at the first steps and at every tenth), here it is constant; on
 images the first three tenths of their solve are warmed up by a second fit, of :math:`x_1`, which is left out here, as
-in their configuration for mixtures. Their fit starts from the previous step's prediction (``start="carried"``).
+in their configuration for mixtures. Their fit starts from the previous step's prediction (``start="carried"``), so that
+what few moves leave undone is done over the steps; ``start="transition"`` is not in their code.
 """
 
 from __future__ import annotations
@@ -118,13 +120,15 @@ def midpoint_guidance(
     learning_rate: float = 0.03,
     inner: int = 2,
     midpoint: float = 0.5,
-    start: str = "transition",
+    start: str = "carried",
     optimiser: str = "adam",
     grid: str | Tensor = "t",
 ) -> Tensor:
     """Sample from x0 (B, *event) at time 0 to time 1 by MGPS.
 
-    A step costs ``inner`` + 1 evaluations and ``inner`` products; one evaluation more where predictions are carried.
+    A step costs ``inner`` + 1 evaluations and ``inner`` products, and one evaluation more where predictions are carried.
+    The share ``midpoint`` matters most: samples are broader than the posterior where it is too large, and narrower
+    where it is too small.
 
     Parameters
     ----------
@@ -135,7 +139,7 @@ def midpoint_guidance(
     inner : moves per step
     midpoint : tau as a share of the way from a step's end, 0, to time 1; below 1, as nothing is left to fit there
     start : where the mean begins: "transition", at the mean of the law that the loss is added to; or "carried", with
-        the prediction at the midpoint drawn before in place of that at x_t
+        the prediction at the last step's midpoint in place of that at x_t
 
     Returns
     -------

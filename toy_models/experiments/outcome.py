@@ -42,7 +42,7 @@ PLACES = ("operator", "noise")
 LIKELIHOOD = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 RESIDUAL = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)  # times the noise, as the rule's gradient is in units of 1/noise
 DFLOW = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-MGPS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # Adam moves by about so much, whatever the noise
+MGPS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7)
 FLOWGRAD = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # times the variance of the noise, as the loss is in units of its inverse
 DIAL = {k: v for k, v in ladder(STEPS).items() if k not in ("euler_8", "midpoint_8")}
 
@@ -58,6 +58,7 @@ def _methods() -> dict[str, Method]:
     end = DIAL["end_to_end"]
     source = {"iterations": ITERATIONS, "gradient": end, "steps": STEPS, "optimiser": "adam"}
     controls = {"iterations": ITERATIONS, "intervals": 8, "steps": STEPS // 8}
+    fitted = {"steps": STEPS, "inner": 4, "learning_rate": 0.1}
     methods = {
         "exact": Method("", "exact"),
         "unguided": Method("posterior_guidance", "unguided", {"steps": STEPS, "scale": 0.0}),
@@ -65,7 +66,7 @@ def _methods() -> dict[str, Method]:
         "oracle_ode_more": Method("oracle_ode", "oracle", {"steps": MORE_STEPS}),
         "oracle_sde": Method("oracle_sde", "oracle", {"steps": STEPS}),
         "d_flow": Method("optimise_source", "d_flow", source, "learning_rate", DFLOW),
-        "mgps": Method("midpoint_guidance", "mgps", {"steps": STEPS, "inner": 4}, "learning_rate", MGPS),
+        "mgps": Method("midpoint_guidance", "mgps", fitted, "midpoint", MGPS),
         "flowgrad": Method("optimise_controls", "flowgrad", controls, "learning_rate", FLOWGRAD, 2),
     }
     for rule in ("likelihood", "dps"):

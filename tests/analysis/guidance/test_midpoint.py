@@ -125,7 +125,9 @@ def test_tuned_it_comes_near_the_exact_posterior(path):
     posterior = GAUSSIAN.condition(A, Y, R)
     found = DRAW(flow, LOSS, x0, steps=40, inner=20, midpoint=0.2, generator=seeded(1))
     mean, covariance = gap(found.x, posterior)
-    free, wide = gap(DRAW(flow, lambda x: 0 * LOSS(x), x0, steps=40, inner=1, generator=seeded(1)).x, posterior)
+    free, wide = gap(
+        DRAW(flow, lambda x: 0 * LOSS(x), x0, steps=40, inner=1, start="transition", generator=seeded(1)).x, posterior
+    )
     assert mean < 0.15 < free / 2
     assert covariance < 0.25 < wide / 2
 
@@ -140,6 +142,7 @@ def test_without_a_loss_it_samples_the_flows_law(share):
         steps=150,
         inner=1,
         midpoint=share,
+        start="transition",
         generator=seeded(2),
     )
     mean, covariance = gap(found.x, GAUSSIAN)
@@ -149,7 +152,7 @@ def test_without_a_loss_it_samples_the_flows_law(share):
 
 def test_the_seed_decides_and_samples_do_not_influence_each_other():
     flow = MixtureFlow(MIXTURE, PATHS["ve"])  # with data in x0: where there is none, the first step draws x anew
-    options, x0 = {"steps": 6, "start": "carried"}, noise(PATHS["ve"], 6)
+    options, x0 = {"steps": 6}, noise(PATHS["ve"], 6)
     one, same, other = (DRAW(flow, LOSS, x0, generator=seeded(s), **options).x for s in (0, 0, 1))
     assert torch.equal(one, same)
     assert distance(one, other) > 0.01
