@@ -10,6 +10,11 @@ the scale that replaces the missing Jacobian when their update is written as :ma
   the same noise, :math:`x_s = \alpha_s \hat x_1 + \sigma_s \hat x_0`: a shift of :math:`-\eta\alpha_s \nabla L`, here
   with s -> t. MPGD's released code takes eta proportional to 1/alpha_t, which is ``scale="one"`` again.
 
+Both were compared with their authors' code. FlowChef's (github.com/FlowChef/FlowChef) detaches the velocity, as here,
+and averages the squared residual over pixels. MPGD's (github.com/KellyYutongHe/mpgd_pytorch) differentiates the
+residual's norm and not its square; on faces it normalises the gradient, adds fresh noise at every step, and repeats
+some steps. These are matters of the sampler and of the step size.
+
 The omitted Jacobian :math:`D\hat x_1 = (\alpha/\sigma^2) \mathrm{Var}[X_1 | X_t]` tends to I/alpha_1 as t -> 1 where
 the data has a density. Both scales are therefore right there on a path with alpha_1 = 1, and nowhere else: at t = 0 on
 a path with alpha_0 = 0 the true Jacobian vanishes and ``scale="one"`` does not.

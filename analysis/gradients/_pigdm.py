@@ -17,8 +17,12 @@ left out. V = 0 is greedy guidance.
   :math:`D\hat x_1 = (I + \sigma^2 \nabla^2 \log p_t)/\alpha`. It costs min(m, d) VJPs. For one Gaussian V is constant
   and g is the exact negative likelihood score.
 
-Both were compared with published code (the JAX packages tmpdjax and diffusionjax), which has the same r_t^2 and V; its
-solvers multiply g by r_t^2 and by sigma^2/alpha, which here is a matter of the step size.
+Both were compared with the code of TMPD's authors (github.com/bb515/tmpdjax, with diffusionjax), which has the same
+r_t^2 (at alpha = 1 in its variance-exploding solvers) and V. Its solvers multiply g by r_t^2 and by sigma^2/alpha, a
+matter of the step size here, and its cheap variant keeps the row sums of A V A^T alone. PiGDM was also compared with
+the code of RED-diff (github.com/NVlabs/RED-diff): it has the limit R -> 0,
+:math:`r_t^2 g = D\hat x_1^T A^+(A\hat x_1 - y)`, with further weights in alpha, and in one kind of inpainting it sets
+the observed pixels, which is not done here.
 """
 
 from __future__ import annotations

@@ -15,8 +15,11 @@ the posterior's standard deviation for data of unit variance. ``scale`` multipli
 sum is a consistent, biased estimate of its own limit n -> infinity, which for :math:`L = |A x - y|^2_{R^{-1}}/2` is
 ``pigdm``; it needs exponentially more samples as r_t |grad L| grows.
 
-The authors published no code. The definition was compared with the paper, and with the reimplementation in
-InverseBench, which differs: it averages gradients and divides by the root of the loss.
+The authors published no code. The definition was compared with the reimplementation in InverseBench
+(github.com/devzhk/InverseBench), which has the same r_t, and differs in two points: it averages the gradients of the
+squared residual with equal weights, :math:`D\hat x_1^T \frac1n \sum_i \nabla L_i`, where the logarithm of the mean
+likelihood has softmax weights; and it divides them, as DPS does, by twice the root of the loss, which it sums over the
+draws where they are evaluated together.
 """
 
 from __future__ import annotations

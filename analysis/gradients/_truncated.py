@@ -7,8 +7,12 @@ With the steps' maps :math:`\Phi = \phi_n \circ \dots \circ \phi_1` from t to 1,
 
 that is, the Jacobian of the first n - k steps, from t to s = t_{n-k}, replaced by the identity. Source: DRaFT-K (Clark
 et al., arXiv 2309.17400), which truncates the gradient in the network's weights like this; here it is the gradient in
-the state. The truncation was compared with published code and agrees apart from that. k = n is the end-to-end gradient,
-and k = 0 would be the identity-Jacobian estimator with n steps.
+the state. k = n is the end-to-end gradient, and k = 0 would be the identity-Jacobian estimator with n steps.
+
+No code of the authors was found. The truncation was compared with public reimplementations. Where the first n - k steps
+run without a graph, as in one of DRaFT-K, it is this one. AlignProp (github.com/mihirp1998/AlignProp) detaches the
+network's prediction alone, which for a gradient in the state would leave the sampler's linear factor, such as
+alpha_s/alpha_t, in place of the identity; in the weights the two agree.
 
 The implied scale: for Gaussian data the exact Jacobian of the omitted steps is, along an eigen-direction of variance
 :math:`\lambda`,

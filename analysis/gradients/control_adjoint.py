@@ -13,8 +13,10 @@ FlowGrad's: with :math:`v_i` the mean velocity of step i without its control,
 
 .. math:: d_i = \max(|v_{i-1} - v_i|^2, |v_{i+1} - v_i|^2)/|v_i|^2,
 
-and a stretch ends with the step at which the sum of its :math:`d_i` reaches the tolerance. FlowGrad sums over a batch;
-here each sample has its own stretches, so that its gradient does not depend on the rest of the batch.
+and a stretch ends with the step at which the sum of its :math:`d_i` reaches the tolerance. FlowGrad's code sums over a
+batch; here each sample has its own stretches, so that its gradient does not depend on the rest of the batch. There a
+stretch has the control of its first step, here the mean of its controls; and in the first step, index -1 makes the
+velocity before it that of the last step, where here only the next one is compared.
 """
 
 from __future__ import annotations

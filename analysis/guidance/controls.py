@@ -10,9 +10,12 @@ every grid.
 With another estimator as ``gradient``, :math:`a_x` at the end of an interval is that estimator's gradient at the state
 there, as if no control followed; at time 1 it is the gradient of the loss (arXiv 2502.08006, section 4).
 
-Differences to published code: FlowGrad's adds the control itself, not times the step, and evaluates the velocity at the
-state with it; its criterion of straightness is the same. OC-Flow's also moves x_0 by a control and clips gradients;
-neither is done here.
+Both were compared with their authors' code. FlowGrad's (github.com/gnobitab/FlowGrad) adds the control itself, not
+times the step, evaluates the velocity at the state with it, and takes SGD; its criterion of straightness is the same,
+but over the batch. OC-Flow's (github.com/WangLuran/Guided-Flow-Matching-with-Optimal-Control) has FlowGrad's solve of
+images without joined steps and the update :math:`z \leftarrow \beta z - \eta a_x`, which is SGD here with
+:math:`\beta = 1 - \eta w`. OC-Flow in the code of PnP-Flow (github.com/annegnx/PnP-Flow) starts from random controls,
+has one more that moves x_0, and clips gradients; none of this is done here.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def midpoint_guidance(
 ) -> Tensor:
     """Sample from x0 (B, *event) at time 0 to time 1 by MGPS.
 
-    A step costs ``inner`` + 1 evaluations and ``inner`` products, and one evaluation more where predictions are carried.
+    A step costs ``inner`` + 1 evaluations and ``inner`` products; one evaluation more where predictions are carried.
     The share ``midpoint`` matters most: samples are broader than the posterior where it is too large, and narrower
     where it is too small.
 

@@ -6,6 +6,10 @@ or, with ``when="with"``, :math:`x \leftarrow \phi_{t_i, t_{i+1}}(x) - \eta_i g(
 the rule "dps" it is DPS (arXiv 2209.14687) as a deterministic sampler; g is that of any estimator
 in ``analysis.gradients``, or of the dial (``analysis.guidance.dial``). As steps grow, "likelihood" turns both into
 :math:`\dot x = u - \text{scale}\,\lambda_t\, g` (``analysis.guidance.likelihood``).
+
+DPS was compared with its authors' code (github.com/DPS2022/diffusion-posterior-sampling): it subtracts the gradient of
+the residual's norm, at the state before the step, from the state after it, which is ``when="with"``. There the steps
+are those of DDPM, with noise, and the norm is taken over the batch; here over each sample.
 """
 
 from __future__ import annotations

@@ -1,9 +1,14 @@
-"""State optimisation: the noise is moved until the sample at the end of its solve has a low loss.
+r"""State optimisation: the noise is moved until the sample at the end of its solve has a low loss.
 
 D-Flow (arXiv 2402.14017) differentiates the loss of the solved sample in x_0 and passes the gradient to an optimiser;
-here the gradient is any registered estimator's, so that its cost can be traded against its error. As in the code of
-PnP-Flow (arXiv 2410.02423), the noise may have its prior |x_0|^2 / 2; that code also starts from the inverted
-measurement, while a warm start here is a state at a later time, to which the noise is solved first.
+here the gradient is any registered estimator's, so that its cost can be traded against its error.
+
+No code of the authors was found. The sampler was compared with D-Flow in the code of PnP-Flow (arXiv 2410.02423,
+github.com/annegnx/PnP-Flow), which differs: its L-BFGS has a line search (strong Wolfe conditions, 100 pairs) over the
+sum of the batch, where ``optimisers.BatchedLBFGS`` has a fixed rate and 10 pairs per sample; it adds to the squared
+residual a multiple of :math:`(d - 1) \log|x_0| - |x_0|^2 / 2`, with this sign, where the prior here is that of the
+noise, :math:`|x_0|^2 / 2`; and it starts from :math:`A^T y` solved back to time 0 and blended with noise, where a warm
+start here is a state at a later time, to which noise is solved first.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ r"""Step-size rules of posterior guidance: the length of :math:`x \leftarrow x -
 ``normalised``    :math:`\eta` = scale :math:`/ |g|`: every update has the length ``scale``
 ``dps``           :math:`\eta` = scale :math:`/ \sqrt{2L}`, the gradient of the residual's norm :math:`\sqrt{2L}`
                   in place of that of the loss. DPS (arXiv 2209.14687, algorithm 1) follows
-                  :math:`\zeta' \nabla |r|^2 / |r|`; for :math:`L = |r|^2 / 2 v^2` that is scale = 2 v zeta'
+                  :math:`\zeta' \nabla |r|^2 / |r|`; for :math:`L = |r|^2 / 2 v^2` that is scale = 2 v zeta'. Its
+                  code follows :math:`\zeta' \nabla |r|`, without the factor 2: scale = v zeta'
 ``likelihood``    :math:`\eta` = scale :math:`\lambda`, with lambda that of a DDIM step
                   (``analysis.guidance.likelihood``): for :math:`L = -\log p(y | x_1)` and scale 1 the steps follow
                   the ODE of the posterior, with -g in place of the likelihood score
