@@ -27,6 +27,7 @@ SHOWN = (
     "likelihood:greedy",
     "dps:greedy",
     "likelihood:end_to_end",
+    "mgps",
     "d_flow",
     "flowgrad",
 )

@@ -34,6 +34,7 @@ METHODS = (
     "likelihood:midpoint",
     "likelihood:adaptive",
     "likelihood:end_to_end",
+    "mgps",
     "d_flow",
     "flowgrad",
     "oc_flow",

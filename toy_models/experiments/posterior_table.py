@@ -58,6 +58,7 @@ def _methods(solve: int) -> dict[str, Method]:
         "likelihood:adaptive": _with(BASELINE, lookahead=adaptive),
         "likelihood:end_to_end": _with(BASELINE, lookahead=end),
         "likelihood:pigdm": _with(BASELINE, lookahead=Variant.of("pigdm")),
+        "mgps": outcome.METHODS["mgps"],
         "d_flow": _with("d_flow", gradient=end),
         "flowgrad": _with("flowgrad", **controls),
         "oc_flow": replace(_with("flowgrad", weight=1.0, **controls), family="oc_flow"),
