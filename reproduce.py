@@ -95,6 +95,8 @@ def parse(arguments: Sequence[str]) -> Namespace:
     elif unknown := catalogue.unknown(options.names):
         known = f"the suites are {', '.join(suite.SUITES)} and all, the figures {', '.join(sorted(FIGURES))}"
         refuse(f"argument NAME: {', '.join(unknown)} unknown (verbs come first); {known}")
+    elif idle := [name for name in options.names if not catalogue.selected([name])]:
+        refuse(f"argument NAME: no figure shows {', '.join(idle)}; name its tables in the TABLES of a figure")
     elif verb in MAKES and (audited := {*options.names} & {*catalogue.AUDIT}):
         refuse(f"argument NAME: {', '.join(sorted(audited))} is made by python reproduce.py audit")
     if verb in MAKES and options.scheduler and (options.backend != "dask" or options.jobs):

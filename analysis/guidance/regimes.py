@@ -27,10 +27,11 @@ class Regime:
     Attributes
     ----------
     sampler : a name in ``SAMPLERS``
-    gradient : its option that takes the estimator
+    gradient : its option that takes the estimator, or "" for none
     counted : its option that a budget decides
     options : what is the same for all
     space : what is chosen, as ``analysis.guidance.tuning.trials`` takes it
+    draws : whether the sampler draws noise, from an option "generator"
     """
 
     sampler: str
@@ -38,6 +39,7 @@ class Regime:
     counted: str
     options: Mapping[str, Any] = field(default_factory=dict)
     space: Mapping[str, Sequence[Any] | Range] = field(default_factory=dict)
+    draws: bool = False
 
     def call(self, trial: Mapping[str, Any], estimator: Choice, noise: float) -> dict[str, Any]:
         """Translate a trial into the sampler's options, except the counted one.
@@ -50,7 +52,7 @@ class Regime:
         dict
             The options by name.
         """
-        known = {**self.options, **trial, self.gradient: estimator}
+        known = {**self.options, **trial} | ({self.gradient: estimator} if self.gradient else {})
         if known.get("rule") == "dps":
             known["scale"] *= noise
         if known.get("t") == 0:  # noise is where it starts

@@ -88,13 +88,11 @@ RESTORATION = (
     "greedy",
     "two_step_euler",
     "midpoint",
-    "lookahead",
     "adaptive",
-    "dto",
-    "flowgrad",
+    "end_to_end",
     "dps",
+    "mgps",
     "pigdm",
-    "d_flow",
 )
 """The methods that restore images, in the order of their figures."""
 RULES: dict[str, Any] = {"likelihood": "-", "dps": (0, (1, 1))}

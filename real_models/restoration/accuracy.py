@@ -64,8 +64,8 @@ def rows(flow: Flow, loss: Loss, states: dict[float, Tensor], steps: int = STEPS
         (reference,) = converged_gradients(flow, loss, x, [t], steps=steps).references
         bound = reference.error_bound
         truth = torch.where((bound <= MAX_BOUND)[:, None], reference.gradient, torch.nan)
-        for name, setting in DIAL.items():
-            gradient = ESTIMATORS[setting.estimator](flow, loss, x, t, **dict(setting.options)).gradient
+        for name, variant in DIAL.items():
+            gradient = ESTIMATORS[variant.estimator](flow, loss, x, t, **dict(variant.options)).gradient
             values = zip(errors.relative_error(gradient, truth).tolist(), bound.tolist(), strict=True)
             for i, (value, limit) in enumerate(values):
                 yield {"estimator": name, "t": t, "order": i, "value": value, "reference_bound": limit}

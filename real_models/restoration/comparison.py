@@ -1,158 +1,160 @@
-"""Statistics of restored digits: means and paired differences with intervals, and two orders compared.
+"""Statistics of restored digits: by method and operator, over operators, and which error predicts which outcome.
 
-The order of the dial's estimators by the error of their gradients, the median over states and times, is compared with
-their order by mean PSNR: Spearman's correlation of PSNR with accuracy, 1 where the more accurate gradient always
-restores better. Its interval is given by percentiles over bootstrap resamples of images, the same resamples for all
-estimators; the restored images and the images on whose trajectories errors were measured are resampled separately.
+Medians are over images, since a few that are restored badly would decide a mean; a sample that diverged is counted and
+has no part in them. What is said over operators is a mean over them with Student's interval. A method is shown at its
+best budget by the aim that it was tuned for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis import intervals
-from analysis.tables import only
-from real_models.restoration.methods import DIAL
 
-FAMILIES = {"dial": "", "equal_steps": "_equal"}  # and the end of the names of their methods
-ACCURACY = "gradient_error"
-SPENT = ["family", "steps", "evaluations", "vjps", "options", "status"]
+ERROR = "gradient_error"
+PLACE = ["operator", "regime", "estimator"]
+KEYS = [*PLACE, "budget", "aim", "metric"]
+BETTER = {"misfit": 1, "psnr": -1}  # the sign under which less is better, by aim
+ENOUGH = 4  # estimators: a correlation of fewer says nothing
+FITS = 1.0  # a misfit below it fits noise: one is as good as another
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the tables "summary", "paired", "paper", "dial" and "ranks"."""
-    restored = table[table["metric"] != ACCURACY]
+    """Return the tables "summary", "best", "pooled", "correlation", "choices" and "facts"."""
+    table = table.assign(aim=table["aim"].fillna("none"), budget=table["budget"].fillna(0))
+    restored = table[(table["metric"] != ERROR) & table["metric"].notna()]
     means = summary(restored)
-    tables = {"summary": means, "paired": paired(restored), "paper": printed_table(means)}
-    tables |= {"dial": dial(table), "ranks": ranks(table)}
-    return tables | {"facts": facts(table, **{name: tables[name] for name in ("summary", "paired", "ranks")})}
-
-
-def facts(table: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFrame, ranks: pd.DataFrame) -> pd.DataFrame:
-    """Give the method most often best by PSNR, counts of significant differences to greedy, and the correlations."""
-    methods = summary[~summary["estimator"].isin(["clean", "measurement"]) & (summary["family"] != "equal_steps")]
-    psnr = only(methods, metric="psnr").dropna(subset="mean")
-    wins = psnr.loc[psnr.groupby("operator")["mean"].idxmax(), "estimator"].value_counts()
-    row: dict[str, Any] = {"images": int(summary["measurements"].max()), "operators": psnr["operator"].nunique()}
-    row |= {"noise": table["noise"].iloc[0], "budget": int(table["budget"].iloc[0])}
-    row |= {"best": wins.index[0], "wins": int(wins.iloc[0])}
-    pairs = paired[(paired["metric"] == "psnr") & paired["estimator"].isin(set(psnr["estimator"]) - {"greedy"})]
-    row |= {"pairs": len(pairs), "better": int((pairs["low"] > 0).sum()), "worse": int((pairs["high"] < 0).sum())}
-    clean = only(summary, estimator="clean", metric="label")["mean"]
-    row |= {"clean": clean.iloc[0]} if len(clean) else {}
-    for rank in only(ranks, operator="all").to_dict("records"):
-        row |= {rank["family"]: rank["spearman"]}
-        row |= {f"{rank['family']}_{end}": rank[end] for end in ("low", "high")}
-    refused = methods[(methods["metric"] == "psnr") & (methods["failed"] > 0)]
-    refused = refused[~refused["status"].str.startswith("diverged")]
-    if len(refused):
-        row |= {"refused": refused["estimator"].iloc[0]}
-        row["refused_on"] = only(refused, estimator=row["refused"])["operator"].nunique()
-    fits = only(methods, metric="misfit")
-    shown = fits.groupby("estimator")["mean"].median()
-    row |= {f"{name}_misfit": shown[name] for name in ("greedy", "dps", "pigdm") if name in shown}
-    return pd.DataFrame([row])
-
-
-def _groups(restored: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    keys = ["operator", "estimator", "metric"]
-    for key, rows in restored.groupby(keys, sort=False):
-        bad = rows[rows["status"] != "ok"]
-        spent = (bad if len(bad) else rows).iloc[0][SPENT].to_dict()  # where any failed, the first reason
-        yield dict(zip(keys, key, strict=True)) | spent, rows
+    best = at_best_budget(means)
+    tables = {"summary": means, "best": best, "pooled": pooled(best)}
+    tables["correlation"] = correlation(table[table["metric"] == ERROR], best)
+    tables["choices"] = choices(table)
+    return tables | {"facts": facts(table, tables)}
 
 
 def summary(restored: pd.DataFrame) -> pd.DataFrame:
-    """Return means over images with intervals, by operator, method and metric, and how many images failed."""
-    return pd.DataFrame([row | asdict(intervals.interval(rows["value"])) for row, rows in _groups(restored)])
+    """Return medians and means over images with the interval of the mean, and the number of samples that failed."""
+    rows = []
+    for key, part in restored.groupby(KEYS, sort=False):
+        found = intervals.interval(part["value"].to_numpy(float))
+        row = dict(zip(KEYS, key, strict=True)) | {"median": part["value"].median(), "mean": found.mean}
+        row |= {"low": found.low, "high": found.high, "failed": found.failed, "images": found.measurements}
+        rows.append(row | part.iloc[0][["count", "evaluations", "vjps"]].to_dict())
+    return pd.DataFrame(rows)
 
 
-def paired(restored: pd.DataFrame) -> pd.DataFrame:
-    """Return mean differences to greedy, with intervals; those of equal steps are to greedy with as many steps."""
-    values = restored.pivot(index=["operator", "metric", "estimator"], columns="order", values="value")
-    differences = []
-    for row, _ in _groups(restored):
-        greedy = f"greedy{FAMILIES.get(row['family'], '')}"
-        pair = (values.loc[(row["operator"], row["metric"], name)] for name in (row["estimator"], greedy))
-        difference = intervals.paired_interval(*(v.to_numpy(float) for v in pair))
-        differences.append(row | {"against": greedy} | asdict(difference))
-    return pd.DataFrame(differences)
+def at_best_budget(means: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of each method's best budget, by the median of the metric that it was tuned for.
 
-
-def printed_table(means: pd.DataFrame) -> pd.DataFrame:
-    """Return methods x operators, a row per metric and method: "mean [low, high]", and failures where any."""
-    ends = zip(means["mean"], means["low"], means["high"], means["failed"], strict=True)
-    texts = [f"{m:.3g} [{a:.3g}, {b:.3g}]" + (f", {n} failed" if n else "") for m, a, b, n in ends]
-    wide = means.assign(text=texts).pivot(index=["metric", "estimator"], columns="operator", values="text")
-    return wide.reset_index()
-
-
-def dial(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the median error of each estimator's gradient, with quartiles, and its PSNR, by operator and family."""
-    rows = table[table["metric"] == ACCURACY]
-    if rows.empty:
-        return pd.DataFrame(
-            columns=["operator", "family", "estimator", "error", "error_low", "error_high", "psnr", "psnr_less_mean"]
-        )
-    quartiles = rows.groupby(["operator", "estimator"])["value"].quantile([0.25, 0.5, 0.75]).unstack()
-    psnr = _matrices(table)
-    medians = []
-    for (operator, name), errors in quartiles.iterrows():
-        for family, suffix in FAMILIES.items():
-            values = intervals.interval(psnr[operator, f"{name}{suffix}"])
-            row = {"operator": operator, "family": family, "estimator": name, "error_low": errors[0.25]}
-            row |= {"error": errors[0.5], "error_high": errors[0.75], "psnr": values.mean}
-            medians.append(row | {"psnr_low": values.low, "psnr_high": values.high})
-    table_rows = pd.DataFrame(medians)
-    centre = table_rows.groupby(["operator", "family"])["psnr"].transform("mean")  # over estimators
-    return table_rows.assign(psnr_less_mean=table_rows["psnr"] - centre)
-
-
-def _matrices(table: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
-    """Return the PSNR (images,) by operator and method; a failed image counts as 0 dB, the least there is."""
-    rows = table[table["metric"] == "psnr"].sort_values("order", kind="stable")
-    groups = rows.groupby(["operator", "estimator"], sort=False)["value"]
-    return {(str(key[0]), str(key[1])): values.fillna(0.0).to_numpy(float) for key, values in groups}
-
-
-def _errors(table: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Return the relative errors (estimators, images, times) by operator."""
-    rows = table[table["metric"] == ACCURACY]
-    by_operator = {}
-    for operator, part in rows.groupby("operator", sort=False):
-        wide = part.pivot(index=["estimator", "order"], columns="t", values="value")
-        by_operator[str(operator)] = np.stack([wide.loc[name].to_numpy(float) for name in DIAL])
-    return by_operator
-
-
-def ranks(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the correlation of accuracy and PSNR, by family, for each operator and, as "all", their mean."""
-    errors, psnr, rows = _errors(table), _matrices(table), []
-    for family, suffix in FAMILIES.items() if errors else ():
-        restored = [[psnr[operator, f"{name}{suffix}"] for name in DIAL] for operator in errors]
-        # Images first: one that is drawn is drawn for all operators and estimators.
-        samples = np.moveaxis(np.stack(list(errors.values())), 2, 0), np.moveaxis(np.array(restored), 2, 0)
-        ends = intervals.bootstrap(_correlations, *samples)
-        for operator, value, low, high in zip((*errors, "all"), *ends, strict=True):
-            row = {"operator": operator, "family": family, "estimators": len(DIAL), "spearman": value}
-            rows.append(row | {"low": low, "high": high})
-    return pd.DataFrame(rows, columns=["operator", "family", "estimators", "spearman", "low", "high"])
-
-
-def _correlations(errors: np.ndarray, psnr: np.ndarray) -> np.ndarray:
-    """Correlate accuracy with PSNR for R resamples of ``errors`` (R, images, operators, estimators, times).
-
-    ``psnr`` is (R, images, operators, estimators).
+    A budget at which more than half of the samples failed is not one; references have one budget and no aim.
 
     Returns
     -------
-    np.ndarray
-        The correlations by operator, and their mean, (R, operators + 1).
+    DataFrame
+        The rows of the summary, a budget for each operator, method and aim.
     """
-    each = intervals.spearman(-np.nanmedian(errors, axis=(1, 4)), psnr.mean(1))
-    return np.concatenate([each, each.mean(1, keepdims=True)], axis=1)
+    parts = [means[means["aim"] == "none"]]
+    for aim, sign in BETTER.items():
+        own = means[(means["aim"] == aim) & (means["metric"] == aim) & (means["failed"] <= means["images"] / 2)]
+        chosen = own.loc[(sign * own["median"]).groupby([own[name] for name in PLACE], sort=False).idxmin()]
+        parts.append(means.merge(chosen[[*PLACE, "budget", "aim"]]))
+    return pd.concat(parts, ignore_index=True)
+
+
+def pooled(best: pd.DataFrame) -> pd.DataFrame:
+    """Return means over operators by regime, method and aim, and those of the difference to greedy in its regime.
+
+    Misfits, which range over decades, have geometric means of max(misfit, 1), and ratios in place of differences.
+
+    Returns
+    -------
+    DataFrame
+        One row per regime, aim and estimator.
+    """
+    rows = []
+    for (regime, aim), part in best[best["aim"] == best["metric"]].groupby(["regime", "aim"], sort=False):
+        values = part.pivot(index="operator", columns="estimator", values="median")
+        values = np.log(values.clip(lower=FITS)) if aim == "misfit" else values
+        for name in values:
+            row = {"regime": regime, "aim": aim, "estimator": name} | _ends(values[name], aim)
+            gap = values[name] - values.get("greedy", np.nan)
+            rows.append(row | {f"over_greedy_{end}": value for end, value in _ends(gap, aim).items()})
+    return pd.DataFrame(rows)
+
+
+def _ends(values: pd.Series, aim: str) -> dict[str, float]:
+    found = intervals.interval_of_few(values.to_numpy(float))
+    ends = {"mean": found.mean, "low": found.low, "high": found.high}
+    ends = {end: float(np.exp(v)) for end, v in ends.items()} if aim == "misfit" else ends
+    return ends | {"operators": found.measurements - found.failed}
+
+
+def correlation(errors: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
+    """Compute Spearman's correlation over the dial of the median gradient error with the outcome, by regime and aim.
+
+    It is positive where the gradient that errs less leads to the better outcome; a mean over operators.
+
+    Returns
+    -------
+    DataFrame
+        One row per regime and aim with enough estimators.
+    """
+    medians = errors.groupby(["operator", "estimator"])["value"].median()
+    rows = []
+    for (regime, aim), part in best[best["aim"] == best["metric"]].groupby(["regime", "aim"], sort=False):
+        each = [_rank(medians, operator, some, BETTER[aim]) for operator, some in part.groupby("operator")]
+        known = np.array([value for value in each if np.isfinite(value)])
+        if len(known):
+            found = intervals.interval_of_few(known)
+            row = {"regime": regime, "aim": aim, "operators": len(known), "mean": found.mean}
+            rows.append(row | {"low": found.low, "high": found.high})
+    return pd.DataFrame(rows, columns=["regime", "aim", "operators", "mean", "low", "high"])
+
+
+def _rank(medians: pd.Series, operator: str, part: pd.DataFrame, sign: int) -> float:
+    outcome = sign * part.set_index("estimator")["median"]
+    error = medians[operator] if operator in medians.index.get_level_values(0) else medians[:0]
+    both = pd.concat([error, outcome], axis=1, join="inner").dropna()
+    known = len(both) >= ENOUGH and (both.nunique() > 1).all()
+    return float(intervals.spearman(*both.to_numpy(float).T)) if known else np.nan
+
+
+def choices(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the chosen options, one row per operator, regime, method, budget and aim."""
+    columns = [*PLACE, "budget", "aim", "chosen", "count", "at_end_of_range"]
+    return table.dropna(subset="chosen")[columns].drop_duplicates(ignore_index=True)
+
+
+def facts(table: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return one row: sizes, the methods most often best, end-to-end against greedy by regime, and correlations."""
+    guided = tables["best"][tables["best"]["aim"] != "none"]
+    row: dict[str, Any] = {"images": int(guided["images"].max()), "operators": guided["operator"].nunique()}
+    row |= {"noise": table["noise"].iloc[0], "budget": int(guided["budget"].max())}
+    row |= {"at_end_of_range": float(tables["choices"]["at_end_of_range"].astype(float).mean())}
+    psnr = guided[(guided["metric"] == "psnr") & (guided["aim"] == "psnr")].reset_index(drop=True)
+    wins = psnr.loc[psnr.groupby("operator")["median"].idxmax()]
+    counts = wins.groupby(["regime", "estimator"]).size()
+    row |= {"best_regime": counts.idxmax()[0], "best": counts.idxmax()[1], "wins": int(counts.max())}
+    row |= dict(_orders(tables["pooled"]))
+    for one in tables["correlation"].to_dict("records"):
+        row |= {f"{one['regime']}_{one['aim']}_rank{end}": one[e] for end, e in (("", "mean"), ("_low", "low"))}
+        row[f"{one['regime']}_{one['aim']}_rank_high"] = one["high"]
+    lost = table[table["status"].astype(str).str.startswith("loss must be linear")]
+    row |= {"refused": lost["estimator"].iloc[0], "refused_on": lost["operator"].nunique()} if len(lost) else {}
+    return pd.DataFrame([row])
+
+
+def _orders(pools: pd.DataFrame) -> Iterator[tuple[str, Any]]:
+    """Yield end-to-end's and greedy's outcomes by regime and aim, and which of them is better by the interval."""
+    for (regime, aim), part in pools.groupby(["regime", "aim"], sort=False):
+        rows = part.set_index("estimator")
+        for name in {"greedy", "end_to_end"} & set(rows.index):
+            yield f"{regime}_{aim}_{name}", rows.loc[name, "mean"]
+        if "end_to_end" in rows.index:
+            one = 1.0 if aim == "misfit" else 0.0
+            low, high = BETTER[aim] * (rows.loc["end_to_end", ["over_greedy_low", "over_greedy_high"]] - one)
+            better, worse = max(low, high) < 0, min(low, high) > 0
+            yield f"{regime}_{aim}_order", "end" if better else "greedy" if worse else None

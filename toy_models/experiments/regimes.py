@@ -9,9 +9,7 @@ posterior; the best trial by each aim is run on other measurements.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,11 +19,10 @@ from torch import Tensor
 
 from analysis import intervals, sample_distances
 from analysis.experiment import Cell
-from analysis.flow import Flow
-from analysis.guidance.dial import Choice, ladder
-from analysis.guidance.regimes import REGIMES, Regime, count_within
-from analysis.guidance.registry import SAMPLERS, Sample
-from analysis.guidance.tuning import around, trials
+from analysis.guidance.dial import ladder
+from analysis.guidance.regimes import REGIMES
+from analysis.guidance.registry import Sample
+from analysis.guidance.search import Search
 from analysis.measurements import MeasuredBatch
 from analysis.paths import PATHS
 from analysis.settings import Options, Variant
@@ -45,7 +42,7 @@ OPERATORS = ("box_inpainting", "random_inpainting", "super_resolution_2", "gauss
 BUDGETS = tuple(48 * 2**k for k in range(6))
 NOISE = 0.1
 TRIALS, NEARER = 8, 3  # all over the ranges, and then near the best by each aim
-AIMS = ("misfit", "energy_distance")
+AIMS = {"misfit": 1, "energy_distance": 1}
 RANGE = 2.0  # of the data, for PSNR: pixels lie in [-1, 1]
 BASELINE = "greedy"
 KEYS = ["problem", "regime", "estimator", "aim", "budget", "metric"]
@@ -90,83 +87,36 @@ def measure(cell: Cell) -> pd.DataFrame:
     extra, estimator = cell.extra_dict, cell.variants[0].estimator
     place = cell.columns() | {"truth": "exact", "estimator": estimator, "samples": reported.members}
     place |= {name: extra[name] for name in ("regime", "operator", "noise")}
+    search = Search(flow, REGIMES[extra["regime"]], ESTIMATORS[estimator], tuning, metrics, AIMS, cell.seed)
     counts = extra["trials"], extra["nearer"]
-    search = Search(flow, REGIMES[extra["regime"]], ESTIMATORS[estimator], tuning, counts, cell.seed)
-    rows = (place | row for budget in extra["budgets"] for row in search.rows(budget, reported))
+    rows = (place | row for budget in extra["budgets"] for row in rows_of(search, budget, reported, counts))
     return pd.DataFrame(list(rows))
 
 
-class Search:
-    """The trials of one estimator in one regime, on one flow and the measurements for tuning."""
-
-    def __init__(
-        self,
-        flow: Flow,
-        regime: Regime,
-        estimator: Choice,
-        tuning: MeasuredBatch,
-        counts: tuple[int, int],
-        seed: int,
-    ) -> None:
-        self.flow, self.regime, self.estimator, self.tuning = flow, regime, estimator, tuning
-        (self.first, self.nearer), self.seed = counts, seed
-        self.costs: dict[str, list[float]] = {}  # of one and of two steps, by trial: budgets share trials
-
-    def options(self, trial: dict[str, Any], budget: float) -> dict[str, Any] | None:
-        """Return the sampler's options of a trial within a budget, or None where it does not pay for one step."""
-        known = self.regime.call(trial, self.estimator, self.tuning.problem.noise)
-        key = json.dumps(trial, sort_keys=True)
-        if key not in self.costs:
-            some = self.tuning.part(slice(0, 2))
-            costs = [self.run(known | {self.regime.counted: n}, some).cost for n in (1, 2)]
-            self.costs[key] = [cost.evaluations + cost.vjps for cost in costs]
-        count = count_within(budget, *self.costs[key])
-        return known | {self.regime.counted: count} if count else None
-
-    def run(self, options: dict[str, Any], batch: MeasuredBatch) -> Sample:
-        """Run the sampler with these options on a batch."""
-        return SAMPLERS[self.regime.sampler](self.flow, batch.loss(), batch.x0, **options)
-
-    def tried(self, some: list[dict[str, Any]], budget: float) -> list[Tried]:
-        """Return the trials that fit into the budget, with their options and metrics."""
-        made = ((trial, self.options(trial, budget)) for trial in some)
-        return [Tried(t, o, metrics(self.run(o, self.tuning), self.tuning)) for t, o in made if o]
-
-    def rows(self, budget: float, reported: MeasuredBatch) -> Iterator[dict[str, Any]]:
-        """Yield the rows of one budget."""
-        wide = self.tried(trials(self.regime.space, self.first, self.seed), budget)
-        known: dict[str, Sample] = {}
-        for aim in AIMS:
-            if not wide:
-                yield {"budget": budget, "aim": aim, "status": "not one step fits into the budget"}
-                continue
-            near = around(self.regime.space, min(wide, key=lambda one: one.score(aim)).trial)
-            best = min(wide + self.tried(trials(near, self.nearer, self.seed), budget), key=lambda one: one.score(aim))
-            chosen = json.dumps(best.trial, sort_keys=True)
-            if chosen not in known:
-                known[chosen] = self.run(best.options, reported)
-            sample, row = known[chosen], {"budget": budget, "aim": aim, "status": "ok", "chosen": chosen}
-            row |= {"count": best.options[self.regime.counted], "at_end_of_range": self.regime.near_end(best.trial)}
-            row |= {"evaluations": sample.cost.evaluations, "vjps": sample.cost.vjps}
-            yield from (row | value for value in _values(sample, reported))
-
-
-@dataclass(frozen=True)
-class Tried:
-    """A trial, the sampler's options for it, and its metrics on the measurements for tuning."""
-
-    trial: dict[str, Any]
-    options: dict[str, Any]
-    metrics: dict[str, Tensor]
-
-    def score(self, aim: str) -> float:
-        """Return the median of a metric; a measurement with a diverged sample counts as infinitely bad."""
-        return float(self.metrics[aim].nan_to_num(nan=math.inf).median())
+def rows_of(
+    search: Search, budget: float, reported: MeasuredBatch, counts: tuple[int, int]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one budget, with so many trials all over the ranges and near the best of them."""
+    first, nearer = counts
+    wide = search.wide(first, budget)
+    known: dict[str, Sample] = {}
+    for aim in AIMS:
+        if not wide:
+            yield {"budget": budget, "aim": aim, "status": "not one step fits into the budget"}
+            continue
+        best = search.near(wide, aim, nearer, budget)
+        chosen = json.dumps(best.trial, sort_keys=True)
+        if chosen not in known:
+            known[chosen] = search.run(best.options, reported)
+        sample, row = known[chosen], {"budget": budget, "aim": aim, "status": "ok", "chosen": chosen}
+        row |= {"count": best.options[search.regime.counted], "at_end_of_range": search.regime.near_end(best.trial)}
+        row |= {"evaluations": sample.cost.evaluations, "vjps": sample.cost.vjps}
+        yield from (row | value for value in _values(sample, reported))
 
 
 def metrics(sample: Sample, batch: MeasuredBatch) -> dict[str, Tensor]:
     """Return {metric: (Y,)}, with NaN for a measurement with a diverged sample."""
-    x = batch.sets(torch.where(sample.failed[:, None], torch.nan, sample.x))
+    x = batch.finished(sample)
     usable = torch.isfinite(x).flatten(1).all(1)
     safe = torch.where(usable[:, None, None], x, 0.0)
     values = {

@@ -1,0 +1,105 @@
+"""The options of a sampler in a regime, found by trials within a budget of evaluations and products.
+
+Every estimator gets the same number of trials, on measurements that are not reported: some all over the ranges of its
+regime, and some near the best of these. A trial within a budget has as many steps or iterations as that pays for.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from analysis.flow import Flow
+from analysis.guidance.dial import Choice
+from analysis.guidance.regimes import Regime, count_within
+from analysis.guidance.registry import SAMPLERS, Sample
+from analysis.guidance.tuning import around, trials
+from analysis.measurements import MeasuredBatch
+
+Metrics = Callable[[Sample, MeasuredBatch], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A trial, the sampler's options for it, and the sign and values of its metrics on the measurements for tuning."""
+
+    trial: dict[str, Any]
+    options: dict[str, Any]
+    metrics: dict[str, Tensor]
+    aims: Mapping[str, int]
+
+    def score(self, aim: str) -> float:
+        """Return the median of a metric, less is better; a measurement with a diverged sample is infinitely bad."""
+        values = self.aims[aim] * self.metrics[aim].double()
+        return float(values.nan_to_num(nan=math.inf).median())
+
+
+class Search:
+    """Trials of one estimator in one regime, on one flow and the measurements for tuning.
+
+    Parameters
+    ----------
+    metrics : maps samples and their measurements to {metric: (Y,)}, NaN for a measurement with a diverged sample
+    aims : the metrics to tune for: 1 where less is better, -1 where more is
+    seed : of the trials
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        regime: Regime,
+        estimator: Choice,
+        tuning: MeasuredBatch,
+        metrics: Metrics,
+        aims: Mapping[str, int],
+        seed: int,
+    ) -> None:
+        self.flow, self.regime, self.estimator, self.tuning = flow, regime, estimator, tuning
+        self.metrics, self.aims, self.seed = metrics, aims, seed
+        self.costs: dict[str, list[float]] = {}  # of one and of two steps, by trial: budgets share trials
+
+    def options(self, trial: dict[str, Any], budget: float) -> dict[str, Any] | None:
+        """Return the sampler's options of a trial within a budget, or None where it does not pay for one step."""
+        known = self.regime.call(trial, self.estimator, self.tuning.problem.noise)
+        key = json.dumps(trial, sort_keys=True)
+        if key not in self.costs:
+            some = self.tuning.part(slice(0, 2))
+            costs = [self.run(known | {self.regime.counted: n}, some).cost for n in (1, 2)]
+            self.costs[key] = [cost.evaluations + cost.vjps for cost in costs]
+        count = count_within(budget, *self.costs[key])
+        return known | {self.regime.counted: count} if count else None
+
+    def run(self, options: dict[str, Any], batch: MeasuredBatch) -> Sample:
+        """Run the sampler with these options on a batch; one that draws noise draws the same in every run."""
+        if self.regime.draws:
+            options = options | {"generator": torch.Generator().manual_seed(self.seed)}
+        return SAMPLERS[self.regime.sampler](self.flow, batch.loss(), batch.x0, **options)
+
+    def tried(self, some: Sequence[dict[str, Any]], budget: float) -> list[Tried]:
+        """Return the trials that fit into the budget, with their options and metrics."""
+        made = ((trial, self.options(trial, budget)) for trial in some)
+        return [Tried(t, o, self.metrics(self.run(o, self.tuning), self.tuning), self.aims) for t, o in made if o]
+
+    def wide(self, count: int, budget: float) -> list[Tried]:
+        """Try ``count`` trials all over the ranges."""
+        return self.tried(trials(self.regime.space, count, self.seed), budget)
+
+    def near(self, known: Sequence[Tried], aim: str, count: int, budget: float) -> Tried:
+        """Try ``count`` trials near the best of the known ones, and return the best of all."""
+        space = around(self.regime.space, self.best(known, aim, 1)[0].trial)
+        return self.best([*known, *self.tried(trials(space, count, self.seed), budget)], aim, 1)[0]
+
+    def best(self, known: Sequence[Tried], aim: str, count: int) -> list[Tried]:
+        """Return the ``count`` best of the known trials, best first."""
+        return sorted(known, key=lambda one: one.score(aim))[:count]
+
+    def at_larger(self, known: Sequence[Tried], count: int, budget: float) -> list[Tried]:
+        """Try the ``count`` best by each aim of a smaller budget with a larger one."""
+        best = {json.dumps(one.trial): one.trial for aim in self.aims for one in self.best(known, aim, count)}
+        return self.tried(list(best.values()), budget)
