@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from analysis.tables import only
 from figures import style
@@ -87,7 +88,7 @@ def _label(regime: str, name: str) -> str:
 
 
 def _grid(ax: Axes, best: pd.DataFrame, rows: list[tuple[str, str]], operators: list[str]) -> None:
-    """Print medians over images; bold for an operator's best method."""
+    """Print medians over images; bold on grey for an operator's best method."""
     values = _psnr(best).set_index(["operator", "regime", "estimator"])[["median", "failed"]]
     for j, operator in enumerate(operators):
         column = values.loc[operator]["median"]
@@ -98,6 +99,8 @@ def _grid(ax: Axes, best: pd.DataFrame, rows: list[tuple[str, str]], operators: 
             median, failed = values.loc[(operator, *row)]
             text = (f"{median:.1f}" if np.isfinite(median) else "–") + "*" * bool(failed)
             ax.text(j, i, text, ha="center", va="center", fontweight="bold" if median == top else "normal", fontsize=7)
+            if median == top:
+                ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, color="0.9", linewidth=0))
     ax.set(xlim=(-0.5, len(operators) - 0.5), ylim=(len(rows) - 0.5, -0.5), ylabel="PSNR, dB")
     style.ticks(ax.yaxis, range(len(rows)), [_label(*row) for row in rows], fontsize=7)
     shown = [names.two_lines(names.of("operators", o)) for o in operators]

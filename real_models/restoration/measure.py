@@ -20,8 +20,8 @@ from analysis.cost import Cost
 from analysis.experiment import Cell
 from analysis.flow import Flow
 from analysis.guidance.registry import SAMPLERS, Sample
-from analysis.guidance.search import Search, Tried
 from analysis.measurements import MeasuredBatch
+from analysis.search import Search, Tried
 from analysis.settings import DTYPES
 from real_models import images
 from real_models.arithmetic import Arithmetic

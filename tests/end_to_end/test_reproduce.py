@@ -113,7 +113,7 @@ def test_list_names_every_figure(capsys):
     [
         (["run", "convergence", "digits", "convergence"], {"convergence", "digits"}),
         (["check", "bounds"], {"bound_tightness"}),
-        (["draw", "inverse", "bench"], {"inverse_problems", "inverse_table", "bench"}),
+        (["draw", "regimes_images", "outcome_windows"], {"regimes_images", "outcome_vs_compute"}),
         (["audit", "m:f"], {"audit_error", "audit_lookahead"}),
     ],
 )

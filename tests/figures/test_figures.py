@@ -27,9 +27,6 @@ NOT_IN_QUICK = {
     "dial": {f"{truth}{part}" for truth in ("ideal", "score") for part in ("", "_low", "_high")} | {"score_pays"},
     "gpu_cost": {"full"},
     "greedy_shrinks": {"failed"},
-    "inverse_problems": {"pigdm_misfit"},
-    "inverse_table": {f"{family}{part}" for family in ("dial", "equal_steps") for part in ("", "_low", "_high")}
-    | {"refused", "refused_on"},
     "learning_vs_discretisation": {"below_high", "below_low", "last_t", "learning_last"},
     "molecule_gradients": {
         "end_to_end",
@@ -51,6 +48,8 @@ NOT_IN_QUICK = {
     "posterior_table": {"lost", "path_pairs", "same_order"},
     "real_flow": {"euler", "greedy", "midpoint", "practical", "rk4"},
     "regimes": {"guidance_energy_distance_end_to_end", "source_misfit_end_to_end"},
+    "regimes_images": {"guidance_psnr_end_to_end", "guidance_psnr_order"}
+    | {"source_misfit_end_to_end", "source_misfit_order"},
     "superconvergence": {"refused"},
     "which_gradient": {f"{name}_{part}" for name in ("greedy", "end_to_end") for part in ("mean", "low", "high")}
     | {"near", "source_misfit_crossing", "guidance_energy_distance_crossing"},

@@ -22,9 +22,9 @@ from analysis.experiment import Cell
 from analysis.guidance.dial import ladder
 from analysis.guidance.regimes import REGIMES
 from analysis.guidance.registry import Sample
-from analysis.guidance.search import Search
 from analysis.measurements import MeasuredBatch
 from analysis.paths import PATHS
+from analysis.search import Search
 from analysis.settings import Options, Variant
 from toy_models.experiments import outcome
 from toy_models.mixtures.gaussian import MixtureFlow

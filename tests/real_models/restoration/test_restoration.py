@@ -1,7 +1,6 @@
-"""Restoration of real digits: measurements, the classifier, methods under one budget, errors of gradients.
+"""Restoration of real digits: measurements, the classifier, errors of gradients.
 
-The budget is compared with counts of one step more; the states of a guided trajectory with those at which a loss that
-records its calls was taken.
+The states of a guided trajectory are compared with those at which a loss that records its calls was taken.
 """
 
 import json
@@ -18,10 +17,9 @@ from real_models import checkpoint
 from real_models.images import WEIGHTS, data
 from real_models.images.classifier import Classifier, classifier, labels_of
 from real_models.images.classifier import main as train
-from real_models.restoration import accuracy, digits, methods
+from real_models.restoration import accuracy, digits
 from real_models.restoration.digits import NAMES, digits_problem, measured_digits, restoration_metrics
-from real_models.restoration.methods import BUDGET, EQUAL_STEPS, METHODS
-from tests.support.problems import distance, f64, rand, randn
+from tests.support.problems import distance, rand, randn
 
 IMAGES = 2 * rand(3, 784) - 1
 
@@ -101,46 +99,13 @@ def test_the_clean_image_has_the_best_metrics():
     assert (restoration_metrics(batch, -batch.clean)["misfit"] > 100).all()
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS if n not in ("adaptive", "pigdm")])
-def test_each_method_does_the_most_that_the_budget_allows(name):
-    method = METHODS[name]
-    count = methods.counts(method, BUDGET)[method.counted]
-    assert methods.cost_on_trivial_flow(method, count) <= BUDGET < methods.cost_on_trivial_flow(method, count + 1)
-
-
-def test_every_tuned_method_has_as_many_candidates():
-    assert {len(m.candidates) for m in (METHODS | EQUAL_STEPS).values() if m.tuned} == {6}
-    assert {m.options["steps"] for m in EQUAL_STEPS.values()} == set(methods.counts(METHODS["dto"], BUDGET).values())
-    assert methods.counts(EQUAL_STEPS["greedy_equal"], BUDGET) == {}
-
-
-@pytest.mark.parametrize("budget", [0, -3, 2.5])
-def test_a_budget_that_is_none_is_refused(budget):
-    with pytest.raises(ValueError, match="budget"):
-        methods.counts(METHODS["greedy"], budget)
-
-
-def test_a_budget_below_one_step_is_refused():
-    with pytest.raises(ValueError, match="budget must allow one step, which takes 13"):
-        methods.counts(METHODS["dto"], 12)
-
-
 MATRIX = randn(4, 4, seed=7)
 FLOW = from_velocity(lambda x, t: torch.tanh(x @ MATRIX.to(x).T) - t[:, None] * x, CondOT())
 
 
-def test_adaptive_lookahead_stays_in_the_budget_where_it_is_measured():
-    loss, x0 = HalfSquaredDistance(f64([1.0, 0.0, 0.0, 1.0])), randn(5, 4)
-    method = METHODS["adaptive"]
-    middle = {"scale": method.space(0.05)["scale"][3]}
-    found = methods.adaptive_steps(method, FLOW, loss, x0, BUDGET, **middle)["steps"]
-    spent = [methods.network_calls(method.run(FLOW, loss, x0, **middle, steps=n).cost) for n in (found, 2 * found)]
-    assert spent[0] <= BUDGET < spent[1]
-
-
 def test_states_are_those_at_which_guidance_takes_its_gradients():
     loss, x0 = HalfSquaredResidual(randn(2, 4), randn(5, 2), noise=0.5), randn(5, 4)
-    options = {"steps": 10, "scale": 0.1, "rule": "dps", "lookahead": METHODS["greedy"].options["lookahead"]}
+    options = {"steps": 10, "scale": 0.1, "rule": "dps", "lookahead": "greedy"}
     states = accuracy.visited(FLOW, loss, x0, (0.18, 0.5), **options)
     assert list(states) == pytest.approx([0.2, 0.5])
     seen = []
@@ -155,7 +120,7 @@ def test_errors_of_estimators_shrink_with_their_steps_and_know_their_reference()
     rows = list(accuracy.rows(FLOW, loss, {0.3: randn(5, 4)}, steps=32))
     error = {name: max(r["value"] for r in rows if r["estimator"] == name) for name in accuracy.DIAL}
     assert len(rows) == 5 * len(accuracy.DIAL)
-    assert error["dto"] < error["lookahead"] < error["two_step_euler"] < error["greedy"]
+    assert error["end_to_end"] < error["two_step_euler"] < error["greedy"]
     assert max(r["reference_bound"] for r in rows) < 1e-3
 
 

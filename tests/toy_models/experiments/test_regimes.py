@@ -11,9 +11,9 @@ from analysis.experiment import measure_cell
 from analysis.guidance import SAMPLERS
 from analysis.guidance.regimes import REGIMES, count_within
 from analysis.guidance.registry import Sample
-from analysis.guidance.search import Search
 from analysis.guidance.tuning import trials
 from analysis.paths import PATHS
+from analysis.search import Search
 from analysis.settings import Options
 from toy_models.experiments import outcome, regimes
 from toy_models.problems.zoo import build
