@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 from analysis import gradients, solvers
 from analysis.experiment import Cell
+from analysis.flow import Pullback
 from analysis.losses import HalfSquaredDistance
 from analysis.paths import CondOT
+from analysis.plan import StepPlan
 from analysis.settings import DTYPES
 from analysis.solvers.tableaux import Tableau
+from toy_models.mixtures import fused_solve
 from toy_models.mixtures.gaussian import GaussianMixture, MixtureFlow
 
 PEERS = ("torchdiffeq", "diffrax", "jax")
@@ -22,7 +25,13 @@ SIZES = ((64, 2, 4), (256, 8, 8), (512, 64, 10))  # states, dimension, component
 STEPS = tuple(2**k for k in range(7))
 T, HORIZONS = 0.2, tuple(round(0.2 + 0.1 * k, 1) for k in range(9))
 SURFACE_SOLVER, SINGLE_SOLVER, SINGLE_STEPS = "euler", "rk4", 64
-LARGE, LARGE_STEPS = 10**5, 64  # from this B d K on, the steps of the surface, for every contender alike,
+BASE, BASE_STEPS = (256, 8, 8), 64  # the problem of which one size is scaled at a time, end to end:
+SCALING = {
+    "samples": (16, 64, 256, 1024, 4096),
+    "steps": (4, 16, 64, 256, 1024),
+    "components": (1, 4, 16, 64, 256),
+}
+LARGE, LARGE_STEPS = 10**5, 16  # from this B d K on, the steps of the surface, for every contender alike,
 SLOW, SLOW_STEPS = ("torchdiffeq_adjoint", "diffrax_backsolve"), 8  # and of those that compute another gradient
 THREE_EIGHTHS = Tableau(
     ((), (1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0)), (1 / 8, 3 / 8, 3 / 8, 1 / 8), (0.0, 1 / 3, 2 / 3, 1.0), 4
@@ -102,6 +111,24 @@ def ours_cells(job: Work) -> Runner:
         return [call(*args, steps=n, horizon=s, solver=job.solver).gradient for n, s in cells]
 
     return run
+
+
+class _MatrixProducts(MixtureFlow):
+    """The same flow without compiled loops."""
+
+    def solve_vjp(self, x: Tensor, plans: Sequence[StepPlan]) -> tuple[Tensor, Pullback] | None:
+        """Return what matrix products give."""
+        return fused_solve.solve_vjp(self.basis, self.path, x, plans)
+
+
+def with_torch(build: Build) -> Build:
+    """Return the builder of the same run without compiled loops, as where numba is not installed."""
+
+    def without(job: Work) -> Runner:
+        flow = job.flow
+        return build(replace(job, flow=_MatrixProducts(flow.mixture, flow.path, flow.dtype, flow.device)))
+
+    return without
 
 
 def ours_single(job: Work) -> Runner:
@@ -186,6 +213,12 @@ _PEERS: dict[str, Build] = {
     "diffrax_backsolve": diffrax("backsolve"),
 }
 CONTENDERS: dict[str, dict[str, Build]] = {
-    "surface": {"ours": ours_surface, "ours_cells": ours_cells, **_PEERS},
-    "end_to_end": {"ours": ours_single, **_PEERS},
+    "surface": {
+        "ours": ours_surface,
+        "ours_torch": with_torch(ours_surface),
+        "ours_cells": ours_cells,
+        **_PEERS,
+    },
+    "end_to_end": {"ours": ours_single, "ours_torch": with_torch(ours_single), **_PEERS},
+    **{size: {"ours": ours_single, "ours_torch": with_torch(ours_single)} for size in SCALING},
 }

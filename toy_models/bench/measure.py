@@ -5,7 +5,10 @@ There are three workloads. ``surface``: 63 cells of (steps, horizon), Euler; ``e
 differentiate a plain torch function of the mixture's velocity by autograd, the jax peers the same formulas in
 jax.numpy. Repetitions of a contender alternate with ours, so that a ratio compares neighbours in time and each cell can
 be measured, and resumed, alone. The floor is the time of the workload's matrix products alone: their number of
-operations over the rate at which torch computes products of these shapes.
+operations over the rate at which torch computes products of these shapes. Where products are small, that rate is one
+of calls; the second floor is the number of operations over the rate of a fused loop: of a long solve in one call of the
+compiled code, exponentials and all. ``samples``, ``steps`` and ``components`` scale one size of one end-to-end
+gradient.
 """
 
 from __future__ import annotations
@@ -26,13 +29,17 @@ from analysis import gradients, solvers
 from analysis.experiment import Cell
 from analysis.settings import Variant
 from toy_models.bench.contenders import CONTENDERS, THREE_EIGHTHS, Runner, T, Work, work
+from toy_models.mixtures import compiled_solve
 
+LONG = 512  # steps of a solve in which setting up does not count
 NOTES = {
     "ours": "ours against itself: the noise of a ratio",
     "torchdiffeq_adjoint": "optimise-then-discretise: another gradient, so that it differs",
     "diffrax_backsolve": "optimise-then-discretise: another gradient, so that it differs",
     "diffrax_stored": "recursive checkpointing with as many checkpoints as steps",
     "floor": "matrix products alone, at the rate measured here",
+    "floor_loop": "the same work at the rate of the compiled loop in one long solve",
+    "ours_torch": "without numba",
 }
 
 
@@ -57,6 +64,36 @@ def matrix_products(job: Work) -> tuple[Runner, float]:
         run()
         runs.append((timed(run, job) * scale, run, scale))
     return min(runs, key=lambda timed_run: timed_run[0])[1:]
+
+
+def long_solve(job: Work) -> tuple[Runner, float]:
+    """Return a run of one long solve by compiled loops, and how many times its evaluations the workload takes.
+
+    Returns
+    -------
+    tuple
+        The run, and how many of it have as many evaluations as the workload.
+
+    Raises
+    ------
+    ValueError
+        Where no compiled loop serves this problem, as without numba.
+    """
+    grid = torch.linspace(T, 1.0, LONG + 1, dtype=torch.float64)
+    plan = solvers.plan("euler", job.flow.path, grid)
+    x = job.x[None]
+    if compiled_solve.solve_vjp(job.flow.basis, job.flow.path, x, [plan]) is None:
+        raise ValueError("no compiled loop serves this problem here")
+
+    def run() -> list[Any]:
+        solved = compiled_solve.solve_vjp(job.flow.basis, job.flow.path, x, [plan])
+        assert solved is not None
+        return [solved[1](x)]
+
+    return run, job.pairs / LONG
+
+
+FLOORS = {"floor": matrix_products, "floor_loop": long_solve}
 
 
 def timed(run: Runner, job: Work) -> float:
@@ -111,9 +148,9 @@ def measure(cell: Cell) -> pd.DataFrame:
     try:
         row |= _times(job, name, kind, cell, baseline, extra["repetitions"])
     except (ValueError, TypeError) as error:
-        if kind != "estimators":
+        if kind != "estimators" and name != "floor_loop":
             raise
-        row |= {"status": str(error)}  # such as one that needs another loss
+        row |= {"status": str(error)}  # such as an estimator that needs another loss
     return pd.DataFrame([row])
 
 
@@ -123,12 +160,12 @@ def _runner(job: Work, name: str, kind: str, cell: Cell) -> Runner:
 
 def _times(job: Work, name: str, kind: str, cell: Cell, baseline: Runner, least: int) -> dict[str, Any]:
     row: dict[str, Any] = {"agreement": math.nan, "compile_seconds": math.nan, "rate": math.nan}
-    run, scale = matrix_products(job) if name == "floor" else (_runner(job, name, kind, cell), 1.0)
+    run, scale = FLOORS[name](job) if name in FLOORS else (_runner(job, name, kind, cell), 1.0)
     start = time.perf_counter()
     result = run()
     first = time.perf_counter() - start
     start = time.perf_counter()
-    if name != "floor" and kind != "estimators":
+    if name not in FLOORS and kind != "estimators":
         row["agreement"] = agreement(result, expected_gradients(job, name, baseline))
     else:
         baseline()
@@ -144,6 +181,6 @@ def _times(job: Work, name: str, kind: str, cell: Cell, baseline: Runner, least:
     row |= {"repetitions": count, "operations": job.operations if kind != "estimators" else math.nan}
     if name.startswith("diffrax"):
         row["compile_seconds"] = first - row["seconds"]
-    if name == "floor":
+    if name in FLOORS:
         row["rate"] = job.operations / row["seconds"]
     return row

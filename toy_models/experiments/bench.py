@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -14,10 +15,13 @@ from analysis.gradients import ESTIMATORS
 from analysis.settings import Options, Variant
 from analysis.tables import only
 from toy_models.bench.contenders import (
+    BASE,
+    BASE_STEPS,
     CONTENDERS,
     LARGE,
     LARGE_STEPS,
     PEERS,
+    SCALING,
     SINGLE_STEPS,
     SIZES,
     SLOW,
@@ -27,18 +31,19 @@ from toy_models.bench.contenders import (
     T,
 )
 
-OWN = ("ours", "ours_cells", "floor")
+OWN = ("ours", "ours_torch", "ours_cells", "floor", "floor_loop")
+WORKLOADS = ("surface", "end_to_end")
 EXACT = 1e-8  # contenders that differ by more compute another gradient
 SERIAL = True
 PACKAGES = PEERS
 SPEC = {
-    "quick": {"sizes": SIZES[:1], "steps": 8, "repetitions": 3},
-    "full": {"sizes": SIZES, "steps": STEPS[-1], "repetitions": 5},
+    "quick": {"sizes": SIZES[:1], "steps": 8, "repetitions": 3, "scaling": 2},
+    "full": {"sizes": SIZES, "steps": STEPS[-1], "repetitions": 7, "scaling": None},
 }
 
 
 def cells(options: Options) -> list[Cell]:
-    """Make one cell per size, workload and contender.
+    """Make one cell per size, workload and contender, and one per size that is scaled.
 
     Returns
     -------
@@ -52,7 +57,9 @@ def cells(options: Options) -> list[Cell]:
     """
     require()
     spec = options.of(SPEC)
-    return [_cell(options, size, *contender) for size in spec["sizes"] for contender in contenders()]
+    product = itertools.product(spec["sizes"], contenders())
+    made = [_cell(options, size, _top(spec, size, *contender[:2]), *contender) for size, contender in product]
+    return made + [_cell(options, *point) for point in scaled(spec["scaling"])]
 
 
 def require() -> None:
@@ -62,18 +69,33 @@ def require() -> None:
 
 
 def contenders() -> Iterator[tuple[str, str, tuple[Variant, ...]]]:
-    """Yield (workload, contender, the timed estimator): peers, the floor, and every registered estimator."""
-    for kind, known in CONTENDERS.items():
-        yield from ((kind, name, ()) for name in (*known, "floor"))
+    """Yield (workload, contender, the timed estimator): peers, the floors, and every registered estimator."""
+    for kind in WORKLOADS:
+        yield from ((kind, name, ()) for name in (*CONTENDERS[kind], "floor", "floor_loop"))
     for name, estimator in ESTIMATORS.items():
         yield "estimators", name, (Variant.of(name, **next(iter(estimator.variants), {})),)
 
 
-def _cell(options: Options, size: tuple[int, ...], kind: str, name: str, variants: tuple[Variant, ...]) -> Cell:
-    spec = options.of(SPEC)
+def scaled(most: int | None) -> Iterator[tuple[tuple[int, ...], int, str, str, tuple[Variant, ...]]]:
+    """Yield (size, steps, which of them is scaled, contender, no estimator), the ``most`` smallest of each kind."""
+    for kind, values in SCALING.items():
+        for value in values[:most]:
+            batch, d, k = BASE
+            size = (value if kind == "samples" else batch, d, value if kind == "components" else k)
+            yield size, value if kind == "steps" else BASE_STEPS, kind, "ours_torch", ()
+
+
+def _top(spec: Mapping[str, Any], size: tuple[int, ...], kind: str, name: str) -> int:
     top = min(SINGLE_STEPS, spec["steps"]) if kind == "end_to_end" else spec["steps"]
     if math.prod(size) >= LARGE and (kind == "surface" or name in SLOW):
-        top = min(top, SLOW_STEPS if name in SLOW else LARGE_STEPS)
+        return min(top, SLOW_STEPS if name in SLOW else LARGE_STEPS)
+    return top
+
+
+def _cell(
+    options: Options, size: tuple[int, ...], top: int, kind: str, name: str, variants: tuple[Variant, ...]
+) -> Cell:
+    spec = options.of(SPEC)
     extra = {"workload": kind, "contender": name, "size": size, "steps_max": top}
     extra |= {"threads": THREADS, "repetitions": spec["repetitions"]}
     return Cell(
@@ -94,10 +116,16 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Give the ratio of the fastest peer of the same gradient at each size, and the distance to the floor."""
     row: dict[str, Any] = {"threads": int(table["threads"].max())}
     done = only(table, status="ok")
-    for workload in ("surface", "end_to_end"):
+    for workload in WORKLOADS:
         rows = only(done, workload=workload)
         peers = rows[~rows["contender"].isin(OWN) & (rows["agreement"] < EXACT)]
         fastest = peers.groupby("problem")["ratio"].min()
         row |= {f"{workload}_low": fastest.min(), f"{workload}_high": fastest.max()}
-    floor = only(done, workload="surface", contender="floor")["ratio"]
-    return {"facts": pd.DataFrame([row | {"floor_low": 1 / floor.max(), "floor_high": 1 / floor.min()}])}
+    surface = only(done, workload="surface")
+    for name in ("floor", "floor_loop", "ours_torch"):
+        ratio = only(surface, contender=name)["ratio"] ** (1 if name == "ours_torch" else -1)
+        row |= {f"{name}_low": ratio.min(), f"{name}_high": ratio.max()}
+    for name, rows in done[done["workload"].isin(SCALING)].groupby("workload"):
+        each = rows["ours_seconds"] / rows["operations"]
+        row[f"{name}_spread"] = each.max() / each.min()
+    return {"facts": pd.DataFrame([row])}

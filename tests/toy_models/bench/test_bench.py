@@ -13,17 +13,19 @@ from analysis.runner import Workers
 from analysis.runner import run as run_cells
 from analysis.settings import Options
 from figures import bench as figure
-from toy_models.bench import contenders
+from toy_models.bench import contenders, measure
 from toy_models.experiments import bench
+from toy_models.mixtures import compiled_solve
 
 SIZE = (3, 2, 2)
-EXACT = ("ours", "ours_cells", "torchdiffeq", "diffrax", "diffrax_stored")
+EXACT = ("ours", "ours_torch", "ours_cells", "torchdiffeq", "diffrax", "diffrax_stored")
+FLOORS = ("floor", "floor_loop")
 # Optimise-then-discretise solves another equation backwards: with four steps its gradient is off by its own size.
 OPTIMISE_FIRST = {"torchdiffeq_adjoint": 10.0, "diffrax_backsolve": 10.0}
 
 
 def tiny(patch):
-    patch.setitem(bench.SPEC, "quick", {"sizes": [SIZE], "steps": 4, "repetitions": 3})
+    patch.setitem(bench.SPEC, "quick", {"sizes": [SIZE], "steps": 4, "repetitions": 3, "scaling": 2})
     return bench.cells(Options(quick=True))
 
 
@@ -41,7 +43,7 @@ def rows(table, contender):
 
 
 def test_every_contender_of_the_discrete_gradient_agrees(table):
-    assert set(table["contender"]) == {*EXACT, *OPTIMISE_FIRST, "floor", *gradients.ESTIMATORS}
+    assert set(table["contender"]) == {*EXACT, *OPTIMISE_FIRST, *FLOORS, *gradients.ESTIMATORS}
     for contender in EXACT:
         assert rows(table, contender)["agreement"].max() < 1e-10, contender
 
@@ -57,19 +59,48 @@ def test_rows_carry_ratio_agreement_and_floor(table):
     assert (timed["ratio"] <= timed["ratio_max"]).all()
     assert (timed["repetitions"] >= 3).all()
     assert (rows(table, "diffrax")["compile_seconds"] > 0).all()
-    floor = rows(table, "floor")
-    assert (floor["seconds"] * floor["rate"]).tolist() == pytest.approx(floor["operations"].tolist())
-    assert (floor["steps_max"] == 4).all()
+    for name in FLOORS:
+        floor = rows(timed, name)
+        assert (floor["seconds"] * floor["rate"]).tolist() == pytest.approx(floor["operations"].tolist())
+        assert (floor["steps_max"] == 4).all()
 
 
 def test_the_figure_draws_and_answers(table):
     facts = bench.derive(table)["facts"]
     timed = table[(table["status"] == "ok") & (table["agreement"] < 1e-8) & (table["workload"] == "surface")]
-    peers = timed[~timed["contender"].isin(["ours", "ours_cells", "floor"])]
+    peers = timed[~timed["contender"].isin(bench.OWN)]
     assert facts["surface_low"].tolist() == [peers["ratio"].min()]  # the tables here are of one size
     assert "The fastest peer takes" in figure.answer({"bench": table, "bench_facts": facts})
     drawn = figure.draw({"bench": table, "bench_facts": facts})
-    assert len(drawn.axes) == 3
+    assert len(drawn.axes) == 6
+    lines = [line for ax in drawn.axes[3:] for line in ax.get_lines()]
+    assert all(len(line.get_xdata()) == 2 for line in lines)
+    scaled = table[table["workload"].isin(contenders.SCALING)]
+    cost = 1e12 * scaled["ours_seconds"] / scaled["operations"]
+    assert sorted(lines[0].get_ydata()) == pytest.approx(sorted(cost[scaled["workload"] == "samples"]))
+
+
+def test_one_size_at_a_time_is_scaled(table):
+    scaled = table[table["workload"].isin(contenders.SCALING)]
+    for kind, column in {"samples": "B", "steps": "steps_max", "components": "K"}.items():
+        points = scaled[scaled["workload"] == kind]
+        assert sorted(points[column]) == list(contenders.SCALING[kind][:2])
+        others = [name for name in ("B", "d", "K", "steps_max") if name != column]
+        assert len(points[others].drop_duplicates()) == 1
+        # Four products of 2 B d K d operations in each of the four evaluations of a step.
+        expected = 32 * points["B"] * points["d"] ** 2 * points["K"] * points["steps_max"]
+        assert points["operations"].tolist() == expected.tolist()
+
+
+def test_without_a_compiled_loop_its_floor_says_so(monkeypatch):
+    monkeypatch.setattr(bench, "require", dict)
+    monkeypatch.setattr(compiled_solve, "installed", lambda: False)
+    (cell,) = [
+        c
+        for c in tiny(monkeypatch)
+        if (c.extra_dict["contender"], c.extra_dict["workload"]) == ("floor_loop", "surface")
+    ]
+    assert measure.measure(cell)["status"].tolist() == ["no compiled loop serves this problem here"]
 
 
 def test_the_work_counts_what_the_surface_evaluates(monkeypatch):
