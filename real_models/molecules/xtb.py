@@ -50,6 +50,14 @@ def require() -> Any:
     return interface, library
 
 
+def suitable(atoms: Tensor, position: Tensor) -> None:
+    """Raise ``JudgeError`` for a molecule with an odd number of electrons, or with atoms that overlap."""
+    if np.array(NUMBERS)[atoms.numpy()].sum() % 2:
+        raise JudgeError("the number of electrons is odd")
+    if len(atoms) > 1 and float(torch.nn.functional.pdist(position.double()).min()) < OVERLAP:
+        raise JudgeError("two atoms overlap")
+
+
 def _solved(numbers: np.ndarray, place: np.ndarray, field: np.ndarray | None = None) -> Any:
     """Return the result of one self-consistent calculation, in atomic units."""
     interface, library = require()
@@ -84,11 +92,8 @@ def properties(atoms: Tensor, position: Tensor, names: Sequence[str] = PROPERTIE
     ImportError
         If tblite is missing; the message has the line that installs it.
     """
+    suitable(atoms, position)
     numbers = np.array(NUMBERS)[atoms.numpy()]
-    if numbers.sum() % 2:
-        raise JudgeError("the number of electrons is odd")
-    if len(atoms) > 1 and float(torch.nn.functional.pdist(position.double()).min()) < OVERLAP:
-        raise JudgeError("two atoms overlap")
     place = position.double().numpy() / BOHR
     result = _solved(numbers, place)
     energy, filled = result.get("orbital-energies"), result.get("orbital-occupations") > 1
@@ -117,8 +122,8 @@ def predicted(atoms: Tensor, position: Tensor, name: str) -> float:
     return line["intercept"] + line["slope"] * properties(atoms, position, (name,))[name]
 
 
-def fit(count: int) -> dict[str, Any]:
-    """Fit the lines to the first ``count`` molecules of the test part that have as many atoms as the targets.
+def fit(count: int, atoms: int = ATOMS) -> dict[str, Any]:
+    """Fit the lines to the first ``count`` molecules of the test part that have so many atoms.
 
     Returns
     -------
@@ -126,11 +131,11 @@ def fit(count: int) -> dict[str, Any]:
         The record, with the number of molecules that the method failed for.
     """
     test = data.part("test")
-    indices = test.of_size(ATOMS)[:count]
+    indices = test.of_size(atoms)[:count]
     rows, failed = [], 0
-    for label, atoms, position in zip(test.properties[indices], *test.stacked(indices), strict=True):
+    for label, types, position in zip(test.properties[indices], *test.stacked(indices), strict=True):
         try:
-            made = properties(atoms, position)
+            made = properties(types, position)
         except JudgeError:
             failed += 1
             continue
@@ -141,16 +146,17 @@ def fit(count: int) -> dict[str, Any]:
         left = float(np.abs(intercept + slope * x - y).mean())
         fitted[name] = {"slope": float(slope), "intercept": float(intercept), "mae": left}
         fitted[name] |= {"correlation": float(np.corrcoef(x, y)[0, 1])}
-    return {"molecules": len(rows), "failed": failed, "atoms": ATOMS, "method": "GFN2-xTB", "lines": fitted}
+    return {"molecules": len(rows), "failed": failed, "atoms": atoms, "method": "GFN2-xTB", "lines": fitted}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fit the lines and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=FITTED, help="molecules of the fit")
+    parser.add_argument("--atoms", type=int, default=ATOMS, help="the number of their atoms")
     parser.add_argument("--out", type=Path, default=WEIGHTS / "xtb.json", help="file of the lines")
     options = parser.parse_args(arguments)
-    results.write_json(options.out, fit(options.count))
+    results.write_json(options.out, fit(options.count, options.atoms))
     print(json.dumps(json.loads(options.out.read_text())["lines"], indent=2))
 
 
