@@ -20,11 +20,10 @@ from analysis import errors, solvers
 from analysis.experiment import Cell, StateBatch, estimate, rows_of
 from analysis.guidance.dial import ladder
 from analysis.norms import norms
-from analysis.orders import fit_order
 from analysis.paths import CondOT
 from analysis.settings import DTYPES, Options, Variant
 from analysis.tables import errors_only, only
-from real_models.experiments.real_flow import sample_states
+from real_models.experiments.real_flow import PRACTICAL, _fit, _floor, sample_states
 from real_models.molecules.flow import flow, noise
 from real_models.molecules.targets import ATOMS
 
@@ -36,9 +35,6 @@ DIAL = ladder(8, "midpoint")
 STEPS, SOLVERS = (1, 2, 4, 8, 16), ("euler", "midpoint")
 SYMMETRIES = ("turned", "renumbered")
 FAR = 30.0  # times the norm of noise; molecules have up to three times that norm
-POINTS = 4
-PRACTICAL = (0.01, 0.3)  # zetas at which a guided sampler ends its way
-CLEAR = 2.0  # a fit uses errors above this multiple of the reference's bound
 
 
 def cells(options: Options) -> list[Cell]:
@@ -91,14 +87,17 @@ def _symmetries(at: Cell, batch: StateBatch) -> Iterator[dict[str, Any]]:
     """Yield how much a gradient of four midpoint steps differs from the moved one, by the flow's dtype."""
     generator = at.generator()
     turn = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64))[0]
-    order, variant = torch.randperm(ATOMS, generator=generator), Variant.of("end_to_end", solver="midpoint", steps=4)
+    order, variant = (
+        torch.randperm(batch.x.shape[1], generator=generator),
+        Variant.of("end_to_end", solver="midpoint", steps=4),
+    )
     moves = {
         "turned": lambda x: torch.cat([x[..., :3] @ turn.to(x), x[..., 3:]], -1),
         "renumbered": lambda x: x[:, order],
     }
     for dtype in dict.fromkeys(("float32", at.dtype)):
         cell = replace(at, dtype=dtype)
-        own = replace(batch, subject=replace(batch.subject, flow=flow(ATOMS, DTYPES[dtype], at.device)))
+        own = replace(batch, subject=replace(batch.subject, flow=flow(batch.x.shape[1], DTYPES[dtype], at.device)))
         plain = estimate(cell, own, variant).gradient.double().cpu()
         for name, move in moves.items():
             moved = estimate(cell, replace(own, x=move(own.x)), variant).gradient.double().cpu()
@@ -129,19 +128,11 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Fit greedy's slope at the least and at practical zetas, and state facts."""
     greedy = only(errors_only(table), family="dial", estimator="greedy")
     practical = greedy[greedy["zeta"].between(*PRACTICAL)]
-    fits = pd.DataFrame([_fit("greedy", greedy), _fit("greedy, practical", practical)])
+    parts = {"greedy": greedy, "greedy, practical": practical}
+    fits = pd.DataFrame(
+        [_fit(name, "zeta", 2.0, rows["zeta"], rows["value"], _floor(rows)) for name, rows in parts.items()]
+    )
     return {"fits": fits, "facts": facts(table, fits)}
-
-
-def _fit(name: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the fitted slope in zeta; where the fit fails, the status holds the reason."""
-    row = {"name": name, "variable": "zeta", "theory": 2.0}
-    try:
-        floor = (CLEAR * rows["reference_bound"]).to_numpy()
-        fitted = fit_order(rows["zeta"].to_numpy(), rows["value"].to_numpy(), floor=floor, points=POINTS)
-    except ValueError as error:
-        return row | {"status": str(error)}
-    return row | vars(fitted) | {"status": "ok"}
 
 
 def facts(table: pd.DataFrame, fits: pd.DataFrame) -> pd.DataFrame:

@@ -42,6 +42,7 @@ def by_hand(power=2.0, far=1e5):
     for zeta in (4.0, 1.0, 0.1, 0.01, 0.001):
         for name, factor in (("greedy", 1.0), ("midpoint", 0.5)):
             row = {"estimator": name, "family": "dial", "metric": "relative_error", "zeta": zeta, "t": 1 / (1 + zeta)}
+            row["dtype"] = "float64"
             rows.append(row | {"value": factor * zeta**power, "reference_bound": 1e-12, "samples": 6, "high": 1.0})
             rows.append(row | {"metric": "one_minus_cosine", "value": 0.25})
     for dtype, size in (("float32", 1e-5), ("float64", 1e-13)):
