@@ -46,6 +46,7 @@ answer = style.Caption(
     ),
     "Largest budgets (source: {budget} evaluations and products), {molecules!p:molecule}; bold: a setting's best; "
     "coloured: a paired interval excludes 0.",
+    "Of the options that were chosen {at_end_of_range:.0%} lie at an end of their range.",
 )
 DIGITS = {"all": 2, "alpha": 2, "gap": 0, "homo": 0, "lumo": 0, "mu": 2, "Cv": 2}
 SHARES = {"stable_atoms": "stable\natoms", "stable": "stable\nmol.", "valid": "valid"}

@@ -5,183 +5,126 @@ sees it, is near a wanted value. The settings are source optimisation (D-Flow, a
 control optimisation (OC-Flow, arXiv 2410.18070).
 
 A cell is one estimator in one setting on one batch of targets, with all budgets (evaluations and products per molecule)
-and all six properties. All estimators have the same targets and noise. Options are chosen on other targets: candidates
-are run at the least budget, and the best is also used at the greater one. The score is the mean, over targets of all
-properties, of the evaluator's error over the property's spread, so that all properties share their options.
+and all six properties. All estimators of a batch have the same targets, noise and number of trials; how options are
+chosen, and from what, is in ``real_models.molecules.measuring``.
 
-The full run has ``BATCHES`` of ``EACH`` molecules of each property, in float32 on one thread: about ten minutes of an
-idle core. More batches add targets, and leave the cells of others as they are.
+The full run has ``BATCHES`` of ``EACH`` molecules of each property, in float32 on one thread. It takes hours: batch
+after batch, so that a run which is stopped has whole ones, and the same command goes on from its finished cells. They
+stay current as batches, sizes of molecules, budgets of others, properties or estimators are added here.
+``python -m real_models.experiments.molecules`` measures an evaluation and prints how long a run takes.
 """
 
 from __future__ import annotations
 
-import json
-import math
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import pandas as pd
 import torch
 
-from analysis import solvers
 from analysis.experiment import Cell
-from analysis.flow import Flow
-from analysis.guidance.dial import Choice, ladder
-from analysis.guidance.regimes import Regime, count_within
-from analysis.guidance.registry import SAMPLERS, Sample
-from analysis.settings import DTYPES, Options, Variant
-from real_models.molecules import comparison, judging
-from real_models.molecules.flow import flow
-from real_models.molecules.property_loss import predictor
-from real_models.molecules.targets import ATOMS, Targets, draw
+from analysis.guidance.dial import ladder
+from analysis.settings import Options, Variant
+from real_models.molecules import comparison, data, judging
+from real_models.molecules.measuring import AIM, search_of
+from real_models.molecules.targets import ATOMS, draw
 
 SUITE = "molecules"
 PACKAGES = ("rdkit", "tblite")
-BATCHES = 1
-EACH, TUNING = 4, 1  # molecules of each property in a batch, to report and to tune on
-END = 8  # midpoint steps of end-to-end
-DIAL = ladder(END, "midpoint")  # greedy, two-step Euler, midpoint, and four and eight steps
-SOLVE: dict[str, Any] = {"solver": "midpoint", "steps": 16}  # of unguided molecules, and from an optimised source
-EARLY = 0.1  # the time of the optimised state
-DIVERGENCE = 30.0  # times the norm of the noise; molecules have up to three times that norm
-RATES = {"adam": (0.01, 0.03), "lbfgs": (1.0,)}
-PRIORS = (0.0, 0.01)
-SCALES = {"bounded": (3.0, 30.0), "dps": (0.1, 0.5)}
-REGIMES = {
-    "source": Regime("optimise_source", "gradient", "iterations", SOLVE | {"t": EARLY, "warm": 4}),
-    "guidance": Regime("posterior_guidance", "lookahead", "steps"),
-    "controls": Regime("optimise_controls", "gradient", "iterations", {"intervals": END, "steps": 2}),
-}
-CANDIDATES: dict[str, list[dict[str, Any]]] = {
-    "source": [
-        {"optimiser": name, "learning_rate": rate, "prior": prior}
-        for name, rates in RATES.items()
-        for rate in rates
-        for prior in PRIORS
-    ],
-    "guidance": [{"rule": rule, "scale": scale} for rule, scales in SCALES.items() for scale in scales],
-    "controls": [{"optimiser": "adam", "learning_rate": 0.1, "weight": weight} for weight in PRIORS],
-}
-KEPT = (6, 1)  # candidates at the least budget, and at the greater one
-BUDGETS = {"source": (96, 384), "guidance": (192,), "controls": (192,)}
+BATCHES = 4
+SIZES = (ATOMS,)  # the numbers of atoms in batches, in turn
+EACH, TUNING = 16, 2  # molecules of each property in a batch, to report and to tune on
+DIAL = ladder(8, "midpoint")  # greedy, two-step Euler, midpoint, four steps of either; end-to-end: eight of midpoint
+BUDGETS = {"source": (96, 384, 1536), "guidance": (96, 384), "controls": (96, 384)}
+TRIALS = (16, 4, 2)  # all over the ranges at the least budget, and the best of them again at each larger one
 ESTIMATORS: dict[str, Sequence[str]] = {
     "source": tuple(DIAL),
-    "guidance": ("greedy", "euler_4", "end_to_end"),
-    "controls": ("greedy", "end_to_end"),
+    "guidance": tuple(DIAL),
+    "controls": ("greedy", "midpoint", "end_to_end"),
 }
+QUICK = {"properties": ("alpha", "gap"), "each": 1, "tuning": 1, "physics": False, "budgets": (48,), "trials": (1,)}
+PLANNED = (16, 64, 256)  # molecules of each property, in a plan
 derive = comparison.derive
 
 
 def cells(options: Options) -> list[Cell]:
     """Return a cell per batch, setting and estimator, and one per batch of unguided molecules."""
     if options.quick:
-        return [_cell(options, "source", name, 0) for name in ("unguided", "greedy", "midpoint")]
+        return [cell(options, "source", name, 0) for name in ("unguided", "greedy", "midpoint")]
     judging.required()
-    names = [("source", "unguided"), *((setting, name) for setting, some in ESTIMATORS.items() for name in some)]
-    return [_cell(options, *pair, batch) for batch in range(BATCHES) for pair in names]
+    return [cell(options, *pair, batch) for batch in range(BATCHES) for pair in pairs()]
 
 
-def _cell(options: Options, setting: str, name: str, batch: int) -> Cell:
-    quick = options.quick
-    sizes: dict[str, Any] = {"properties": ("alpha", "gap")} if quick else {}
-    sizes |= {"each": 1 if quick else EACH, "tuning": 0 if quick else TUNING, "physics": not quick}
+def pairs() -> list[tuple[str, str]]:
+    """Return the settings and estimators of a batch."""
+    return [("source", "unguided"), *((setting, name) for setting, some in ESTIMATORS.items() for name in some)]
+
+
+def cell(options: Options, setting: str, name: str, batch: int) -> Cell:
+    """Return the cell of an estimator in a setting on a batch of targets."""
+    budgets = BUDGETS[setting]
+    sizes: dict[str, Any] = {"properties": data.PROPERTIES, "each": EACH, "tuning": TUNING, "physics": True}
+    sizes |= {"budgets": budgets, "trials": TRIALS[: len(budgets)]}
+    sizes |= QUICK if options.quick else {}
     return Cell(
-        measure=f"{__name__}:measure",
+        measure="real_models.molecules.measuring:measure",
         problem="qm9",
         path="condot",
         samples=sizes["each"],
-        variants=(Variant.of(name),),
+        variants=(DIAL.get(name, Variant.of(name)),),
         seed=options.seed + batch,
         dtype="float32",
         device="cpu",
         extra=(
             ("setting", setting),
+            ("name", name),
             ("batch", batch),
-            ("budgets", (48,) if quick else BUDGETS[setting]),
+            ("atoms", SIZES[batch % len(SIZES)]),
             *sizes.items(),
         ),
     )
 
 
-def estimator(setting: str, name: str) -> Choice:
-    """Return the estimator of a name: end-to-end is the exact adjoint of the controls' own solve."""
-    return "adjoint" if (setting, name) == ("controls", "end_to_end") else DIAL[name]
+def evaluations(one: Cell) -> float:
+    """Return how many evaluations and products a cell takes at most, over all of its molecules."""
+    extra = one.extra_dict
+    tried = sum(trials * budget for trials, budget in zip(extra["trials"], extra["budgets"], strict=True))
+    return len(extra["properties"]) * (extra["tuning"] * tried + extra["each"] * sum(extra["budgets"]))
 
 
-class Runs:
-    """The runs of one estimator in one setting: the guide is followed, and the evaluator scores."""
-
-    def __init__(self, learned: Flow, setting: str, name: str) -> None:
-        self.flow, self.setting, self.name = learned, setting, name
-        self.regime = REGIMES[setting]
-        self.guide, self.evaluator = predictor("guide"), predictor("evaluator")
-
-    def run(self, trial: dict[str, Any], count: int, targets: Targets) -> Sample:
-        """Return the molecules of a candidate with so many steps or iterations."""
-        options = self.regime.call(trial, estimator(self.setting, self.name), 1.0) | {self.regime.counted: count}
-        return SAMPLERS[self.regime.sampler](
-            self.flow, targets.loss(self.guide), targets.x0, divergence=DIVERGENCE, **options
-        )
-
-    def count(self, trial: dict[str, Any], budget: float, targets: Targets) -> int:
-        """Return how many steps or iterations fit into a budget, 0 for none."""
-        costs = [self.run(trial, n, targets.first(1)).cost for n in (1, 2)]
-        return count_within(budget, *(cost.evaluations + cost.vjps for cost in costs))
-
-    def tried(self, trial: dict[str, Any], budget: float, targets: Targets) -> dict[str, Any]:
-        """Return the row of a candidate: its score is infinite where a sample diverged or no step fits the budget."""
-        count = self.count(trial, budget, targets)
-        score = self.score(self.run(trial, count, targets), targets) if count else math.inf
-        row = {"metric": "tuning", "chosen": json.dumps(trial), "value": score, "count": count}
-        return row | {"status": "ok" if score < math.inf else "diverged" if count else "not one step fits the budget"}
-
-    def score(self, sample: Sample, targets: Targets) -> float:
-        """Return the mean error over the spread, as the evaluator sees it; infinite where a sample diverged."""
-        errors = judging.predicted_errors(sample.x, targets, self.evaluator) / self.evaluator.scale[targets.index()]
-        return float(torch.where(sample.failed, math.inf, errors).nan_to_num(nan=math.inf, posinf=math.inf).mean())
+def seconds(one: Cell, each: int = 1) -> dict[int, float]:
+    """Measure the seconds of an evaluation or product by budget, with ``each`` molecules of every property."""
+    extra = one.extra_dict
+    search = search_of(one, draw(each, one.generator(), extra["properties"], extra["atoms"]))
+    (best, *_) = search.best(search.wide(1, extra["budgets"][0]), AIM, 1)
+    made = {}
+    for budget in extra["budgets"][:2]:
+        settled = search.options(best.trial, budget)
+        assert settled is not None
+        start = time.process_time()
+        cost = search.run(settled, search.tuning).cost
+        made[budget] = (time.process_time() - start) / ((cost.evaluations + cost.vjps) * len(search.tuning.x0))
+    return made
 
 
-def measure(cell: Cell) -> pd.DataFrame:
-    """Return a row per budget, molecule and metric, and one per candidate with its score (metric "tuning")."""
-    extra, name, generator = cell.extra_dict, cell.variants[0].estimator, cell.generator()
-    properties = {"properties": tuple(extra["properties"])} if "properties" in extra else {}
-    reported = draw(extra["each"], generator, **properties)
-    row = cell.columns() | {"truth": "wanted value", "estimator": name, "setting": extra["setting"]}
-    learned = flow(ATOMS, DTYPES[cell.dtype])
-    if name == "unguided":
-        return pd.DataFrame([row | one for one in _unguided(learned, reported, cell)])
-    runs = Runs(learned, extra["setting"], name)
-    tuning = draw(extra["tuning"], generator) if extra["tuning"] else None
-    return pd.DataFrame([row | one for one in _guided(runs, cell, reported, tuning)])
+def plan() -> Iterator[str]:
+    """Yield lines: what the cells of a batch take, and runs of ``PLANNED`` molecules of each property."""
+    guided, total = [cell(Options(), *pair, 0) for pair in pairs()[1:]], 0.0
+    for one in guided:
+        measured, many = seconds(one), evaluations(one)
+        taken = many * max(measured.values())
+        total += taken
+        times = ", ".join(f"{1000 * value:.2f} ms at {budget}" for budget, value in measured.items())
+        name = f"{one.extra_dict['setting']}, {one.extra_dict['name']}"
+        yield f"{name}: {many:.0f} evaluations and products, {times}, {taken / 60:.0f} core-minutes"
+    for each in PLANNED:
+        batches = -(-each // EACH)
+        yield f"{each} molecules of each property: BATCHES = {batches}, {batches * total / 3600:.1f} core-hours"
 
 
-def _unguided(learned: Flow, reported: Targets, cell: Cell) -> Iterator[dict[str, Any]]:
-    grid = torch.linspace(0, 1, SOLVE["steps"] + 1, dtype=torch.float64)
-    x = solvers.solve(learned, reported.x0, solvers.plan(SOLVE["solver"], learned.path, grid))
-    row = {"budget": 2 * len(grid) - 2, "count": 0, "evaluations": 2.0 * len(grid) - 2, "vjps": 0.0}
-    yield from (row | one for one in _judged(x, torch.zeros(len(x), dtype=torch.bool), reported, cell))
-
-
-def _guided(runs: Runs, cell: Cell, reported: Targets, tuning: Targets | None) -> Iterator[dict[str, Any]]:
-    candidates = CANDIDATES[runs.setting] if tuning else CANDIDATES[runs.setting][1:2]
-    for budget, kept in zip(cell.extra_dict["budgets"], KEPT, strict=False):
-        row: dict[str, Any] = {"budget": budget}
-        if tuning:
-            tried = [runs.tried(trial, budget, tuning) for trial in candidates[:kept]]
-            yield from (row | one for one in tried)
-            candidates = [json.loads(one["chosen"]) for one in sorted(tried, key=lambda one: float(one["value"]))]
-        count = runs.count(candidates[0], budget, reported)
-        sample = runs.run(candidates[0], count, reported)
-        row |= {"chosen": json.dumps(candidates[0]), "count": count}
-        row |= {"evaluations": sample.cost.evaluations, "vjps": sample.cost.vjps}
-        yield from (row | one for one in _judged(sample.x, sample.failed, reported, cell))
-
-
-def _judged(x: torch.Tensor, failed: torch.Tensor, reported: Targets, cell: Cell) -> Iterator[dict[str, Any]]:
-    guide, evaluator = predictor("guide"), predictor("evaluator")
-    written, about = judging.text(x), judging.columns(reported, cell.extra_dict["batch"] * len(x))
-    for metric, values, statuses in judging.judgements(x, reported, evaluator, guide, cell.extra_dict["physics"]):
-        for i, (value, status) in enumerate(zip(values, statuses, strict=True)):
-            lost = bool(failed[i])
-            row = {"metric": metric, "value": math.nan if lost else value, "status": "diverged" if lost else status}
-            yield about[i] | row | {"molecule": written[i] if metric == "error" else None}
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for line in plan():
+        print(line)
+        sys.stdout.flush()

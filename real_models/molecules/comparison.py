@@ -1,9 +1,10 @@
 """Statistics of property-guided molecules: means and paired differences with intervals, and facts for captions.
 
-Property "all" pools the molecules of all properties: their errors are divided by the property's spread in the data
-(``targets.SPREAD``), which is what the best constant errs by. Means are over all molecules ("all") and over those whose
-atoms are stable ("stable"), since an error of a broken molecule says little. Means and differences of fewer than
-``LEAST`` molecules have no interval, since a bootstrap of so few says nothing, and no order.
+Property "all" pools the molecules of all properties: their errors are divided by the property's spread in the data, in
+molecules of as many atoms (``targets.statistics``), which is what the best constant errs by. Means are over all
+molecules ("all") and over those whose atoms are stable ("stable"), since an error of a broken molecule says little.
+Means and differences of fewer than ``LEAST`` molecules have no interval, since a bootstrap of so few says nothing, and
+no order.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ import pandas as pd
 
 from analysis import intervals
 from analysis.tables import only
-from real_models.molecules import data, gallery, targets
+from real_models.molecules import data, gallery
 
 ERRORS = {"error": "evaluator", "guide_error": "guide", "xtb_error": "xtb"}  # and their judges
 TUNING, ALL, STABLE = "tuning", "all", "stable"
 LEAST = 8  # molecules for an interval
 BASELINE, ACCURATE, UNGUIDED = "greedy", "end_to_end", "unguided"
 PLACE = ["setting", "estimator", "budget"]
+END = "at_end_of_range"
 SPENT = ["count", "evaluations", "vjps", "chosen"]
 SUMMARY = ["property", "metric", "over"]
-CHOICES = [*PLACE, "chosen", "count", "value", "status"]
+CHOICES = [*PLACE, "chosen", "count", "value", "status", END]
 PAIRED = ["setting", "budget", "estimator", "metric", "over", "property", "against"]
 
 
@@ -42,12 +44,12 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def relative(made: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with their errors over the spread of the data (``relative``), and whether each is stable."""
-    scale = made["property"].map(targets.SPREAD)
     errors = made["metric"].isin(ERRORS)
     stable = only(made, metric="stable").set_index([*PLACE, "order"])["value"] == 1
     places = pd.MultiIndex.from_frame(made[[*PLACE, "order"]])
     return made.assign(
-        relative=np.where(errors, made["value"] / scale, made["value"]), stable=stable.reindex(places).to_numpy()
+        relative=np.where(errors, made["value"] / made["spread"], made["value"]),
+        stable=stable.reindex(places).to_numpy(),
     )
 
 
@@ -77,7 +79,8 @@ def summary(values: pd.DataFrame) -> pd.DataFrame:
             row = dict(zip(PLACE, key, strict=True)) | about | spent.loc[key].to_dict()
             rows.append(row | interval(intervals.interval(some[column].to_numpy(float))))
     table = pd.DataFrame(rows).assign(work=lambda rows: rows["evaluations"] + rows["vjps"])
-    scale = np.where(table["metric"].isin(ERRORS), table["property"].map(targets.SPREAD).fillna(1.0), 1.0)
+    spread = table["property"].map(values.groupby("property")["spread"].mean()).fillna(1.0)
+    scale = np.where(table["metric"].isin(ERRORS), spread, 1.0)
     return table.assign(**{f"relative_{name}": table[name] / scale for name in ("mean", "low", "high")})
 
 
@@ -127,6 +130,8 @@ def facts(summary: pd.DataFrame, paired: pd.DataFrame, made: pd.DataFrame) -> pd
     row |= _chemistry(last, plain) | {"unguided": only(plain, metric="error", property=ALL, over=ALL)["mean"].iloc[0]}
     physics = made[(made["metric"] == "xtb_error") & made["property"].ne("Cv")]
     row |= {"judged": len(physics), "unjudged": int(physics["value"].isna().sum())} if len(physics) else {}
+    chosen = made.loc[made["estimator"] != UNGUIDED, [*PLACE, "chosen", END]].drop_duplicates()
+    row |= {END: float(chosen[END].astype(float).mean())}
     return pd.DataFrame([{name: value for name, value in row.items() if value is not None}])
 
 

@@ -1,8 +1,8 @@
 """The flow of molecules as a subject of experiments and of the audit: "qm9_alpha" to "qm9_Cv", and "qm9" for all.
 
-Molecules have ``ATOMS`` atoms. States lie on the flow's own trajectories from noise, so that no data are needed. The
-loss is the guide's, with wanted values drawn from the deciles of the property. The truth uses the same networks in
-float64.
+Molecules have 18 atoms where nothing else is said. States lie on the flow's own trajectories from noise, so that no
+data are needed. The loss is the guide's, with wanted values drawn from the deciles of the property in all molecules.
+The truth uses the same networks in float64.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def trajectories(learned: Flow, times: Tensor, start: Tensor, steps: int = STEPS
     return torch.stack(states)[back].flatten(0, 1)
 
 
-def subject(problem: str, path: str, dtype: str, device: str) -> Subject:
-    """Make one of ``PROBLEMS`` for an experiment.
+def subject(problem: str, path: str, dtype: str, device: str, atoms: int = ATOMS) -> Subject:
+    """Make one of ``PROBLEMS`` for an experiment, with molecules of so many atoms.
 
     Returns
     -------
@@ -51,15 +51,15 @@ def subject(problem: str, path: str, dtype: str, device: str) -> Subject:
     Raises
     ------
     ValueError
-        For an unknown problem or path.
+        For an unknown problem or path, and more than 29 atoms.
     """
     properties = PROBLEMS[checks.known("problem", problem, PROBLEMS)]
     schedule, guide = PATHS[checks.known("path", path, PATHS)](), predictor(dtype=torch.float64, device=device)
-    own, twin = flow(ATOMS, DTYPES[dtype], device), flow(ATOMS, torch.float64)
+    own, twin = flow(atoms, DTYPES[dtype], device), flow(atoms, torch.float64)
 
     def states(times: Tensor, n: int, generator: torch.Generator) -> Tensor:
         condot = twin.path.time_from_zeta(schedule.zeta(times.double()))
-        x = trajectories(twin, condot, noise(n, ATOMS, generator, torch.float64))
+        x = trajectories(twin, condot, noise(n, atoms, generator, torch.float64))
         size, before = (torch.hypot(one.alpha(t), one.sigma(t)) for one, t in ((schedule, times), (twin.path, condot)))
         return x * (size / before).repeat_interleave(n)[:, None, None]
 
@@ -73,11 +73,11 @@ def subject(problem: str, path: str, dtype: str, device: str) -> Subject:
     return Subject(own.with_path(schedule), twin.with_path(schedule), states, loss)
 
 
-def audited() -> Audited:
+def audited(atoms: int = ATOMS) -> Audited:
     """Return the flow and the guide for ``python reproduce.py audit real_models.molecules.subject:audited``."""
-    learned = flow(ATOMS)
+    learned = flow(atoms)
 
     def states(t: float, n: int, generator: torch.Generator) -> Tensor:
-        return trajectories(learned, torch.tensor([t]), noise(n, ATOMS, generator))
+        return trajectories(learned, torch.tensor([t]), noise(n, atoms, generator))
 
     return Audited(learned, states, PropertyLoss(predictor(), "alpha", data.DECILES["alpha"][4]))

@@ -1,15 +1,18 @@
 """Targets of property-guided generation: noise and, for each molecule, a property with a wanted value.
 
 In the protocol of Hoogeboom et al. 2022 (EDM, arXiv 2203.17003) the number of atoms and the wanted value are those of a
-random molecule of the data. Here every molecule has ``ATOMS`` atoms, and wanted values are distributed as in the
-molecules of the data that have as many, between the first and the last of their deciles.
+random molecule of the data. Here the molecules of a batch have one number of atoms, ``ATOMS`` where nothing else is
+said, and wanted values are distributed as in the molecules of the data that have as many, between the first and the
+last of their deciles. Deciles for other numbers of atoms are read from the data (extra ``molecules``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +33,36 @@ DECILES = {  # of the 17442 molecules of QM9 with 18 atoms
 }
 # Mean absolute deviations from the median in the same molecules: the error of the best constant.
 SPREAD = {"alpha": 3.53, "gap": 881.0, "homo": 431.0, "lumo": 789.0, "mu": 1.11, "Cv": 2.00}
+LEAST = 100  # molecules of a size in the data, for deciles of it
+
+
+@cache
+def statistics(atoms: int) -> tuple[Mapping[str, Sequence[float]], Mapping[str, float]]:
+    """Return the deciles of every property, and its spread, in the molecules of QM9 with so many atoms.
+
+    Returns
+    -------
+    tuple
+        As ``DECILES`` and ``SPREAD`` are.
+
+    Raises
+    ------
+    ValueError
+        For a number of atoms that fewer than ``LEAST`` molecules of the data have.
+    ImportError
+        For another number than ``ATOMS``, where the data are not there; the message has the line that installs them.
+    """
+    if checks.count("atoms", atoms) == ATOMS:
+        return DECILES, SPREAD
+    molecules = data.load()
+    known = [n for n, some in molecules.by_size.items() if len(some) >= LEAST]
+    if atoms not in known:
+        raise ValueError(f"atoms must be a number that {LEAST} molecules of QM9 have, one of {known}, got {atoms}")
+    values = molecules.properties[molecules.of_size(atoms)].astype(float)
+    deciles = np.quantile(values, np.arange(1, 10) / 10, axis=0)
+    spread = np.abs(values - np.median(values, axis=0)).mean(0)
+    columns = dict(zip(data.PROPERTIES, deciles.T.tolist(), strict=True))
+    return columns, dict(zip(data.PROPERTIES, spread.tolist(), strict=True))
 
 
 def wanted(name: str, n: int, generator: torch.Generator, deciles: Mapping[str, Sequence[float]] = DECILES) -> Tensor:
@@ -55,22 +88,30 @@ class Targets:
         """Return the loss of a predictor, its guide."""
         return PropertyLoss(network, self.properties, self.wanted)
 
+    @property
+    def atoms(self) -> int:
+        """N, the number of atoms."""
+        return self.x0.shape[1]
+
     def index(self) -> Tensor:
         """Return the positions (B,) of the properties in ``data.PROPERTIES``."""
         return torch.tensor([data.property_index(name) for name in self.properties])
 
-    def first(self, count: int) -> Targets:
-        """Return the first ``count`` of them."""
-        return replace(self, x0=self.x0[:count], properties=self.properties[:count], wanted=self.wanted[:count])
+    def part(self, index: slice) -> Targets:
+        """Return the targets of a slice."""
+        return Targets(self.x0[index], self.properties[index], self.wanted[index])
 
 
-def draw(each: int, generator: torch.Generator, properties: tuple[str, ...] = data.PROPERTIES) -> Targets:
+def draw(
+    each: int, generator: torch.Generator, properties: tuple[str, ...] = data.PROPERTIES, atoms: int = ATOMS
+) -> Targets:
     """Draw ``each`` targets of every property.
 
     Parameters
     ----------
     each : number of molecules of each property, at least 1
     properties : some of ``data.PROPERTIES``
+    atoms : the number of atoms of all
 
     Returns
     -------
@@ -80,11 +121,12 @@ def draw(each: int, generator: torch.Generator, properties: tuple[str, ...] = da
     Raises
     ------
     ValueError
-        For fewer than one, and for an unknown property.
+        For fewer than one, for an unknown property, and as ``statistics`` does.
     """
     each = checks.count("each", each)
     names = tuple(name for name in properties for _ in range(each))
     for name in properties:
         data.property_index(name)
-    values = torch.cat([wanted(name, each, generator) for name in properties])
-    return Targets(noise(len(names), ATOMS, generator), names, values)
+    deciles = statistics(atoms)[0]
+    values = torch.cat([wanted(name, each, generator, deciles) for name in properties])
+    return Targets(noise(len(names), atoms, generator), names, values)

@@ -1,127 +1,103 @@
-"""Guided molecules in small, with networks of random weights.
+"""The cells of guided molecules. Truths: lists written by hand, and a copy of the sources that is edited.
 
-Truths: samplers called by hand, the cost of one iteration, and the line that installs a missing extra.
+What a cell measures is tested in ``tests/real_models/molecules/test_molecule_measuring.py``.
 """
 
-import json
-import math
+import shutil
 
 import pytest
 import torch
 
 from analysis import suite
-from analysis.guidance.registry import SAMPLERS, Sample
 from analysis.settings import Options
+from analysis.sources import ROOMS, ROOT, Sources
 from analysis.workers import Workers, WorkersError
 from real_models.experiments import molecules
-from real_models.molecules import chemistry, data, judging, targets
-from real_models.molecules.flow import flow
-from real_models.molecules.network import Velocity
-from real_models.molecules.predictor import Predictor
-
-SMALL = {"width": 16, "channels": 8, "layers": 2, "heads": 4, "blocks": 2, "pairs": 8, "forces": 2, "context": 8}
-GUIDE = {"width": 16, "channels": 8, "layers": 2, "heads": 4, "pairs": 8, "forces": 2, "radial": 12}
-QUICK = molecules.cells(Options(quick=True))
+from real_models.molecules import chemistry, data, targets
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    """Small networks in place of the committed ones."""
-
-    def velocity(n, dtype=torch.float32, device="cpu"):
-        torch.manual_seed(0)
-        return flow(n, velocity=Velocity(**SMALL).to(dtype).requires_grad_(False))
-
-    def predictor(name="guide", dtype=torch.float32, device="cpu"):
-        torch.manual_seed(judging.METRICS.index("error") + len(name))
-        return Predictor(**GUIDE).to(dtype).requires_grad_(False)
-
-    monkeypatch.setattr(molecules, "flow", velocity)
-    monkeypatch.setattr(molecules, "predictor", predictor)
-    monkeypatch.setattr(targets, "ATOMS", 6)
-    monkeypatch.setattr(molecules, "ATOMS", 6)
-
-
-def test_all_estimators_of_a_batch_have_the_same_targets_and_other_batches_have_others():
-    if not all(chemistry_and_physics()):
-        pytest.skip("the extra molecules is not installed")
-    full = molecules.cells(Options())
-    names = {(cell.extra_dict["setting"], cell.variants[0].estimator) for cell in full}
-    assert len(full) == molecules.BATCHES * len(names)
-    assert {name for setting, name in names if setting == "source"} == {"unguided", *molecules.DIAL}
-    assert len({cell.seed for cell in full}) == molecules.BATCHES
-    first, second = (molecules._cell(Options(), "source", "greedy", batch) for batch in (0, 1))
-    assert first in full
-    assert not torch.equal(*(targets.draw(1, cell.generator()).wanted for cell in (first, second)))
-
-
-def chemistry_and_physics():
+def extra_is_there():
     for package in (chemistry.require, molecules.judging.xtb.require):
         try:
             package()
         except ImportError:
-            yield False
-        else:
-            yield True
+            return False
+    return True
 
 
-def test_a_cell_is_the_sampler_called_by_hand():
-    cell = QUICK[1]
-    table = molecules.measure(cell)
-    drawn = targets.draw(1, cell.generator(), ("alpha", "gap"))
-    known = {"optimiser": "adam", "learning_rate": 0.01, "prior": 0.01, "gradient": "greedy"}
-    known |= {"t": 0.1, "warm": 4, "solver": "midpoint", "steps": 16, "iterations": 4}
-    loss = drawn.loss(molecules.predictor("guide"))
-    sample = SAMPLERS["optimise_source"](molecules.flow(6), loss, drawn.x0, divergence=30.0, **known)
-    errors = judging.predicted_errors(sample.x, drawn, molecules.predictor("evaluator"))
-    rows = table[table["metric"] == "error"]
-    assert rows["value"].tolist() == pytest.approx(errors.tolist())
-    assert rows["molecule"].tolist() == judging.text(sample.x)
-    assert set(rows["count"]) == {4}  # (48 - 40) / 2
-    assert set(rows["evaluations"] + rows["vjps"]) == {48.0}
-    assert set(table["property"]) == {"alpha", "gap"}
-
-
-def test_the_best_candidate_at_the_least_budget_is_used_at_the_greater_one(monkeypatch):
-    """Scores are replaced by the learning rate plus the prior, of which the least is 0.01 and 0."""
-    cell = QUICK[1]
-    extra = dict(cell.extra) | {"tuning": 1, "budgets": (48, 52)}
-    cell = molecules.Cell(
-        **{name: getattr(cell, name) for name in cell.__dataclass_fields__} | {"extra": (*extra.items(),)}
+def test_all_estimators_of_a_batch_have_the_same_targets_and_other_batches_have_others():
+    one, other, next_one = (
+        molecules.cell(Options(), setting, name, batch)
+        for setting, name, batch in (("source", "greedy", 0), ("controls", "midpoint", 0), ("source", "greedy", 1))
     )
-    seen = []
-    run = molecules.Runs.run
-
-    def noted(self, trial, count, some):
-        seen.append(trial)
-        return run(self, trial, count, some)
-
-    monkeypatch.setattr(molecules.Runs, "run", noted)
-    monkeypatch.setattr(molecules.Runs, "score", lambda self, *_: seen[-1]["learning_rate"] + seen[-1]["prior"])
-    table = molecules.measure(cell)
-    tuning = table[table["metric"] == "tuning"]
-    assert tuning["budget"].tolist() == [48] * 6 + [52]
-    best = {"optimiser": "adam", "learning_rate": 0.01, "prior": 0.0}
-    assert json.loads(tuning["chosen"].iloc[-1]) == best
-    assert {json.loads(one)["prior"] for one in table.loc[table["metric"] == "error", "chosen"]} == {0.0}
+    drawn = [targets.draw(2, cell.generator()) for cell in (one, other, next_one)]
+    torch.testing.assert_close(drawn[0].x0, drawn[1].x0, rtol=0, atol=0)
+    torch.testing.assert_close(drawn[0].wanted, drawn[1].wanted, rtol=0, atol=0)
+    assert not torch.equal(drawn[0].wanted, drawn[2].wanted)
+    assert other.seed == one.seed != next_one.seed
 
 
-def test_a_diverged_sample_scores_infinitely_and_has_a_status():
-    runs = molecules.Runs(molecules.flow(6), "source", "greedy")
-    drawn = targets.draw(1, torch.Generator().manual_seed(0), ("alpha", "gap"))
-    failed_at = torch.tensor([-1, 3])
-    sample = Sample(drawn.x0, torch.zeros(2), None, failed_at)
-    assert runs.score(sample, drawn) == math.inf
-    rows = list(molecules._judged(drawn.x0, sample.failed, drawn, QUICK[1]))
-    assert {row["status"] for row in rows if row["order"] == 1} == {"diverged"}
-    assert all(math.isnan(row["value"]) for row in rows if row["order"] == 1)
-    assert {row["status"] for row in rows if row["order"] == 0} == {"ok"}
+def test_all_estimators_of_a_setting_have_the_same_trials_and_budgets():
+    for setting, some in molecules.ESTIMATORS.items():
+        cells = [molecules.cell(Options(), setting, name, 0) for name in some]
+        assert len({(cell.extra_dict["trials"], cell.extra_dict["budgets"]) for cell in cells}) == 1
+    assert set(molecules.ESTIMATORS["source"]) == {*molecules.DIAL} == set(molecules.ESTIMATORS["guidance"])
 
 
-def test_the_budget_of_one_step_too_few_is_said(monkeypatch):
-    runs = molecules.Runs(molecules.flow(6), "source", "end_to_end")
-    row = runs.tried(molecules.CANDIDATES["source"][0], 41, targets.draw(1, torch.Generator(), ("alpha",)))
-    assert (row["count"], row["value"], row["status"]) == (0, math.inf, "not one step fits the budget")
+def test_cells_come_batch_after_batch_so_that_a_stopped_run_has_whole_ones():
+    if not extra_is_there():
+        pytest.skip("the extra molecules is not installed")
+    batches = [cell.extra_dict["batch"] for cell in molecules.cells(Options())]
+    assert batches == sorted(batches)
+    assert set(batches) == set(range(molecules.BATCHES))
+    assert len(batches) == molecules.BATCHES * len(molecules.pairs())
+
+
+def test_finished_cells_stay_current_as_the_list_of_cells_grows(tmp_path):
+    """The list in a copy of the sources gets more batches, estimators and properties; then what measures is edited."""
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=lambda _, names: {n for n in names if _no_source(n)})
+    names, before = molecules.cell(Options(), "source", "greedy", 0).names(), Sources(tmp_path)
+    listed = tmp_path / "real_models/experiments/molecules.py"
+    text = listed.read_text()
+    for old, new in (
+        ("BATCHES = 4", "BATCHES = 16"),
+        ("SIZES = (ATOMS,)", "SIZES = (ATOMS, 17)"),
+        ('"controls": (96, 384)}', '"controls": (96, 384, 1536)}'),
+        ('"controls": ("greedy",', '"controls": ("greedy", "euler_4",'),
+        ("ladder(8,", "ladder(16,"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    listed.write_text(text)
+    kept = before.closure(names).digest
+    assert Sources(tmp_path).closure(names).digest == kept
+    measures = tmp_path / "real_models/molecules/measuring.py"
+    measures.write_text(measures.read_text().replace("PRIORS = (0.0,", "PRIORS = (0.5, 0.0,"))
+    assert Sources(tmp_path).closure(names).digest != kept
+
+
+def _no_source(name):
+    return "." in name and not name.endswith(".py")
+
+
+def test_what_measures_does_not_know_the_list():
+    closure = Sources().closure(molecules.cell(Options(), "guidance", "end_to_end", 3).names())
+    assert "real_models.molecules.measuring" in closure.modules
+    assert "real_models.experiments.molecules" not in closure.modules
+
+
+def test_work_is_counted_by_hand():
+    cell = molecules.cell(Options(), "controls", "greedy", 0)
+    assert molecules.evaluations(cell) == 6 * (2 * (16 * 96 + 4 * 384) + 16 * (96 + 384))
+
+
+def test_a_plan_says_how_long_cells_and_runs_take(monkeypatch):
+    monkeypatch.setattr(molecules, "seconds", lambda one: {96: 0.001, 384: 0.002})
+    monkeypatch.setattr(molecules, "ESTIMATORS", {"controls": ("greedy",)})
+    first, *runs = molecules.plan()
+    assert first == ("controls, greedy: 82944 evaluations and products, 1.00 ms at 96, 2.00 ms at 384, 3 core-minutes")
+    assert runs[1] == "64 molecules of each property: BATCHES = 4, 0.2 core-hours"
 
 
 def test_the_wanted_values_lie_in_the_data():

@@ -25,11 +25,12 @@ def by_hand(factors=NAMES, xtb=True, budgets=(96, 384)):
         for budget in (32,) if name == "unguided" else budgets:
             place = {"setting": "source", "estimator": name, "budget": budget, "count": 1, "chosen": None}
             place |= {"evaluations": budget / 2, "vjps": budget / 2, "status": "ok"}
+            place |= {"at_end_of_range": None if name == "unguided" else (name, budget) == ("greedy", 96)}
             if name != "unguided":
                 rows.append(place | {"metric": "tuning", "value": 0.5, "chosen": json.dumps({"prior": 0.0})})
             for i, (key, spread) in enumerate(SPREAD.items()):
                 for k in range(COUNT):
-                    row = place | {"property": key, "wanted": 1.0, "order": i * COUNT + k}
+                    row = place | {"property": key, "wanted": 1.0, "order": i * COUNT + k, "spread": spread}
                     error = spread * noise[i, k] * factor
                     values = {"error": error, "guide_error": error / 2, "stable": float(k % 2), "stable_atoms": 0.9}
                     values |= {"valid": 1.0, "xtb_error": error if k else np.nan} if xtb else {}
@@ -87,6 +88,7 @@ def test_facts_state_the_order_by_every_judge(tables):
     assert facts["evaluator_ratio_alpha"] == pytest.approx(1 / 9)
     assert (facts["judged"], facts["unjudged"]) == (5 * 2 * COUNT, 5 * 2)
     assert facts["stable_greedy"] == 0.5
+    assert facts["at_end_of_range"] == 0.25  # one of two estimators at two budgets
 
 
 @pytest.mark.parametrize(("end", "order"), [(2.0, "greedy"), (0.9, "none")])
@@ -107,6 +109,14 @@ def test_without_end_to_end_or_physics_the_others_are_stated():
     facts = comparison.derive(by_hand({"unguided": 1.0, "greedy": 0.5}, xtb=False))["facts"].iloc[0]
     assert facts["best"] == "greedy"
     assert not {"evaluator_order", "xtb_order", "judged", "valid_greedy"} & {*facts.index}
+
+
+def test_errors_are_over_the_spread_in_molecules_of_as_many_atoms():
+    plain, made = by_hand(), by_hand()
+    made["spread"] *= 2
+    one, other = (comparison.derive(table)["summary"] for table in (plain, made))
+    errors = one["metric"] == "error"
+    np.testing.assert_allclose(other.loc[errors, "relative_mean"], one.loc[errors, "relative_mean"] / 2)
 
 
 def test_the_tuning_table_has_every_candidate(tables):

@@ -31,7 +31,6 @@ def small(monkeypatch):
 
     monkeypatch.setattr(subject, "flow", velocity)
     monkeypatch.setattr(subject, "predictor", guide)
-    monkeypatch.setattr(subject, "ATOMS", 6)
 
 
 def test_states_lie_on_one_trajectory_whatever_the_order_of_the_times(small):
@@ -45,7 +44,7 @@ def test_states_lie_on_one_trajectory_whatever_the_order_of_the_times(small):
 
 @pytest.mark.parametrize("path", ["condot", "vp_linear"])
 def test_estimators_run_on_states_and_loss_of_every_path(small, path):
-    made = subject.subject("qm9_gap", path, "float32", "cpu")
+    made = subject.subject("qm9_gap", path, "float32", "cpu", atoms=6)
     times, generator = torch.tensor([0.3, 0.6], dtype=torch.float64), torch.Generator().manual_seed(0)
     x, loss = made.states(times, 3, generator), made.loss(2, 3, generator)
     assert x.dtype == torch.float64
@@ -57,8 +56,8 @@ def test_estimators_run_on_states_and_loss_of_every_path(small, path):
 
 def test_states_of_another_path_are_those_of_condot_at_equal_zeta(small):
     times = torch.tensor([0.4], dtype=torch.float64)
-    vp = subject.subject("qm9_mu", "vp_linear", "float64", "cpu")
-    condot = subject.subject("qm9_mu", "condot", "float64", "cpu")
+    vp = subject.subject("qm9_mu", "vp_linear", "float64", "cpu", atoms=6)
+    condot = subject.subject("qm9_mu", "condot", "float64", "cpu", atoms=6)
     same = CondOT().time_from_zeta(vp.flow.path.zeta(times))
     a, b = (one.states(at, 2, torch.Generator().manual_seed(0)) for one, at in ((vp, times), (condot, same)))
     torch.testing.assert_close(a / vp.flow.path.alpha(times), b / condot.flow.path.alpha(same))
@@ -66,11 +65,13 @@ def test_states_of_another_path_are_those_of_condot_at_equal_zeta(small):
 
 def test_unknown_problems_are_refused(small):
     with pytest.raises(ValueError, match="problem must be one of qm9, qm9_Cv, qm9_alpha"):
-        subject.subject("qm9_mass", "condot", "float32", "cpu")
+        subject.subject("qm9_mass", "condot", "float32", "cpu", atoms=6)
+    with pytest.raises(ValueError, match="n must be at most 29 atoms, the most in QM9, got 30"):
+        subject.subject("qm9_mu", "condot", "float32", "cpu", atoms=30)
 
 
 def test_the_audit_takes_it(small):
-    made = subject.audited()
+    made = subject.audited(atoms=6)
     x = made.data(0.5, 3, torch.Generator().manual_seed(0))
     assert x.shape == (3, 6, 8)
     assert made.loss(x).shape == (3,)

@@ -5,6 +5,7 @@ Truths: deciles of the data, and losses of single properties, one molecule at a 
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from real_models.molecules import data, targets
 from real_models.molecules.network import project
 from real_models.molecules.predictor import Predictor
 from real_models.molecules.property_loss import PropertyLoss
+from tests.support.molecules import molecules
 
 SMALL = {"width": 16, "channels": 8, "layers": 2, "heads": 4, "pairs": 8, "forces": 2, "radial": 12}
 
@@ -38,7 +40,35 @@ def test_targets_are_the_same_for_equal_seeds_and_have_noise_of_centred_molecule
     torch.testing.assert_close(one.x0, other.x0, rtol=0, atol=0)
     torch.testing.assert_close(one.wanted, other.wanted, rtol=0, atol=0)
     assert one.x0[..., :3].mean(1).abs().max() < 1e-6
-    assert len(one.first(5)) == len(one.first(5).properties) == 5
+    assert len(one.part(slice(5))) == len(one.part(slice(5)).properties) == 5
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """Random chains in place of QM9, with the number of atoms in place of the first property."""
+    monkeypatch.setattr(data, "load", lambda: molecules(1200))
+    targets.statistics.cache_clear()
+    yield molecules(1200)
+    targets.statistics.cache_clear()
+
+
+def test_molecules_of_another_size_are_wanted_as_those_of_the_data_are(made_up, monkeypatch):
+    labels = made_up.properties[made_up.of_size(5)]
+    deciles, spread = targets.statistics(5)
+    assert deciles["mu"] == pytest.approx(np.quantile(labels[:, 4], np.arange(1, 10) / 10))
+    assert spread["Cv"] == pytest.approx(np.abs(labels[:, 5] - np.median(labels[:, 5])).mean())
+    drawn = targets.draw(2, torch.Generator().manual_seed(0), ("alpha",), 5)
+    assert (drawn.atoms, drawn.x0.shape) == (5, (2, 5, 8))
+    assert targets.statistics(targets.ATOMS) == (targets.DECILES, targets.SPREAD)
+
+
+def test_sizes_that_hardly_any_molecule_has_are_refused(made_up):
+    with pytest.raises(
+        ValueError, match=r"atoms must be a number that 100 molecules of QM9 have, one of \[.*\], got 30"
+    ):
+        targets.draw(1, torch.Generator(), ("mu",), 30)
+    with pytest.raises(ValueError, match="atoms must be"):
+        targets.statistics(0)
 
 
 def test_a_loss_of_several_properties_is_that_of_each_alone(guide):

@@ -1,0 +1,185 @@
+"""What a cell of the experiment ``molecules`` measures: molecules by one estimator in one setting, over budgets.
+
+The cells themselves are listed in ``real_models.experiments.molecules``. What is measured does not know that list, so
+that batches, estimators and properties can be added to it and finished cells stay current.
+
+Options are found as for every regime (``analysis.search``), on targets that are not reported: trials all over the
+ranges of the setting at the least budget, and at a larger budget the best of them again. Every estimator has the same
+trials. The score of a trial is the mean over its targets, of all properties, of the evaluator's error over the
+property's scale, so that all properties share their options; it is infinite where a molecule diverged.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from analysis import solvers
+from analysis.experiment import Cell
+from analysis.guidance.controls import ADJOINT
+from analysis.guidance.dial import Choice
+from analysis.guidance.regimes import Regime
+from analysis.guidance.registry import Sample
+from analysis.guidance.tuning import Range
+from analysis.losses import Loss
+from analysis.search import Search, Tried
+from analysis.settings import DTYPES
+from real_models.molecules import judging
+from real_models.molecules.flow import flow
+from real_models.molecules.predictor import Predictor
+from real_models.molecules.property_loss import predictor
+from real_models.molecules.targets import Targets, draw
+
+AIM = "error"
+INTERVALS = 8  # of the controls
+SOLVE: dict[str, Any] = {"solver": "midpoint", "steps": 16}  # of unguided molecules, and from an optimised source
+BOUND = {"divergence": 30.0}  # times the norm of the noise; molecules have up to three times that norm
+PRIORS = (0.0, 0.01, 0.1)
+REGIMES = {
+    "source": Regime(
+        "optimise_source",
+        "gradient",
+        "iterations",
+        options={**SOLVE, **BOUND, "warm": 4},
+        space={
+            "learning_rate": Range(3e-3, 3.0),
+            "optimiser": ("adam", "lbfgs"),
+            "prior": PRIORS,
+            "t": (0.0, 0.1, 0.3),
+        },
+    ),
+    "guidance": Regime(
+        "posterior_guidance",
+        "lookahead",
+        "steps",
+        options=BOUND,
+        space={"rule": ("dps", "bounded", "normalised"), "scale": Range(0.03, 30.0)},
+    ),
+    "controls": Regime(
+        "optimise_controls",
+        "gradient",
+        "iterations",
+        options={**BOUND, "intervals": INTERVALS, "steps": 2},
+        space={"learning_rate": Range(3e-3, 3.0), "optimiser": ("adam", "sgd"), "weight": PRIORS},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class TargetBatch:
+    """Targets with the guide as their loss; it has what a search asks of a batch of measurements."""
+
+    targets: Targets
+    guide: Predictor
+    problem = SimpleNamespace(noise=1.0)  # the guide's loss is in units of the property's scale
+
+    @property
+    def x0(self) -> Tensor:
+        """The noise (B, N, 8)."""
+        return self.targets.x0
+
+    def loss(self) -> Loss:
+        """Return the guide's loss of these targets, infinite where the guide overflows to no number."""
+        plain = self.targets.loss(self.guide)
+
+        def loss(x: Tensor) -> Tensor:
+            value = plain(x)
+            return value.masked_fill(value.isnan(), math.inf)  # one such molecule is to fail alone
+
+        return loss
+
+    def part(self, index: slice) -> TargetBatch:
+        """Return the targets of a slice."""
+        return replace(self, targets=self.targets.part(index))
+
+
+@dataclass(frozen=True)
+class Score:
+    """The evaluator's mean error over the property's scale, as one value: the score of a trial."""
+
+    evaluator: Predictor
+
+    def __call__(self, sample: Sample, batch: TargetBatch) -> dict[str, Tensor]:
+        """Return the score (1,), NaN where a molecule diverged or the evaluator overflows."""
+        errors = judging.predicted_errors(sample.x, batch.targets, self.evaluator)
+        errors = errors / self.evaluator.scale[batch.targets.index()]
+        mean = torch.where(sample.failed, math.nan, errors).mean()
+        return {AIM: torch.where(mean.isfinite(), mean, math.nan)[None]}
+
+
+def estimator(cell: Cell) -> Choice:
+    """Return the estimator of a cell: end-to-end is the exact adjoint of the controls' own solve."""
+    place = cell.extra_dict
+    return ADJOINT if (place["setting"], place["name"]) == ("controls", "end_to_end") else cell.variants[0]
+
+
+def search_of(cell: Cell, tuning: Targets) -> Search:
+    """Return the trials of a cell on some targets."""
+    learned, batch = flow(tuning.atoms, DTYPES[cell.dtype]), TargetBatch(tuning, predictor("guide"))
+    regime = REGIMES[cell.extra_dict["setting"]]
+    score = cast(Any, Score(predictor("evaluator")))
+    return Search(learned, regime, estimator(cell), cast(Any, batch), score, {AIM: 1}, cell.seed)
+
+
+def measure(cell: Cell) -> pd.DataFrame:
+    """Return a row per budget, molecule and metric, and one per trial with its score (metric "tuning")."""
+    extra, generator = cell.extra_dict, cell.generator()
+    properties, atoms = tuple(extra["properties"]), extra["atoms"]
+    reported = draw(extra["each"], generator, properties, atoms)
+    row = cell.columns() | {"truth": "wanted value", "estimator": extra["name"], "setting": extra["setting"]}
+    if extra["name"] == "unguided":
+        rows = _unguided(cell, reported)
+    else:
+        search = search_of(cell, draw(extra["tuning"], generator, properties, atoms))
+        rows = _guided(search, cell, reported)
+    return pd.DataFrame([row | one for one in rows])
+
+
+def _unguided(cell: Cell, reported: Targets) -> Iterator[dict[str, Any]]:
+    learned = flow(reported.atoms, DTYPES[cell.dtype])
+    grid = torch.linspace(0, 1, SOLVE["steps"] + 1, dtype=torch.float64)
+    x = solvers.solve(learned, reported.x0, solvers.plan(SOLVE["solver"], learned.path, grid))
+    row = {"budget": 2 * len(grid) - 2, "count": 0, "evaluations": 2.0 * len(grid) - 2, "vjps": 0.0}
+    yield from (row | one for one in _judged(x, torch.zeros(len(x), dtype=torch.bool), reported, cell))
+
+
+def _guided(search: Search, cell: Cell, reported: Targets) -> Iterator[dict[str, Any]]:
+    batch, tried = TargetBatch(reported, predictor("guide")), list[Tried]()
+    for budget, count in zip(cell.extra_dict["budgets"], cell.extra_dict["trials"], strict=True):
+        tried = search.at_larger(tried, count, budget) if tried else search.wide(count, budget)
+        row: dict[str, Any] = {"budget": budget}
+        yield from (row | _trial(search, one) for one in tried)
+        if not tried:
+            yield row | {"metric": "tuning", "status": "not one step fits the budget"}
+            continue
+        (best,) = search.best(tried, AIM, 1)
+        sample = search.run(best.options, cast(Any, batch))
+        row |= {name: value for name, value in _trial(search, best).items() if name not in ("metric", "value")}
+        row |= {"evaluations": sample.cost.evaluations, "vjps": sample.cost.vjps}
+        yield from (row | one for one in _judged(sample.x, sample.failed, reported, cell))
+
+
+def _trial(search: Search, one: Tried) -> dict[str, Any]:
+    """Return the row of a trial."""
+    score, count = one.score(AIM), one.options[search.regime.counted]
+    row = {"metric": "tuning", "chosen": json.dumps(one.trial, sort_keys=True), "value": score, "count": count}
+    row |= {"at_end_of_range": search.regime.near_end(one.trial)}
+    return row | {"status": "ok" if score < math.inf else "diverged"}
+
+
+def _judged(x: Tensor, failed: Tensor, reported: Targets, cell: Cell) -> Iterator[dict[str, Any]]:
+    guide, evaluator = predictor("guide"), predictor("evaluator")
+    written, about = judging.text(x), judging.columns(reported, cell.extra_dict["batch"] * len(x))
+    for metric, values, statuses in judging.judgements(x, reported, evaluator, guide, cell.extra_dict["physics"]):
+        for i, (value, status) in enumerate(zip(values, statuses, strict=True)):
+            lost = bool(failed[i])
+            row = {"metric": metric, "value": math.nan if lost else value, "status": "diverged" if lost else status}
+            yield about[i] | row | {"molecule": written[i] if metric == "error" else None}

@@ -1,0 +1,154 @@
+"""What a cell of guided molecules measures, in small, with networks of random weights.
+
+Truths: samplers called by hand, the cost of one iteration, and scores that are replaced by known ones.
+"""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from analysis.guidance.controls import ADJOINT
+from analysis.guidance.registry import SAMPLERS, Sample
+from analysis.settings import Options
+from real_models.experiments import molecules
+from real_models.molecules import judging, measuring, targets
+from real_models.molecules.flow import flow
+from real_models.molecules.network import Velocity
+from real_models.molecules.predictor import Predictor
+
+SMALL = {"width": 16, "channels": 8, "layers": 2, "heads": 4, "blocks": 2, "pairs": 8, "forces": 2, "context": 8}
+GUIDE = {"width": 16, "channels": 8, "layers": 2, "heads": 4, "pairs": 8, "forces": 2, "radial": 12}
+PROPERTIES = "alpha", "gap"
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Small networks in place of the committed ones, and molecules of six atoms with the deciles of 18."""
+
+    def velocity(n, dtype=torch.float32, device="cpu"):
+        torch.manual_seed(0)
+        return flow(n, velocity=Velocity(**SMALL).to(dtype).requires_grad_(False))
+
+    def predictor(name="guide", dtype=torch.float32, device="cpu"):
+        torch.manual_seed(len(name))
+        return Predictor(**GUIDE).to(dtype).requires_grad_(False)
+
+    monkeypatch.setattr(measuring, "flow", velocity)
+    monkeypatch.setattr(measuring, "predictor", predictor)
+    for module in (targets, judging):
+        monkeypatch.setattr(module, "statistics", lambda atoms: (targets.DECILES, targets.SPREAD))
+    monkeypatch.setattr(molecules, "SIZES", (6,))
+
+
+def cell_of(setting, name, **extra):
+    cell = molecules.cell(Options(quick=True), setting, name, 0)
+    return replace(cell, extra=tuple((dict(cell.extra) | extra).items()))
+
+
+def test_a_cell_is_the_sampler_called_by_hand():
+    cell = cell_of("source", "greedy")
+    table = measuring.measure(cell)
+    rows = table[table["metric"] == "error"]
+    trial = json.loads(rows["chosen"].iloc[0])
+    drawn = targets.draw(1, cell.generator(), PROPERTIES, 6)
+    known = trial | {"gradient": "greedy", "solver": "midpoint", "steps": 16, "iterations": int(rows["count"].iloc[0])}
+    known |= {"warm": 4} if trial["t"] else {}
+    loss = drawn.loss(measuring.predictor("guide"))
+    sample = SAMPLERS["optimise_source"](measuring.flow(6), loss, drawn.x0, divergence=30.0, **known)
+    errors = judging.predicted_errors(sample.x, drawn, measuring.predictor("evaluator"))
+    assert rows["value"].tolist() == pytest.approx(errors.tolist())
+    assert rows["molecule"].tolist() == judging.text(sample.x)
+    assert set(rows["count"]) == {4}  # (48 - 40) / 2
+    assert set(rows["evaluations"] + rows["vjps"]) == {48.0}
+    assert table["property"].dropna().unique().tolist() == ["alpha", "gap"]
+    assert rows["spread"].tolist() == [targets.SPREAD[name] for name in PROPERTIES]
+    assert set(rows["atoms"]) == {6}
+
+
+def test_unguided_molecules_are_solved_from_the_noise_of_the_others():
+    table = measuring.measure(cell_of("source", "unguided"))
+    assert set(table["evaluations"]) == {32.0}
+    assert table["status"].unique().tolist() == ["ok"]
+
+
+def test_the_best_trials_of_the_least_budget_are_tried_again_at_a_larger_one(monkeypatch):
+    """The score is replaced by the place of a trial among all, of which the third is best."""
+    places = {}
+
+    def score(self, sample, batch):
+        return {"error": torch.tensor([float(abs(places.setdefault(len(places), len(places)) - 2))])}
+
+    monkeypatch.setattr(measuring.Score, "__call__", score)
+    table = measuring.measure(cell_of("guidance", "greedy", budgets=(12, 24), trials=(5, 2)))
+    tuning = table[table["metric"] == "tuning"]
+    assert tuning["budget"].tolist() == [12] * 5 + [24] * 2
+    best = tuning["chosen"].iloc[2]
+    assert set(table.loc[(table["metric"] == "error") & (table["budget"] == 12), "chosen"]) == {best}
+    assert tuning["chosen"].iloc[5] == best
+    assert tuning["value"].tolist() == [2, 1, 0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("setting", ["source", "guidance", "controls"])
+def test_every_setting_makes_molecules_and_says_whether_a_choice_is_at_an_end(setting):
+    table = measuring.measure(cell_of(setting, "end_to_end", budgets=(120,), trials=(2,)))
+    rows = table[table["metric"] == "error"]
+    assert len(rows) == 2
+    trial = json.loads(rows["chosen"].iloc[0])
+    assert set(rows["at_end_of_range"]) == {measuring.REGIMES[setting].near_end(trial)}
+
+
+def test_the_controls_of_end_to_end_are_moved_by_the_adjoint_of_their_own_solve():
+    assert measuring.estimator(cell_of("controls", "end_to_end")) == ADJOINT
+    assert measuring.estimator(cell_of("source", "end_to_end")) == molecules.DIAL["end_to_end"]
+
+
+def test_ranges_span_a_decade_or_more_and_rules_are_not_those_of_one_estimator():
+    spaces = {name: regime.space for name, regime in measuring.REGIMES.items()}
+    for name, option in (("source", "learning_rate"), ("controls", "learning_rate"), ("guidance", "scale")):
+        assert spaces[name][option].high >= 100 * spaces[name][option].low
+    assert {"adam", "lbfgs"} == set(spaces["source"]["optimiser"])
+    assert "normalised" in spaces["guidance"]["rule"]
+
+
+def test_a_diverged_sample_scores_infinitely_and_has_a_status():
+    cell = cell_of("source", "greedy")
+    drawn = targets.draw(1, torch.Generator().manual_seed(0), PROPERTIES, 6)
+    batch = measuring.TargetBatch(drawn, measuring.predictor("guide"))
+    sample = Sample(drawn.x0, torch.zeros(2), None, torch.tensor([-1, 3]))
+    score = measuring.Score(measuring.predictor("evaluator"))
+    assert math.isnan(score(sample, batch)["error"])
+    whole = replace(sample, failed_at=torch.tensor([-1, -1]))
+    scale = measuring.predictor("evaluator").scale[drawn.index()]
+    by_hand = judging.predicted_errors(drawn.x0, drawn, measuring.predictor("evaluator")) / scale
+    assert float(score(whole, batch)["error"]) == pytest.approx(float(by_hand.mean()))
+    rows = list(measuring._judged(drawn.x0, sample.failed, drawn, cell))
+    assert {row["status"] for row in rows if row["order"] == 1} == {"diverged"}
+    assert all(math.isnan(row["value"]) for row in rows if row["order"] == 1)
+    assert {row["status"] for row in rows if row["order"] == 0} == {"ok"}
+
+
+def test_a_guide_without_a_number_for_one_molecule_loses_that_one_alone(monkeypatch):
+    drawn = targets.draw(1, torch.Generator().manual_seed(0), PROPERTIES, 6)
+    guide = measuring.predictor("guide")
+
+    class Broken(torch.nn.Module):
+        scale = guide.scale
+
+        def forward(self, x):
+            far = (x - drawn.x0[1]).flatten(1).norm(dim=1) < 1e-3
+            return torch.where(far[:, None], math.nan, guide(x))
+
+    loss = measuring.TargetBatch(drawn, Broken()).loss()
+    sample = SAMPLERS["optimise_source"](
+        measuring.flow(6), loss, drawn.x0, iterations=2, learning_rate=0.1, end="own", gradient="identity_jacobian"
+    )
+    assert sample.x.isfinite().all()
+    assert loss(drawn.x0).tolist()[1] == math.inf
+
+
+def test_a_budget_of_less_than_one_step_is_said():
+    table = measuring.measure(cell_of("source", "end_to_end", budgets=(41,)))
+    assert table["status"].tolist() == ["not one step fits the budget"]
