@@ -1,4 +1,4 @@
-"""The same molecules as the guide, the evaluator and GFN2-xTB see them."""
+"""The same molecules as the guide, the evaluator, GFN2-xTB and density functional theory see them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,28 @@ answer = style.Caption(
             "few": "GFN2-xTB judges {xtb_pairs} targets of both end-to-end and greedy, too few to order them.",
         },
     ),
+    style.choose(
+        "dft_order",
+        {
+            "end": "Density functional theory finds end-to-end's errors below greedy's ({dft_pairs} targets).",
+            "greedy": "Density functional theory finds greedy's errors below end-to-end's ({dft_pairs} targets).",
+            "none": "Density functional theory does not tell them apart ({dft_pairs} targets).",
+            "few": "Density functional theory judges {dft_pairs} targets of both, too few to order them.",
+        },
+    ),
+    "By density functional theory end-to-end leaves {dft_ratio_all:.2f} of greedy's mean error.",
     "Of greedy's mean error end-to-end leaves {guide_ratio_all:.2f} by the guide, {evaluator_ratio_all:.2f} by the "
     "evaluator and {xtb_ratio_all:.2f} by GFN2-xTB, of those that each judges.",
     "{unjudged} of {judged} molecules have no value there (open shell, overlap or no convergence).",
     "Source optimisation, {budget} evaluations and products, {molecules!p:molecule}.",
     "Errors over the spread of the data (dashes), 95 % intervals of eight or more.",
 )
-JUDGES = {"guide_error": "the guide itself", "error": "evaluator", "xtb_error": "GFN2-xTB"}
+JUDGES = {
+    "guide_error": "the guide itself",
+    "error": "evaluator",
+    "xtb_error": "GFN2-xTB",
+    "dft_error": "density functional theory",
+}
 
 
 @style.figure(legend=3)

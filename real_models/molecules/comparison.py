@@ -18,9 +18,9 @@ import pandas as pd
 
 from analysis import intervals
 from analysis.tables import only
-from real_models.molecules import data, gallery
+from real_models.molecules import data, dft, gallery
 
-ERRORS = {"error": "evaluator", "guide_error": "guide", "xtb_error": "xtb"}  # and their judges
+ERRORS = {"error": "evaluator", "guide_error": "guide", "xtb_error": "xtb", dft.METRIC: "dft"}  # and their judges
 TUNING, ALL, STABLE = "tuning", "all", "stable"
 LEAST = 8  # molecules for an interval
 BASELINE, ACCURATE, UNGUIDED = "greedy", "end_to_end", "unguided"
@@ -35,6 +35,8 @@ PAIRED = ["setting", "budget", "estimator", "metric", "over", "property", "again
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the tables "summary", "paired", "tuning", "atoms" and "bonds" (of some molecules) and "facts"."""
     made = table[table["metric"] != TUNING].reset_index(drop=True)
+    last = dft.errors(made)
+    made = pd.concat([made, last], ignore_index=True) if len(last) else made
     values = relative(made)
     tables = {"summary": summary(values), "paired": paired(values)}
     tables["tuning"] = table.loc[table["metric"] == TUNING, [c for c in CHOICES if c in table]].reset_index(drop=True)

@@ -40,7 +40,7 @@ NOT_IN_QUICK = {
     },
     "molecules_compute": {"best_stable", "evaluator_end", "evaluator_greedy", "least_stable"},
     "molecules_gallery": {"stable_atoms_end_to_end"},
-    "molecules_judges": {f"xtb_{part}" for part in ("order", "pairs", "ratio_all")}
+    "molecules_judges": {f"{judge}_{part}" for judge in ("xtb", "dft") for part in ("order", "pairs", "ratio_all")}
     | {"evaluator_ratio_all", "guide_ratio_all", "judged", "unjudged"},
     "molecules_table": {f"evaluator_{part}" for part in ("end", "greedy", "order", "ratio_alpha")} | {"guidance_order"},
     "outcome_vs_compute": {"better", "diverged", "further", "pays", "worse"},

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.spatial.distance import pdist
 
-from real_models.molecules import comparison, gallery, judging, targets
+from real_models.molecules import comparison, dft, gallery, judging, targets
 from real_models.molecules.flow import encode
 
 METHANE = [[0.0, 0, 0], [0.63, 0.63, 0.63], [-0.63, -0.63, 0.63], [-0.63, 0.63, -0.63], [0.63, -0.63, -0.63]]
@@ -117,6 +117,16 @@ def test_errors_are_over_the_spread_in_molecules_of_as_many_atoms():
     one, other = (comparison.derive(table)["summary"] for table in (plain, made))
     errors = one["metric"] == "error"
     np.testing.assert_allclose(other.loc[errors, "relative_mean"], one.loc[errors, "relative_mean"] / 2)
+
+
+def test_density_functional_theory_is_a_judge_like_the_others(monkeypatch):
+    made = by_hand()
+    rows = made[(made["metric"] == "error") & (made["budget"] == 384)]
+    monkeypatch.setattr(dft, "errors", lambda made: rows.assign(metric="dft_error", value=rows["value"] * 3))
+    facts = comparison.derive(made)["facts"].iloc[0]
+    assert (facts["dft_order"], facts["dft_pairs"]) == ("end", 2 * COUNT)
+    assert facts["dft_ratio_alpha"] == pytest.approx(1 / 9)
+    assert facts["dft_greedy"] == pytest.approx(3 * facts["evaluator_greedy"])
 
 
 def test_the_tuning_table_has_every_candidate(tables):
