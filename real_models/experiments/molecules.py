@@ -28,7 +28,7 @@ from analysis.guidance.dial import ladder
 from analysis.settings import Options, Variant
 from real_models.molecules import comparison, data, judging
 from real_models.molecules.measuring import AIM, search_of
-from real_models.molecules.targets import ATOMS, draw
+from real_models.molecules.targets import ATOMS, draw, statistics
 
 SUITE = "molecules"
 PACKAGES = ("rdkit", "tblite")
@@ -53,6 +53,8 @@ def cells(options: Options) -> list[Cell]:
     if options.quick:
         return [cell(options, "source", name, 0) for name in ("unguided", "greedy", "midpoint")]
     judging.required()
+    for atoms in SIZES:
+        statistics(atoms)  # so that data that are missing are missed before any work
     return [cell(options, *pair, batch) for batch in range(BATCHES) for pair in pairs()]
 
 

@@ -113,3 +113,14 @@ def test_a_missing_extra_ends_with_the_line_that_installs_it(monkeypatch, tmp_pa
     monkeypatch.setattr(chemistry, "require", missing)
     with pytest.raises(WorkersError, match=r'pip install -e "\.\[molecules\]"'):
         suite.make({"molecules": molecules}, Options(), tmp_path, Workers(jobs=1))
+
+
+def test_data_that_other_sizes_need_are_missed_before_any_work(monkeypatch, tmp_path):
+    def missing():
+        raise ImportError(data.INSTALL)
+
+    monkeypatch.setattr(molecules.judging, "required", lambda: None)
+    monkeypatch.setattr(molecules, "SIZES", (18, 17))
+    monkeypatch.setattr(data, "load", missing)
+    with pytest.raises(WorkersError, match="QM9 is read from the package qm9pack"):
+        suite.make({"molecules": molecules}, Options(), tmp_path, Workers(jobs=1))
