@@ -90,10 +90,10 @@ class Search:
         """Try ``count`` trials all over the ranges."""
         return self.tried(trials(self.regime.space, count, self.seed), budget)
 
-    def near(self, known: Sequence[Tried], aim: str, count: int, budget: float) -> Tried:
-        """Try ``count`` trials near the best of the known ones, and return the best of all."""
+    def near(self, known: Sequence[Tried], aim: str, count: int, budget: float) -> list[Tried]:
+        """Try ``count`` trials near the best of the known ones."""
         space = around(self.regime.space, self.best(known, aim, 1)[0].trial)
-        return self.best([*known, *self.tried(trials(space, count, self.seed), budget)], aim, 1)[0]
+        return self.tried(trials(space, count, self.seed), budget)
 
     def best(self, known: Sequence[Tried], aim: str, count: int) -> list[Tried]:
         """Return the ``count`` best of the known trials, best first."""

@@ -104,6 +104,20 @@ REGIMES: dict[str, Regime] = {
 }
 
 
+def gradient_in(regime: str, name: str, estimators: Mapping[str, Choice]) -> Choice:
+    """Return the gradient of an estimator in a regime.
+
+    In control optimisation "end_to_end" is the exact adjoint of the controls' own solve, as in FlowGrad and OC-Flow,
+    and not an end-to-end solve from the end of every interval, which costs as many times more as there are intervals.
+
+    Returns
+    -------
+    Choice
+        As the regime's sampler takes it.
+    """
+    return "adjoint" if (regime, name) == ("controls", "end_to_end") else estimators[name]
+
+
 def count_within(budget: float, one: float, two: float) -> int:
     """Compute how many steps or iterations fit into a budget, given the cost of one and of two.
 

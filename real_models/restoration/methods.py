@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from analysis.guidance.dial import Choice
-from analysis.guidance.regimes import REGIMES, Regime
+from analysis.guidance.regimes import REGIMES, Regime, gradient_in
 from analysis.guidance.tuning import Range
 from analysis.settings import Variant
 
@@ -57,4 +57,4 @@ def chosen(regime: str, name: str) -> tuple[Regime, Choice]:
     """Return a regime and an estimator of the dial in it, or, with regime "published", those of a method."""
     if regime == "published":
         return PUBLISHED[name]
-    return SETTINGS[regime], "adjoint" if (regime, name) == ("controls", "end_to_end") else DIAL[name]
+    return SETTINGS[regime], gradient_in(regime, name, DIAL)

@@ -1,138 +1,100 @@
-"""Which gradient pays in which regime, over budgets: estimators in all regimes, tuned alike, on the 8x8 digits.
+"""Which gradient pays in which regime, over budgets: estimators in all regimes, tuned alike, on fitted mixtures.
 
 A cell is one estimator in one regime on one operator. At each budget (evaluations and products per sample) every
 estimator gets the same number of trials, on measurements that are not reported: some all over the ranges of the regime,
-then some near the best of them. There are two aims, the objective's own (the misfit) and the distance to the exact
-posterior; the best trial by each aim is run on other measurements.
+the best of the budget before, and some near the best. There are two aims, the objective's own (the misfit) and the
+distance to the exact posterior; the best trial by each aim is run on other measurements.
+
+The main part is the 8x8 digits at noise 0.1 under five operators. Beside it stand other noise levels; source
+optimisation that takes the estimator's own endpoint for its sample ("source_own"), where every estimator meets its
+target, but not on the data; and mixtures of MNIST.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
-from analysis import intervals, sample_distances
+from analysis import intervals
 from analysis.experiment import Cell
-from analysis.guidance.dial import ladder
 from analysis.guidance.regimes import REGIMES
-from analysis.guidance.registry import Sample
-from analysis.measurements import MeasuredBatch
-from analysis.paths import PATHS
-from analysis.search import Search
 from analysis.settings import Options, Variant
-from toy_models.experiments import outcome
-from toy_models.mixtures.gaussian import MixtureFlow
-from toy_models.problems.zoo import build
+from toy_models.experiments.regime_outcomes import ESTIMATORS
 
 SUITE = "guidance"
-STEPS = 16
-DIAL = ladder(STEPS)
-_NAMES = ("greedy", "two_step_euler", "midpoint", "midpoint_4", "end_to_end")
-ESTIMATORS = {
-    **{name: DIAL[name] for name in _NAMES},
-    "adaptive": Variant.of("adaptive", tolerance=0.3),
-}
 OPERATORS = ("box_inpainting", "random_inpainting", "super_resolution_2", "gaussian_deblurring", "compressed_sensing")
-BUDGETS = tuple(48 * 2**k for k in range(6))
-NOISE = 0.1
-TRIALS, NEARER = 8, 3  # all over the ranges, and then near the best by each aim
-AIMS = {"misfit": 1, "energy_distance": 1}
-RANGE = 2.0  # of the data, for PSNR: pixels lie in [-1, 1]
+BUDGETS = tuple(48 * 2**k for k in range(7))
+NOISE, OTHER_NOISES = 0.1, (0.03, 0.3)
+MAIN: dict[str, Any] = {"problem": "digits", "noise": NOISE}
+SOME = ("greedy", "midpoint", "midpoint_4", "end_to_end")
+SIZES = {"members": 4, "exact": 64, "held_out": 6, "trials": 8, "nearer": 2, "kept": 2}
 BASELINE = "greedy"
-KEYS = ["problem", "regime", "estimator", "aim", "budget", "metric"]
+KEYS = ["problem", "noise", "regime", "estimator", "aim", "budget", "metric"]
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return a cell per operator, regime and estimator."""
-    quick = options.quick
-    operators = OPERATORS[:1] if quick else OPERATORS
-    regimes = ("guidance", "source") if quick else tuple(REGIMES)
-    estimators = ("greedy", "midpoint") if quick else tuple(ESTIMATORS)
-    return [_cell(options, o, r, e) for o in operators for r in regimes for e in estimators]
+    """Return a cell per operator, regime and estimator, at the main noise and then at others and on MNIST."""
+    if options.quick:
+        sizes: dict[str, Any] = {
+            "members": 2,
+            "exact": 16,
+            "held_out": 4,
+            "trials": 2,
+            "nearer": 1,
+            "kept": 1,
+            "budgets": BUDGETS[:2],
+        }
+        return [
+            cell(options, OPERATORS[0], regime, name, samples=4, **sizes)
+            for regime in ("guidance", "source")
+            for name in ("greedy", "midpoint")
+        ]
+    made = [cell(options, o, r, e) for o in OPERATORS for r in REGIMES for e in ESTIMATORS]
+    made += [cell(options, o, "source_own", e, budgets=BUDGETS[2:6:2]) for o in OPERATORS for e in SOME]
+    two = ("guidance", "source")
+    made += [
+        cell(options, o, r, e, noise=noise, budgets=BUDGETS[:5:2])
+        for noise in OTHER_NOISES
+        for o in OPERATORS[:3]
+        for r in two
+        for e in ESTIMATORS
+    ]
+    mnist: dict[str, Any] = {"samples": 10, "members": 2, "held_out": 4, "budgets": BUDGETS[1:4:2]}
+    return made + [cell(options, o, r, e, problem="mnist", **mnist) for o in OPERATORS[:3] for r in two for e in SOME]
 
 
-def _cell(options: Options, operator: str, regime: str, estimator: str) -> Cell:
-    quick = options.quick
-    sizes = {"members": 2, "exact": 16, "held_out": 4} if quick else {"members": 4, "exact": 64, "held_out": 6}
-    sizes |= {"trials": 2, "nearer": 1} if quick else {"trials": TRIALS, "nearer": NEARER}
+def cell(
+    options: Options,
+    operator: str,
+    regime: str,
+    estimator: str,
+    *,
+    problem: str = "digits",
+    noise: float = NOISE,
+    samples: int = 20,
+    budgets: tuple[int, ...] = BUDGETS,
+    **sizes: int,
+) -> Cell:
+    """Return a cell; ``sizes`` replace some of ``SIZES``."""
+    place = {"regime": regime, "operator": operator, "noise": noise, "budgets": budgets}
     return Cell(
-        measure=f"{__name__}:measure",
-        factory="toy_models.problems.zoo:build",
-        problem="digits",
+        measure="toy_models.experiments.regime_outcomes:measure",
+        factory="toy_models.problems.mnist:flow" if problem == "mnist" else "toy_models.problems.zoo:build",
+        problem=problem,
         path="condot",
-        samples=4 if quick else 20,
+        samples=samples,
         variants=(Variant.of(estimator),),
         seed=options.seed,
-        extra=(
-            ("regime", regime),
-            ("operator", operator),
-            ("noise", NOISE),
-            ("budgets", BUDGETS[:2] if quick else BUDGETS),
-            *sizes.items(),
-        ),
+        extra=tuple((place | SIZES | sizes).items()),
     )
 
 
-def measure(cell: Cell) -> pd.DataFrame:
-    """Return a row per budget, aim, metric and measurement."""
-    flow = build(cell.problem, PATHS[cell.path]())
-    assert isinstance(flow, MixtureFlow)
-    tuning, reported = outcome.tuning_and_reported(cell, flow)
-    extra, estimator = cell.extra_dict, cell.variants[0].estimator
-    place = cell.columns() | {"truth": "exact", "estimator": estimator, "samples": reported.members}
-    place |= {name: extra[name] for name in ("regime", "operator", "noise")}
-    search = Search(flow, REGIMES[extra["regime"]], ESTIMATORS[estimator], tuning, metrics, AIMS, cell.seed)
-    counts = extra["trials"], extra["nearer"]
-    rows = (place | row for budget in extra["budgets"] for row in rows_of(search, budget, reported, counts))
-    return pd.DataFrame(list(rows))
-
-
-def rows_of(
-    search: Search, budget: float, reported: MeasuredBatch, counts: tuple[int, int]
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one budget, with so many trials all over the ranges and near the best of them."""
-    first, nearer = counts
-    wide = search.wide(first, budget)
-    known: dict[str, Sample] = {}
-    for aim in AIMS:
-        if not wide:
-            yield {"budget": budget, "aim": aim, "status": "not one step fits into the budget"}
-            continue
-        best = search.near(wide, aim, nearer, budget)
-        chosen = json.dumps(best.trial, sort_keys=True)
-        if chosen not in known:
-            known[chosen] = search.run(best.options, reported)
-        sample, row = known[chosen], {"budget": budget, "aim": aim, "status": "ok", "chosen": chosen}
-        row |= {"count": best.options[search.regime.counted], "at_end_of_range": search.regime.near_end(best.trial)}
-        row |= {"evaluations": sample.cost.evaluations, "vjps": sample.cost.vjps}
-        yield from (row | value for value in _values(sample, reported))
-
-
-def metrics(sample: Sample, batch: MeasuredBatch) -> dict[str, Tensor]:
-    """Return {metric: (Y,)}, with NaN for a measurement with a diverged sample."""
-    x = batch.finished(sample)
-    usable = torch.isfinite(x).flatten(1).all(1)
-    safe = torch.where(usable[:, None, None], x, 0.0)
-    values = {
-        "energy_distance": sample_distances.energy_distance(safe, batch.exact.samples),
-        "mean_error": sample_distances.mean_error(safe, batch.exact.law.mean),
-        "misfit": batch.misfit(safe),
-        "psnr": 10 * torch.log10(RANGE**2 / (safe - batch.clean[:, None]).square().mean((1, 2))),
-    }
-    return {name: torch.where(usable, value, torch.nan) for name, value in values.items()}
-
-
-def _values(sample: Sample, batch: MeasuredBatch) -> Iterator[dict[str, Any]]:
-    failed = int(sample.failed.sum())
-    for metric, values in metrics(sample, batch).items():
-        for i, value in enumerate(values.tolist()):
-            yield {"metric": metric, "measurement": i, "value": value, "failed_samples": failed}
+def main_part(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the main part: the 8x8 digits at the main noise, in the four regimes."""
+    rows = (table["problem"] == MAIN["problem"]) & (table["noise"] == MAIN["noise"])
+    return table[rows & table["regime"].isin([*REGIMES])]
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -176,14 +138,26 @@ def geometric(ratios: pd.Series) -> dict[str, float]:
 
 def choices(table: pd.DataFrame) -> pd.DataFrame:
     """Return the chosen trials, one row per operator, regime, estimator, budget and aim."""
-    columns = ["problem", "operator", "regime", "estimator", "budget", "aim", "chosen", "count", "at_end_of_range"]
+    columns = [
+        "problem",
+        "noise",
+        "operator",
+        "regime",
+        "estimator",
+        "budget",
+        "aim",
+        "chosen",
+        "count",
+        "at_end_of_range",
+    ]
     return table.loc[table["status"] == "ok", columns].drop_duplicates(ignore_index=True)
 
 
 def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     """Return one row: the outcomes at the largest budget by regime and aim, and how often a choice is at an end."""
     row: dict[str, Any] = {"at_end_of_range": float(chosen["at_end_of_range"].mean())}
-    row |= {"budget": int(summary["budget"].max()), "operators": int(summary["operators"].max())}
+    summary = main_part(summary)
+    row |= MAIN | {"budget": int(summary["budget"].max()), "operators": int(summary["operators"].max())}
     last = summary[(summary["budget"] == row["budget"]) & (summary["metric"] == summary["aim"])]
     for (regime, metric), rows in last.groupby(["regime", "metric"]):
         by_name = rows.set_index("estimator")

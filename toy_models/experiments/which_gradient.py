@@ -8,7 +8,7 @@ An estimator that cannot pay for one step, or of which more than a tenth of the 
 **The rule** recommends, for a regime, an aim and a budget, the estimator with the least geometric mean over operators;
 of equal ones, the first of ``CHEAPEST_FIRST``. It is tested on what had no part in it: made from all operators but one
 and every second image, it is applied to the other images under that operator, beside always greedy and always
-end-to-end.
+end-to-end. The rule of the main part is also applied at other noise levels and on MNIST ("transfer").
 
 **The errors** of the estimators' gradients, at states of the exact posterior sampler as ``dial`` has them, are measured
 against the ideal gradient and against the exact likelihood score. Spearman's correlation over estimators of an error
@@ -25,11 +25,10 @@ import pandas as pd
 
 from analysis import intervals
 from analysis.experiment import Cell
-from analysis.paths import PATHS
 from analysis.settings import Options
 from toy_models.experiments import dial, outcome, regimes
+from toy_models.experiments.regime_outcomes import ESTIMATORS, batches
 from toy_models.mixtures.gaussian import MixtureFlow
-from toy_models.problems.zoo import build
 
 SUITE = "guidance"
 TIMES = (1 / 6, 1 / 2, 5 / 6)
@@ -44,10 +43,14 @@ CHEAPEST_FIRST = ("greedy", "two_step_euler", "midpoint", "midpoint_4", "adaptiv
 
 def cells(options: Options) -> list[Cell]:
     """Return the cells of ``regimes``, and one per operator for the errors of gradients."""
-    known = regimes.cells(options)
+    known = [cell for cell in regimes.cells(options) if regimes.MAIN.items() <= _place(cell).items()]
     names = tuple(dict.fromkeys(cell.variants[0].estimator for cell in known))
     firsts = {cell.extra_dict["operator"]: cell for cell in known}
-    return [*known, *(_errors_cell(cell, names, options) for cell in firsts.values())]
+    return [*regimes.cells(options), *(_errors_cell(cell, names, options) for cell in firsts.values())]
+
+
+def _place(cell: Cell) -> dict[str, Any]:
+    return {"problem": cell.problem, "noise": cell.extra_dict["noise"]}
 
 
 def _errors_cell(cell: Cell, names: tuple[str, ...], options: Options) -> Cell:
@@ -59,10 +62,10 @@ def _errors_cell(cell: Cell, names: tuple[str, ...], options: Options) -> Cell:
 
 def measure(cell: Cell) -> pd.DataFrame:
     """Return a row per estimator, time, measurement and truth: the error of its gradient at its best scale."""
-    flow, extra = build(cell.problem, PATHS[cell.path]()), cell.extra_dict
+    extra = cell.extra_dict
+    flow, _, reported = batches(cell)
     assert isinstance(flow, MixtureFlow)
-    _, reported = outcome.tuning_and_reported(cell, flow)
-    variants = {name: regimes.ESTIMATORS[name] for name in extra["estimators"]}
+    variants = {name: ESTIMATORS[name] for name in extra["estimators"]}
     gradients = dial.gradients_at(flow, reported, variants, cell.times, extra["tolerance"])
     rows = cell.columns() | {name: extra[name] for name in ("operator", "noise")}
     parts = [
@@ -79,10 +82,13 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return recommendations, their test, the budgets at which curves cross, and correlations of error and outcome."""
     errors = table[table["metric"] == "gradient_error"]
     ran = table[(table["metric"] == table["aim"]) & (table["status"] == "ok")]
+    others = ran.drop(regimes.main_part(ran).index)
+    ran = regimes.main_part(ran)
     values = outcomes(ran)
     made = {"recommended": recommended(values), "held_out": held_out(ran), "crossings": crossings(values)}
     made["errors"] = errors.groupby(["operator", "estimator", "truth", "t"], sort=False, as_index=False)["value"].mean()
     made["correlation"] = correlation(values, made["errors"])
+    made["transfer"] = transfer(values, others)
     return made | {"facts": facts(values, made)}
 
 
@@ -123,6 +129,20 @@ def held_out(ran: pd.DataFrame) -> pd.DataFrame:
             row = place | {"operator": operator, "estimator": name, "over_best": outcome[name] / outcome.min()}
             rows.append(row | {f"over_{other}": outcome[name] / outcome[other] for other in ALWAYS if other in outcome})
     columns = [*PLACE, "operator", "estimator", "over_best", *(f"over_{other}" for other in ALWAYS)]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def transfer(values: pd.DataFrame, elsewhere: pd.DataFrame) -> pd.DataFrame:
+    """Return the outcome of the rule at other noise levels and on other data, over the best and over others there."""
+    names, rows = rule(values), []
+    for (problem, noise), part in elsewhere.groupby(["problem", "noise"], sort=False):
+        for (*place, operator), seen in outcomes(part).iterrows():
+            if tuple(place) in names.index and names[tuple(place)] in seen:
+                name = names[tuple(place)]
+                row = dict(zip(PLACE, place, strict=True)) | {"problem": problem, "noise": noise, "operator": operator}
+                row |= {"estimator": name, "over_best": seen[name] / seen.min()}
+                rows.append(row | {f"over_{other}": seen[name] / seen[other] for other in ALWAYS if other in seen})
+    columns = [*PLACE, "problem", "noise", "operator", "estimator", "over_best", *(f"over_{o}" for o in ALWAYS)]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -177,6 +197,9 @@ def facts(values: pd.DataFrame, made: dict[str, pd.DataFrame]) -> pd.DataFrame:
             row[f"{other}_possible"] = float(possible.mean())
             by_operator = np.log(ratios[possible]).groupby(level="operator").mean()
             row |= {f"{other}_{end}": value for end, value in regimes.geometric(np.exp(by_operator)).items()}
+    moved = made["transfer"]
+    if len(moved):
+        row |= {"transfer_cases": len(moved), "transfer_near": float((moved["over_best"] <= NEAR).mean())}
     for one in made["crossings"].to_dict("records"):
         row[f"{one['regime']}_{one['aim']}_crossing"] = one["budget"]
     for one in made["correlation"].to_dict("records"):

@@ -1,7 +1,9 @@
 """The regimes in small: the truth is samplers called by hand, and a table of outcomes written by hand."""
 
+import dataclasses
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -9,14 +11,12 @@ from scipy import stats
 
 from analysis.experiment import measure_cell
 from analysis.guidance import SAMPLERS
-from analysis.guidance.regimes import REGIMES, count_within
+from analysis.guidance.regimes import REGIMES, count_within, gradient_in
 from analysis.guidance.registry import Sample
 from analysis.guidance.tuning import trials
-from analysis.paths import PATHS
 from analysis.search import Search
 from analysis.settings import Options
-from toy_models.experiments import outcome, regimes
-from toy_models.problems.zoo import build
+from toy_models.experiments import regime_outcomes, regimes
 
 QUICK = {(c.extra_dict["regime"], c.variants[0].estimator): c for c in regimes.cells(Options(quick=True))}
 
@@ -30,8 +30,7 @@ def test_a_row_is_what_the_sampler_gives_with_the_options_that_were_chosen(table
     key = {"regime": "source", "estimator": "midpoint", "budget": 96, "aim": "misfit", "metric": "misfit"}
     rows = table.loc[(table[list(key)] == pd.Series(key)).all(axis=1)]
     cell, trial = QUICK["source", "midpoint"], json.loads(rows["chosen"].iloc[0])
-    flow = build(cell.problem, PATHS[cell.path]())
-    _, reported = outcome.tuning_and_reported(cell, flow)
+    flow, _, reported = regime_outcomes.batches(cell)
     options = REGIMES["source"].call(trial, regimes.ESTIMATORS["midpoint"], cell.extra_dict["noise"])
     options["iterations"] = int(rows["count"].iloc[0])
     sample = SAMPLERS["optimise_source"](flow, reported.loss(), reported.x0, **options)
@@ -45,12 +44,13 @@ def test_a_row_is_what_the_sampler_gives_with_the_options_that_were_chosen(table
 
 def test_the_aim_chooses_the_best_of_the_trials_on_other_measurements():
     cell = QUICK["guidance", "greedy"]
-    flow, extra = build(cell.problem, PATHS[cell.path]()), cell.extra_dict
-    tuning, reported = outcome.tuning_and_reported(cell, flow)
-    search = Search(flow, REGIMES["guidance"], "greedy", tuning, regimes.metrics, regimes.AIMS, 0)
-    rows = pd.DataFrame(list(regimes.rows_of(search, 48, reported, (6, 2))))
+    extra = cell.extra_dict
+    flow, tuning, reported = regime_outcomes.batches(cell)
+    search = Search(flow, REGIMES["guidance"], "greedy", tuning, regime_outcomes.metrics, regime_outcomes.AIMS, 0)
+    sizes = {"budgets": (48,), "trials": 6, "nearer": 2, "kept": 1}
+    rows = pd.DataFrame(list(regime_outcomes.over_budgets(search, reported, sizes)))
     wide = search.tried(trials(REGIMES["guidance"].space, 6, 0), 48)
-    for aim in regimes.AIMS:
+    for aim in regime_outcomes.AIMS:
         chosen = json.loads(rows.loc[rows["aim"] == aim, "chosen"].iloc[0])
         (again,) = search.tried([chosen], 48)
         assert again.score(aim) <= min(one.score(aim) for one in wide)
@@ -59,29 +59,29 @@ def test_the_aim_chooses_the_best_of_the_trials_on_other_measurements():
 
 def test_a_budget_below_one_step_is_a_row_that_says_so():
     cell = QUICK["guidance", "greedy"]
-    flow = build(cell.problem, PATHS[cell.path]())
-    tuning, reported = outcome.tuning_and_reported(cell, flow)
-    search = Search(flow, REGIMES["guidance"], "greedy", tuning, regimes.metrics, regimes.AIMS, 0)
-    rows = list(regimes.rows_of(search, 2, reported, (2, 1)))
+    flow, tuning, reported = regime_outcomes.batches(cell)
+    search = Search(flow, REGIMES["guidance"], "greedy", tuning, regime_outcomes.metrics, regime_outcomes.AIMS, 0)
+    sizes = {"budgets": (2,), "trials": 2, "nearer": 1, "kept": 1}
+    rows = list(regime_outcomes.over_budgets(search, reported, sizes))
     assert [row["status"] for row in rows] == ["not one step fits into the budget"] * 2
 
 
 def test_a_diverged_sample_has_no_part_in_a_median():
     cell = QUICK["guidance", "greedy"]
-    _, reported = outcome.tuning_and_reported(cell, build(cell.problem, PATHS[cell.path]()))
+    _, reported = regime_outcomes.batches(cell)[1:]
     x, failed = reported.exact.independent.flatten(0, 1).clone(), torch.full((len(reported.x0),), -1)
     x[3], failed[3] = 1e5, 7  # the second sample of the second measurement
     sample = Sample(x, x.sum(1), None, failed)
-    values = regimes.metrics(sample, reported)
+    values = regime_outcomes.metrics(sample, reported)
     assert all(torch.isnan(v).tolist() == [False, True, False, False] for v in values.values())
 
 
 def test_psnr_is_that_of_pixels_in_minus_one_to_one():
     cell = QUICK["guidance", "greedy"]
-    _, reported = outcome.tuning_and_reported(cell, build(cell.problem, PATHS[cell.path]()))
+    _, reported = regime_outcomes.batches(cell)[1:]
     x = reported.clean.repeat_interleave(reported.members, 0) + 0.02
     sample = Sample(x, x.sum(1), None, torch.full((len(x),), -1))
-    assert regimes.metrics(sample, reported)["psnr"].tolist() == pytest.approx([40.0] * 4)
+    assert regime_outcomes.metrics(sample, reported)["psnr"].tolist() == pytest.approx([40.0] * 4)
 
 
 @pytest.mark.parametrize(("budget", "count"), [(9, 0), (10, 1), (15.9, 1), (16, 2), (22, 3)])
@@ -99,7 +99,14 @@ def by_hand(**low_and_high):
     rows = []
     for name, values in low_and_high.items():
         for operator, value in zip("abcd", values, strict=False):
-            place = {"problem": "digits", "operator": operator, "regime": "source", "estimator": name, "aim": "misfit"}
+            place = {
+                "problem": "digits",
+                "noise": 0.1,
+                "operator": operator,
+                "regime": "source",
+                "estimator": name,
+                "aim": "misfit",
+            }
             place |= {
                 "budget": 48,
                 "metric": "misfit",
@@ -143,3 +150,38 @@ def test_an_order_is_stated_only_where_the_ratio_s_interval_excludes_one(greedy,
     assert found["source_misfit_order"] == order
     assert found["at_end_of_range"] == 0.5
     assert found["source_misfit_greedy"] == pytest.approx(sum(greedy) / len(greedy))
+
+
+def test_end_to_end_controls_have_the_exact_adjoint_and_other_gradients_their_estimators():
+    estimators = regime_outcomes.ESTIMATORS
+    assert gradient_in("controls", "end_to_end", estimators) == "adjoint"
+    assert gradient_in("source", "end_to_end", estimators) == estimators["end_to_end"]
+    assert gradient_in("controls", "greedy", estimators) == estimators["greedy"]
+
+
+def test_a_source_s_own_endpoint_meets_its_target_and_is_the_estimator_s():
+    cell = regimes.cell(Options(), "box_inpainting", "source_own", "greedy", samples=3, held_out=3, budgets=(96,))
+    assert regime_outcomes.regime_of("source_own").options["end"] == "own"
+    own, solved = (
+        measure_cell(dataclasses.replace(cell, extra=tuple((cell.extra_dict | {"regime": regime}).items())))
+        for regime in ("source_own", "source")
+    )
+    misfits = [t.loc[(t["aim"] == "misfit") & (t["metric"] == "misfit"), "value"].median() for t in (own, solved)]
+    assert misfits[0] < misfits[1] / 3
+
+
+def test_mixtures_of_mnist_are_measured_by_the_same_code():
+    sizes = {"samples": 2, "members": 2, "exact": 4, "held_out": 2, "trials": 1, "nearer": 1, "kept": 1}
+    cell = regimes.cell(Options(), "super_resolution_2", "guidance", "greedy", problem="mnist", budgets=(12,), **sizes)
+    table = measure_cell(cell)
+    assert set(table["problem"]) == {"mnist"}
+    assert np.isfinite(table["value"]).all()
+
+
+def test_the_main_part_is_one_data_set_and_noise_in_the_four_regimes():
+    cells = regimes.cells(Options())
+    table = pd.DataFrame([{"problem": c.problem, **c.extra_dict} for c in cells])
+    main = regimes.main_part(table)
+    assert len(main) == len(regimes.OPERATORS) * len(REGIMES) * len(regime_outcomes.ESTIMATORS)
+    assert set(table["noise"]) == {regimes.NOISE, *regimes.OTHER_NOISES}
+    assert len({c.key() for c in cells}) == len(cells)

@@ -7,10 +7,9 @@ import torch
 
 from analysis.experiment import measure_cell
 from analysis.gradients import greedy
-from analysis.paths import PATHS
 from analysis.settings import Options
-from toy_models.experiments import dial, outcome, regimes, which_gradient
-from toy_models.problems.zoo import build
+from toy_models.experiments import dial, regimes, which_gradient
+from toy_models.experiments.regime_outcomes import batches
 
 ERRORS = ("greedy", "midpoint", "midpoint_4", "end_to_end")
 
@@ -21,7 +20,7 @@ def ran(regime="source", budget=96, aim="misfit", **values):
     for name, by_operator in values.items():
         for operator, value in zip("abc", by_operator, strict=False):
             place = {"regime": regime, "budget": budget, "aim": aim, "metric": aim, "status": "ok"}
-            place |= {"operator": operator, "estimator": name}
+            place |= {"operator": operator, "estimator": name, "problem": "digits", "noise": 0.1}
             rows += [place | {"measurement": i, "value": value} for i in range(4)]
     return pd.DataFrame(rows)
 
@@ -108,11 +107,19 @@ def test_errors_are_those_of_gradients_at_the_states_of_the_exact_sampler():
     cell = which_gradient.cells(options)[-1]
     assert which_gradient.cells(options)[:-1] == regimes.cells(options)
     table = measure_cell(cell)
-    flow = build(cell.problem, PATHS[cell.path]())
-    _, reported = outcome.tuning_and_reported(cell, flow)
+    flow, _, reported = batches(cell)
     t = cell.times[1]
     x = t * reported.exact.independent[:, 0] + (1 - t) * reported.x0.unflatten(0, (-1, reported.members))[:, 0]
     g, score = greedy(flow, reported.loss(1), x, t).gradient, -reported.score(flow.path, 1)(x, torch.full((len(x),), t))
     rows = table[(table["estimator"] == "greedy") & (table["truth"] == "score") & (table["t"] == t)]
     assert rows["measurement"].tolist() == list(range(len(x)))
     torch.testing.assert_close(torch.tensor(rows["value"].to_numpy()), dial.scaled_error(g, score))
+
+
+def test_the_rule_is_applied_to_other_noise_levels_and_data():
+    main = ran(greedy=[4.0, 9.0], midpoint=[2.0, 3.0], end_to_end=[8.0, 8.0])
+    other = ran(greedy=[2.0, 8.0], midpoint=[4.0, 4.0], end_to_end=[1.0, 8.0]).assign(noise=0.3)
+    (first, second) = which_gradient.transfer(which_gradient.outcomes(main), other).to_dict("records")
+    assert (first["estimator"], first["noise"]) == ("midpoint", 0.3)
+    assert (first["over_best"], first["over_greedy"], first["over_end_to_end"]) == (4.0, 2.0, 4.0)
+    assert (second["over_best"], second["over_greedy"]) == (1.0, 0.5)
