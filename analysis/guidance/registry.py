@@ -68,7 +68,8 @@ class DivergenceMonitor:
         """Return the loss with points out of bounds moved to the origin, and their samples noted as diverged.
 
         A loss may overflow at such points, which must not stop the other samples. Overflows within bounds, as in half
-        precision, are treated the same.
+        precision, are treated the same, and so is NaN for some of the samples. NaN for all of them is a fault of the
+        loss, and stays for the error that names it.
 
         Returns
         -------
@@ -82,7 +83,7 @@ class DivergenceMonitor:
         def safe(x: Tensor) -> Tensor:
             far = self.far(x)
             value = at_origin(far, x)
-            overflows = torch.isinf(value.detach()) if isinstance(value, Tensor) else far
+            overflows = _lost(value.detach()) if isinstance(value, Tensor) else far
             if overflows.shape == far.shape and bool(overflows.any()):
                 far = far | overflows
                 value = at_origin(far, x)
@@ -101,6 +102,12 @@ class DivergenceMonitor:
         """Return ``new`` (B, *event), even for a frozen iterate, but ``old`` where ``new`` is out of bounds."""
         self.accept(new, old, step)
         return torch.where(expand(self.far(new), new).bool(), old, new)
+
+
+def _lost(value: Tensor) -> Tensor:
+    """Return a mask: true where a value is infinite, or NaN beside others that are not."""
+    missing = torch.isnan(value)
+    return torch.isinf(value) | (missing & ~missing.all())
 
 
 SamplerRule = Callable[..., Tensor]

@@ -62,3 +62,23 @@ def test_a_value_that_overflows_at_the_end_is_infinite_and_not_that_of_the_origi
         flow, lambda x: torch.where(x[:, 1] > 0, math.inf, LOSS(x)), X, steps=2, scale=0.0
     )
     assert unbounded.value.tolist() == [0.5, math.inf, 0.5]
+
+
+@pytest.mark.parametrize("sampler", ["posterior_guidance", "optimise_steps", "optimise_source", "optimise_controls"])
+def test_a_loss_that_is_nan_for_one_sample_fails_that_sample_alone(sampler):
+    options = {
+        "posterior_guidance": {"steps": 2, "scale": 0.1, "rule": "constant"},
+        "optimise_steps": {"steps": 2, "learning_rate": 0.1},
+        "optimise_source": {"iterations": 2, "learning_rate": 0.1, "steps": 2},
+        "optimise_controls": {"iterations": 2, "learning_rate": 0.1, "intervals": 2, "steps": 1},
+    }[sampler]
+    flow = from_velocity(lambda x, t: 0.1 * torch.tanh(x), CondOT())
+    loss = HalfSquaredDistance(torch.zeros(3, dtype=torch.float64))
+    x0 = f64([[1.0, 2.0, 0.5], [1.0, -2.0, 0.5], [0.3, 0.2, 0.1], [0.4, 0.5, 0.6]])
+    found = SAMPLERS[sampler](flow, lambda x: torch.where(x[:, 1] < -1, math.nan, loss(x)), x0, **options)
+    alone = SAMPLERS[sampler](flow, lambda x: loss(x), x0[[0, 2, 3]], **options)
+    assert found.failed.tolist() == [False, True, False, False]
+    assert torch.allclose(found.x[[0, 2, 3]], alone.x, atol=1e-14)
+    assert found.value[1] == math.inf
+    with pytest.raises(ValueError, match="loss value must be finite"):
+        SAMPLERS[sampler](flow, lambda x: math.nan * loss(x), x0, **options)
