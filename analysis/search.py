@@ -86,6 +86,15 @@ class Search:
         made = ((trial, self.options(trial, budget)) for trial in some)
         return [Tried(t, o, self.metrics(self.run(o, self.tuning), self.tuning), self.aims) for t, o in made if o]
 
+    def counted(self, some: Sequence[dict[str, Any]], count: int) -> list[Tried]:
+        """Return trials of ``count`` steps or iterations each, whatever they cost, with their options and metrics."""
+        made = [self.regime.call(trial, self.estimator, self.tuning.problem.noise) for trial in some]
+        options = [known | {self.regime.counted: count} for known in made]
+        return [
+            Tried(trial, known, self.metrics(self.run(known, self.tuning), self.tuning), self.aims)
+            for trial, known in zip(some, options, strict=True)
+        ]
+
     def wide(self, count: int, budget: float) -> list[Tried]:
         """Try ``count`` trials all over the ranges."""
         return self.tried(trials(self.regime.space, count, self.seed), budget)

@@ -32,6 +32,7 @@ from analysis.gradients.control_adjoint import Controlled, along_stretches, disc
 from analysis.guidance.dial import Choice, rule_of
 from analysis.guidance.optimisers import optimiser as make
 from analysis.guidance.registry import DivergenceMonitor, register
+from analysis.guidance.windows import WHOLE, Window, inside
 from analysis.losses import Loss, value_and_gradient
 
 ADJOINT = "adjoint"
@@ -85,6 +86,7 @@ def optimise_controls(
     weight: float = 0.0,
     tolerance: float = 0.0,
     gradient: Choice = ADJOINT,
+    window: Window = WHOLE,
 ) -> Tensor:
     """Optimise controls on ``intervals`` equal intervals of [0, 1], from zero, and solve from x0 (B, *event).
 
@@ -94,6 +96,7 @@ def optimise_controls(
     intervals, steps, solver : number of controls, solver steps for each of them, and a Runge-Kutta method in t
     weight : w, the price of the control, at least 0; 0 is FlowGrad, more is OC-Flow
     tolerance : FlowGrad's straightness below which steps share one product, as in ``control_gradients``
+    window : times (start, end): intervals that begin in [start, end) have controls, the others none
     gradient : "adjoint", the exact gradient of the discrete objective; or an estimator: a name in ``LADDER`` or
         ``ESTIMATORS``, or (name, options)
 
@@ -111,17 +114,19 @@ def optimise_controls(
     if tolerance and gradient != ADJOINT:
         raise ValueError(f"tolerance shortens the adjoint and goes with gradient={ADJOINT!r}, got {gradient!r}")
     iterations, cells = checks.steps(iterations, "iterations"), checks.steps(intervals, "intervals")
-    grid = time_grid(torch.zeros((), dtype=torch.float64), cells * checks.steps(steps), solver)
+    steps = checks.steps(steps)
+    grid = time_grid(torch.zeros((), dtype=torch.float64), cells * steps, solver)
     z = x0.new_zeros((cells, *x0.shape))
     rows = z.movedim(1, 0)  # optimisers see the controls of one sample as one event
     update = make(optimiser, rows, learning_rate)
+    controlled = x0.new_tensor(inside(grid[:-1:steps], window)).reshape(-1, *[1] * x0.ndim)
     for i in range(iterations):
         arguments = flow, loss, x0, grid, z, solver
         if gradient != ADJOINT:
             g = estimated_gradients(*arguments, gradient)
         else:
             g = (along_stretches(*arguments, tolerance) if tolerance else discrete_adjoint(*arguments))[0]
-        moved = update(rows, (cells * g + weight * z).movedim(1, 0))
+        moved = update(rows, (controlled * (cells * g + weight * z)).movedim(1, 0))
         rows = monitor.accept(moved, rows, i)
         z = rows.movedim(0, 1)
     *_, (_, end) = controlled_states(flow, x0, grid, z, solver)

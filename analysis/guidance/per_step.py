@@ -21,6 +21,7 @@ from analysis.guidance.likelihood import informed_time
 from analysis.guidance.optimisers import optimiser as make
 from analysis.guidance.oracle import whole_grid
 from analysis.guidance.registry import DivergenceMonitor, register
+from analysis.guidance.windows import WHOLE, Window, inside
 from analysis.losses import Loss
 from analysis.paths import AffinePath
 
@@ -46,6 +47,7 @@ def optimise_steps(
     schedule: str = "constant",
     solver: str = "ddim",
     grid: str | Tensor = "t",
+    window: Window = WHOLE,
 ) -> Tensor:
     """Solve from x0 (B, *event) at time 0 to time 1, with ``inner`` moves of an optimiser before every step.
 
@@ -57,6 +59,7 @@ def optimise_steps(
     learning_rate, optimiser : as in ``optimise_source``; "normalised" moves by the rate per coordinate
     inner : moves per step
     gradient : the estimator: a name in ``LADDER`` or ``ESTIMATORS``, or (name, options)
+    window : times (start, end), as in ``posterior_guidance``
     schedule : "constant", or "sigma": the learning rate times sigma_t
 
     Returns
@@ -75,11 +78,12 @@ def optimise_steps(
     make(optimiser, x0, learning_rate)  # so that a wrong one is refused before any work
     rule, options = rule_of(gradient, "gradient")
     times = whole_grid(flow, steps, grid)
+    guided = inside(times[:-1], window)
     plan, x = solvers.plan(solver, flow.path, times), x0
     for i in range(steps):
         t = informed_time(flow.path, times[i], x.dtype)
         update = make(optimiser, x, learning_rate * factor(flow.path, times[i]))
-        for _ in range(inner):
+        for _ in range(inner if guided[i] else 0):
             x = monitor.accept(update(x, rule(flow, loss, x, t, **options)[0]), x, i)
         x = monitor.accept(solvers.step(flow, x, plan[i]), x, i)
     return x

@@ -24,6 +24,7 @@ from analysis.guidance.likelihood import informed_time
 from analysis.guidance.oracle import whole_grid
 from analysis.guidance.registry import DivergenceMonitor, register
 from analysis.guidance.step_sizes import RULES, Move
+from analysis.guidance.windows import WHOLE, Window, inside
 from analysis.losses import Loss
 from analysis.norms import widened
 from analysis.paths import expand
@@ -46,6 +47,7 @@ def posterior_guidance(
     when: str = "before",
     solver: str = "ddim",
     grid: str | Tensor = "t",
+    window: Window = WHOLE,
 ) -> Tensor:
     """Guide a solve from x0 (B, *event) at time 0 to time 1 by per-step updates.
 
@@ -59,6 +61,7 @@ def posterior_guidance(
     lookahead : the estimator of g: a name in ``LADDER`` or ``ESTIMATORS``, or (name, options), as in
         ``("adaptive", {"tolerance": 0.1})``
     inner : updates per step; more than one only ``when="before"``
+    window : times (start, end): steps that begin in [start, end) have updates, the others are those of the flow
     when : "before" each step, or "with" it: the gradient is then that at the step's start
 
     Returns
@@ -79,6 +82,7 @@ def posterior_guidance(
     checks.known("solver", solver, solvers.SOLVERS)
     gradient, options = rule_of(lookahead)
     times = whole_grid(flow, steps, grid)
+    guided = inside(times[:-1], window)
     stages, x = solvers.plan(solver, flow.path, times), x0
 
     def moved(x: Tensor, i: int) -> Tensor:
@@ -88,12 +92,13 @@ def posterior_guidance(
         return -(expand(size, widened(g)) * widened(g)).to(x)
 
     for i in range(steps):
-        change = moved(x, i) if scale else 0 * x
+        active = bool(scale) and guided[i]
+        change = moved(x, i) if active else 0 * x
         if when == "with":
             x = monitor.accept(solvers.step(flow, x, stages[i]) + change, x, i)
             continue
         y = monitor.accept(x + change, x, i)
-        for _ in range(1, inner if scale else 1):
+        for _ in range(1, inner if active else 1):
             y = monitor.accept(y + moved(y, i), y, i)
         x = monitor.accept(solvers.step(flow, y, stages[i]), y, i)
     return x
