@@ -44,13 +44,27 @@ answer = style.Caption(
             "few": "Per step too few targets compare them.",
         },
     ),
+    style.choose(
+        "guidance_stable_order",
+        {
+            "end": "With options that leave molecules whole end-to-end's is lower.",
+            "greedy": "With options that leave molecules whole greedy's is lower.",
+            "none": "With options that leave molecules whole they are not told apart.",
+            "few": "With options that leave molecules whole too few targets compare them.",
+        },
+    ),
     "Largest budgets (source: {budget} evaluations and products), {molecules!p:molecule}; bold: a setting's best; "
     "coloured: a paired interval excludes 0.",
     "Of the options that were chosen {at_end_of_range:.0%} lie at an end of their range.",
 )
 DIGITS = {"all": 2, "alpha": 2, "gap": 0, "homo": 0, "lumo": 0, "mu": 2, "Cv": 2}
 SHARES = {"stable_atoms": "stable\natoms", "stable": "stable\nmol.", "valid": "valid"}
-SETTINGS = {"source": "source", "guidance": "per step", "controls": "controls"}
+SETTINGS = {
+    "source": "source",
+    "guidance": "per step",
+    "guidance_stable": "per step, whole",
+    "controls": "controls",
+}
 SHADES = {"better than greedy": looks.BLUE, "worse than greedy": looks.ORANGE}
 
 

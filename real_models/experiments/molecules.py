@@ -2,7 +2,8 @@
 
 The task is that of the paper's table 1 (arXiv 2502.08006): molecules of 18 atoms whose property, as a second predictor
 sees it, is near a wanted value. The settings are source optimisation (D-Flow, arXiv 2402.14017), per-step guidance and
-control optimisation (OC-Flow, arXiv 2410.18070).
+control optimisation (OC-Flow, arXiv 2410.18070). Per-step guidance has two rows of cells: options for the least error,
+and such that leave molecules whole ("guidance_stable").
 
 A cell is one estimator in one setting on one batch of targets, with all budgets (evaluations and products per molecule)
 and all six properties. All estimators of a batch have the same targets, noise and number of trials; how options are
@@ -36,11 +37,12 @@ BATCHES = 4
 SIZES = (ATOMS,)  # the numbers of atoms in batches, in turn
 EACH, TUNING = 16, 2  # molecules of each property in a batch, to report and to tune on
 DIAL = ladder(8, "midpoint")  # greedy, two-step Euler, midpoint, four steps of either; end-to-end: eight of midpoint
-BUDGETS = {"source": (96, 384, 1536), "guidance": (96, 384), "controls": (96, 384)}
+BUDGETS = {"source": (96, 384, 1536), "guidance": (96, 384), "guidance_stable": (96, 384), "controls": (96, 384)}
 TRIALS = (16, 4, 2)  # all over the ranges at the least budget, and the best of them again at each larger one
 ESTIMATORS: dict[str, Sequence[str]] = {
     "source": tuple(DIAL),
     "guidance": tuple(DIAL),
+    "guidance_stable": tuple(DIAL),
     "controls": ("greedy", "midpoint", "end_to_end"),
 }
 QUICK = {"properties": ("alpha", "gap"), "each": 1, "tuning": 1, "physics": False, "budgets": (48,), "trials": (1,)}

@@ -125,7 +125,7 @@ def facts(summary: pd.DataFrame, paired: pd.DataFrame, made: pd.DataFrame) -> pd
         row |= {f"best{suffix}": means.idxmin(), f"worst{suffix}": means.idxmax(), f"least{suffix}": means.min()}
     for metric, judge in ERRORS.items():
         row |= _verdicts(last, paired, metric, judge)
-    for setting in ("guidance", "controls"):
+    for setting in ("guidance", "guidance_stable", "controls"):
         pair = only(paired, setting=setting, estimator=ACCURATE, metric="error", property=ALL, over=ALL)
         row |= {f"{setting}_order": _order(pair[pair["budget"] == pair["budget"].max()])} if len(pair) else {}
     plain = only(summary, estimator=UNGUIDED)

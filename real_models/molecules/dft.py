@@ -152,7 +152,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("table", type=Path, nargs="?", help="the table of the experiment molecules")
     parser.add_argument("--labels", type=int, help="judge so many molecules of the data instead")
     parser.add_argument("--out", type=Path, default=TABLE, help="the file that is written (default: weights/dft.json)")
-    parser.add_argument("--setting", default="source", help="source, guidance or controls (default: source)")
+    parser.add_argument(
+        "--setting", default="source", help="source, guidance, guidance_stable or controls (default: source)"
+    )
     parser.add_argument("--estimators", nargs="+", default=ESTIMATORS, help=f"(default: {' '.join(ESTIMATORS)})")
     parser.add_argument("--atoms", type=int, default=ATOMS, help="the number of atoms of those of the data")
     parser.add_argument("--each", type=int, default=4, help="targets of every property (default: 4)")

@@ -21,7 +21,7 @@ from real_models.molecules import chemistry, xtb
 from real_models.molecules.flow import decode
 from real_models.molecules.network import event
 from real_models.molecules.predictor import Predictor
-from real_models.molecules.targets import Targets, statistics
+from real_models.molecules.targets import Targets
 
 METRICS = ("error", "guide_error", "stable", "stable_atoms", "valid", "xtb_error")
 PHYSICS = ("valid", "xtb_error")
@@ -112,12 +112,6 @@ def columns(targets: Targets, first: int = 0) -> list[dict[str, Any]]:
         Dictionaries of the property, its wanted value, its spread in the data, the number of atoms, and an index that
         counts from ``first``.
     """
-    spread = statistics(targets.atoms)[1]
-    about = [
-        {"property": name, "wanted": value}
-        for name, value in zip(targets.properties, targets.wanted.tolist(), strict=True)
-    ]
-    return [
-        one | {"spread": spread[str(one["property"])], "atoms": targets.atoms, "order": first + i}
-        for i, one in enumerate(about)
-    ]
+    pairs = zip(targets.properties, targets.wanted.tolist(), targets.spread().tolist(), strict=True)
+    about = [{"property": name, "wanted": value, "spread": spread} for name, value, spread in pairs]
+    return [one | {"atoms": targets.atoms, "order": first + i} for i, one in enumerate(about)]

@@ -6,7 +6,9 @@ that batches, estimators and properties can be added to it and finished cells st
 Options are found as for every regime (``analysis.search``), on targets that are not reported: trials all over the
 ranges of the setting at the least budget, and at a larger budget the best of them again. Every estimator has the same
 trials. The score of a trial is the mean over its targets, of all properties, of the evaluator's error over the
-property's scale, so that all properties share their options; it is infinite where a molecule diverged.
+property's scale, so that all properties share their options; it is infinite where a molecule diverged. Options chosen
+so may break molecules. In settings whose name ends in ``STABLE`` an error of a molecule with unstable atoms counts as
+no less than what the best constant errs by, so that options are chosen that leave molecules whole.
 """
 
 from __future__ import annotations
@@ -32,13 +34,14 @@ from analysis.guidance.tuning import Range
 from analysis.losses import Loss
 from analysis.search import Search, Tried
 from analysis.settings import DTYPES
-from real_models.molecules import judging
-from real_models.molecules.flow import flow
+from real_models.molecules import chemistry, judging
+from real_models.molecules.flow import decode, flow
 from real_models.molecules.predictor import Predictor
 from real_models.molecules.property_loss import predictor
 from real_models.molecules.targets import Targets, draw
 
 AIM = "error"
+STABLE = "_stable"
 INTERVALS = 8  # of the controls
 SOLVE: dict[str, Any] = {"solver": "midpoint", "steps": 16}  # of unguided molecules, and from an optimised source
 BOUND = {"divergence": 30.0}  # times the norm of the noise; molecules have up to three times that norm
@@ -103,13 +106,23 @@ class TargetBatch:
 
 @dataclass(frozen=True)
 class Score:
-    """The evaluator's mean error over the property's scale, as one value: the score of a trial."""
+    """The evaluator's mean error over the property's scale, as one value: the score of a trial.
+
+    Attributes
+    ----------
+    evaluator : the predictor
+    stable : whether a molecule with unstable atoms counts as no better than the best constant
+    """
 
     evaluator: Predictor
+    stable: bool = False
 
     def __call__(self, sample: Sample, batch: TargetBatch) -> dict[str, Tensor]:
         """Return the score (1,), NaN where a molecule diverged or the evaluator overflows."""
         errors = judging.predicted_errors(sample.x, batch.targets, self.evaluator)
+        if self.stable:
+            whole = chemistry.stable_atoms(*decode(sample.x)).all(1)
+            errors = torch.where(whole, errors, errors.clamp_min(batch.targets.spread()))
         errors = errors / self.evaluator.scale[batch.targets.index()]
         mean = torch.where(sample.failed, math.nan, errors).mean()
         return {AIM: torch.where(mean.isfinite(), mean, math.nan)[None]}
@@ -124,8 +137,9 @@ def estimator(cell: Cell) -> Choice:
 def search_of(cell: Cell, tuning: Targets) -> Search:
     """Return the trials of a cell on some targets."""
     learned, batch = flow(tuning.atoms, DTYPES[cell.dtype]), TargetBatch(tuning, predictor("guide"))
-    regime = REGIMES[cell.extra_dict["setting"]]
-    score = cast(Any, Score(predictor("evaluator")))
+    setting = cell.extra_dict["setting"]
+    regime = REGIMES[setting.removesuffix(STABLE)]
+    score = cast(Any, Score(predictor("evaluator"), setting.endswith(STABLE)))
     return Search(learned, regime, estimator(cell), cast(Any, batch), score, {AIM: 1}, cell.seed)
 
 

@@ -97,6 +97,11 @@ class Targets:
         """Return the positions (B,) of the properties in ``data.PROPERTIES``."""
         return torch.tensor([data.property_index(name) for name in self.properties])
 
+    def spread(self) -> Tensor:
+        """Return the spread (B,) of their properties in molecules of as many atoms, float64."""
+        known = statistics(self.atoms)[1]
+        return torch.tensor([known[name] for name in self.properties], dtype=torch.float64)
+
     def part(self, index: slice) -> Targets:
         """Return the targets of a slice."""
         return Targets(self.x0[index], self.properties[index], self.wanted[index])

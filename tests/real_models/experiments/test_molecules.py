@@ -42,6 +42,7 @@ def test_all_estimators_of_a_setting_have_the_same_trials_and_budgets():
         cells = [molecules.cell(Options(), setting, name, 0) for name in some]
         assert len({(cell.extra_dict["trials"], cell.extra_dict["budgets"]) for cell in cells}) == 1
     assert set(molecules.ESTIMATORS["source"]) == {*molecules.DIAL} == set(molecules.ESTIMATORS["guidance"])
+    assert molecules.ESTIMATORS["guidance"] == molecules.ESTIMATORS["guidance_stable"]
 
 
 def test_cells_come_batch_after_batch_so_that_a_stopped_run_has_whole_ones():

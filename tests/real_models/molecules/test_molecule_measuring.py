@@ -38,8 +38,7 @@ def small(monkeypatch):
 
     monkeypatch.setattr(measuring, "flow", velocity)
     monkeypatch.setattr(measuring, "predictor", predictor)
-    for module in (targets, judging):
-        monkeypatch.setattr(module, "statistics", lambda atoms: (targets.DECILES, targets.SPREAD))
+    monkeypatch.setattr(targets, "statistics", lambda atoms: (targets.DECILES, targets.SPREAD))
     monkeypatch.setattr(molecules, "SIZES", (6,))
 
 
@@ -128,6 +127,21 @@ def test_a_diverged_sample_scores_infinitely_and_has_a_status():
     assert {row["status"] for row in rows if row["order"] == 1} == {"diverged"}
     assert all(math.isnan(row["value"]) for row in rows if row["order"] == 1)
     assert {row["status"] for row in rows if row["order"] == 0} == {"ok"}
+
+
+def test_a_broken_molecule_counts_as_no_better_than_the_best_constant(monkeypatch):
+    """Errors and stability are given: a whole and a broken molecule err by nothing, another broken one by a lot."""
+    drawn = targets.draw(3, torch.Generator().manual_seed(0), ("gap",), 6)
+    batch, scale = measuring.TargetBatch(drawn, measuring.predictor("guide")), measuring.predictor("evaluator").scale[1]
+    sample = Sample(drawn.x0, torch.zeros(3), None, torch.full((3,), -1))
+    monkeypatch.setattr(judging, "predicted_errors", lambda *_: torch.tensor([0.0, 0.0, 2000.0]).double())
+    whole = torch.tensor([[True] * 6, [True, False] * 3, [False] * 6])
+    monkeypatch.setattr(measuring.chemistry, "stable_atoms", lambda atoms, position: whole)
+    plain, stable = (measuring.Score(measuring.predictor("evaluator"), one)(sample, batch) for one in (False, True))
+    assert float(plain["error"] * scale) == pytest.approx(2000 / 3)
+    assert float(stable["error"] * scale) == pytest.approx((targets.SPREAD["gap"] + 2000) / 3)
+    assert measuring.search_of(cell_of("guidance_stable", "greedy"), drawn).metrics.stable
+    assert not measuring.search_of(cell_of("guidance", "greedy"), drawn).metrics.stable
 
 
 def test_a_guide_without_a_number_for_one_molecule_loses_that_one_alone(monkeypatch):
