@@ -26,9 +26,7 @@ from torch import Tensor
 
 from analysis import solvers
 from analysis.experiment import Cell
-from analysis.guidance.controls import ADJOINT
-from analysis.guidance.dial import Choice
-from analysis.guidance.regimes import Regime
+from analysis.guidance.regimes import Regime, gradient_in
 from analysis.guidance.registry import Sample
 from analysis.guidance.tuning import Range
 from analysis.losses import Loss
@@ -53,7 +51,7 @@ REGIMES = {
         "iterations",
         options={**SOLVE, **BOUND, "warm": 4},
         space={
-            "learning_rate": Range(3e-3, 3.0),
+            "learning_rate": Range(1e-3, 1.0),
             "optimiser": ("adam", "lbfgs"),
             "prior": PRIORS,
             "t": (0.0, 0.1, 0.3),
@@ -64,7 +62,7 @@ REGIMES = {
         "lookahead",
         "steps",
         options=BOUND,
-        space={"rule": ("dps", "bounded", "normalised"), "scale": Range(0.03, 30.0)},
+        space={"rule": ("dps", "bounded", "normalised"), "scale": Range(0.01, 30.0)},
     ),
     "controls": Regime(
         "optimise_controls",
@@ -128,19 +126,14 @@ class Score:
         return {AIM: torch.where(mean.isfinite(), mean, math.nan)[None]}
 
 
-def estimator(cell: Cell) -> Choice:
-    """Return the estimator of a cell: end-to-end is the exact adjoint of the controls' own solve."""
-    place = cell.extra_dict
-    return ADJOINT if (place["setting"], place["name"]) == ("controls", "end_to_end") else cell.variants[0]
-
-
 def search_of(cell: Cell, tuning: Targets) -> Search:
     """Return the trials of a cell on some targets."""
     learned, batch = flow(tuning.atoms, DTYPES[cell.dtype]), TargetBatch(tuning, predictor("guide"))
     setting = cell.extra_dict["setting"]
     regime = REGIMES[setting.removesuffix(STABLE)]
+    gradient = gradient_in(setting, cell.extra_dict["name"], {cell.extra_dict["name"]: cell.variants[0]})
     score = cast(Any, Score(predictor("evaluator"), setting.endswith(STABLE)))
-    return Search(learned, regime, estimator(cell), cast(Any, batch), score, {AIM: 1}, cell.seed)
+    return Search(learned, regime, gradient, cast(Any, batch), score, {AIM: 1}, cell.seed)
 
 
 def measure(cell: Cell) -> pd.DataFrame:

@@ -100,8 +100,10 @@ def test_every_setting_makes_molecules_and_says_whether_a_choice_is_at_an_end(se
 
 
 def test_the_controls_of_end_to_end_are_moved_by_the_adjoint_of_their_own_solve():
-    assert measuring.estimator(cell_of("controls", "end_to_end")) == ADJOINT
-    assert measuring.estimator(cell_of("source", "end_to_end")) == molecules.DIAL["end_to_end"]
+    drawn = targets.draw(1, torch.Generator().manual_seed(0), PROPERTIES, 6)
+    assert measuring.search_of(cell_of("controls", "end_to_end"), drawn).estimator == ADJOINT
+    assert measuring.search_of(cell_of("controls", "midpoint"), drawn).estimator == molecules.DIAL["midpoint"]
+    assert measuring.search_of(cell_of("source", "end_to_end"), drawn).estimator == molecules.DIAL["end_to_end"]
 
 
 def test_ranges_span_a_decade_or_more_and_rules_are_not_those_of_one_estimator():
