@@ -26,7 +26,7 @@ from analysis.gradients.mesh_solves import rows_value_and_gradient
 from analysis.losses import Loss
 from analysis.paths import expand
 
-LARGEST_LEADING_TERM = 0.1  # larger ones are not believed, however wide the tolerance
+LARGEST_LEADING_TERM = 0.06  # larger ones are not believed, however wide the tolerance
 
 
 class CorrectedGreedy(NamedTuple):

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from analysis.errors import relative
+from analysis.norms import scaled
 from analysis.paths import expand
 
 EVEN = 0.3  # share of the steps that are spread evenly
@@ -102,6 +103,26 @@ def curvature_sums(curvature: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
     """Return p and q (C,) of the curvature (n - 1, C) at the nodes (n + 1, C)."""
     steps = _mean_steps(nodes)
     return (steps**3 * curvature).sum(0), (steps.square() * curvature).sum(0)
+
+
+def turn_and_growth(adjoints: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest turn between neighbouring nodes, and the growth along the way, of adjoints at the nodes.
+
+    Parameters
+    ----------
+    adjoints : (n + 1, C, *event)
+
+    Returns
+    -------
+    tuple
+        The largest 1 - cos of the angle between neighbours, 0 where one of them is zero; and the norm of the gradient,
+        the first adjoint, over that of the shortest adjoint: (C,) each.
+    """
+    rows, power = scaled(adjoints.flatten(0, 1))
+    length = torch.linalg.vector_norm(rows, dim=1)
+    units = (rows / length[:, None]).unflatten(0, (-1, adjoints.shape[1]))
+    sizes = (length * power).unflatten(0, (-1, adjoints.shape[1]))
+    return (units.diff(dim=0).square().sum(2) / 2).amax(0).nan_to_num(), sizes[0] / sizes.amin(0)
 
 
 def _mean_steps(nodes: Tensor) -> Tensor:

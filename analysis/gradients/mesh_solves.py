@@ -12,7 +12,7 @@ from torch import Tensor
 from analysis import canonical, solvers
 from analysis.canonical import CANONICAL, CanonicalView
 from analysis.flow import Flow, Pullback
-from analysis.gradients.mesh import Mesh, adjoint_curvature, curvature_sums
+from analysis.gradients.mesh import Mesh, adjoint_curvature, curvature_sums, turn_and_growth
 from analysis.losses import Loss, value_and_gradient
 from analysis.norms import norms
 
@@ -27,11 +27,14 @@ class AdjointCurvature(NamedTuple):
     Attributes
     ----------
     weighted, total : p and q of ``analysis.gradients.mesh``
+    turn, growth : the largest turn between neighbours, and the growth on the way, of ``mesh.turn_and_growth``
     ahead : n^2 p on the mesh that has been refined for the next solves
     """
 
     weighted: Tensor
     total: Tensor
+    turn: Tensor
+    growth: Tensor
     ahead: Tensor
 
 
@@ -69,7 +72,7 @@ class MeshSolves:
         """Solve the samples in ``index`` (C,) with ``steps`` (C,) steps each, and refine their meshes."""
         gradient, endpoint = (torch.empty_like(self.state[index]) for _ in range(2))
         values, order = list[Tensor](), list[Tensor]()
-        curvature = self.view.begin.new_full((3, len(index)), torch.inf)
+        curvature = self.view.begin.new_full((5, len(index)), torch.inf)
         for n, part in _groups(steps, LARGEST_TAPE // self.state[0].numel()):
             some = index[part]
             nodes = self.mesh.place(some, n)
@@ -79,8 +82,8 @@ class MeshSolves:
             gradient[part] = self.view.select_rows(some).enter(adjoints[0])
             if n > 1:
                 c = adjoint_curvature(adjoints, nodes)
-                curvature[:2, part] = torch.stack(curvature_sums(c, nodes))
-                curvature[2, part] = self.mesh.refine(some, nodes, c)
+                curvature[:4, part] = torch.stack([*curvature_sums(c, nodes), *turn_and_growth(adjoints)])
+                curvature[4, part] = self.mesh.refine(some, nodes, c)
         value = torch.cat(values)[torch.cat(order).argsort()]
         return MeshGradients(gradient, endpoint, value, AdjointCurvature(*curvature))
 
