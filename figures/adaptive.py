@@ -1,4 +1,4 @@
-"""Lookahead that chooses its own steps: its choices, its errors against the tolerance, and its cost."""
+"""Lookahead that chooses its own steps: its choices, its errors and what it says of them, and its cost."""
 
 from __future__ import annotations
 
@@ -12,16 +12,24 @@ from matplotlib.figure import Figure
 from analysis.tables import only
 from figures import style
 
-TABLES = tuple(f"adaptive{part}" for part in ("_choices", "_families", "_summary", "_facts"))
-QUESTION = "Does lookahead that chooses its own number of steps keep its tolerance, and does it save evaluations?"
+TABLES = tuple(f"adaptive{part}" for part in ("_choices", "_families", "_kinds", "_summary", "_facts"))
+QUESTION = "Does lookahead that chooses its own steps keep its tolerance, say where it may not, and save evaluations?"
 answer = style.Caption(
     "It is within the tolerance in {within_low..within_high:.1%} of the states, at tolerances "
     "{tightest:g} to {loosest:g}.",
-    "{reach} of {count} combinations of problem, path and tolerance reach {share:.0%}.",
+    style.choose(
+        "knows",
+        {
+            True: "Of each of {kinds} kinds with thin structure at least {covered:.0%} are within it or reported as "
+            "unsure, and {unsure:.1%} of all are unsure.",
+            False: "Of a kind with thin structure as few as {covered:.0%} are within it or reported as unsure, "
+            "and {unsure:.1%} of all are unsure.",
+        },
+    ),
     "It costs {ratio_low..ratio_high:.2f} times as much as the cheapest fixed number of steps in t, chosen with "
     "hindsight.",
-    "a, steps chosen at tolerance {shown:g}; b, 95th percentile of the error by family of problems, dashes the "
-    "tolerance; c, share within it; d, evaluations and products, all pooled. The rule was set on other problems.",
+    "a, steps chosen at tolerance {shown:g}; b, 95th percentile of the error, dashes the tolerance; c, states by kind, "
+    "thin ones below, dashes {covered_share:.0%}; d, evaluations and products, pooled.",
 )
 LOOKS = {
     "adaptive": style.method("adaptive") | {"markersize": 5},
@@ -32,10 +40,12 @@ LOOKS = {
 
 @style.figure(legend=5)
 def draw(tables: style.Tables) -> Figure:
-    """Draw choices over time, error and share against the tolerance, and cost against the tolerance."""
-    figure, places = plt.subplot_mosaic("aaa;bcd", figsize=(style.TEXT_WIDTH, 4.2))
+    """Draw choices over time, error against the tolerance, shares by kind, and cost against the tolerance."""
+    figure, places = plt.subplot_mosaic("aac;bdc", figsize=(style.TEXT_WIDTH, 4.6), width_ratios=(1, 1, 0.9))
     _choices(places["a"], tables["adaptive_choices"])
-    _families(places["b"], places["c"], tables["adaptive_families"])
+    _families(places["b"], tables["adaptive_families"])
+    kinds = tables["adaptive_kinds"]
+    _kinds(places["c"], kinds[kinds["tolerance"].isna()], tables["adaptive_facts"]["covered_share"].iloc[0])
     _costs(places["d"], only(tables["adaptive_summary"], problem="all", status="ok"))
     return figure
 
@@ -52,18 +62,29 @@ def _choices(ax: Axes, table: pd.DataFrame) -> None:
     ax.legend(handles[::-1], labels[::-1], title="steps", loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def _families(percentiles: Axes, shares: Axes, table: pd.DataFrame) -> None:
+def _families(ax: Axes, table: pd.DataFrame) -> None:
     for i, (family, rows) in enumerate(style.groups(table, "family")):
         rows = rows.sort_values("tolerance")
-        percentiles.plot(rows["tolerance"], rows["error_95"], label=family, **style.series(i))
-        shares.plot(rows["tolerance"], rows["within"], **style.series(i))
+        ax.plot(rows["tolerance"], rows["error_95"], label=family, **style.series(i))
     tolerances = np.sort(table["tolerance"].unique())
-    percentiles.plot(tolerances, tolerances, **style.THEORY)
-    shares.axhline(0.95, **style.THEORY)
-    percentiles.set(xscale="log", yscale="log", ylabel="95th percentile of the error")
-    shares.set(xscale="log", ylabel="share within tolerance", ylim=(min(0.84, table["within"].min() - 0.02), 1.01))
-    for ax in (percentiles, shares):
-        _tolerances(ax, tolerances)
+    ax.plot(tolerances, tolerances, **style.THEORY)
+    ax.set(xscale="log", yscale="log", ylabel="95th percentile of the error")
+    _tolerances(ax, tolerances)
+
+
+def _kinds(ax: Axes, table: pd.DataFrame, wanted: float) -> None:
+    rows = table.sort_values(["thin", "either"], ascending=[False, True])
+    heights, look = (
+        np.arange(len(rows)),
+        style.method("adaptive") | {"linestyle": "none", "marker": "o", "markersize": 4},
+    )
+    ax.hlines(heights, rows["within"], rows["either"], color=look["color"], linewidth=1)
+    ax.plot(rows["within"], heights, label="within the tolerance", **look | {"markerfacecolor": "white"})
+    ax.plot(rows["either"], heights, label="within it or unsure", **look)
+    ax.axvline(wanted, **style.THEORY)
+    ax.axhline(rows["thin"].sum() - 0.5, color="0.8", linewidth=0.8)
+    ax.set(xlabel="share of states", xlim=(None, 1.01))
+    style.ticks(ax.yaxis, heights, list(rows["kind"]), fontsize=6)
 
 
 def _costs(ax: Axes, table: pd.DataFrame) -> None:

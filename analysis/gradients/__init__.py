@@ -7,7 +7,7 @@ imported by name for editors and type checkers.
 import importlib
 import pkgutil
 
-from analysis.gradients._adaptive import adaptive
+from analysis.gradients._adaptive import Choices, adaptive, choices
 from analysis.gradients._adjoint import adjoint_backsolve, adjoint_cached, adjoint_interpolated
 from analysis.gradients._adjoint_deis import adjoint_deis
 from analysis.gradients._control import control_average, control_gradients
@@ -28,12 +28,14 @@ globals().update(ESTIMATORS)  # an estimator hides the module of its own name
 
 __all__ = [
     "ESTIMATORS",
+    "Choices",
     "Estimate",
     "adaptive",
     "adjoint_backsolve",
     "adjoint_cached",
     "adjoint_deis",
     "adjoint_interpolated",
+    "choices",
     "control_average",
     "control_gradients",
     "end_to_end",

@@ -3,6 +3,11 @@
 The rule's constants were set on other problems (see ``analysis.gradients._adaptive``); those here, from easy to hard,
 played no part. The fixed numbers of steps have every advantage: the same solver and time as the rule and other ones,
 and the best of them all is chosen with hindsight.
+
+Beside them are families with structure much thinner than a step (``toy_models.problems.thin_judges``), which had no
+part in the rule either. There it may miss its tolerance, and the question is whether it says so: each kind is judged by
+the share of its states that are within the tolerance or reported as unsure. They are not among the problems that are
+pooled, and no fixed steps are measured on them.
 """
 
 from __future__ import annotations
@@ -27,6 +32,7 @@ from analysis.settings import Options
 from analysis.tables import only
 from toy_models.cells import error_cell
 from toy_models.problems.families import FAMILIES
+from toy_models.problems.thin_judges import JUDGES
 
 SUITE = "theory"
 TIMES = tuple(round(0.1 * k, 1) for k in range(1, 10))
@@ -35,6 +41,7 @@ DRAWS = {"vp_linear": 3, "ve": 4, "polynomial": 5}
 """The seed of each family's problem along each path; the rule was set on others, and 0 to 2 judged the one before."""
 STEPS = tuple(n for n in STEP_COUNTS if n <= 64)
 SHARE = 0.95  # of the states have to be within the tolerance
+COVERED, UNSURE = 0.92, 0.1  # least share of a kind within the tolerance or unsure, largest share of all that is unsure
 SHOWN = 0.1  # the tolerance at which choices are shown
 BANDS = {0: "0 (greedy)", 3: "2–3", 5: "4–5", 8: "6–8", 12: "9–12", 24: "14–24", np.inf: "> 24"}
 TIME, COSINE = "fixed, in t", "fixed, in cosine time"
@@ -42,15 +49,20 @@ TIME, COSINE = "fixed, in t", "fixed, in cosine time"
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per family and path, each of a problem of its own."""
-    pairs = [(f"{name}_{seed}", path) for name in FAMILIES for path, seed in DRAWS.items()]
-    pairs = [("clusters_3", "vp_linear")] if options.quick else pairs
-    own: dict[str, Any] = {"measure": f"{__name__}:measure", "factory": "toy_models.problems.families:subject"}
-    own["extra"] = (("steps", STEPS[:7] if options.quick else STEPS), ("tolerances", TOLERANCES))
-    return [error_cell(options, problem, path, TIMES, 4, (), **own) for problem, path in pairs]
+    steps = STEPS[:7] if options.quick else STEPS
+    judged = [("families", FAMILIES, steps), ("thin_judges", JUDGES, ())]
+    made = []
+    for module, names, fixed in judged:
+        own: dict[str, Any] = {"measure": f"{__name__}:measure", "factory": f"toy_models.problems.{module}:subject"}
+        own["extra"] = (("steps", fixed), ("tolerances", TOLERANCES))
+        pairs = [(f"{name}_{seed}", path) for name in names for path, seed in DRAWS.items()]
+        pairs = [(f"{'clusters' if fixed else 'levels'}_3", "vp_linear")] if options.quick else pairs
+        made += [error_cell(options, problem, path, TIMES, 4, (), **own) for problem, path in pairs]
+    return made
 
 
 def measure(cell: Cell) -> pd.DataFrame:
-    """Measure adaptive at every state and tolerance, and fixed step counts at every tolerance.
+    """Measure adaptive at every state and tolerance, and the cell's fixed step counts, if any, at every tolerance.
 
     ``within`` is the share of a row's ``samples`` whose true relative error is at most the tolerance; states without a
     good reference count as outside. Evaluations and products are per sample, means over the cell.
@@ -64,21 +76,25 @@ def measure(cell: Cell) -> pd.DataFrame:
     x = batch.x.to(cell.device, batch.subject.flow.dtype or torch.float64)
     rows = [
         row | batch.columns
-        for part in (adaptive_rows(batch, x, extra["tolerances"]), fixed_rows(batch, x, extra))
+        for part in (
+            adaptive_rows(batch, x, extra["tolerances"]),
+            fixed_rows(batch, x, extra) if extra["steps"] else (),
+        )
         for row in part
     ]
     return pd.DataFrame(rows)
 
 
 def adaptive_rows(batch: StateBatch, x: Tensor, tolerances: Sequence[float]) -> Iterator[dict[str, Any]]:
-    """Yield a row per tolerance and state: the true error, its estimate, and the number of steps."""
+    """Yield a row per tolerance and state: the true error, its estimate, the number of steps, and if it is unsure."""
     for tolerance in tolerances:
         adaptive = choices(batch.subject.flow, batch.loss, x, batch.t, tolerance=tolerance)
         error = relative_error(adaptive.gradient.double().cpu(), batch.reference.gradient)
-        columns = (batch.t, error, adaptive.error.cpu(), adaptive.steps.cpu())
-        for t, e, estimate, steps in zip(*(c.tolist() for c in columns), strict=True):
+        columns = (batch.t, error, adaptive.error.cpu(), adaptive.steps.cpu(), adaptive.unsure.cpu())
+        for t, e, estimate, steps, unsure in zip(*(c.tolist() for c in columns), strict=True):
             row = {"estimator": "adaptive", "tolerance": tolerance, "t": t, "error": e, "estimate": estimate}
-            yield row | {"steps": steps, "within": float(e <= tolerance), "samples": 1} | spent(adaptive.cost)
+            row |= {"steps": steps, "unsure": float(unsure), "within": float(e <= tolerance), "samples": 1}
+            yield row | spent(adaptive.cost)
 
 
 def fixed_rows(batch: StateBatch, x: Tensor, extra: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -115,21 +131,60 @@ def spent(cost: Cost) -> dict[str, float]:
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Compare adaptive's cost with that of the cheapest fixed solve that keeps enough states within the tolerance.
 
-    There is one row per tolerance and kind, for each problem and path and for all of them pooled ("all").
+    There is one row per tolerance and estimator, for each problem and path and for all of them pooled ("all"). The
+    families with thin structure have a part in the table "kinds" alone.
 
     Returns
     -------
     dict
-        The tables "summary", "choices", "families" and "facts".
+        The tables "summary", "choices", "families", "kinds" and "facts".
     """
+    thin = table["problem"].map(kind_of).isin(list(JUDGES))
+    smooth, kinds = table[~thin], by_kind(only(table, estimator="adaptive"))
     rows = []
-    groups = [*table.groupby(["problem", "path"], sort=False), (("all", "all"), table)]
+    groups = [*smooth.groupby(["problem", "path"], sort=False), (("all", "all"), smooth)]
     for (problem, path), group in groups:
         for (tolerance, kind), part in group.groupby(["tolerance", "estimator"], sort=False):
             named = {"problem": problem, "path": path, "tolerance": tolerance, "estimator": kind}
             rows.append(named | (adaptive_summary(part) if kind == "adaptive" else cheapest(part)))
-    summary, own = pd.DataFrame(rows), only(table, estimator="adaptive")
-    return {"summary": summary, "choices": chosen(own), "families": families(own), "facts": facts(summary)}
+    summary, own = pd.DataFrame(rows), only(smooth, estimator="adaptive")
+    shares = {"choices": chosen(own), "families": families(own), "kinds": kinds}
+    return {"summary": summary} | shares | {"facts": facts(summary).join(judgement(kinds))}
+
+
+def kind_of(problem: str) -> str:
+    """Return the family of a problem, as in "family_seed"."""
+    return problem.rpartition("_")[0]
+
+
+def by_kind(own: pd.DataFrame) -> pd.DataFrame:
+    """Return for each family, and per tolerance and over all, the shares within it, unsure, and either.
+
+    ``tolerance`` is missing in the rows over all tolerances; ``thin`` says whether a family has thin structure.
+
+    Returns
+    -------
+    DataFrame
+        One row per family and tolerance, and one per family.
+    """
+    own = own.assign(kind=own["problem"].map(kind_of), either=np.maximum(own["within"], own["unsure"]))
+    own = own.assign(work=own["evaluations"] + own["vjps"], thin=own["kind"].isin(list(JUDGES)))
+    shares = ["within", "unsure", "either", "work"]
+    single = own.groupby(["kind", "thin", "tolerance"], sort=False)[shares].mean().reset_index()
+    return pd.concat([own.groupby(["kind", "thin"], sort=False)[shares].mean().reset_index(), single])
+
+
+def judgement(kinds: pd.DataFrame) -> pd.DataFrame:
+    """Give the least share of a thin kind that is within the tolerance or unsure, and how many states are unsure."""
+    pooled = kinds[kinds["tolerance"].isna()]
+    thin, smooth = pooled[pooled["thin"]], pooled[~pooled["thin"]]
+    row: dict[str, Any] = {"covered_share": COVERED, "unsure_share": UNSURE, "kinds": len(thin)}
+    if len(thin):
+        worst = thin.loc[thin["either"].idxmin()]
+        row |= {"covered_kind": worst["kind"], "covered": worst["either"], "thin_within": thin["within"].min()}
+        row |= {"unsure": thin["unsure"].mean(), "unsure_smooth": smooth["unsure"].mean()}
+        row["knows"] = bool(row["covered"] >= COVERED and row["unsure"] <= UNSURE)
+    return pd.DataFrame([row])
 
 
 def chosen(own: pd.DataFrame) -> pd.DataFrame:
@@ -143,8 +198,7 @@ def chosen(own: pd.DataFrame) -> pd.DataFrame:
 
 def families(own: pd.DataFrame) -> pd.DataFrame:
     """Return the share within the tolerance and the 95th percentile of the error by family, as in "family_seed"."""
-    family = own["problem"].str.rsplit("_", n=1).str[0]
-    groups = own.groupby([family, "tolerance"], sort=False)
+    groups = own.groupby([own["problem"].map(kind_of), "tolerance"], sort=False)
     return pd.DataFrame([{"family": name, "tolerance": t} | adaptive_summary(part) for (name, t), part in groups])
 
 

@@ -115,17 +115,23 @@ add(
             "~(chosen.error <= tolerance)",
         ),
         "adaptive: greedy tried at any time": ("LATE = 0.75", "LATE = 0.0"),
-        "adaptive: an estimate that is no number accepted": ("~(error <= tolerance) & (", "(error > tolerance) & ("),
+        "adaptive: an estimate that is no number accepted": (
+            "~(judged.error <= tolerance) |",
+            "(judged.error > tolerance) |",
+        ),
         "adaptive: extrapolated away from the finer gradient": (
-            "return fine + expand(weight.nan_to_num(), fine)",
-            "return fine - expand(weight.nan_to_num(), fine)",
+            "better = fine + expand(weight.nan_to_num(), fine)",
+            "better = fine - expand(weight.nan_to_num(), fine)",
         ),
         "adaptive: extrapolated at any distance": ("EXTRAPOLATED = 0.1", "EXTRAPOLATED = 1e9"),
         "adaptive: the coarser gradient compared with itself": (
             "previous[0][index], previous[1][index] = fine,",
             "previous[0][index], previous[1][index] = better,",
         ),
-        "adaptive: steps of another number of them": ("torch.maximum(wanted, steps + 1)", "steps + 1 + 0 * wanted"),
+        "adaptive: steps of another number of them": ("torch.maximum(wanted, least)", "least + 0 * wanted"),
+        "adaptive: a first solve that turns is believed": ("unseen = (curvature.turn > LARGEST_TURN) |", "unseen ="),
+        "adaptive: growth along the way passed over": ("unmet | (curvature.growth > LARGEST_GROWTH)", "unmet"),
+        "adaptive: two solves not compared as alike": ("torch.maximum(error, alike)", "error"),
     },
 )
 add(

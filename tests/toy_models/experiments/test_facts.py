@@ -186,6 +186,27 @@ def test_chosen_steps_are_shared_among_bands_at_each_time_and_families_pooled():
     assert found["error_95"].to_dict() == {"a": 0.2, "b": 0.01}
 
 
+def test_a_kind_is_covered_where_its_states_are_within_the_tolerance_or_unsure():
+    rows = [
+        ("levels_3", 0.3, 1.0, 0.0),
+        ("levels_3", 0.3, 0.0, 1.0),
+        ("levels_4", 0.1, 0.0, 0.0),
+        ("levels_4", 0.1, 1.0, 1.0),
+    ]
+    rows += [("sheets_3", 0.3, 1.0, 0.0), ("grid_3", 0.3, 0.0, 0.0)]
+    own = frame("problem tolerance within unsure", *rows).assign(evaluations=2.0, vjps=3.0)
+    kinds = adaptive.by_kind(own)
+    pooled = kinds[kinds["tolerance"].isna()].set_index("kind")
+    assert pooled.loc["levels", ["within", "unsure", "either", "work", "thin"]].tolist() == [0.5, 0.5, 0.75, 5.0, True]
+    assert pooled["either"].to_dict() == {"levels": 0.75, "sheets": 1.0, "grid": 0.0}
+    assert only_row(kinds[(kinds["kind"] == "levels") & (kinds["tolerance"] == 0.1)])["either"] == 0.5
+    row = only_row(adaptive.judgement(kinds))
+    assert (row["covered_kind"], row["covered"], row["thin_within"], row["kinds"]) == ("levels", 0.75, 0.5, 2)
+    assert (row["unsure"], row["unsure_smooth"], row["knows"]) == (0.25, 0.0, False)
+    few = kinds.assign(either=kinds["either"].clip(lower=0.92), unsure=kinds["unsure"].clip(upper=0.1))
+    assert only_row(adaptive.judgement(few))["knows"]
+
+
 def test_regrets_are_geometric_means_with_two_standard_errors():
     predicted = frame("form solver held_out regret", ("x", "euler", False, 1.0), ("x", "euler", False, np.e**2))
     row = only_row(best_horizon.regrets(predicted))
