@@ -28,8 +28,8 @@ answer = style.Caption(
     ),
     "It costs {ratio_low..ratio_high:.2f} times as much as the cheapest fixed number of steps in t, chosen with "
     "hindsight.",
-    "a, steps chosen at tolerance {shown:g}; b, 95th percentile of the error, dashes the tolerance; c, states by kind, "
-    "thin ones below, dashes {covered_share:.0%}; d, evaluations and products, pooled.",
+    "a, steps chosen at tolerance {shown:g}; b, states by kind, thin ones below, dashes {covered_share:.0%}; c, 95th "
+    "percentile of the error, dashes the tolerance; d, evaluations and products, pooled.",
 )
 LOOKS = {
     "adaptive": style.method("adaptive") | {"markersize": 5},
@@ -41,11 +41,11 @@ LOOKS = {
 @style.figure(legend=5)
 def draw(tables: style.Tables) -> Figure:
     """Draw choices over time, error against the tolerance, shares by kind, and cost against the tolerance."""
-    figure, places = plt.subplot_mosaic("aac;bdc", figsize=(style.TEXT_WIDTH, 4.6), width_ratios=(1, 1, 0.9))
+    figure, places = plt.subplot_mosaic("aab;cdb", figsize=(style.TEXT_WIDTH, 4.6), width_ratios=(1, 1, 0.9))
     _choices(places["a"], tables["adaptive_choices"])
-    _families(places["b"], tables["adaptive_families"])
+    _families(places["c"], tables["adaptive_families"])
     kinds = tables["adaptive_kinds"]
-    _kinds(places["c"], kinds[kinds["tolerance"].isna()], tables["adaptive_facts"]["covered_share"].iloc[0])
+    _kinds(places["b"], kinds[kinds["tolerance"].isna()], tables["adaptive_facts"]["covered_share"].iloc[0])
     _costs(places["d"], only(tables["adaptive_summary"], problem="all", status="ok"))
     return figure
 
@@ -84,7 +84,7 @@ def _kinds(ax: Axes, table: pd.DataFrame, wanted: float) -> None:
     ax.axvline(wanted, **style.THEORY)
     ax.axhline(rows["thin"].sum() - 0.5, color="0.8", linewidth=0.8)
     ax.set(xlabel="share of states", xlim=(None, 1.01))
-    style.ticks(ax.yaxis, heights, list(rows["kind"]), fontsize=6)
+    style.ticks(ax.yaxis, heights, list(rows["kind"]), fontsize=7)
 
 
 def _costs(ax: Axes, table: pd.DataFrame) -> None:

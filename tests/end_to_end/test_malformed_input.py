@@ -60,7 +60,7 @@ def test_every_kind_of_argument_estimator_and_sampler_has_its_part():
 
 
 # What is returned or subclassed, and what takes no argument that could be malformed.
-NOT_CALLED = {"Estimate", "Sample", "Method", "AffinePath", "Readout", "CondOT", "Cosine", "LinearOperator"}
+NOT_CALLED = {"Choices", "Estimate", "Sample", "Method", "AffinePath", "Readout", "CondOT", "Cosine", "LinearOperator"}
 NOT_CALLED |= {"NonlinearOperator", "InverseProblem", "Schedule"}
 # Those that others call with arguments which have passed the door, and those with a test of their own.
 INSIDE = {"at_equal_zeta", "expand", "register", "choose", "super_resolution_2", "super_resolution_4"}

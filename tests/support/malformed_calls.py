@@ -18,8 +18,7 @@ from analysis import (
 from analysis.bounds.leading_term import curvature, leading_term, remainder
 from analysis.bounds.two_term import fit_two_term
 from analysis.converged import converged_gradients
-from analysis.gradients import ESTIMATORS, lookahead_surface
-from analysis.gradients._adaptive import choices
+from analysis.gradients import ESTIMATORS, choices, lookahead_surface
 from analysis.gradients._control import control_gradients
 from analysis.guidance import SAMPLERS, sample
 from analysis.operators import images
