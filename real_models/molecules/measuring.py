@@ -4,11 +4,12 @@ The cells themselves are listed in ``real_models.experiments.molecules``. What i
 that batches, estimators and properties can be added to it and finished cells stay current.
 
 Options are found as for every regime (``analysis.search``), on targets that are not reported: trials all over the
-ranges of the setting at the least budget, and at a larger budget the best of them again. Every estimator has the same
-trials. The score of a trial is the mean over its targets, of all properties, of the evaluator's error over the
-property's scale, so that all properties share their options; it is infinite where a molecule diverged. Options chosen
-so may break molecules. In settings whose name ends in ``STABLE`` an error of a molecule with unstable atoms counts as
-no less than what the best constant errs by, so that options are chosen that leave molecules whole.
+ranges of the setting at the least budget, and at a larger budget the best of them again, or all of them where every
+molecule of each diverged at the one before. Every estimator has the same trials. The score of a trial is the mean over
+its targets, of all properties, of the evaluator's error over the property's scale, so that all properties share their
+options; a molecule that diverged counts as ``LOST``. Options chosen so may break molecules. In settings whose name ends
+in ``STABLE`` an error of a molecule with unstable atoms counts as no less than what the best constant errs by, so that
+options are chosen that leave molecules whole.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from real_models.molecules.targets import Targets, draw
 
 AIM = "error"
 STABLE = "_stable"
+LOST = 10.0  # what a diverged molecule counts as, in scales of its property, and the most for others
 INTERVALS = 8  # of the controls
 SOLVE: dict[str, Any] = {"solver": "midpoint", "steps": 16}  # of unguided molecules, and from an optimised source
 BOUND = {"divergence": 30.0}  # times the norm of the noise; molecules have up to three times that norm
@@ -116,14 +118,14 @@ class Score:
     stable: bool = False
 
     def __call__(self, sample: Sample, batch: TargetBatch) -> dict[str, Tensor]:
-        """Return the score (1,), NaN where a molecule diverged or the evaluator overflows."""
+        """Return the score (1,), in which what diverges, or makes the evaluator overflow, counts as ``LOST``."""
         errors = judging.predicted_errors(sample.x, batch.targets, self.evaluator)
         if self.stable:
             whole = chemistry.stable_atoms(*decode(sample.x)).all(1)
             errors = torch.where(whole, errors, errors.clamp_min(batch.targets.spread()))
         errors = errors / self.evaluator.scale[batch.targets.index()]
-        mean = torch.where(sample.failed, math.nan, errors).mean()
-        return {AIM: torch.where(mean.isfinite(), mean, math.nan)[None]}
+        usable = errors.isfinite() & ~sample.failed
+        return {AIM: torch.where(usable, errors.clamp_max(LOST), LOST).mean()[None]}
 
 
 def search_of(cell: Cell, tuning: Targets) -> Search:
@@ -161,7 +163,10 @@ def _unguided(cell: Cell, reported: Targets) -> Iterator[dict[str, Any]]:
 def _guided(search: Search, cell: Cell, reported: Targets) -> Iterator[dict[str, Any]]:
     batch, tried = TargetBatch(reported, predictor("guide")), list[Tried]()
     for budget, count in zip(cell.extra_dict["budgets"], cell.extra_dict["trials"], strict=True):
-        tried = search.at_larger(tried, count, budget) if tried else search.wide(count, budget)
+        if any(one.score(AIM) < LOST for one in tried):
+            tried = search.at_larger(tried, count, budget)
+        else:  # the first budget, or after one at which all diverged, which says nothing of them
+            tried = search.wide(cell.extra_dict["trials"][0], budget)
         row: dict[str, Any] = {"budget": budget}
         yield from (row | _trial(search, one) for one in tried)
         if not tried:
@@ -179,7 +184,7 @@ def _trial(search: Search, one: Tried) -> dict[str, Any]:
     score, count = one.score(AIM), one.options[search.regime.counted]
     row = {"metric": "tuning", "chosen": json.dumps(one.trial, sort_keys=True), "value": score, "count": count}
     row |= {"at_end_of_range": search.regime.near_end(one.trial)}
-    return row | {"status": "ok" if score < math.inf else "diverged"}
+    return row | {"status": "ok" if score < LOST else "diverged"}
 
 
 def _judged(x: Tensor, failed: Tensor, reported: Targets, cell: Cell) -> Iterator[dict[str, Any]]:

@@ -90,6 +90,14 @@ def test_the_best_trials_of_the_least_budget_are_tried_again_at_a_larger_one(mon
     assert tuning["value"].tolist() == [2, 1, 0, 1, 2, 3, 4]
 
 
+def test_all_trials_are_made_again_at_a_larger_budget_where_all_diverged(monkeypatch):
+    monkeypatch.setattr(measuring.Score, "__call__", lambda *_: {"error": torch.tensor([measuring.LOST])})
+    table = measuring.measure(cell_of("guidance", "greedy", budgets=(6, 12), trials=(3, 1)))
+    tuning = table[table["metric"] == "tuning"]
+    assert tuning["budget"].tolist() == [6] * 3 + [12] * 3
+    assert set(tuning["status"]) == {"diverged"}
+
+
 @pytest.mark.parametrize("setting", ["source", "guidance", "controls"])
 def test_every_setting_makes_molecules_and_says_whether_a_choice_is_at_an_end(setting):
     table = measuring.measure(cell_of(setting, "end_to_end", budgets=(120,), trials=(2,)))
@@ -114,17 +122,17 @@ def test_ranges_span_a_decade_or_more_and_rules_are_not_those_of_one_estimator()
     assert "normalised" in spaces["guidance"]["rule"]
 
 
-def test_a_diverged_sample_scores_infinitely_and_has_a_status():
+def test_a_diverged_sample_counts_as_lost_and_has_a_status():
     cell = cell_of("source", "greedy")
     drawn = targets.draw(1, torch.Generator().manual_seed(0), PROPERTIES, 6)
     batch = measuring.TargetBatch(drawn, measuring.predictor("guide"))
     sample = Sample(drawn.x0, torch.zeros(2), None, torch.tensor([-1, 3]))
     score = measuring.Score(measuring.predictor("evaluator"))
-    assert math.isnan(score(sample, batch)["error"])
     whole = replace(sample, failed_at=torch.tensor([-1, -1]))
     scale = measuring.predictor("evaluator").scale[drawn.index()]
     by_hand = judging.predicted_errors(drawn.x0, drawn, measuring.predictor("evaluator")) / scale
     assert float(score(whole, batch)["error"]) == pytest.approx(float(by_hand.mean()))
+    assert float(score(sample, batch)["error"]) == pytest.approx((float(by_hand[0]) + measuring.LOST) / 2)
     rows = list(measuring._judged(drawn.x0, sample.failed, drawn, cell))
     assert {row["status"] for row in rows if row["order"] == 1} == {"diverged"}
     assert all(math.isnan(row["value"]) for row in rows if row["order"] == 1)
