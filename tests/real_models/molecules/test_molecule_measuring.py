@@ -34,7 +34,9 @@ def small(monkeypatch):
 
     def predictor(name="guide", dtype=torch.float32, device="cpu"):
         torch.manual_seed(len(name))
-        return Predictor(**GUIDE).to(dtype).requires_grad_(False)
+        made = Predictor(**GUIDE).to(dtype).requires_grad_(False)
+        made.scale[:] = torch.tensor([30.0, 9000.0, 5000.0, 9000.0, 15.0, 20.0])
+        return made
 
     monkeypatch.setattr(measuring, "flow", velocity)
     monkeypatch.setattr(measuring, "predictor", predictor)
@@ -152,6 +154,14 @@ def test_a_broken_molecule_counts_as_no_better_than_the_best_constant(monkeypatc
     assert float(stable["error"] * scale) == pytest.approx((targets.SPREAD["gap"] + 2000) / 3)
     assert measuring.search_of(cell_of("guidance_stable", "greedy"), drawn).metrics.stable
     assert not measuring.search_of(cell_of("guidance", "greedy"), drawn).metrics.stable
+
+
+def test_no_molecule_counts_for_more_than_a_lost_one(monkeypatch):
+    drawn = targets.draw(1, torch.Generator().manual_seed(0), ("gap",), 6)
+    batch = measuring.TargetBatch(drawn, measuring.predictor("guide"))
+    monkeypatch.setattr(judging, "predicted_errors", lambda *_: torch.tensor([1e9]).double())
+    sample = Sample(drawn.x0, torch.zeros(1), None, torch.tensor([-1]))
+    assert float(measuring.Score(measuring.predictor("evaluator"))(sample, batch)["error"]) == measuring.LOST
 
 
 def test_a_guide_without_a_number_for_one_molecule_loses_that_one_alone(monkeypatch):
