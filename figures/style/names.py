@@ -138,7 +138,7 @@ GLOSSARY = {
 }
 """Every name by kind."""
 RULES = {"likelihood": "", "dps": ", DPS steps"}
-SAMPLED = {"midpoint": "midpoint_1", "lookahead": "euler_4", "dto": "end_to_end"}  # keys of samplers' tables
+SAMPLED = {"midpoint": "midpoint_1"}  # keys of samplers' tables
 VARIABLES = {"_zeta": " in ζ", "_gamma": " in γ", "_logsnr": " in log SNR"}
 
 

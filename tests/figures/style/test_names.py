@@ -8,7 +8,7 @@ from analysis.guidance import ladder
 from analysis.operators import OPERATORS
 from figures.style import looks, names
 from real_models.restoration.digits import NAMES as DIGIT_OPERATORS
-from real_models.restoration.methods import METHODS as RESTORERS
+from real_models.restoration.methods import DIAL, PUBLISHED
 from toy_models.experiments.convergence import SHOWN
 from toy_models.experiments.outcome import METHODS
 from toy_models.problems.zoo import PROBLEMS, ZOO_PATHS
@@ -27,7 +27,7 @@ def test_everything_that_is_registered_has_a_name_and_a_meaning():
     assert not table.duplicated(["kind", "key"]).any()
 
 
-@pytest.mark.parametrize("key", [*METHODS, *RESTORERS, *(f"likelihood:{name}" for name in ladder(16))])
+@pytest.mark.parametrize("key", [*METHODS, *DIAL, *PUBLISHED, *(f"likelihood:{name}" for name in ladder(16))])
 def test_every_sampler_has_a_printed_name_and_a_look(key):
     assert "_" not in names.sampler(key)
     assert ":" not in names.sampler(key)
@@ -35,7 +35,12 @@ def test_every_sampler_has_a_printed_name_and_a_look(key):
 
 
 def test_one_name_for_one_method_whatever_its_key():
-    assert names.sampler("dto") == names.sampler("likelihood:end_to_end") == names.method("end_to_end") == "end-to-end"
+    assert (
+        names.sampler("end_to_end")
+        == names.sampler("likelihood:end_to_end")
+        == names.method("end_to_end")
+        == "end-to-end"
+    )
     assert names.sampler("dps:greedy") == names.sampler("dps") == "DPS"
     assert names.sampler("pigdm") == names.sampler("likelihood:pigdm") == "ΠGDM"
     assert names.sampler("midpoint") == "midpoint, 1 step"

@@ -162,8 +162,8 @@ add(
     ["analysis/gradients/test_surface.py"],
     {
         "surface: projected at another cell's horizon": (
-            "horizons[short].repeat(len(state)), batch)",
-            "horizons[short].repeat_interleave(len(state)), batch)",
+            "solvers.projection(flow.path, horizons[short], batch)",
+            "solvers.projection(flow.path, horizons[short].flip(0), batch)",
         ),
         "surface: the sample projected at time 1 too": ("short = horizons < 1", "short = horizons <= 1"),
         "surface: grids end at another cell's horizon": (

@@ -45,8 +45,8 @@ add(
             "times[i], **options",
         ),
         "posterior guidance: one inner update less": (
-            "range(1, inner if scale else 1)",
-            "range(2, inner if scale else 1)",
+            "range(1, inner if active else 1)",
+            "range(2, inner if active else 1)",
         ),
     },
 )
