@@ -46,7 +46,8 @@ MANY = 0.1  # a share of diverged measurements that is shown
 def draw(tables: style.Tables) -> Figure:
     """Draw a row per aim and a column per regime, with a line per estimator."""
     table, main = tables["regimes_summary"], tables["regimes_facts"].iloc[0]
-    table = only(table[table["metric"] == table["aim"]], problem=main["problem"], noise=main["noise"])
+    place = {name: main[name] for name in ("problem", "noise") if name in main}  # where there are several
+    table = only(table[table["metric"] == table["aim"]], **place)
     regimes = [regime for regime in names.REGIMES if regime in set(table["regime"])]
     places = [(metric, regime) for metric in SHOWN for regime in regimes]
     figure, axes = style.panels(len(places), len(regimes), 1.9, 0.7, sharex=True, sharey="row")
