@@ -87,7 +87,7 @@ add(
 )
 add(
     "analysis/bounds/leading_term.py",
-    ["analysis/bounds/test_leading_term.py"],
+    ["analysis/bounds/test_leading_term.py", "analysis/bounds/test_leading_term_networks.py"],
     {
         "leading term: without its half": ("(zeta - sigma / alpha) ** 2 / 2", "(zeta - sigma / alpha) ** 2"),
         "leading term: as if the path ended without noise": ("(zeta - sigma / alpha) ** 2", "zeta**2"),
