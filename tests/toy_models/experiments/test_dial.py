@@ -141,6 +141,6 @@ def test_the_gradients_near_the_ideal_one_are_far_from_the_score(tables):
 def test_the_figure_draws_and_says_numbers(tables):
     answer = figure.answer(tables)
     assert "Greedy is off the score by" in answer
-    assert "correlation" not in answer  # three estimators are too few for one
+    assert "rank correlation" not in answer  # three estimators are too few for one
     assert "nan" not in answer
     figure.draw(tables)
