@@ -167,11 +167,17 @@ def check(options: Namespace) -> int:
     """Say what is missing or out of date among the selected figures' tables; return the exit code."""
     asked = {"quick": options.quick, "dtype": options.dtype, "seed": options.seed}
     out, wanted = (PUBLISHED if options.published else options.out), tables_of(selected(options))
-    problems = [problem for name in wanted if (problem := suite.out_of_date(name, out, asked))]
+    found = {name: suite.out_of_date(name, out, asked) for name in wanted}
+    problems = [problem for problem in found.values() if problem]
     for problem in problems[:SHOWN]:
         console.print(Text(problem, style="red"))
     if problems:
-        command = f"python reproduce.py run {' '.join(options.names)}".strip()
+        stale = {name for name, problem in found.items() if problem}
+        suites = dict.fromkeys(
+            kind for name, kind in selected(options).items() if stale & {*catalogue.figure(name).TABLES}
+        )
+        names = options.names or (() if [*suites] == ["theory"] else suites)
+        command = f"python reproduce.py run {' '.join(names)}".strip()
         more = f"{len(problems)} of {len(wanted)} tables in {out} are not there or not current"
         console.print(Text(f"{more}; `{command}` makes them", style="red"))
     else:

@@ -43,12 +43,22 @@ def load(modules: Sequence[str] = ()) -> None:
     Raises
     ------
     ImportError
-        For a module that is not there; the message names it.
+        For a module that is not there, and for a figure or experiment that lacks a part; the message names it.
     """
     if modules:
         import_from_here()
+    known = {*EXPERIMENTS.values(), *FIGURES.values()}
     for name in (*(entry.value for entry in metadata.entry_points(group=GROUP)), *modules):
         importlib.import_module(name)
+    for registry, parts in ((EXPERIMENTS, ("cells",)), (FIGURES, ("TABLES", "QUESTION", "answer", "draw"))):
+        for module in {*registry.values()} - known:
+            _complete(module, parts)
+
+
+def _complete(name: str, parts: Sequence[str]) -> None:
+    """Refuse a user's module that lacks a part of a figure or of an experiment."""
+    if missing := [part for part in parts if not hasattr(importlib.import_module(name), part)]:
+        raise ImportError(f"module {name!r} must define {', '.join(parts)}, and lacks {', '.join(missing)}")
 
 
 def import_from_here() -> None:

@@ -28,10 +28,10 @@ def draw(tables: style.Tables) -> Figure:
     front = tables["cost_accuracy_front"]
     places = list(style.groups(only(tables["cost_accuracy"], metric="relative_error"), "problem", "t"))
     figure, axes = style.panels(len(places), 2, 2.0 if len(places) > 1 else 2.8, 1.4)
-    for ax, ((problem, t), rows) in zip(axes, places, strict=True):
+    for i, (ax, ((problem, t), rows)) in enumerate(zip(axes, places, strict=True)):
         _panel(ax, rows, only(front, problem=problem, t=t))
-        ax.set(title=f"{names.of('problems', problem)}, $t = {t:g}$", xlabel="evaluations", ylabel="relative error")
-        ax.label_outer()
+        ax.set(title=f"{names.of('problems', problem)}, $t = {t:g}$", ylabel="" if i % 2 else "relative error")
+        ax.set_xlabel("evaluations" if i + 2 >= len(places) else "")
     return figure
 
 

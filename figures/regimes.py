@@ -62,7 +62,7 @@ def draw(tables: style.Tables) -> Figure:
             ax.set_ylabel(SHOWN[metric])
         if metric == "misfit":
             ax.axhline(1, **style.THEORY)
-            ax.set_ylim(bottom=LEAST_MISFIT)
+    axes[0].set_ylim(bottom=LEAST_MISFIT)  # of the row, when all of it is drawn
     return figure
 
 

@@ -90,6 +90,24 @@ def test_an_edit_of_the_users_module_is_noticed(own):
     assert results.read_table(own / "out" / "tables" / "own_table.parquet")["value"].tolist() == [1.25, 1.25]
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("FIGURES", "must define TABLES, QUESTION, answer, draw, and lacks TABLES, QUESTION, answer, draw"),
+        ("EXPERIMENTS", "must define cells, and lacks cells"),
+    ],
+)
+def test_a_plugin_that_lacks_a_part_is_an_error_that_names_it(entry, message, tmp_path, monkeypatch, capsys):
+    name = f"half_{entry.lower()}"
+    (tmp_path / f"{name}.py").write_text(f"from analysis.registration import {entry}\n{entry}['{name}'] = '{name}'\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    monkeypatch.setattr(registration, entry, dict(getattr(registration, entry)))
+    with pytest.raises(SystemExit):
+        reproduce.main(["list", "--plugin", name])
+    assert f"argument --plugin: module '{name}' {message}" in capsys.readouterr().err
+
+
 def test_a_plugin_that_is_not_there_is_an_error_that_names_it(own, capsys):
     with pytest.raises(SystemExit):
         reproduce.main(["list", "--plugin", "nowhere"])

@@ -91,15 +91,19 @@ def _rows(search: Search, reported: MeasuredBatch, extra: dict[str, Any]) -> Ite
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return means over operators of medians over measurements, by window, and the facts."""
+    """Return means over operators, of misfits geometric ones, of medians over measurements, and the facts."""
     medians = table.groupby([*KEYS, "operator"], sort=False)["value"].median()
     rows = []
     for key, part in medians.groupby(level=KEYS, sort=False):
-        found = intervals.interval_of_few(part.to_numpy())
-        row = dict(zip(KEYS, key, strict=True)) | {"mean": found.mean, "low": found.low, "high": found.high}
-        rows.append(row | {"operators": len(part)})
+        row = dict(zip(KEYS, key, strict=True)) | {"operators": len(part)}
+        rows.append(row | (regimes.geometric(part) if row["aim"] == "misfit" else _arithmetic(part)))
     summary = pd.DataFrame(rows)
     return {"summary": summary, "facts": facts(summary, medians.sort_index())}
+
+
+def _arithmetic(values: pd.Series) -> dict[str, float]:
+    found = intervals.interval_of_few(values.to_numpy())
+    return {"mean": found.mean, "low": found.low, "high": found.high}
 
 
 def facts(summary: pd.DataFrame, medians: pd.Series) -> pd.DataFrame:
