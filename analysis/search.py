@@ -112,3 +112,28 @@ class Search:
         """Try the ``count`` best by each aim of a smaller budget with a larger one."""
         best = {json.dumps(one.trial): one.trial for aim in self.aims for one in self.best(known, aim, count)}
         return self.tried(list(best.values()), budget)
+
+
+def best_runs(
+    search: Search, known: Sequence[Tried], budget: float, batch: MeasuredBatch
+) -> list[tuple[dict[str, Any], Sample | None]]:
+    """Run the best of the known trials by each aim on a batch, once where aims choose the same.
+
+    Returns
+    -------
+    list
+        By aim, the columns that say what was chosen, and the samples; without known trials a status, and ``None``.
+    """
+    places: list[dict[str, Any]] = [{"budget": budget, "aim": aim} for aim in search.aims]
+    if not known:
+        return [(place | {"status": "not one step fits into the budget"}, None) for place in places]
+    runs: dict[str, Sample] = {}
+    rows = list[tuple[dict[str, Any], Sample | None]]()
+    for place in places:
+        (best,) = search.best(known, place["aim"], 1)
+        chosen = json.dumps(best.trial, sort_keys=True)
+        if chosen not in runs:
+            runs[chosen] = search.run(best.options, batch)
+        place |= {"chosen": chosen, "count": best.options[search.regime.counted]}
+        rows.append((place | {"at_end_of_range": search.regime.near_end(best.trial)}, runs[chosen]))
+    return rows

@@ -8,7 +8,6 @@ few tenths, as the arithmetic does. The errors of gradients are measured in floa
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +20,7 @@ from analysis.experiment import Cell
 from analysis.flow import Flow
 from analysis.guidance.registry import SAMPLERS, Sample
 from analysis.measurements import MeasuredBatch
-from analysis.search import Search, Tried
+from analysis.search import Search, Tried, best_runs
 from analysis.settings import DTYPES
 from real_models import images
 from real_models.arithmetic import Arithmetic
@@ -106,18 +105,8 @@ def _searched(search: Search, reported: MeasuredBatch, extra: dict[str, Any]) ->
 
 def _at(search: Search, known: list[Tried], budget: float, reported: MeasuredBatch) -> Iterator[dict[str, Any]]:
     """Yield the rows of the best of the known trials at a budget, by aim."""
-    runs: dict[str, Sample] = {}
-    for aim in AIMS:
-        if not known:
-            yield {"budget": budget, "aim": aim, "status": "not one step fits into the budget"}
-            continue
-        (best,) = search.best(known, aim, 1)
-        chosen = json.dumps(best.trial, sort_keys=True)
-        if chosen not in runs:
-            runs[chosen] = search.run(best.options, reported)
-        row = {"budget": budget, "aim": aim, "chosen": chosen, "count": best.options[search.regime.counted]}
-        row |= {"at_end_of_range": search.regime.near_end(best.trial)}
-        yield from (row | one for one in _rows(runs[chosen], reported))
+    for row, sample in best_runs(search, known, budget, reported):
+        yield from (row | one for one in _rows(sample, reported)) if sample else (row,)
 
 
 def _rows(sample: Sample, batch: MeasuredBatch) -> Iterator[dict[str, Any]]:

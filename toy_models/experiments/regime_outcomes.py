@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +17,7 @@ from analysis.guidance.registry import Sample
 from analysis.measurements import MeasuredBatch
 from analysis.operators import inverse_problem
 from analysis.paths import PATHS
-from analysis.search import Search, Tried
+from analysis.search import Search, Tried, best_runs
 from analysis.settings import Variant
 from toy_models.mixtures.gaussian import MixtureFlow
 from toy_models.mixtures.low_rank import LowRankMixtureFlow
@@ -96,18 +95,11 @@ def over_budgets(search: Search, reported: MeasuredBatch, extra: dict[str, Any])
 
 def at_budget(search: Search, known: list[Tried], budget: float, reported: MeasuredBatch) -> Iterator[dict[str, Any]]:
     """Yield the rows of the best of the known trials, by aim."""
-    runs: dict[str, Sample] = {}
-    for aim in AIMS:
-        if not known:
-            yield {"budget": budget, "aim": aim, "status": "not one step fits into the budget"}
+    for row, sample in best_runs(search, known, budget, reported):
+        if sample is None:
+            yield row
             continue
-        best = search.best(known, aim, 1)[0]
-        chosen = json.dumps(best.trial, sort_keys=True)
-        if chosen not in runs:
-            runs[chosen] = search.run(best.options, reported)
-        sample, row = runs[chosen], {"budget": budget, "aim": aim, "status": "ok", "chosen": chosen}
-        row |= {"count": best.options[search.regime.counted], "at_end_of_range": search.regime.near_end(best.trial)}
-        row |= {"evaluations": sample.cost.evaluations, "vjps": sample.cost.vjps}
+        row |= {"status": "ok", "evaluations": sample.cost.evaluations, "vjps": sample.cost.vjps}
         yield from (row | value for value in _values(sample, reported))
 
 
