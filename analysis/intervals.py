@@ -47,8 +47,7 @@ def interval(
     """
     array, seed = checks.vector(values, "values"), checks.seed("seed", seed)
     level, resamples = checks.inside("level", level), checks.count("resamples", resamples)
-    finite = array[np.isfinite(array)]
-    counts = {"failed": array.size - finite.size, "measurements": array.size}
+    finite, counts = _finite(array)
     if not finite.size or np.ptp(finite) <= np.finfo(float).eps * np.abs(finite).max():
         middle = float(finite.mean()) if finite.size else float("nan")
         return Interval(middle, middle, middle, **counts)
@@ -73,8 +72,7 @@ def interval_of_few(values: Tensor | np.ndarray, *, level: float = LEVEL) -> Int
         For values of another shape and a level outside (0, 1).
     """
     array, level = checks.vector(values, "values"), checks.inside("level", level)
-    finite = array[np.isfinite(array)]
-    counts = {"failed": array.size - finite.size, "measurements": array.size}
+    finite, counts = _finite(array)
     mean = float(finite.mean()) if finite.size else float("nan")
     half = float("nan")
     if finite.size > 1:
@@ -161,6 +159,12 @@ def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     x, y = (r - r.mean(-1, keepdims=True) for r in ranks)
     size = np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
     return np.divide((x * y).sum(-1), size, out=np.zeros_like(size), where=size > 0)
+
+
+def _finite(values: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    """Return the finite values, and how many measurements there are and failed."""
+    finite = values[np.isfinite(values)]
+    return finite, {"failed": values.size - finite.size, "measurements": values.size}
 
 
 def _bootstrap(

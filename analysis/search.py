@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,9 +20,36 @@ from analysis.guidance.dial import Choice
 from analysis.guidance.regimes import Regime, count_within
 from analysis.guidance.registry import SAMPLERS, Sample
 from analysis.guidance.tuning import around, trials
-from analysis.measurements import MeasuredBatch
+from analysis.losses import Loss
 
-Metrics = Callable[[Sample, MeasuredBatch], dict[str, Tensor]]
+
+class Noisy(Protocol):
+    """A problem with a noise level, the unit of scales."""
+
+    @property
+    def noise(self) -> float:
+        """The noise level."""
+
+
+class Batch(Protocol):
+    """What samplers are tried on, as ``MeasuredBatch`` is: noise x0 (B, ...) to start from, and a loss per sample."""
+
+    @property
+    def x0(self) -> Tensor:
+        """The noise (B, ...)."""
+
+    @property
+    def problem(self) -> Noisy:
+        """The problem of which the batch is."""
+
+    def loss(self) -> Loss:
+        """Return the loss of the batch's samples."""
+
+    def part(self, rows: slice, /) -> Batch:
+        """Return some of the batch."""
+
+
+B = TypeVar("B", bound=Batch)
 
 
 @dataclass(frozen=True)
@@ -40,7 +67,7 @@ class Tried:
         return float(values.nan_to_num(nan=math.inf).median())
 
 
-class Search:
+class Search(Generic[B]):
     """Trials of one estimator in one regime, on one flow and the measurements for tuning.
 
     Parameters
@@ -55,8 +82,8 @@ class Search:
         flow: Flow,
         regime: Regime,
         estimator: Choice,
-        tuning: MeasuredBatch,
-        metrics: Metrics,
+        tuning: B,
+        metrics: Callable[[Sample, B], dict[str, Tensor]],
         aims: Mapping[str, int],
         seed: int,
     ) -> None:
@@ -75,7 +102,7 @@ class Search:
         count = count_within(budget, *self.costs[key])
         return known | {self.regime.counted: count} if count else None
 
-    def run(self, options: dict[str, Any], batch: MeasuredBatch) -> Sample:
+    def run(self, options: dict[str, Any], batch: Batch) -> Sample:
         """Run the sampler with these options on a batch; one that draws noise draws the same in every run."""
         if self.regime.draws:
             options = options | {"generator": torch.Generator().manual_seed(self.seed)}
@@ -83,17 +110,16 @@ class Search:
 
     def tried(self, some: Sequence[dict[str, Any]], budget: float) -> list[Tried]:
         """Return the trials that fit into the budget, with their options and metrics."""
-        made = ((trial, self.options(trial, budget)) for trial in some)
-        return [Tried(t, o, self.metrics(self.run(o, self.tuning), self.tuning), self.aims) for t, o in made if o]
+        made = [(trial, self.options(trial, budget)) for trial in some]
+        return [self._tried(trial, options) for trial, options in made if options]
 
     def counted(self, some: Sequence[dict[str, Any]], count: int) -> list[Tried]:
         """Return trials of ``count`` steps or iterations each, whatever they cost, with their options and metrics."""
-        made = [self.regime.call(trial, self.estimator, self.tuning.problem.noise) for trial in some]
-        options = [known | {self.regime.counted: count} for known in made]
-        return [
-            Tried(trial, known, self.metrics(self.run(known, self.tuning), self.tuning), self.aims)
-            for trial, known in zip(some, options, strict=True)
-        ]
+        made = ((trial, self.regime.call(trial, self.estimator, self.tuning.problem.noise)) for trial in some)
+        return [self._tried(trial, known | {self.regime.counted: count}) for trial, known in made]
+
+    def _tried(self, trial: dict[str, Any], options: dict[str, Any]) -> Tried:
+        return Tried(trial, options, self.metrics(self.run(options, self.tuning), self.tuning), self.aims)
 
     def wide(self, count: int, budget: float) -> list[Tried]:
         """Try ``count`` trials all over the ranges."""
@@ -115,7 +141,7 @@ class Search:
 
 
 def best_runs(
-    search: Search, known: Sequence[Tried], budget: float, batch: MeasuredBatch
+    search: Search[B], known: Sequence[Tried], budget: float, batch: B
 ) -> list[tuple[dict[str, Any], Sample | None]]:
     """Run the best of the known trials by each aim on a batch, once where aims choose the same.
 

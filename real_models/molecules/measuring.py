@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import torch
@@ -128,14 +128,14 @@ class Score:
         return {AIM: torch.where(usable, errors.clamp_max(LOST), LOST).mean()[None]}
 
 
-def search_of(cell: Cell, tuning: Targets) -> Search:
+def search_of(cell: Cell, tuning: Targets) -> Search[TargetBatch]:
     """Return the trials of a cell on some targets."""
     learned, batch = flow(tuning.atoms, DTYPES[cell.dtype]), TargetBatch(tuning, predictor("guide"))
     setting = cell.extra_dict["setting"]
     regime = REGIMES[setting.removesuffix(STABLE)]
     gradient = gradient_in(setting, cell.extra_dict["name"], {cell.extra_dict["name"]: cell.variants[0]})
-    score = cast(Any, Score(predictor("evaluator"), setting.endswith(STABLE)))
-    return Search(learned, regime, gradient, cast(Any, batch), score, {AIM: 1}, cell.seed)
+    score = Score(predictor("evaluator"), setting.endswith(STABLE))
+    return Search(learned, regime, gradient, batch, score, {AIM: 1}, cell.seed)
 
 
 def measure(cell: Cell) -> pd.DataFrame:
@@ -160,7 +160,7 @@ def _unguided(cell: Cell, reported: Targets) -> Iterator[dict[str, Any]]:
     yield from (row | one for one in _judged(x, torch.zeros(len(x), dtype=torch.bool), reported, cell))
 
 
-def _guided(search: Search, cell: Cell, reported: Targets) -> Iterator[dict[str, Any]]:
+def _guided(search: Search[TargetBatch], cell: Cell, reported: Targets) -> Iterator[dict[str, Any]]:
     batch, tried = TargetBatch(reported, predictor("guide")), list[Tried]()
     for budget, count in zip(cell.extra_dict["budgets"], cell.extra_dict["trials"], strict=True):
         if any(one.score(AIM) < LOST for one in tried):
@@ -173,13 +173,13 @@ def _guided(search: Search, cell: Cell, reported: Targets) -> Iterator[dict[str,
             yield row | {"metric": "tuning", "status": "not one step fits the budget"}
             continue
         (best,) = search.best(tried, AIM, 1)
-        sample = search.run(best.options, cast(Any, batch))
+        sample = search.run(best.options, batch)
         row |= {name: value for name, value in _trial(search, best).items() if name not in ("metric", "value")}
         row |= {"evaluations": sample.cost.evaluations, "vjps": sample.cost.vjps}
         yield from (row | one for one in _judged(sample.x, sample.failed, reported, cell))
 
 
-def _trial(search: Search, one: Tried) -> dict[str, Any]:
+def _trial(search: Search[TargetBatch], one: Tried) -> dict[str, Any]:
     """Return the row of a trial."""
     score, count = one.score(AIM), one.options[search.regime.counted]
     row = {"metric": "tuning", "chosen": json.dumps(one.trial, sort_keys=True), "value": score, "count": count}

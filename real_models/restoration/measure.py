@@ -89,7 +89,9 @@ def _errors(cell: Cell, batch: MeasuredBatch) -> Iterator[dict[str, Any]]:
     return (common | row for row in accuracy.rows(plain, batch.loss(), states))
 
 
-def _searched(search: Search, reported: MeasuredBatch, extra: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _searched(
+    search: Search[MeasuredBatch], reported: MeasuredBatch, extra: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
     """Yield the rows of all budgets, the first of which is that of the trials all over the ranges."""
     first, *others = extra["budgets"]
     try:
@@ -103,7 +105,9 @@ def _searched(search: Search, reported: MeasuredBatch, extra: dict[str, Any]) ->
         yield from _at(search, wide, budget, reported)
 
 
-def _at(search: Search, known: list[Tried], budget: float, reported: MeasuredBatch) -> Iterator[dict[str, Any]]:
+def _at(
+    search: Search[MeasuredBatch], known: list[Tried], budget: float, reported: MeasuredBatch
+) -> Iterator[dict[str, Any]]:
     """Yield the rows of the best of the known trials at a budget, by aim."""
     for row, sample in best_runs(search, known, budget, reported):
         yield from (row | one for one in _rows(sample, reported)) if sample else (row,)

@@ -74,7 +74,9 @@ def measure(cell: Cell) -> pd.DataFrame:
     return pd.DataFrame([place | row for row in over_budgets(search, reported, extra)])
 
 
-def over_budgets(search: Search, reported: MeasuredBatch, extra: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def over_budgets(
+    search: Search[MeasuredBatch], reported: MeasuredBatch, extra: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
     """Yield the rows of all budgets.
 
     ``trials`` are all over the ranges until a budget pays for a step; at each larger one the ``kept`` best of the
@@ -93,7 +95,9 @@ def over_budgets(search: Search, reported: MeasuredBatch, extra: dict[str, Any])
         yield from at_budget(search, known, budget, reported)
 
 
-def at_budget(search: Search, known: list[Tried], budget: float, reported: MeasuredBatch) -> Iterator[dict[str, Any]]:
+def at_budget(
+    search: Search[MeasuredBatch], known: list[Tried], budget: float, reported: MeasuredBatch
+) -> Iterator[dict[str, Any]]:
     """Yield the rows of the best of the known trials, by aim."""
     for row, sample in best_runs(search, known, budget, reported):
         if sample is None:

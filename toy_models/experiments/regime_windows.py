@@ -73,7 +73,7 @@ def measure(cell: Cell) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _rows(search: Search, reported: MeasuredBatch, extra: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _rows(search: Search[MeasuredBatch], reported: MeasuredBatch, extra: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the rows of one window."""
     known = search.counted(trials(search.regime.space, extra["trials"], search.seed), extra["count"])
     for aim in AIMS:

@@ -28,10 +28,17 @@ FAMILIES: dict[str, Family] = {}
 RULE_SEEDS = range(100, 106)
 
 
-def family(builder: Family) -> Family:
-    """Register a family under its function's name."""
-    FAMILIES[builder.__name__] = builder
-    return builder
+def registrar(families: dict[str, Family]) -> Callable[[Family], Family]:
+    """Return a decorator that adds a family to ``families`` under its function's name."""
+
+    def family(builder: Family) -> Family:
+        families[builder.__name__] = builder
+        return builder
+
+    return family
+
+
+family = registrar(FAMILIES)
 
 
 def build(name: str, path: AffinePath, known: Mapping[str, Family] = FAMILIES) -> RandomFlow:

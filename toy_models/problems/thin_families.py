@@ -34,10 +34,7 @@ from toy_models.problems.families import Family, RandomFlow
 THIN: dict[str, Family] = {}
 
 
-def family(builder: Family) -> Family:
-    """Register a family under its function's name."""
-    THIN[builder.__name__] = builder
-    return builder
+family = families.registrar(THIN)
 
 
 def subject(problem: str, path: str, dtype: str = "float64", device: str = "cpu") -> Subject:

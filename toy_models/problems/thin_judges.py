@@ -32,10 +32,7 @@ from toy_models.problems.thin_families import at_midpoints
 JUDGES: dict[str, Family] = {}
 
 
-def family(builder: Family) -> Family:
-    """Register a family under its function's name."""
-    JUDGES[builder.__name__] = builder
-    return builder
+family = families.registrar(JUDGES)
 
 
 def subject(problem: str, path: str, dtype: str = "float64", device: str = "cpu") -> Subject:
