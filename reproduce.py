@@ -20,11 +20,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+KEPT = "finished cells are kept"
+
 
 def _stopped(kind: type[BaseException], error: BaseException, trace: object) -> None:
     """Say in one line that Ctrl-C has been pressed, also while modules are imported."""
     if issubclass(kind, KeyboardInterrupt):
-        print("\nstopped; finished cells are kept", file=sys.stderr, flush=True)
+        print(f"\nstopped; {str(error) or KEPT}; the same command goes on", file=sys.stderr, flush=True)
         os._exit(130)
     else:
         sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]
@@ -71,6 +73,7 @@ from analysis.settings import Options
 from analysis.tables import FACTS
 from analysis.workers import Workers, WorkersError
 from figures.style import names as glossary
+from toy_models.mixtures import compiled_solve
 
 PUBLISHED = Path(__file__).parent / "figures" / "published"
 FAILURES = (WorkersError, audits.AuditError, results.TableError, OSError)
@@ -127,6 +130,7 @@ def selected(options: Namespace) -> dict[str, str]:
 def compute(options: Namespace) -> dict[str, float]:
     """Compute the tables of the selected figures; return the seconds of one core by experiment."""
     chosen = suite.makers(tables_of(selected(options)), catalogue.experiments())
+    compiled_solve.installed()  # where it is not, this says so, once: workers are quiet
     spec = Options(options.quick, options.seed, options.dtype, options.device)
     return suite.make(chosen, spec, options.out, workers(options))
 
@@ -157,7 +161,8 @@ def draw(options: Namespace) -> None:
     place = write_page(out, entries, glossary.table())
     stated = [name for name in tables_of(wanted) if name.endswith(FACTS)]
     write_macros({name: results.read_table(out / "tables" / f"{name}.parquet") for name in stated}, out / "numbers.tex")
-    cut: dict[str, Any] = {"soft_wrap": not console.is_terminal, "no_wrap": True, "overflow": "ellipsis"}
+    whole: dict[str, Any] = {"soft_wrap": True}  # elsewhere than on a terminal, whose lines are cut
+    cut = {"no_wrap": True, "overflow": "ellipsis"} if console.is_terminal else whole
     for entry in entries:
         console.print(Text.assemble((entry.name, "bold"), f": {entry.headline}"), **cut)
     console.print(Text(f"Figures, captions, tables and numbers.tex are in {out}; all of it in one page: {place}"))
@@ -192,7 +197,7 @@ def listed(options: Namespace) -> None:
         mine = [name for name, other in wanted.items() if other == kind]
         takes = sum(seconds.get(name, 0) for name in suite.makers(tables_of(mine), known))
         about = suite.SUITES.get(kind, "made only where they are named")
-        time_said = f"; {takes / 60:.0f} minutes of one core" if takes else ""
+        time_said = f"; {max(takes / 60, 1):.0f} min of one core" if takes else ""
         console.print(Text(f"{kind or 'by name'}: {about}{time_said}", style="bold"))
         for name in mine:
             console.print(Text(f"  {name}: {catalogue.figure(name).QUESTION}"))
@@ -206,8 +211,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         return command(options)
-    except KeyboardInterrupt:
-        print("\nstopped; finished cells are kept", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"\nstopped; {str(error) or KEPT}; the same command goes on", file=sys.stderr)
         return 130
     except FAILURES as error:
         print(f"error: {error.strerror if isinstance(error, results.WriteError) else error}", file=sys.stderr)

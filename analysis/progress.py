@@ -39,11 +39,16 @@ class Report:
         return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
     @property
+    def count_line(self) -> str:
+        """The title, and how many pieces of all are finished."""
+        return f"{self.title}: {self.before + len(self.done)} of {self.before + len(self.names)}"
+
+    @property
     def line(self) -> str:
         """One line with the pieces finished, the time so far and left, and the running pieces."""
         spent = time.monotonic() - self.start
         left = spent / len(self.done) * (len(self.names) - len(self.done)) if self.done else None
-        parts = [f"{self.title}: {self.before + len(self.done)} of {self.before + len(self.names)}, {_time(spent)}"]
+        parts = [f"{self.count_line}, {_time(spent)}"]
         parts += [f"about {_time(left)} left"] if left else []
         return ", ".join(parts) + (f"; now {self.running}" if self.running else "")
 

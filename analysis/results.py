@@ -170,6 +170,7 @@ def read_with_provenance(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         frame, provenance, checksum = table.to_pandas(), json.loads(encoded), _checksum(table, encoded)
     except Exception as error:  # what a damaged file makes the reader do is not known beforehand
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = reason.removeprefix("Could not open Parquet input source '<Buffer>': ")
         raise TableError(f"{path}: the table cannot be read ({reason}); remove it and run again") from error
     if known.get(CHECKSUM) != checksum:
         raise TableError(f"{path}: the table was changed after it was written; remove it and run again")

@@ -93,6 +93,8 @@ def fill(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cel
         If workers are lost or have other code; finished cells stay on disk.
     results.WriteError
         If a cell cannot be written.
+    KeyboardInterrupt
+        After Ctrl-C; it says how many cells are finished.
     """
     results.remove_abandoned(store)
     files = [store / f"{cell.key()}.parquet" for cell in cells]
@@ -100,15 +102,18 @@ def fill(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cel
     missing = [i for file, i in once.items() if not _is_finished(file, cells[i])]
     report = Report(title, [cells[i].label for i in missing], workers.count, len(once) - len(missing))
     here = {i: Code.of(cells[i].closure()) for i in missing}
-    with reported(report):
-        for measured in workers.map(_measure, [(i, cells[i]) for i in missing]):
-            i = measured.place
-            if said := here[i].differs(measured.code):
-                raise WorkersError(f"{said}; cells that are finished are kept, run again where the code is one")
-            about: dict[str, Any] = {"key": cells[i].key(), "code": measured.code.digest, "cell": asdict(cells[i])}
-            about["seconds"] = measured.seconds
-            _write(measured.frame, files[i], about)
-            report.finish(missing.index(i))
+    try:
+        with reported(report):
+            for measured in workers.map(_measure, [(i, cells[i]) for i in missing]):
+                i = measured.place
+                if said := here[i].differs(measured.code):
+                    raise WorkersError(f"{said}; cells that are finished are kept, run again where the code is one")
+                about: dict[str, Any] = {"key": cells[i].key(), "code": measured.code.digest, "cell": asdict(cells[i])}
+                about["seconds"] = measured.seconds
+                _write(measured.frame, files[i], about)
+                report.finish(missing.index(i))
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"{report.count_line} are finished and kept") from stop
     return files
 
 

@@ -104,9 +104,10 @@ class Workers:
 
 
 def _bound_to(parent: int, function: Callable[[Item], Result], item: Item) -> Result:
-    """Run a function in a process that ends when its parent does."""
+    """Run a function in a process that ends when its parent does, and logs no warning that all of them would log."""
     if os.getpid() != parent:
         _end_with(parent)
+        logging.disable(logging.WARNING)
     return function(item)
 
 

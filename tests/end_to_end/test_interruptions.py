@@ -14,7 +14,7 @@ from analysis.provenance import ROOT
 from tests.support import sleepy
 from tests.support.command import begin, cells, children, hashes, members, popen
 
-STOPPED = "stopped; finished cells are kept"
+STOPPED = "stopped; cells: {} of 12 are finished and kept; the same command goes on"
 
 
 def run_here(out):
@@ -40,22 +40,23 @@ def ended(process):
     return process.returncode, said.strip().splitlines()
 
 
-def kill_the_parent(process):
+def kill_the_parent(process, out):
     """Its workers end too."""
     assert len(children(process)) == 2
     os.kill(process.pid, signal.SIGKILL)
     assert ended(process)[0] == -signal.SIGKILL
 
 
-def press_ctrl_c(process):
-    """The whole group gets it."""
+def press_ctrl_c(process, out):
+    """The whole group gets it; the line says how many cells are there."""
     os.killpg(process.pid, signal.SIGINT)
-    assert ended(process) == (130, [STOPPED])
+    code, lines = ended(process)
+    assert (code, lines[-1]) == (130, STOPPED.format(len(cells(out))))
 
 
 def test_a_run_that_is_interrupted_again_and_again_gives_the_same_bytes(tmp_path, whole):
     for interrupt in (kill_the_parent, press_ctrl_c):
-        interrupt(begin("--jobs", 2, out=tmp_path))
+        interrupt(begin("--jobs", 2, out=tmp_path), tmp_path)
         assert not (tmp_path / "tables").exists()
     finished = {path: path.stat().st_mtime_ns for path in cells(tmp_path)}
     assert 2 <= len(finished) < sleepy.CELLS
@@ -98,5 +99,5 @@ def test_ctrl_c_while_modules_are_imported_is_one_line():
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=300)[1].splitlines()
     assert process.returncode == 130
-    assert STOPPED in said
+    assert "stopped; finished cells are kept; the same command goes on" in said
     assert not any("Traceback" in line for line in said)

@@ -79,3 +79,11 @@ def test_modules_of_the_library_are_there_after_its_import(tmp_path):
 @pytest.mark.parametrize("room", ["analysis", "toy_models", "real_models", "figures"])
 def test_every_package_says_that_it_is_typed(room):
     assert (ROOT / room / "py.typed").is_file()
+
+
+def test_a_missing_numba_is_said_once_whatever_the_number_of_workers(tmp_path):
+    """A package of its name that cannot be imported stands for the missing one; every worker would meet it."""
+    (tmp_path / "numba.py").write_text("raise ImportError('no numba')\n")
+    done = run(tmp_path, "-m", "reproduce", "compute", "lookahead_surface", "--quick", "--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("without numba") == 1
