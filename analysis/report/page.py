@@ -118,7 +118,8 @@ def _cell(value: Any) -> tuple[str, str]:
     if not isinstance(value, str) and pd.isna(value):
         return "", ""
     if isinstance(value, float):
-        return (f"{value:.4g}".replace("-", "−"), repr(float(value))) if math.isfinite(value) else (str(value), "")
+        text = f"{value:.4g}".replace("-", "−") if math.isfinite(value) else str(value)
+        return text, text
     return str(value), str(value)
 
 

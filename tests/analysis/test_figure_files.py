@@ -3,9 +3,11 @@
 import sys
 from types import ModuleType
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from analysis import figure_files, results
 from analysis.workers import Workers
@@ -47,6 +49,27 @@ def test_a_figure_its_caption_and_its_printed_table_are_written_and_repeat(modul
     assert (out / "tables" / "line_points.tex").read_text() == "2 points"
     figure_files.write(out, "drawings.line")
     assert {name: (out / "figures" / name).read_bytes() for name in names} == first
+
+
+def test_a_picture_of_many_colours_is_stored_with_few_that_look_the_same(module, out):
+    def draw(tables):
+        drawing = Figure(figsize=(4, 4))
+        ax = drawing.add_axes((0, 0, 1, 1))
+        ax.imshow(np.add.outer(np.arange(100), np.arange(100)), cmap="viridis", interpolation="bilinear")
+        ax.plot([20, 20], [80, 20], color="red")
+        drawing.savefig(out / "whole.png")
+        return drawing
+
+    module.draw = draw
+    figure_files.write(out, "drawings.line")
+    small, whole = Image.open(out / "figures" / "line.png"), Image.open(out / "whole.png")
+    assert len(small.getcolors()) <= 256
+    assert small.info["dpi"] == whole.info["dpi"]
+    apart = np.abs(np.asarray(small.convert("RGB"), int) - np.asarray(whole.convert("RGB"), int))
+    assert apart.mean() < 2
+    assert np.percentile(apart, 99.9) < 24
+    assert len(whole.convert("RGB").getcolors(1 << 24)) > 256
+    assert 3 * (out / "figures" / "line.png").stat().st_size < 2 * (out / "whole.png").stat().st_size
 
 
 def test_a_table_that_is_not_there_is_named_and_nothing_is_written(module, out):

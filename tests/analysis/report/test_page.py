@@ -71,6 +71,13 @@ def test_a_table_is_shown_as_it_is(out):
     ]
 
 
+def test_a_number_is_its_own_sort_key_and_is_not_written_twice(out):
+    text = page(out, ENTRIES, GLOSSARY)
+    assert "<td>0.1235</td>" in text
+    assert "<td>−2e+10</td>" in text
+    assert 'replaceAll("−", "-")' in text
+
+
 def test_a_long_table_is_cut_and_says_so(out):
     results.write_table(pd.DataFrame({"i": range(1234)}), out / "tables" / "error.parquet", {})
     read = Read(page(out, ENTRIES, GLOSSARY))
