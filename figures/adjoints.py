@@ -20,6 +20,13 @@ answer = style.Caption(
 )
 AGAINST = {"ideal": "error to the\nideal gradient", "discrete": "distance to the\ndiscrete gradient"}
 SOLVERS = ("euler", "rk4")
+LINES = dict(  # the same in all panels, whichever of them are there
+    zip(
+        [*((f"adjoint_{kind}", None) for kind in ("backsolve", "cached", "interpolated")), ("adjoint_deis", 2.0)],
+        [*style.DASHES[1:], style.DASHES[1]],
+        strict=True,
+    )
+)
 
 
 @style.figure(legend=3)
@@ -42,8 +49,9 @@ def draw(tables: style.Tables) -> Figure:
 
 def _panel(ax: Axes, rows: pd.DataFrame) -> None:
     rows = rows[rows["value"] > 0]  # end-to-end is the discrete gradient itself
-    for i, ((estimator, order), group) in enumerate(style.groups(rows, "estimator", "order")):
-        look = style.method(estimator) | {"linestyle": style.DASHES[i % 4]}
+    for (estimator, order), group in style.groups(rows, "estimator", "order"):
+        look = style.method(estimator) | {"linestyle": LINES.get((estimator, order), "-")}
+        look |= {"markersize": 5.5} if estimator == "adjoint_cached" else {}  # seen below the interpolated one's
         label = names.method(estimator) + (f", order {order:.0f}" if order else "")
         style.band(ax, group, "steps", label=label, **look)
     ax.set(yscale="log", xlabel="steps")

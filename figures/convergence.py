@@ -18,8 +18,8 @@ answer = style.Caption(
     "Farthest off is {solver!n} on {path!n} with {slope:.2f}, declared {declared}.",
     "{refused} combinations have too few errors to fit.",
     "Panels are paths of the {problem!n} problem: medians and quartiles over states, dashes the declared slopes in the "
-    "window of the fit, dots the bound of the reference's error. Last panel: fitted orders by problem and path, "
-    "with the 95 % intervals of the line fits.",
+    "window of the fit, dots the bound of the reference's error. Last panel: fitted orders with the "
+    "95 % intervals of the line fits; the points of a row are, from the top, each problem's paths by name.",
 )
 
 

@@ -46,7 +46,7 @@ def _images(part: SubFigure, images: pd.DataFrame) -> None:
         row[0].set_ylabel(LABELS.get(kind, kind), rotation=0, ha="right", va="center")
     for ax, t in zip(axes[0], times, strict=True):
         ax.set_title(f"t = {t:g}")
-    bar = part.colorbar(ScalarMappable(Normalize(-1, 1), "PuOr"), ax=axes[1:], label="gradient / largest value")
+    bar = part.colorbar(ScalarMappable(Normalize(-1, 1), "PuOr"), ax=axes, label="gradient / largest value")
     bar.outline.set_visible(False)
 
 

@@ -45,7 +45,7 @@ def draw(tables: style.Tables) -> Figure:
     there = set(zip(table["regime"], table["estimator"], strict=True))
     methods = [pair for pair in SHOWN if pair in there]
     height = style.TEXT_WIDTH / (len(methods) + 2.2) + 0.16
-    figure, axes = style.panels(len(operators) * len(methods), len(methods), height, 0.8)
+    figure, axes = style.panels(len(operators) * len(methods), len(methods), height, 1.4)
     grid = np.reshape(np.array(axes, dtype=object), (len(operators), len(methods)))
     for i, operator in enumerate(operators):
         order = i % table["order"].nunique()
@@ -68,7 +68,7 @@ def _at_best(table: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
 
 
 def _image(ax: Axes, rows: pd.DataFrame) -> None:
-    ax.set(xticks=[], yticks=[])
+    ax.set(xticks=[], yticks=[], anchor="S")  # below its upright title, which is longer than it
     ax.spines[:].set_visible(False)
     row = rows.iloc[0] if len(rows) else None
     if row is None or not np.isfinite(row["value"]):

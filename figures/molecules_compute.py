@@ -46,4 +46,4 @@ def _panel(ax: Axes, table: pd.DataFrame) -> None:
             style.band(ax, rows, "work", "mean", label=names.sampler(name), **style.sampler(name))
     guided = table[table["estimator"] != "unguided"]
     style.doublings(ax.xaxis, guided["budget"])
-    ax.set_ylim(bottom=0)
+    style.from_zero(ax.yaxis)

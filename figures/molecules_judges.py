@@ -78,7 +78,8 @@ def _panel(ax: Axes, table: pd.DataFrame, shown: list[str]) -> None:
         range(len(shown)),
         [_short(name) for name in shown],
     )
-    ax.set(xlim=(-0.5, len(shown) - 0.5), ylim=(0, None))
+    ax.set_xlim(-0.5, len(shown) - 0.5)
+    style.from_zero(ax.yaxis)
     ax.tick_params(axis="x", length=0)
 
 

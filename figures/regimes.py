@@ -50,11 +50,12 @@ def draw(tables: style.Tables) -> Figure:
     table = only(table[table["metric"] == table["aim"]], **place)
     regimes = [regime for regime in names.REGIMES if regime in set(table["regime"])]
     places = [(metric, regime) for metric in SHOWN for regime in regimes]
+    budgets = sorted(set(table["budget"]))
     figure, axes = style.panels(len(places), len(regimes), 1.9, 0.7, sharex=True, sharey="row")
     for i, (ax, (metric, regime)) in enumerate(zip(axes, places, strict=True)):
         _panel(ax, only(table, metric=metric, regime=regime))
         ax.set_xscale("log")
-        style.ticks(ax.xaxis, sorted(set(table["budget"]))[::2])  # there is room for every other one
+        style.ticks(ax.xaxis, budgets[:: 2 if len(budgets) > 3 else 1])  # there is room for three or four
         ax.set(yscale="log", title=names.two_lines(names.of("regimes", regime)) if i < len(regimes) else "")
         if i >= len(regimes):
             ax.set_xlabel("evaluations\n+ products")

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure, SubFigure
 
+from figures.style.log_labels import label_logarithmic
 from figures.style.looks import PALETTE, Look
 
 Tables = Mapping[str, pd.DataFrame]
@@ -60,7 +61,7 @@ def apply() -> None:
 
 
 def figure(legend: int | None = None, letters: bool = True) -> Callable[[Draw], Draw]:
-    """Decorate a function from tables to a figure: apply the style, letter the panels, add a shared legend.
+    """Decorate a function from tables to a figure: apply the style, letter panels, label axes, add a legend.
 
     Parameters
     ----------
@@ -82,6 +83,7 @@ def figure(legend: int | None = None, letters: bool = True) -> Callable[[Draw], 
             panels = [ax for ax in made.axes if ax.axison and ax.get_label() != "<colorbar>"]
             if letters and len(panels) > 1:
                 letter(panels)
+            label_logarithmic(made)
             if legend:
                 shared_legend(made, legend)
             return made

@@ -107,6 +107,12 @@ def decades(axis: Axis, most: int = 3) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
+def from_zero(axis: Axis) -> None:
+    """Start an axis at zero, with room for the markers at its end however near to each other the values are."""
+    top = axis.get_view_interval()[1]
+    axis.axes.set(**{f"{axis.axis_name}lim": (0, 1.05 * top)})  # type: ignore[attr-defined]
+
+
 def rows_of_names(ax: Axes, names: Sequence[str]) -> None:
     """Name the rows 0, 1, ... of a panel, from top to bottom."""
     ticks(ax.yaxis, range(len(names)), names)

@@ -77,3 +77,50 @@ def test_doublings_are_powers_of_two_with_room():
     ax.plot([1, 1024], [0, 1])
     style.doublings(ax.xaxis, [1, 1024])
     assert ax.get_xticks().tolist() == [1, 4, 16, 64, 256, 1024]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (0.24, 1.05, ["0.3", "1"]),  # matplotlib's own: 3 × 10⁻¹4 × 10⁻¹6 × 10⁻¹, and 10⁰
+        (0.31, 1.4, ["0.5", "1"]),
+        (2.1, 5.6, ["3", "4", "5"]),
+        (3.1, 3.9, ["3.3", "3.6"]),
+        (0.05, 20, ["$\\mathdefault{10^{-1}}$", "$\\mathdefault{10^{0}}$", "$\\mathdefault{10^{1}}$"]),
+    ],
+)
+def test_a_logarithmic_axis_has_two_labels_or_more_and_none_on_its_minor_ticks(low, high, shown):
+    @style.figure()
+    def draw(tables):
+        figure, (ax,) = style.panels(1, 1, 1.5)
+        ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
+        return figure
+
+    figure = draw({})
+    figure.canvas.draw()
+    for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
+        inside = [t.label1.get_text() for t in axis.get_major_ticks() if low <= t.get_loc() <= high]
+        assert inside == shown
+        assert {t.label1.get_text() for t in axis.get_minor_ticks()} <= {""}
+
+
+def test_ticks_that_were_set_by_hand_stay():
+    @style.figure()
+    def draw(tables):
+        figure, (ax,) = style.panels(1, 1, 1.5)
+        ax.set(xscale="log", xlim=(0.2, 0.9))
+        style.ticks(ax.xaxis, [0.25, 0.7])
+        return figure
+
+    figure = draw({})
+    figure.canvas.draw()
+    assert [t.label1.get_text() for t in figure.axes[0].xaxis.get_major_ticks()] == ["0.25", "0.7"]
+
+
+def test_an_axis_from_zero_leaves_room_for_values_that_lie_together():
+    ax = panel()
+    ax.plot([1, 2], [1.616, 1.617], "o")
+    style.from_zero(ax.yaxis)
+    low, high = ax.get_ylim()
+    assert low == 0
+    assert high > 1.04 * 1.617
