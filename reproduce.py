@@ -70,6 +70,7 @@ from analysis.command_line import DRAWS, MAKES, VERBS, parsers, possible
 from analysis.registration import FIGURES
 from analysis.report import write_macros, write_page
 from analysis.settings import Options
+from analysis.spelling import meant
 from analysis.tables import FACTS
 from analysis.workers import Workers, WorkersError
 from figures.style import names as glossary
@@ -97,7 +98,8 @@ def parse(arguments: Sequence[str]) -> Namespace:
         options.names = catalogue.AUDIT
     elif unknown := catalogue.unknown(options.names):
         known = f"the suites are {', '.join(suite.SUITES)} and all, the figures {', '.join(sorted(FIGURES))}"
-        refuse(f"argument NAME: {', '.join(unknown)} unknown (verbs come first); {known}")
+        near = meant(unknown[0], {*VERBS, *suite.SUITES, *FIGURES, *registration.EXPERIMENTS} - {unknown[0]})
+        refuse(f"argument NAME: {', '.join(unknown)} unknown (verbs come first){near}; {known}")
     elif idle := [name for name in options.names if not catalogue.selected([name])]:
         refuse(f"argument NAME: no figure shows {', '.join(idle)}; name its tables in the TABLES of a figure")
     elif verb in MAKES and (audited := {*options.names} & {*catalogue.AUDIT}):

@@ -13,13 +13,14 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from analysis import registration, results
+from analysis import checks, registration, results
 from analysis.audit.advice import advice, best_lookahead, frontier
+from analysis.audit.arguments import refuse_unknown
 from analysis.audit.data import Source
 from analysis.audit.declaration import judge
 from analysis.audit.measure import AuditOptions, measure_subject
 from analysis.audit.model import modules
-from analysis.audit.refusal import AuditError
+from analysis.audit.refusal import AuditError, ask
 from analysis.audit.report import facts, words
 from analysis.audit.subject import Audit, Audited, load, of
 from analysis.experiment import Cell
@@ -96,6 +97,7 @@ class AuditReport:
         return f"<ul>{lines}</ul>{shown}"
 
 
+@refuse_unknown
 def audit(
     model: Flow | Prediction,
     data: Source,
@@ -136,26 +138,33 @@ def audit(
     Raises
     ------
     AuditError
-        For a model, data or an option that cannot be audited, and where another declaration fits the data much better.
+        For a model, data or an argument that cannot be audited, for one that there is not, where another declaration
+        fits the data much better, and where samples of the model are not finite.
 
     Warns
     -----
     RuntimeWarning
         Where another declaration fits the data better, or none does.
     """
-    function = getattr(model, "function", model) if isinstance(model, Flow) else model
-    called = str(name or getattr(function, "__name__", type(function).__name__))
-    made = Audited(model, data, loss, path, prediction, t_max, time)
-    subject = of(made, called, "cpu")
+    options = AuditOptions(_called(model, name), error, times, samples, quick, seed, check=check)
+    options.settled()
+    subject = of(Audited(model, data, loss, path, prediction, t_max, time), options.name, "cpu")
     device = next((str(p.device) for network in modules(subject.flow) for p in network.parameters()), "cpu")
-    subject = replace(subject, device=device)
-    options = AuditOptions(called, error, times, samples, quick, seed, device, check)
+    subject, options = replace(subject, device=device), replace(options, device=device)
+    cells = options.cells(subject, subject, marked=False)
     doubt = declared(subject, options)
     if doubt:
-        warnings.warn(doubt, RuntimeWarning, stacklevel=2)
-    cells = options.cells(subject, subject, marked=False)
+        warnings.warn(doubt, RuntimeWarning, stacklevel=3)
     frame = pd.concat([measure_subject(cell, subject) for cell in cells], ignore_index=True)
     return AuditReport.of(frame, _about(options, cells), doubt)
+
+
+def _called(model: Any, name: str | None) -> str:
+    """Return what tables call a model."""
+    if name is not None and not isinstance(name, str):
+        raise AuditError(f"name must be a string, got {checks.kind(name)}")
+    function = getattr(model, "function", model) if isinstance(model, Flow) else model
+    return str(name or getattr(function, "__name__", type(function).__name__))
 
 
 def declared(subject: Audit, options: AuditOptions) -> str | None:
@@ -169,12 +178,11 @@ def declared(subject: Audit, options: AuditOptions) -> str | None:
     Raises
     ------
     AuditError
-        Where another declaration fits the data much better.
+        Where another declaration fits the data much better, or samples of the model are not finite.
     """
     if not options.check:
         return None
-    options.settled()
-    verdict = judge(subject, options.seed)
+    verdict = ask(subject.name, judge, subject, options.seed)
     if verdict.refused:
         raise AuditError(f"{subject.name}: {verdict.sentence}; check=False audits it as it is")
     return verdict.sentence

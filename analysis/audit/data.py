@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from analysis import checks
+from analysis.audit.refusal import ask
 
 Extras = tuple[Tensor, ...]
 Sampler = Callable[[float, int, torch.Generator], Any]
 Source = Tensor | tuple[Tensor, ...] | Dataset[Any] | DataLoader[Any] | Sampler
 MOST_STREAMED = 4096  # rows that are read of data without a length
+NO_ROWS = (Tensor, str, bytes, Mapping)  # what has members, which are no rows
 KINDS = "a tensor, a tuple of tensors, a Dataset, a DataLoader, or a sampler (t, n, generator) -> states"
 
 
@@ -56,7 +58,7 @@ def rows_of(source: Source) -> Rows | None:
         return _of_stream(DataLoader(source, batch_size=64))
     if isinstance(source, tuple):
         return _of_tensors(source)
-    if isinstance(source, Dataset) or (hasattr(source, "__getitem__") and not isinstance(source, Tensor | str)):
+    if isinstance(source, Dataset) or (hasattr(source, "__getitem__") and not isinstance(source, NO_ROWS)):
         return _of_dataset(source, default_collate)
     if callable(source):
         return None
@@ -78,7 +80,11 @@ def _of_tensors(tensors: tuple[Any, ...]) -> Rows:
 def _of_dataset(dataset: Any, collate: Callable[[list[Any]], Any]) -> Rows:
     if not len(dataset):
         raise ValueError("data must hold at least one row, and has none")
-    return Rows(len(dataset), lambda rows: split(collate([dataset[int(i)] for i in rows])))
+    return Rows(len(dataset), lambda rows: ask("data", _picked, dataset, collate, rows))
+
+
+def _picked(dataset: Any, collate: Callable[[list[Any]], Any], rows: Sequence[int]) -> tuple[Tensor, Extras]:
+    return split(collate([dataset[int(i)] for i in rows]))
 
 
 def _of_stream(loader: Iterable[Any]) -> Rows:

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from analysis import checks, errors, provenance, solvers
+from analysis.audit.arguments import refusing, yes_or_no
 from analysis.audit.examine import fingerprint, probe
 from analysis.audit.refusal import AuditError
 from analysis.audit.subject import Audit, AuditStates, load
@@ -65,16 +66,15 @@ class AuditOptions:
         AuditError
             For an option with a value that is not allowed.
         """
-        times = sorted(set(self.times or (QUICK_TIMES if self.quick else TIMES)))
-        if not all(0 < t < 1 for t in times):
-            raise AuditError(f"times must lie in (0, 1), got {times}")
-        if not 0 < self.error < 1:
-            raise AuditError(f"error must lie in (0, 1), got {self.error}")
-        samples = (QUICK_SAMPLES if self.quick else SAMPLES) if self.samples is None else self.samples
-        try:
-            return times, checks.count("samples", samples)
-        except ValueError as error:
-            raise AuditError(str(error)) from error
+        with refusing():
+            for name in ("quick", "check"):
+                yes_or_no(name, getattr(self, name))
+            given = (QUICK_TIMES if self.quick else TIMES) if self.times is None else self.times
+            samples = (QUICK_SAMPLES if self.quick else SAMPLES) if self.samples is None else self.samples
+            checks.inside("error", self.error)
+            checks.seed("seed", self.seed)
+            times = {checks.inside("times", t) for t in checks.sequence("times", given)}
+            return sorted(times), checks.count("samples", samples)
 
     def cells(self, audit: Audit, again: Audit, *, marked: bool) -> list[Cell]:
         """Return one cell per time, after asking the subject at all of them.

@@ -9,6 +9,7 @@ least error does not depend on the path: ways to read a model can be compared, a
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,11 +19,12 @@ from torch import Tensor
 
 from analysis import solvers
 from analysis.canonical import CANONICAL
-from analysis.flow import Flow, PredictionFlow
+from analysis.flow import END, Flow, PredictionFlow
 from analysis.paths import PREDICTIONS, AffinePath, expand
 
 LEVELS = (0.25, 0.5, 1.0, 2.0, 4.0)  # zeta over the data's standard deviation
 STEPS = 32  # of the short solve
+Taken = tuple[str, bool]  # what a function is taken to predict, and whether the sign of its values is changed
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class Moments:
         return cls(float(x.double().mean()), float(x.double().var(0).mean().sqrt()))
 
 
-def misfits(flow: PredictionFlow, path: AffinePath, turned: bool, x1: Tensor, x0: Tensor) -> Mapping[str, float]:
-    """Return the misfit of a model's function on a path, by what it is taken to predict.
+def misfits(flow: PredictionFlow, path: AffinePath, turned: bool, x1: Tensor, x0: Tensor) -> Mapping[Taken, float]:
+    """Return the misfit of a model's function on a path, by what it is taken to predict and the sign of its values.
 
     Parameters
     ----------
@@ -49,21 +51,18 @@ def misfits(flow: PredictionFlow, path: AffinePath, turned: bool, x1: Tensor, x0
 
     Returns
     -------
-    Mapping[str, float]
-        The misfit by prediction; infinite where the function cannot be asked.
+    Mapping[tuple[str, bool], float]
+        The misfit by prediction, and by whether the sign is changed; infinite where the values are not finite.
     """
-    logs: dict[str, float] = dict.fromkeys(PREDICTIONS, 0.0)
+    logs: dict[Taken, float] = dict.fromkeys(itertools.product(PREDICTIONS, (False, True)), 0.0)
     for t, x in _states(path, x1, x0):
         time = (1 - t if turned else t).expand(len(x)).to(x.device, flow.time_dtype or x.dtype)
-        try:
-            with torch.no_grad():
-                value = flow.function(x, time)
-        except (ValueError, RuntimeError):  # a time or a state that the model does not take if read in this way
-            return dict.fromkeys(PREDICTIONS, math.inf)
-        for name in PREDICTIONS:
-            signed = -value if turned and name == "velocity" else value
-            logs[name] += _log_misfit(path.convert(signed, x, t, name, "target"), x1, x, path, t) / len(LEVELS)
-    return {name: math.exp(value) for name, value in logs.items()}
+        with torch.no_grad():
+            value = flow.function(x.clone(), time)
+        for name, flipped in logs:
+            target = path.convert(-value if flipped else value, x, t, name, "target")
+            logs[name, flipped] += _log_misfit(target, x1, x, path, t) / len(LEVELS)
+    return {taken: math.exp(value) for taken, value in logs.items()}
 
 
 def misfit_of_flow(flow: Flow, x1: Tensor, x0: Tensor) -> float:
@@ -90,11 +89,27 @@ def _log_misfit(target: Tensor, x1: Tensor, x: Tensor, path: AffinePath, t: Tens
     return math.log(max(error, tiny)) if error < math.inf else math.inf
 
 
-def short_solve(flow: Flow, x0: Tensor) -> Tensor:
-    """Return samples (n, *event) of a short solve from noise, in equal steps of the time in which paths are regular."""
+def reaches(path: AffinePath, x1: Tensor) -> bool:
+    """Return whether a path has all noise levels at which samples of the data (n, *event) are looked at."""
+    return bool(path.zeta(0.0) >= LEVELS[-1] * Moments.of(x1).deviation)
+
+
+def short_solve(flow: Flow, x0: Tensor, steps: int = STEPS) -> Tensor:
+    """Return samples (n, *event) of a short solve from noise, in equal steps of the time in which paths are regular.
+
+    It starts a little after noise, where every prediction determines the velocity: on the polynomial path the velocity
+    itself vanishes at t = 0.
+
+    Returns
+    -------
+    Tensor
+        The samples; NaN and infinity are left in them.
+
+    Raises
+    ------
+    ValueError
+        Where the prediction does not determine the velocity at a time of the solve.
+    """
     along = flow.with_path(CANONICAL)
-    ends = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
-    try:
-        return solvers.solve(along, x0, solvers.plan("ddim", along.path, solvers.uniform_grid(*ends, STEPS)))
-    except ValueError:  # the model returns NaN where the solve has taken it
-        return torch.full_like(x0, math.nan)
+    ends = torch.tensor(END, dtype=torch.float64), torch.ones((), dtype=torch.float64)
+    return solvers.solve(along, x0, solvers.plan("ddim", along.path, solvers.uniform_grid(*ends, steps)))

@@ -72,6 +72,13 @@ def with_function(flow: PredictionFlow, function: Prediction) -> PredictionFlow:
     return made
 
 
+def unguarded(flow: Flow) -> Flow:
+    """Return the flow of a guarded function as the user has it, whose NaN raises nothing."""
+    if not isinstance(flow, PredictionFlow) or not isinstance(flow.function, Guarded):
+        return flow
+    return with_function(flow, flow.function.function)
+
+
 def bound(flow: Flow, extras: Extras) -> Flow:
     """Return the flow of a guarded function that is called with extras."""
     if not isinstance(flow, PredictionFlow) or not isinstance(flow.function, Guarded):

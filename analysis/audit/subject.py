@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from analysis import checks
+from analysis.audit.arguments import known, path, refusing
 from analysis.audit.data import Extras, Rows, Source, WithExtras, rows_of, split, takes_extras
 from analysis.audit.model import DIRECTIONS, Guarded, Turned, bound, double, dtype_of, with_function
 from analysis.audit.refusal import AuditError, ask
 from analysis.flow import Flow, Prediction, PredictionFlow, usable_times
 from analysis.losses import HalfSquaredDistance, Loss
-from analysis.paths import AffinePath, expand
+from analysis.paths import PREDICTIONS, AffinePath, expand
 from analysis.probe import Probe
 from analysis.settings import resolve
 
@@ -145,28 +146,45 @@ def of(made: Audited, name: str, device: str) -> Audit:
     AuditError
         For a declaration, data or a loss that cannot be audited; the message says what is wrong.
     """
-    ask(name, checks.known, "time", made.time, DIRECTIONS)
-    if made.loss is not None:
-        ask(name, checks.loss, made.loss)
+    with refusing(f"{name}: "):
+        known("time", made.time, DIRECTIONS)
+        known("prediction", made.prediction, PREDICTIONS)
+        if made.loss is not None:
+            checks.loss(made.loss)
+        if made.t_max is not None:
+            checks.number("t_max", made.t_max)
+        _check_model(made)
     rows = ask(name, rows_of, made.data)
     flow, twin = ask(name, _flow, made, False), ask(name, _flow, made, True)
     return Audit(name, _guarded(flow), _guarded(twin), made, rows, device)
 
 
+def _check_model(made: Audited) -> None:
+    """Check the model, and that what is declared of it is declared in one place."""
+    if not isinstance(made.flow, Flow):
+        if isinstance(made.flow, type) or not callable(made.flow):
+            hint = ": make an instance of it" if isinstance(made.flow, type) else ""
+            raise TypeError(f"the model must be a Flow, an nn.Module or a function, got {checks.kind(made.flow)}{hint}")
+        if made.path is None:
+            raise ValueError("path must come with a model that is a function: pass one of analysis.paths; got None")
+        path(made.path)
+        return
+    own = {"path": made.flow.path, "prediction": getattr(made.flow, "prediction", None)}
+    for name in ("path", "prediction", "t_max", "time"):
+        given = getattr(made, name)
+        if given not in (Audited._field_defaults[name], own.get(name)):
+            raise ValueError(f"{name} must be left out with a Flow: say it where the flow is made; got {given!r}")
+
+
 def _flow(made: Audited, twin: bool) -> Flow:
     if isinstance(made.flow, Flow):
-        if made.time != DIRECTIONS[0]:
-            raise AuditError("time must be left out with a Flow: say it where the flow is made")
         flow = made.flow
         return with_function(flow, double(flow.function)) if twin and isinstance(flow, PredictionFlow) else flow
-    if not callable(made.flow):
-        raise AuditError(f"flow must be a Flow, an nn.Module or a function, got {checks.kind(made.flow)}")
-    if not isinstance(made.path, AffinePath):
-        raise AuditError(f"path must come with a flow that is a function: analysis.paths has them; got {made.path!r}")
+    assert made.path is not None
     function = double(made.flow) if twin else made.flow
     function = function if made.time == DIRECTIONS[0] else Turned(function, made.prediction)
     first, last = usable_times(made.path, made.prediction)
-    return PredictionFlow(function, made.path, made.prediction, first, made.t_max or last)
+    return PredictionFlow(function, made.path, made.prediction, first, last if made.t_max is None else made.t_max)
 
 
 def _guarded(flow: Flow) -> Flow:

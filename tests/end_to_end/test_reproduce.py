@@ -192,6 +192,8 @@ def test_help_names_the_verbs_and_each_verb_its_options(capsys):
         (["--scheduler", "tcp://nowhere"], "--backend dask"),
         (["--backend", "threads"], "invalid choice"),
         (["dance"], "dance unknown"),
+        (["run", "regmes"], "NAME: regmes unknown (verbs come first); did you mean 'regimes'?; the suites are"),
+        (["chekc"], "NAME: chekc unknown (verbs come first); did you mean 'check'?; the suites are"),
         (["--jobs", "0"], "--jobs: must not be 0"),
         (["--jobs", "two"], "--jobs: invalid"),
         (["--seed", "-1"], "--seed: must be at least 0"),

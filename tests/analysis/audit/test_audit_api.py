@@ -14,8 +14,9 @@ from analysis import losses, registration, results
 from analysis.audit import Audited, AuditError, audit, data, declaration, subject
 from analysis.audit.advice import advice_lines
 from analysis.audit.report import words
+from analysis.flow import from_velocity
 from analysis.gradients import greedy
-from analysis.paths import CondOT
+from analysis.paths import CondOT, Cosine
 from tests.support.audits import Network
 from tests.support.problems import f64, randn
 from toy_models import GaussianMixture, MixtureFlow
@@ -205,13 +206,65 @@ def test_a_doubt_is_a_warning_and_the_first_line():
         ({"times": [0.0]}, "times must lie in"),
         ({"error": 2}, "error must lie in"),
         ({"time": "backwards"}, "time must be one of data_to_noise, noise_to_data"),
-        ({"path": None}, "path must come with a flow that is a function"),
+        ({"path": None}, "path must come with a model that is a function"),
         ({"loss": 3}, "loss must be a callable"),
+        ({"time": "noise_to_dat"}, "got 'noise_to_dat'; did you mean 'noise_to_data'?"),
+        ({"prediction": "Velocty"}, "one of score, source, target, velocity; got 'Velocty'; did you mean 'velocity'?"),
+        ({"prediction": None}, "prediction must be one of score, source, target, velocity; got None$"),
+        (
+            {"path": "condot"},
+            r"path must be an .*AffinePath.*got str 'condot'; did you mean analysis.paths.CondOT\(\)?",
+        ),
+        ({"path": "vp-linear"}, r"did you mean analysis.paths.LinearVP\(beta_min=0.1, beta_max=20.0\)?"),
+        ({"path": CondOT}, r"path must be .* got the class CondOT: make one, CondOT\(\)"),
+        ({"times": 0.5}, "times must be a sequence, such as a list, got float 0.5"),
+        ({"times": []}, "times must hold at least one entry"),
+        ({"times": ["0.5"]}, "times must be a number, got str '0.5'"),
+        ({"times": [float("nan")]}, r"times must lie in \(0, 1\), got nan"),
+        ({"samples": 3.5}, "samples must be an integer of at least 1, got 3.5"),
+        ({"error": "0.1"}, "error must be a number, got str '0.1'"),
+        ({"error": None}, "error must be a number, got NoneType"),
+        ({"t_max": "1"}, "t_max must be a number, got str '1'"),
+        ({"t_max": 0}, "t_max must satisfy 0 <= t_min < t_max <= 1"),
+        ({"quick": "yes"}, "quick must be True or False, got str 'yes'"),
+        ({"check": 1}, "check must be True or False, got int 1"),
+        ({"seed": -1}, r"seed must be an integer from 0 to 2\^63 - 1, got -1"),
+        ({"seed": 0.5}, r"seed must be an integer from 0 to 2\^63 - 1, got 0.5"),
+        ({"name": 3}, "name must be a string, got int 3"),
+        ({"time_scale": 1000}, "audit has no argument 'time_scale': make a flow with it by real_models.adapters.modu"),
+        ({"predictions": "target"}, "audit has no argument 'predictions'; did you mean 'prediction'?"),
+        ({"n_samples": 3}, "audit has no argument 'n_samples'; did you mean 'samples'?"),
+        ({"dtype": 3}, "audit has no argument 'dtype'; it takes model, data, path, prediction, loss, time, times, "),
     ],
 )
 def test_bad_arguments_are_refused(changed, said):
     with pytest.raises(AuditError, match=said):
         audit(Network().double(), X, **SMALL | changed)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((Network(),), r"audit: missing a required argument: 'data'; call audit\(model, data, path=..., prediction="),
+        ((Network(), X, CondOT()), r"audit: too many positional arguments; call audit\(model, data, path=..., "),
+        ((None, X), "the model must be a Flow, an nn.Module or a function, got NoneType"),
+        ((Network, X), "Network: the model must be .* got the class Network: make an instance of it"),
+        ((Network(), {"x": X}), "data must be a tensor, a tuple of tensors, .*; got dict"),
+        ((Network(), None), "data must be a tensor, a tuple of tensors, .*; got NoneType"),
+        ((Network(), pd.DataFrame({"x": [1.0]})), "data: KeyError: 0"),
+    ],
+)
+def test_a_model_or_data_of_another_kind_is_refused(given, said):
+    options = SMALL if len(given) == 2 else {}
+    with pytest.raises(AuditError, match=said):
+        audit(*given, **options)
+
+
+@pytest.mark.parametrize("declared", [{"path": Cosine()}, {"prediction": "target"}, {"t_max": 0.9}])
+def test_what_a_flow_says_itself_is_not_declared_again(declared):
+    flow = from_velocity(Network().double(), CondOT())
+    with pytest.raises(AuditError, match=f"{next(iter(declared))} must be left out with a Flow: say it where the flow"):
+        audit(flow, X, **{**SMALL, "path": CondOT()} | declared)
 
 
 def test_data_without_spread_are_not_judged():

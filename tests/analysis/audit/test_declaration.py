@@ -107,7 +107,7 @@ def test_the_misfit_of_the_exact_prediction_is_below_one_and_that_of_a_straight_
         alpha, sigma = t[:, None], 1 - t[:, None]
         return mean + alpha * variance / (alpha**2 * variance + sigma**2) * (x - alpha * mean)
 
-    of_line = misfit.misfits(from_velocity(line, CondOT()), CondOT(), False, x1, x0)["target"]
+    of_line = misfit.misfits(from_velocity(line, CondOT()), CondOT(), False, x1, x0)["target", False]
     assert of_line == pytest.approx(1, rel=1e-10)
 
 
