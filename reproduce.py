@@ -146,6 +146,11 @@ def audit(options: Namespace) -> dict[str, float]:
     return {}
 
 
+def say(line: str, style: str = "") -> None:
+    """Print a line, wrapped between words on terminals alone: what a file or a pipe gets has no width."""
+    console.print(Text(line, style=style), soft_wrap=not console.is_terminal)
+
+
 def workers(options: Namespace) -> Workers:
     """Return where cells run."""
     return Workers(options.jobs or -1, options.backend, options.scheduler)
@@ -167,7 +172,7 @@ def draw(options: Namespace) -> None:
     cut = {"no_wrap": True, "overflow": "ellipsis"} if console.is_terminal else whole
     for entry in entries:
         console.print(Text.assemble((entry.name, "bold"), f": {entry.headline}"), **cut)
-    console.print(Text(f"Figures, captions, tables and numbers.tex are in {out}; all of it in one page: {place}"))
+    say(f"Figures, captions, tables and numbers.tex are in {out}; all of it in one page: {place}")
 
 
 def check(options: Namespace) -> int:
@@ -177,7 +182,7 @@ def check(options: Namespace) -> int:
     found = {name: suite.out_of_date(name, out, asked) for name in wanted}
     problems = [problem for problem in found.values() if problem]
     for problem in problems[:SHOWN]:
-        console.print(Text(problem, style="red"))
+        say(problem, "red")
     if problems:
         stale = {name for name, problem in found.items() if problem}
         suites = dict.fromkeys(
@@ -186,7 +191,7 @@ def check(options: Namespace) -> int:
         names = options.names or (() if [*suites] == ["theory"] else suites)
         command = f"python reproduce.py run {' '.join(names)}".strip()
         more = f"{len(problems)} of {len(wanted)} tables in {out} are not there or not current"
-        console.print(Text(f"{more}; `{command}` makes them", style="red"))
+        say(f"{more}; `{command}` makes them", "red")
     else:
         console.print(f"All {len(wanted)} tables are there and current.")
     return 1 if problems else 0
@@ -200,9 +205,9 @@ def listed(options: Namespace) -> None:
         takes = sum(seconds.get(name, 0) for name in suite.makers(tables_of(mine), known))
         about = suite.SUITES.get(kind, "made only where they are named")
         time_said = f"; {max(takes / 60, 1):.0f} min of one core" if takes else ""
-        console.print(Text(f"{kind or 'by name'}: {about}{time_said}", style="bold"))
+        say(f"{kind or 'by name'}: {about}{time_said}", "bold")
         for name in mine:
-            console.print(Text(f"  {name}: {catalogue.figure(name).QUESTION}"))
+            say(f"  {name}: {catalogue.figure(name).QUESTION}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

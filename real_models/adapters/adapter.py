@@ -48,7 +48,7 @@ class Adapter(nn.Module):
         called once for each distinct time
     event_shape : the event shape that the network takes, to which flat events are reshaped; ``None`` for no reshaping
     conditioning : further keyword arguments of the network. A tensor has 1 row for all samples or one per sample; a
-        floating one is cast to x's dtype. Other values are passed on unchanged.
+        floating one is cast to x's dtype; ``tensor(3)``, a label, holds for all. Other values are passed on unchanged.
     half_times : whether a network in half precision takes its times in half precision too, rather than in float32
 
     Raises
@@ -75,10 +75,7 @@ class Adapter(nn.Module):
         self.network, self.clock, self.call, self.weight = network, clock, call, weight
         self.time_shape = checks.known("time_shape", time_shape, TIME_SHAPES)
         self.event_shape = None if event_shape is None else event_counts(event_shape)
-        self.conditioning = {
-            name: torch.from_numpy(value) if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" else value
-            for name, value in (conditioning or {}).items()
-        }
+        self.conditioning = {name: _row(value) for name, value in (conditioning or {}).items()}
         self.half_times = half_times
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
@@ -92,11 +89,24 @@ class Adapter(nn.Module):
         Raises
         ------
         ValueError
-            Where the network returns anything but a tensor of its input's shape.
+            Where the network returns anything but a tensor of its input's shape, and where it refuses a number of the
+            conditioning.
+        TypeError
+            As the network raises it.
         """
         state = x.reshape(len(x), *self.event_shape) if self.event_shape else x
         time = self.clock(t).to(x.dtype if self.half_times else torch.promote_types(x.dtype, torch.float32))
-        value = self._ask(state, time)
+        try:
+            value = self._ask(state, time)
+        except TypeError as error:
+            numbers = {k: v for k, v in self.conditioning.items() if isinstance(v, int) and not isinstance(v, bool)}
+            if not numbers:
+                raise
+            said = ", ".join(f"{name!r} = {value}" for name, value in numbers.items())
+            raise ValueError(
+                f"conditioning must suit the network, which refuses {said}: a label is a tensor, such as "
+                f"torch.tensor([1]) ({error})"
+            ) from error
         if not isinstance(value, Tensor) or value.shape != state.shape:
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"network must return a tensor of its input's shape, {tuple(state.shape)}; got {got}")
@@ -137,6 +147,14 @@ class Adapter(nn.Module):
             raise ValueError(f"conditioning {name!r} must have 1 row or one per sample, {len(x)}; got {len(value)}")
         value = value.to(x) if value.is_floating_point() else value.to(x.device)
         return value.expand(len(x), *value.shape[1:])
+
+
+def _row(value: Any) -> Any:
+    """Return an array as a tensor, and one label, a tensor of an integer without rows, as one row."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+        value = torch.from_numpy(value)
+    label = isinstance(value, Tensor) and not value.ndim and not value.is_floating_point() and value.dtype != torch.bool
+    return value[None] if label else value
 
 
 def _take(value: Any, rows: Tensor, batch: int) -> Any:

@@ -48,7 +48,8 @@ def flow(
     time_shape : "batch" (B,), "column" (B, 1), or "scalar" (), one call for each distinct time
     event_shape : the event shape that the network takes; other states are refused
     flat : whether the flow's events are flat, (prod(event_shape),) in row-major order
-    conditioning : further keyword arguments; a tensor among them has 1 row or one per sample
+    conditioning : further keyword arguments; a tensor among them has 1 row or one per sample; a label of all
+        samples is ``tensor([3])``
     t_min, t_max : the range of times at which the network is called; times outside are moved to its ends. By default
         all of [0, 1], less 1e-3 at an end where the prediction does not determine the velocity: a denoiser where
         sigma = 0, a noise predictor or score where alpha = 0 or sigma' is infinite.

@@ -6,6 +6,7 @@ import pytest
 
 import reproduce
 from analysis import results, sources
+from figures import convergence
 from tests.support.command import command, hashes
 from tests.support.damage import damage
 
@@ -106,6 +107,7 @@ def test_list_names_every_figure(capsys):
     text = capsys.readouterr().out
     for name in ("gradient_field", "greedy_error", "convergence", "lookahead_surface", "cost_accuracy", "digits"):
         assert name in text
+    assert f"  convergence: {convergence.QUESTION}\n" in text  # a pipe has no width to wrap lines at
 
 
 @pytest.mark.parametrize(

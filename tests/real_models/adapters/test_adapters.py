@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from analysis import gradients
 from analysis.audit.model import double, with_function
 from analysis.flow import PredictionFlow, from_velocity
+from analysis.losses import HalfSquaredDistance
 from analysis.paths import CondOT, Cosine, LinearVP, VarianceExploding
 from real_models import adapters
 from tests.support.adapters import DIM, Small, T, finite_at_the_ends, moved, plain, same_flow, same_reference
@@ -107,6 +109,21 @@ def test_conditioning_reaches_the_network_row_by_row():
     assert torch.equal(flow.velocity(x, T), x * T[:, None] + shift.double() + label[:, None])
     with pytest.raises(ValueError, match=r"conditioning 'label' must have 1 row or one per sample, 4; got 5"):
         flow.velocity(x[:4], 0.5)
+
+
+@pytest.mark.parametrize("one", [torch.tensor(3), torch.tensor([3]), torch.tensor(3).numpy()])
+def test_one_label_is_that_of_all_samples(one):
+    table = torch.nn.Embedding(5, DIM).double()
+
+    def network(x, time, label):
+        return x * time[:, None] + table(label)
+
+    flow = adapters.module.flow(network, CondOT(), conditioning={"label": one})
+    x = randn(5, DIM, seed=1)
+    assert torch.equal(flow.velocity(x, T), x * T[:, None] + table.weight[3])
+    number = adapters.module.flow(network, CondOT(), conditioning={"label": 3})
+    with pytest.raises(ValueError, match=r"refuses 'label' = 3: a label is a tensor, such as torch.tensor\(\[1\]\)"):
+        gradients.greedy(number, HalfSquaredDistance(x[0]), x, 0.5)
 
 
 def test_flat_events_are_the_images_of_the_network():
