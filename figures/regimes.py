@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.tables import only
 from figures import style
 from figures.style import names
 
-TABLES = ("regimes_summary", "regimes_facts")
+TABLES = ("regimes_summary", "regime_references_summary", "regimes_facts")
 QUESTION = "In which regime does an accurate gradient pay, and from which budget on?"
 answer = style.Caption(
     "The least misfit is that of {guidance_misfit_best!n} in per-step guidance, of {source_misfit_best!n} in source "
@@ -33,13 +31,12 @@ answer = style.Caption(
             "; end-to-end {guidance_energy_distance_end_to_end:.2f}).",
         },
     ),
-    "Rows: misfit χ²/m, tuned for it (dashed: its expectation); energy distance to the posterior, tuned for that. "
-    "Means over {operators!p:operator} of medians, 95 % intervals over operators; crosses: over a tenth diverged. "
+    "Rows: misfit χ²/m and energy distance to the posterior, each tuned for; dotted: of the posterior's mean; grey: of "
+    "exact samples. Means over {operators!p:operator} of medians, 95 % intervals; crosses: over a tenth diverged. "
     "{at_end_of_range:.0%} of choices lie at an end of a range.",
 )
-SHOWN = {"misfit": "misfit χ²/m", "energy_distance": "energy distance"}
 LEAST_MISFIT = 0.03  # shown: what is far below 1 fits noise
-MANY = 0.1  # a share of diverged measurements that is shown
+OWN = "source_own"  # is in the figure regimes_elsewhere
 
 
 @style.figure(legend=3)
@@ -48,28 +45,16 @@ def draw(tables: style.Tables) -> Figure:
     table, main = tables["regimes_summary"], tables["regimes_facts"].iloc[0]
     place = {name: main[name] for name in ("problem", "noise") if name in main}  # where there are several
     table = only(table[table["metric"] == table["aim"]], **place)
-    regimes = [regime for regime in names.REGIMES if regime in set(table["regime"])]
-    places = [(metric, regime) for metric in SHOWN for regime in regimes]
-    budgets = sorted(set(table["budget"]))
+    regimes = [regime for regime in names.REGIMES if regime in {*table["regime"]} - {OWN}]
+    places = [(metric, regime) for metric in style.OUTCOMES for regime in regimes]
+    references = only(tables["regime_references_summary"], **place)
     figure, axes = style.panels(len(places), len(regimes), 1.9, 0.7, sharex=True, sharey="row")
     for i, (ax, (metric, regime)) in enumerate(zip(axes, places, strict=True)):
-        _panel(ax, only(table, metric=metric, regime=regime))
-        ax.set_xscale("log")
-        style.ticks(ax.xaxis, budgets[:: 2 if len(budgets) > 3 else 1])  # there is room for three or four
-        ax.set(yscale="log", title=names.two_lines(names.of("regimes", regime)) if i < len(regimes) else "")
+        style.over_budgets(ax, only(table, metric=metric, regime=regime), only(references, metric=metric))
+        ax.set(title=names.two_lines(names.of("regimes", regime)) if i < len(regimes) else "")
         if i >= len(regimes):
             ax.set_xlabel("evaluations\n+ products")
         if i % len(regimes) == 0:
-            ax.set_ylabel(SHOWN[metric])
-        if metric == "misfit":
-            ax.axhline(1, **style.THEORY)
+            ax.set_ylabel(style.OUTCOMES[metric])
     axes[0].set_ylim(bottom=LEAST_MISFIT)  # of the row, when all of it is drawn
     return figure
-
-
-def _panel(ax: Axes, table: pd.DataFrame) -> None:
-    for name, rows in style.groups(table, "estimator"):
-        look = style.sampler(name)
-        style.band(ax, rows, "budget", "mean", label=names.sampler(name), **look)
-        failed = rows[rows["failed"] > MANY]
-        ax.plot(failed["budget"], failed["mean"], "x", color="black", markersize=5)

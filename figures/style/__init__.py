@@ -1,6 +1,7 @@
 """Shared parts of the figures: names, looks, panels and their legend, marks, captions, LaTeX."""
 
 from figures.style import latex, names
+from figures.style.budgets import OUTCOMES, over_budgets
 from figures.style.captions import Caption, choose
 from figures.style.layout import (
     NORMAL,
@@ -52,6 +53,7 @@ __all__ = [
     "DASHES",
     "NORMAL",
     "OPERATORS",
+    "OUTCOMES",
     "PAGE_HEIGHT",
     "RESTORATION",
     "RULES",
@@ -78,6 +80,7 @@ __all__ = [
     "method",
     "names",
     "operators",
+    "over_budgets",
     "panels",
     "plain",
     "power_law",

@@ -51,6 +51,11 @@ NOT_IN_QUICK = {
     "regimes": {"guidance_energy_distance_end_to_end", "source_misfit_end_to_end"},
     "regimes_images": {"guidance_psnr_end_to_end", "guidance_psnr_order"}
     | {"source_misfit_end_to_end", "source_misfit_order"},
+    "regimes_elsewhere": {
+        f"{place}_{what}"
+        for place in ("noise_0_03", "noise_0_3", "mnist")
+        for what in ("guidance_energy_distance", "source_misfit")
+    },
     "superconvergence": {"refused"},
     "which_gradient": {f"{name}_{part}" for name in ("greedy", "end_to_end") for part in ("mean", "low", "high")}
     | {"near", "source_misfit_crossing", "guidance_energy_distance_crossing"},

@@ -46,9 +46,11 @@ def cells(options: Options) -> list[Cell]:
             "kept": 1,
             "budgets": BUDGETS[:2],
         }
+        places = [("guidance", NOISE), ("source", NOISE), ("source_own", NOISE)]
+        places += [("guidance", OTHER_NOISES[-1]), ("source", OTHER_NOISES[-1])]
         return [
-            cell(options, OPERATORS[0], regime, name, samples=4, **sizes)
-            for regime in ("guidance", "source")
+            cell(options, OPERATORS[0], regime, name, noise=noise, samples=4, **sizes)
+            for regime, noise in places
             for name in ("greedy", "midpoint")
         ]
     made = [cell(options, o, r, e) for o in OPERATORS for r in REGIMES for e in ESTIMATORS]
@@ -100,7 +102,8 @@ def main_part(table: pd.DataFrame) -> pd.DataFrame:
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the outcome over budgets, and the facts in the caption."""
     summary, chosen = summarise(table), choices(table)
-    return {"summary": summary, "choices": chosen, "facts": facts(summary, chosen)}
+    made = {"summary": summary, "choices": chosen, "facts": facts(summary, chosen)}
+    return made | {"elsewhere_facts": elsewhere_facts(summary)}
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
@@ -166,6 +169,32 @@ def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
         row |= {f"{regime}_{metric}_{name}": float(value) for name, value in values.items()}
         row[f"{regime}_{metric}_order"] = _order(by_name)
     return pd.DataFrame([row])
+
+
+def elsewhere_facts(summary: pd.DataFrame) -> pd.DataFrame:
+    """Collect end-to-end's outcome over greedy's at the largest budget, away from the main part, in one row.
+
+    Columns are PLACE_REGIME_METRIC, with the ends of intervals; where the samples are the estimators' own endpoints
+    ("source_own"), the range over estimators of their misfits and energy distances.
+
+    Returns
+    -------
+    DataFrame
+        One row.
+    """
+    summary = summary[summary["metric"] == summary["aim"]]
+    others = summary.drop(main_part(summary).index)
+    row: dict[str, Any] = {}
+    for (problem, noise, regime, metric), rows in others.groupby(["problem", "noise", "regime", "metric"], sort=False):
+        last = rows[rows["budget"] == rows["budget"].max()].set_index("estimator")
+        if regime not in REGIMES:
+            row |= {f"{regime}_{metric}_low": last["mean"].min(), f"{regime}_{metric}_high": last["mean"].max()}
+        elif "end_to_end" in last.index:
+            place = f"noise_{noise:g}".replace(".", "_") if problem == MAIN["problem"] else problem
+            ratio = last.loc["end_to_end"]
+            for end, suffix in (("mean", ""), ("low", "_low"), ("high", "_high")):
+                row[f"{place}_{regime}_{metric}{suffix}"] = float(ratio[f"over_{BASELINE}_{end}"])
+    return pd.DataFrame([row | {"places": int(others[["problem", "noise"]].drop_duplicates().shape[0])}])
 
 
 def _order(by_name: pd.DataFrame) -> str | None:

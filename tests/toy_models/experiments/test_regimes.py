@@ -18,7 +18,11 @@ from analysis.search import Search
 from analysis.settings import Options
 from toy_models.experiments import regime_outcomes, regimes
 
-QUICK = {(c.extra_dict["regime"], c.variants[0].estimator): c for c in regimes.cells(Options(quick=True))}
+QUICK = {
+    (c.extra_dict["regime"], c.variants[0].estimator): c
+    for c in regimes.cells(Options(quick=True))
+    if c.extra_dict["noise"] == regimes.NOISE
+}
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +189,15 @@ def test_the_main_part_is_one_data_set_and_noise_in_the_four_regimes():
     assert len(main) == len(regimes.OPERATORS) * len(REGIMES) * len(regime_outcomes.ESTIMATORS)
     assert set(table["noise"]) == {regimes.NOISE, *regimes.OTHER_NOISES}
     assert len({c.key() for c in cells}) == len(cells)
+
+
+def test_facts_from_elsewhere_are_ratios_at_the_largest_budget_of_a_place():
+    table = by_hand(greedy=(1.0, 10.0), end_to_end=(0.5, 20.0))
+    later = by_hand(greedy=(1.0, 10.0), end_to_end=(2.0, 20.0)).assign(budget=96)
+    own = by_hand(greedy=(3.0, 5.0), end_to_end=(1.0, 2.0)).assign(regime="source_own")
+    places = pd.concat([table, table.assign(noise=0.3), later.assign(noise=0.3), own])
+    found = regimes.derive(places)["elsewhere_facts"].iloc[0]
+    ends = [found[f"noise_0_3_source_misfit{end}"] for end in ("", "_low", "_high")]
+    assert ends == pytest.approx([2.0, 2.0, 2.0])
+    assert [found[f"source_own_misfit_{end}"] for end in ("low", "high")] == [1.5, 4.0]
+    assert regimes.derive(table)["elsewhere_facts"].iloc[0].to_dict() == {"places": 0}

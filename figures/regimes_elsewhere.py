@@ -1,0 +1,60 @@
+"""The outcome of guidance over budgets at other noise levels, on other data, and judged by the estimator's endpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.tables import only
+from figures import style
+from figures.style import names
+
+TABLES = ("regimes_summary", "regime_references_summary", "regimes_facts", "regimes_elsewhere_facts")
+QUESTION = "Does what pays on the digits pay at other noise levels, and on other data?"
+answer = style.Caption(
+    "End-to-end's misfit in source optimisation, over greedy's: {noise_0_03_source_misfit:.2g} at noise 0.03, "
+    "{noise_0_3_source_misfit:.2g} at 0.3, {mnist_source_misfit:.2g} on MNIST.",
+    "Its distance to the posterior per step, over greedy's: {noise_0_03_guidance_energy_distance:.2g}, "
+    "{noise_0_3_guidance_energy_distance:.2g} and {mnist_guidance_energy_distance:.2g}.",
+    "Judged by their own endpoints, gradients' misfits in source optimisation are "
+    "{source_own_misfit_low..source_own_misfit_high:.2g}.",
+    "Their energy distances are {source_own_energy_distance_low..source_own_energy_distance_high:.2g}.",
+    "Ratios are geometric means over operators at the largest budget. Dotted: posterior's mean; grey: exact samples.",
+)
+
+
+ROWS = (("guidance", "energy_distance"), ("source", "misfit"))
+OWN = "source_own"
+
+
+@style.figure(legend=3)
+def draw(tables: style.Tables) -> Figure:
+    """Draw a row for each of two regimes, and a column per noise, data set and reading of the sample."""
+    table, references = tables["regimes_summary"], tables["regime_references_summary"]
+    main = tables["regimes_facts"].iloc[0][["problem", "noise"]].to_dict()
+    shown = list[tuple[str, str, str, dict[str, Any]]]()
+    for regime, metric in ROWS:
+        kind = names.of("regimes", regime).removesuffix(" guidance").removesuffix(" optimisation")
+        shown += [(f"{title},\n{kind}", regime, metric, place) for title, place in _places(table, main).items()]
+        shown.append((names.of("regimes", OWN).replace(", ", ",\n"), OWN, metric, main))
+    figure, axes = style.panels(len(shown), len(shown) // len(ROWS), 1.9, 0.7)
+    for ax, (title, regime, metric, place) in zip(axes, shown, strict=True):
+        style.over_budgets(
+            ax, only(table, aim=metric, metric=metric, regime=regime, **place), only(references, metric=metric, **place)
+        )
+        ax.set(title=title, ylabel=style.OUTCOMES[metric])
+    for ax in axes[-len(axes) // len(ROWS) :]:
+        ax.set_xlabel("evaluations\n+ products")
+    return figure
+
+
+def _places(table: pd.DataFrame, main: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the problem and noise of each column, by its title: first those that differ in the noise alone."""
+    pairs = table[["problem", "noise"]].drop_duplicates().itertuples(index=False)
+    others = [(problem, noise) for problem, noise in pairs if (problem, noise) != (main["problem"], main["noise"])]
+    return {
+        f"noise {noise:g}" if problem == main["problem"] else names.label(problem): {"problem": problem, "noise": noise}
+        for problem, noise in others
+    }

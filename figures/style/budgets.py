@@ -1,0 +1,32 @@
+"""Panels of outcomes over budgets."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from figures.style import names
+from figures.style.looks import BOUND, sampler
+from figures.style.marks import band, groups, ticks
+
+OUTCOMES = {"misfit": "misfit χ²/m", "energy_distance": "energy distance"}
+LOWEST = 1e-3  # on a logarithmic axis, of an interval that reaches below 0
+MOST_TICKS = 3  # of budgets that a narrow panel has room for
+MANY = 0.1  # a share of diverged measurements that is shown
+
+
+def over_budgets(ax: Axes, table: pd.DataFrame, references: pd.DataFrame) -> None:
+    """Draw outcomes over budgets, a line per estimator, beside those of exact samples and of the posterior's mean."""
+    known = references.set_index("reference")
+    for low, high in known.loc[known.index == "exact_samples", ["low", "high"]].to_numpy():
+        ax.axhspan(max(low, LOWEST), high, color="0.85", linewidth=0, zorder=0)
+    for mean in known.loc[known.index == "posterior_mean", "mean"]:
+        ax.axhline(mean, **BOUND | {"color": "0.3"})
+    for name, rows in groups(table, "estimator"):
+        look = sampler(name)
+        band(ax, rows, "budget", "mean", label=names.sampler(name), **look)
+        failed = rows[rows["failed"] > MANY]
+        ax.plot(failed["budget"], failed["mean"], "x", color="black", markersize=5)
+    ax.set(xscale="log", yscale="log")
+    budgets = sorted({*table["budget"]})
+    ticks(ax.xaxis, budgets[:: 1 + (len(budgets) > MOST_TICKS)])
