@@ -24,19 +24,21 @@ answer = style.Caption(
     "In the reading given (→) hold {in_reading_ids!s}.",
     "Not as printed, but as given: {not_as_printed_ids!s}.",
     "In no reading holds {fails_ids!s}.",
-    "Dots are cases of the reading that the verdict rests on, large symbols the deciding ones, crosses cases that fail "
-    "as printed. The axis is the share of its allowance that a case uses: more than 1 fails.",
+    "Dots: cases of the reading that decides; large: the deciding case, whose whole interval must keep the limit; "
+    "crosses: cases that fail as printed. A share above 1 fails.",
 )
 VERDICTS = {
-    "holds": style.marked(looks.BLUE, "o"),
-    "holds in this reading": style.marked(looks.GREEN, "D"),
-    "does not hold as printed": style.marked(looks.ORANGE, "^"),
-    "none of the readings holds": style.marked(looks.RED, "X"),
+    "holds": ("holds as printed", style.marked(looks.BLUE, "o")),
+    "holds in this reading": ("holds in this reading (→)", style.marked(looks.GREEN, "D")),
+    "does not hold as printed": ("fails as printed; → holds instead", style.marked(looks.ORANGE, "^")),
+    "none": ("fails in every reading", style.marked(looks.RED, "X")),
 }
 CHARACTERS = 70  # of a line of text
 LINE, GAP = 0.125, 0.1  # inches
 EDGES = (1e-6, 1e4)  # of the axis; what lies beyond is drawn at its edge
 SIGNS = {"at most": "≤", "at least": "≥", "near": "≈"}
+SLACKS = {"at most": "+", "at least": "−", "near": "±"}
+TINY = 1e-3  # a tolerance that is shown only where the verdict hangs on it
 GREEK = {"alpha": "α", "gamma": "γ", "sigma": "σ", "zeta": "ζ", "eta": "η", "Phi": "Φ", "lambda": "λ", "grad": "∇"}
 SYMBOLS = {"<=": "≤", "->": "→", "sqrt": "√", " - ": " − ", "→": r"$\rightarrow$", "∇": r"$\nabla$"}
 WIDTHS = (0.32, 0.13, 0.12, 0.25)  # of LaTeX's columns that wrap
@@ -46,19 +48,19 @@ WIDTHS = (0.32, 0.13, 0.12, 0.25)  # of LaTeX's columns that wrap
 def draw(tables: style.Tables) -> Figure:
     """Draw a row per claim: id and statement with its reading, the shares on a log axis, and the deciding number."""
     ledger, shares = tables["claims_ledger"], tables["claims_shares"]
-    ledger = ledger.assign(verdict=ledger["verdict"].where(ledger["standing"], "none of the readings holds"))
+    ledger = ledger.assign(verdict=ledger["verdict"].where(ledger["standing"], "none"))
     texts = [_text(row) for row in ledger.to_dict("records")]
     heights = np.array([LINE * max(len(text), 2) + GAP for text in texts])
     size = (style.TEXT_WIDTH, min(heights.sum() + 0.75, style.PAGE_HEIGHT))
-    figure, axes = plt.subplots(1, 3, figsize=size, sharey=True, width_ratios=[3.6, 1.0, 0.9])
+    figure, axes = plt.subplots(1, 3, figsize=size, sharey=True, width_ratios=[3.6, 0.8, 1.1])
     ends = np.cumsum(heights)
     for row, text, top, height in zip(ledger.to_dict("records"), texts, ends - heights, heights, strict=True):
         _words(axes[0], row["id"], text, top)
-        _shares(axes[1], only(shares, id=row["id"]), VERDICTS[row["verdict"]], top + height / 2)
+        _shares(axes[1], only(shares, id=row["id"]), VERDICTS[row["verdict"]][1], top + height / 2)
         axes[2].text(0.02, top + height / 2, _number(row), va="center", fontsize=style.SMALL, linespacing=1.15)
     _finish(axes, ends)
-    shown = {name: look for name, look in VERDICTS.items() if name in set(ledger["verdict"])}
-    handles = [plt.Line2D([], [], linestyle="", label=name, **look | {"markersize": 5}) for name, look in shown.items()]
+    shown = [VERDICTS[verdict] for verdict in VERDICTS if verdict in set(ledger["verdict"])]
+    handles = [plt.Line2D([], [], linestyle="", label=label, **look | {"markersize": 5}) for label, look in shown]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
@@ -84,6 +86,8 @@ def symbols(text: str) -> str:
 def _text(row: dict[str, Any]) -> list[tuple[str, bool]]:
     """Return the wrapped lines of the statement (False) and, unless it holds as printed, of the reading (True)."""
     reading = "" if row["verdict"] == "holds" else f"→ {row['reading']}"
+    if not row["standing"]:
+        reading += f"; the number is of: {row['tested']}"
     parts = {False: row["statement"], True: reading}
     joined = {own: re.sub(r"\^\([^)]*\)", lambda m: m[0].replace(" ", "\u00a0"), text) for own, text in parts.items()}
     return [(symbols(line), own) for own, text in joined.items() for line in textwrap.wrap(text, CHARACTERS)]
@@ -106,11 +110,26 @@ def _shares(ax: Axes, shares: pd.DataFrame, look: style.Look, y: float) -> None:
 
 
 def _number(row: dict[str, Any]) -> str:
+    """Return the number with its interval, and below it the limit, in as many digits as show the verdict."""
     if not np.isfinite(row["value"]):
         return "no number"
-    slack = {"at most": " + ", "at least": " − ", "near": " ± "}[row["rule"]] + f"{row['tolerance']:.2g}"
-    limit = f"{SIGNS[row['rule']]} {row['limit']:.2g}" + (slack if row["tolerance"] > 1e-3 else "")
-    return f"{row['value']:.3g}\n{limit}"
+    for digits in range(3, 16):
+        known = {key: f"{row[key]:.{digits}g}" for key in ("value", "low", "high")}
+        known |= {key: f"{row[key]:.{digits - 1}g}" for key in ("limit", "tolerance")}
+        if row["tolerance"] <= TINY and digits == 3:
+            known["tolerance"] = "0"
+        if _keeps(row["rule"], {key: float(text) for key, text in known.items()}) == row["standing"]:
+            break
+    interval = f" [{known['low']}, {known['high']}]" if row["low"] < row["high"] else ""
+    slack = f" {SLACKS[row['rule']]} {known['tolerance']}" if float(known["tolerance"]) else ""
+    return f"{known['value']}{interval}\n{SIGNS[row['rule']]} {known['limit']}{slack}"
+
+
+def _keeps(rule: str, known: dict[str, float]) -> bool:
+    """Return whether an interval keeps its limit, with an allowance for the arithmetic of these few digits."""
+    limit, slack = known["limit"], known["tolerance"] + 1e-12 * abs(known["limit"])
+    above, below = known["high"] <= limit + slack, known["low"] >= limit - slack
+    return {"at most": above, "at least": below, "near": above and below}[rule]
 
 
 def _finish(axes: np.ndarray, ends: np.ndarray) -> None:
@@ -132,20 +151,16 @@ def latex(tables: style.Tables) -> dict[str, str]:
     """Return the ledger as a LaTeX table: id, statement, number, limit, and verdict with its reading."""
     ledger = tables["claims_ledger"]
     verdict = ledger["verdict"].where(ledger["verdict"] == "holds", ledger["verdict"] + ": " + ledger["reading"])
+    numbers = [_number(row) for row in ledger.to_dict("records")]
     cells = pd.DataFrame(
         {
             "": ledger["id"],
             "Statement": ledger["statement"],
-            "Measured": [_measured(row) for row in ledger.to_dict("records")],
-            "Held to": [_number(row).split("\n")[-1] for row in ledger.to_dict("records")],
+            "Measured": [number.split("\n")[0] for number in numbers],
+            "Held to": [number.split("\n")[-1] for number in numbers],
             "Verdict": verdict,
         }
     )
     columns = "l" + "".join(rf"p{{{width}\linewidth}}" for width in WIDTHS)
     caption = "Statements of the theory, the numbers that decide them, and the verdicts."
     return {"claims_ledger": tex.table(cells, "claims", caption, columns, plain=list(cells))}
-
-
-def _measured(row: dict[str, Any]) -> str:
-    number = f"{row['value']:.3g}" if np.isfinite(row["value"]) else "no number"
-    return number + (f" [{row['low']:.3g}, {row['high']:.3g}]" if row["low"] < row["high"] else "")

@@ -146,6 +146,7 @@ def _entry(rows: pd.DataFrame, verdict: str, reading: str) -> dict[str, object]:
         "cases": len(rows),
         "verdict": verdict,
         "reading": reading,
+        "tested": row["reading"],
         "standing": reading != NO_READING,
     }
 

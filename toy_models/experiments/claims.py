@@ -42,15 +42,15 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def shares(table: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
     """Select the cases that the figure shows, with their shares of the allowance: at most 1 where a case passes.
 
-    The column ``mark`` is "decides" for the case that decides a claim, "reading" for the cases of the reading that it
-    rests on, and "failed" for failing cases of the statement as printed.
+    The column ``mark`` is "decides" for the case that decides a claim, "reading" for the cases of that reading, and
+    "failed" for failing cases of the statement as printed.
 
     Returns
     -------
     DataFrame
         One row per case.
     """
-    chosen = table.merge(judged[["id", "reading"]])
+    chosen = table.merge(judged[["id", "tested"]].rename(columns={"tested": "reading"}))
     failed = table[(table["kind"] == "as printed") & ~table["passed"]]
     marks = {"failed": failed, "reading": chosen, "decides": judged}
     return pd.concat([rows[["id"]].assign(mark=mark, share=used(rows)) for mark, rows in marks.items()])

@@ -32,6 +32,7 @@ def test_the_verdict_is_the_first_kind_of_reading_that_holds(values, verdict, re
     entry = judged(*(case(kind, value) for kind, value in zip(claims.KINDS, values, strict=True)))
     assert (entry["verdict"], entry["reading"]) == (verdict, reading)
     assert entry["standing"] == (reading != NO_READING)
+    assert entry["tested"] == (reading if entry["standing"] else PRINTED)
 
 
 def test_a_reading_holds_where_all_of_its_cases_do():

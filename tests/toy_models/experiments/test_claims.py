@@ -45,6 +45,8 @@ VERDICTS = {
     "D6": HOLDS_SO,
     "D7": FAILS,
 }
+PUBLISHED = reproduce.PUBLISHED / "tables" / "claims.parquet"
+NUMBER = r"-?\d[\d.]*(?:e[+-]\d+)?"
 KEYS = {"id", "statement", "source", "value", "interval", "limit", "verdict", "reading"}
 
 
@@ -148,3 +150,48 @@ def test_the_share_of_the_allowance_is_at_most_one_where_a_case_passes(made):
     inside = used(cases) <= 1 + 1e-9
     assert (inside == cases["passed"]).all()
     assert used(cases).notna().all()
+
+
+def printed_passes(measured, held_to):
+    """Return whether the printed interval keeps the printed limit."""
+    low, high = (float(re.findall(NUMBER, measured)[i]) for i in ((1, 2) if "[" in measured else (0, 0)))
+    limit, *slack = map(float, re.findall(NUMBER, held_to.replace("− ", "").replace("+ ", "")))
+    slack = (slack[0] if slack else 0) + 1e-9 * abs(limit)
+    keeps = {"≤": high <= limit + slack, "≥": low >= limit - slack}
+    return keeps | {"≈": keeps["≤"] and keeps["≥"]}
+
+
+def drawn(cases):
+    """Return the ledger's rows, each with the texts of number and limit in the figure, read from top to bottom."""
+    tables = {f"claims_{name}": part for name, part in derive(cases).items()}
+    texts = [text.get_text().split("\n") for text in figure.draw(tables).axes[2].texts]
+    return list(zip(tables["claims_ledger"].to_dict("records"), texts, strict=True))
+
+
+@pytest.mark.parametrize("cases", ["published", "at the limit"])
+def test_in_every_row_of_the_figure_the_printed_number_agrees_with_the_verdict(cases):
+    rows = drawn(pd.read_parquet(PUBLISHED) if cases == "published" else at_the_limit())
+    assert len(rows) == (len(STATEMENTS) if cases == "published" else 5)
+    for row, (measured, held_to) in rows:
+        assert printed_passes(measured, held_to)[held_to[0]] == row["standing"], (row["id"], measured, held_to)
+
+
+def at_the_limit():
+    """Five claims whose numbers pass or fail by little, or whose value alone would pass."""
+    known = {
+        "P1": Case(PRINTED, "r", "c", 1.925, 1.832, 2.018, 2.0, "at least", 0.15),
+        "T1a": Case(PRINTED, "r", "c", 1.9, 1.84999, 1.95, 2.0, "at least", 0.15),
+        "T1b": Case(PRINTED, "r", "c", 1.0004, 1.0004, 1.0004, 1.0, "at most", 5e-4),
+        "P2": Case(PRINTED, "r", "c", 1.00001, 1.00001, 1.00001, 1.0),
+        "T3": Case(PRINTED, "r", "c", 4.1, 4.0, 4.1502, 4.0, "near", 0.15),
+    }
+    return pd.concat(Claim(id, "", "", lambda quick, seed, c=c: [c]).rows(True, 0) for id, c in known.items())
+
+
+def test_of_a_claim_that_fails_in_every_reading_the_figure_shows_all_cases_of_the_reading_of_its_number():
+    cases = pd.read_parquet(PUBLISHED)
+    failing = derive(cases)["ledger"].query("not standing")
+    assert list(failing["id"]) == ["D2"]
+    assert failing["tested"].iloc[0].startswith("zeta at most a third")
+    shown = derive(cases)["shares"].query("id == 'D2' and mark == 'reading'")
+    assert (len(shown), int((shown["share"] > 1).sum())) == (28, 1)
