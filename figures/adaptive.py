@@ -20,16 +20,13 @@ answer = style.Caption(
     style.choose(
         "knows",
         {
-            True: "Of each of {kinds} kinds with thin structure at least {covered:.0%} are within it or reported as "
-            "unsure, and {unsure:.1%} of all are unsure.",
-            False: "Of a kind with thin structure as few as {covered:.0%} are within it or reported as unsure, "
-            "and {unsure:.1%} of all are unsure.",
+            True: "Of each thin kind at least {covered:.0%} are within it or unsure; {unsure:.1%} of all are unsure.",
+            False: "Of a thin kind as few as {covered:.0%} are within it or unsure; {unsure:.1%} of all are unsure.",
         },
     ),
-    "It costs {ratio_low..ratio_high:.2f} times as much as the cheapest fixed number of steps in t, chosen with "
-    "hindsight.",
-    "a, steps chosen at tolerance {shown:g}; b, states by kind, thin ones below, dashes {covered_share:.0%}; c, 95th "
-    "percentile of the error, dashes the tolerance; d, evaluations and products, pooled.",
+    "It costs {ratio_low..ratio_high:.2f} of the cheapest fixed number of steps in t, chosen with hindsight.",
+    "a, steps at tolerance {shown:g}; b, kinds, thin ones below, dashes {covered_share:.0%}; c, 95th "
+    "percentile of error over tolerance; d, cost.",
 )
 LOOKS = {
     "adaptive": style.method("adaptive") | {"markersize": 5},
@@ -40,7 +37,7 @@ LOOKS = {
 
 @style.figure(legend=5)
 def draw(tables: style.Tables) -> Figure:
-    """Draw choices over time, error against the tolerance, shares by kind, and cost against the tolerance."""
+    """Draw choices over time, error over the tolerance, shares by kind, and cost against the tolerance."""
     figure, places = plt.subplot_mosaic("aab;cdb", figsize=(style.TEXT_WIDTH, 4.6), width_ratios=(1, 1, 0.9))
     _choices(places["a"], tables["adaptive_choices"])
     _families(places["c"], tables["adaptive_families"])
@@ -53,9 +50,10 @@ def draw(tables: style.Tables) -> Figure:
 def _choices(ax: Axes, table: pd.DataFrame) -> None:
     bands, times = list(style.groups(table, "band")), sorted(table["t"].unique())
     below, width = np.zeros(len(times)), np.diff(times).min() if len(times) > 1 else 1.0
-    for colour, (name, rows) in zip(sns.color_palette("viridis", len(bands)), bands, strict=True):
+    shades = sns.color_palette("mako", as_cmap=True)(np.linspace(0, 1, len(bands)))
+    for colour, (name, rows) in zip(shades, bands, strict=True):
         share = rows.set_index("t")["share"].reindex(times, fill_value=0).to_numpy()
-        ax.bar(times, share, bottom=below, label=name, width=0.92 * width, color=colour, linewidth=0)
+        ax.bar(times, share, bottom=below, label=name, width=0.92 * width, color=colour, edgecolor="0.3", linewidth=0.3)
         below = below + share
     ax.set(xlabel="time $t$ of the state", ylabel="share of states", ylim=(0, 1), xlim=(0, 1))
     handles, labels = ax.get_legend_handles_labels()
@@ -63,13 +61,18 @@ def _choices(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _families(ax: Axes, table: pd.DataFrame) -> None:
-    for i, (family, rows) in enumerate(style.groups(table, "family")):
-        rows = rows.sort_values("tolerance")
-        ax.plot(rows["tolerance"], rows["error_95"], label=family, **style.series(i))
-    tolerances = np.sort(table["tolerance"].unique())
-    ax.plot(tolerances, tolerances, **style.THEORY)
-    ax.set(xscale="log", yscale="log", ylabel="95th percentile of the error")
-    _tolerances(ax, tolerances)
+    families = list(table.sort_values("error_95").drop_duplicates("family", keep="last")["family"])
+    tolerances = sorted(table["tolerance"].unique())
+    for marker, colour, tolerance in zip("vDs^", sns.color_palette("mako_r", 4), tolerances, strict=False):
+        rows, look = only(table, tolerance=tolerance), style.marked(colour, marker) | {"markeredgecolor": "0.2"}
+        heights = rows["family"].map(families.index)
+        label = f"tolerance {tolerance:g}"
+        ax.plot(rows["error_95"] / tolerance, heights, label=label, linestyle="none", markeredgewidth=0.4, **look)
+    ax.axvline(1, **style.THEORY)
+    ax.set(xscale="log", xlabel="95th percentile of the error\nover the tolerance")
+    style.plain(ax.xaxis)
+    style.ticks(ax.yaxis, range(len(families)), families, fontsize=7)
+    ax.grid(axis="y", color="0.92", linewidth=0.5)
 
 
 def _kinds(ax: Axes, table: pd.DataFrame, wanted: float) -> None:

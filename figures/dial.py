@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis.tables import only
 from figures import style
-from figures.style import looks, names
+from figures.style import names
 
 TABLES = ("dial_summary", "dial_correlation", "dial_facts")
 QUESTION = "In place of the likelihood score, does a more accurate gradient lead to better samples, and at which times?"
@@ -31,7 +31,7 @@ answer = style.Caption(
     "Errors are at each state's best scale. Filled: tuned scale; hollow: the score's length; {measurements} "
     "measurements, 95 % intervals (correlations: over operators); in panels by time the exact score stands elsewhere.",
 )
-TRUTHS = {"ideal": ("ideal gradient", looks.BLUE, "o"), "score": ("likelihood score", looks.ORANGE, "s")}
+TRUTHS = {"ideal": "ideal gradient", "score": "likelihood score"}
 KINDS: dict[str, Any] = {"tuned": "-", "matched": (0, (1, 1))}
 ESTIMATORS = ("greedy", "two_step_euler", "euler_4", "midpoint", "midpoint_4", "end_to_end", "pigdm", "tmpd")
 ASIDE = ("pigdm", "tmpd")  # they aim at the score, and are not joined with the others
@@ -59,7 +59,7 @@ def draw(tables: style.Tables) -> Figure:
         _paths(ax, only(whole, operator=operator), truth)
         note = f"\nρ = {rank['value'].iloc[0]:+.2f}".replace("-", "−") if several and len(rank) else ""
         ax.set_title(names.of("operators", operator) + note)
-        ax.set(xlabel=f"error to {TRUTHS[truth][0]}", ylabel="energy distance")
+        ax.set(xlabel=f"error to {TRUTHS[truth]}", ylabel="energy distance")
         if operator != shown[0]:
             ax.set_ylabel("")
     for ax, (draw_panel, rows) in zip(axes[len(places) :], late, strict=True):
@@ -68,7 +68,8 @@ def draw(tables: style.Tables) -> Figure:
 
 
 def _look(estimator: str, kind: str = "tuned") -> style.Look:
-    return style.sampler(estimator) | ({"markerfacecolor": "white"} if kind == "matched" else {})
+    look = style.sampler(estimator) | {"linestyle": "none"}
+    return style.hollow(look) if kind == "matched" else look
 
 
 def _paths(ax: Axes, rows: pd.DataFrame, truth: str) -> None:
@@ -117,9 +118,8 @@ def _windows(ax: Axes, rows: pd.DataFrame) -> None:
 
 def _correlations(ax: Axes, rows: pd.DataFrame) -> None:
     for i, ((truth, kind), part) in enumerate(style.groups(rows, "truth", "kind")):
-        name, colour, marker = TRUTHS[truth]
-        look = style.marked(colour, marker, hollow=kind == "matched")
-        label = f"ρ, {name}" if kind == "tuned" else None
+        look = style.marked(*style.TRUTHS[truth], hollow=kind == "matched")
+        label = f"ρ, {TRUTHS[truth]}" if kind == "tuned" else None
         style.errorbars(ax, part["start"].map(_place) + (i - 1.5) * 0.15, part, label=label, **look)
     ax.axhline(0, **style.THEORY)
     _by_time(ax, rows["start"], "rank correlation ρ")

@@ -63,9 +63,8 @@ def _image(ax: Axes, rows: pd.DataFrame, gradient: bool) -> None:
 
 
 def _curves(ax: Axes, table: pd.DataFrame) -> None:
-    for i, ((estimator, solver, steps), rows) in enumerate(style.groups(table, "estimator", "solver", "steps")):
-        look = style.method(estimator, solver) | {"linestyle": style.DASHES[i % 4]}
+    for (estimator, solver, steps), rows in style.groups(table, "estimator", "solver", "steps"):
         label = names.method(estimator, solver, steps) + ("" if steps is None else f" step{'s' * (steps > 1)}")
-        style.band(ax, rows, "t", label=label, **look)
+        style.band(ax, rows, "t", label=label, **style.method(estimator, solver, steps))
     ax.set(yscale="log", xlabel="t", ylabel="relative error", xlim=(0, 1))
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))

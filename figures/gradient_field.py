@@ -36,19 +36,20 @@ def draw(tables: style.Tables) -> Figure:
         if i < len(times):
             axes[i].set_title(f"$t = {t:g}$")
         if i % len(times) == 0:
-            axes[i].set_ylabel(kind)
-    looks = {"ideal": "black", "greedy": GREEDY, "lookahead (midpoint)": LOOKAHEAD}
-    handles = [Line2D([], [], color=colour, linewidth=1.6, label=name) for name, colour in looks.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+            axes[i].set_ylabel(kind, color=_colour(kind))
+    figure.legend(handles=[Line2D([], [], color="black", label="ideal")], loc="outside lower center")
     return figure
+
+
+def _colour(kind: str) -> str:
+    return GREEDY if kind == "greedy" else LOOKAHEAD
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, kind: str) -> None:
     density = only(rows, kind="density").pivot(index="x1", columns="x0", values="v0")
     x, y = density.columns.to_numpy(), density.index.to_numpy()
     ax.contourf(x, y, density, levels=12, cmap="Greys", vmax=2.2 * density.to_numpy().max())
-    colour = GREEDY if kind == "greedy" else LOOKAHEAD
-    for name, shade, width in ((kind, colour, 0.013), ("ideal", "black", 0.005)):
+    for name, shade, width in ((kind, _colour(kind), 0.013), ("ideal", "black", 0.005)):
         arrows = only(rows, kind=name)
         size = np.hypot(arrows["v0"], arrows["v1"])
         where = arrows["x0"], arrows["x1"], -arrows["v0"] / size, -arrows["v1"] / size

@@ -60,7 +60,7 @@ def _over_steps(ax: Axes, rows: pd.DataFrame) -> None:
         thin = {"color": look["color"], "linewidth": 0.8, "linestyle": (0, (1, 1))}
         _line(ax, only(own, part="discretisation, exact field"), label=f"of the exact field, {name}", **thin)
     for name in ARITHMETIC:
-        look = style.marked(*{"float32": (looks.ROSE, "^"), "bfloat16": (looks.SKY, "v")}[name])
+        look = style.marked(*{"float32": ("black", "^"), "bfloat16": (looks.SKY, "v")}[name])
         _line(ax, only(rows, part=name, solver=["euler", None]), label=f"{name}, Euler", **look)
     ax.set_xlabel("steps")
     style.doublings(ax.xaxis, rows["steps"])

@@ -65,7 +65,7 @@ SETTINGS = {
     "guidance_stable": "per step, whole",
     "controls": "controls",
 }
-SHADES = {"better than greedy": looks.BLUE, "worse than greedy": looks.ORANGE}
+SHADES = {"better than greedy": (looks.BLUE, 0.5), "worse than greedy": (looks.ORANGE, 0.25)}  # and how much of it
 
 
 @style.figure(letters=False)
@@ -85,13 +85,13 @@ def draw(tables: style.Tables) -> Figure:
     style.ticks(ax.xaxis, range(len(columns)), [_head(c) for c in columns], fontsize=7)
     ax.tick_params(length=0, labeltop=True, labelbottom=False, pad=2)
     ax.spines[:].set_visible(False)
-    patches = [Patch(color=_tint(colour), label=label) for label, colour in SHADES.items()]
+    patches = [Patch(color=_tint(*shade), label=label) for label, shade in SHADES.items()]
     figure.legend(handles=patches, loc="outside lower center", ncols=2)
     return figure
 
 
-def _tint(colour: str) -> tuple[float, float, float]:
-    red, green, blue = (0.65 + 0.35 * part for part in to_rgb(colour))
+def _tint(colour: str, share: float) -> tuple[float, float, float]:
+    red, green, blue = (1 - share + share * part for part in to_rgb(colour))
     return red, green, blue
 
 
@@ -130,7 +130,7 @@ def _line(ax: Axes, i: int, part: pd.DataFrame, paired: pd.DataFrame, columns: l
         low, high = pair[["low", "high"]].iloc[0] if len(pair) else (0.0, 0.0)
         shade = "better than greedy" if high < 0 else "worse than greedy" if low > 0 else None
         if shade:
-            ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, color=_tint(SHADES[shade]), linewidth=0))
+            ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, color=_tint(*SHADES[shade]), linewidth=0))
         ax.text(j, i, _shown(row, column), ha="center", va="center", fontsize=style.SMALL, label=f"{i} {j}")
     ax.plot([], [])
 

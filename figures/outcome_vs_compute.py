@@ -78,4 +78,5 @@ def _panel(ax: Axes, table: pd.DataFrame) -> None:
     for name, row in style.groups(table[table["estimator"] != "exact"], "estimator"):
         same = name.startswith("dps:") and name != "dps:greedy"  # as with likelihood steps, but hollow
         label = None if same else names.sampler(name)
-        style.errorbars(ax, row["work"], row, "mean", label=label, zorder=3, **style.sampler(name))
+        look = style.sampler(name) | {"linestyle": "none", "zorder": 3}
+        style.errorbars(ax, row["work"], row, "mean", label=label, **look)

@@ -33,7 +33,6 @@ answer = style.Caption(
     "error.",
 )
 PLAIN: dict[str, Any] = {"color": "0.75", "linewidth": 0.7, "zorder": 0}
-MARKERS = "osD^v"
 
 
 @style.figure(legend=4)
@@ -67,8 +66,8 @@ def _errors(ax: Axes, rows: pd.DataFrame, analytic: pd.DataFrame) -> None:
 
 def _left(ax: Axes, greedy: pd.DataFrame) -> None:
     cosine, left = (only(greedy, metric=metric) for metric in ("one_minus_cosine", "leading_term_error"))
-    style.band(ax, cosine, "zeta", label="1 − cosine of greedy", **style.method("greedy"))
-    style.band(ax, left, "zeta", label="missed by leading term", **style.series(0))
+    style.band(ax, cosine, "zeta", label="1 − cosine of greedy", **style.method("greedy") | {"linestyle": "--"})
+    style.band(ax, left, "zeta", label="missed by leading term", **style.marked("0.3", "P"))
     ax.axhline(1, **style.THEORY)
     ax.set(xscale="log", yscale="log", xlabel=r"$\zeta_t$", ylabel="relative size")
 
@@ -93,13 +92,11 @@ def _steps(ax: Axes, rows: pd.DataFrame, tables: style.Tables) -> None:
 
 
 def _lookahead(ax: Axes, ahead: pd.DataFrame) -> None:
-    counts = sorted(ahead["steps"].unique())
     for (solver, steps), rows in style.groups(ahead.sort_values("fraction"), "solver", "steps"):
-        look = style.method("lookahead", solver) | {"marker": MARKERS[counts.index(steps) % 5]}
-        ax.plot(rows["fraction"], rows["value"], **look)
+        ax.plot(rows["fraction"], rows["value"], **style.method("lookahead", solver, steps))
         best = rows[rows["best"]]
-        ax.plot(best["fraction"], best["value"], **look | {"markerfacecolor": look["color"]})
-    for i, n in enumerate(counts):
-        look = style.marked("0.3", MARKERS[i % 5], hollow=True)
-        ax.plot([], [], linestyle="none", label=f"{n:.0f} step{'s' * bool(n > 1)}", **look)
+        ax.plot(best["fraction"], best["value"], **style.method("end_to_end", solver, steps) | {"markersize": 5})
+    for n in sorted(ahead["steps"].unique()):
+        look = style.hollow(style.stepped(style.marked("0.3", "s"), n))
+        ax.plot([], [], label=f"{n:.0f} step{'s' * bool(n > 1)}", **look)
     ax.set(yscale="log", xlabel="horizon (fraction of 1 − t)", ylabel="lookahead's relative error")

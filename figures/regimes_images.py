@@ -43,7 +43,7 @@ answer = style.Caption(
     "intervals over operators; at most {budget} evaluations and products.",
 )
 ORDER = ("guidance", "steps", "source", "controls", "published")
-AIMS = {"misfit": ("misfit", -0.12, "o", "black"), "psnr": ("PSNR", 0.12, "s", "#de8f05")}
+AIMS = {"misfit": ("misfit", -0.12, ("0.2", "^")), "psnr": ("PSNR", 0.12, ("0.55", "v"))}
 METRICS = {"psnr": ("PSNR in dB", 1), "ssim": ("SSIM", 2), "label": ("share of digits named rightly", 2)}
 METRICS |= {"misfit": (r"misfit $\chi^2/m$", 1)}
 
@@ -128,10 +128,10 @@ def _misfits(ax: Axes, table: pd.DataFrame) -> None:
 
 def _correlations(ax: Axes, table: pd.DataFrame) -> None:
     regimes = _regimes(table)
-    for aim, (label, offset, marker, colour) in AIMS.items():
+    for aim, (label, offset, mark) in AIMS.items():
         rows = only(table, aim=aim)
         rows = rows[rows["regime"].isin(regimes)]
-        look = style.marked(colour, marker) | {"label": f"ρ, {label}"}
+        look = style.marked(*mark) | {"label": f"ρ, {label}"}
         style.errorbars(ax, rows["regime"].map(regimes.index) + offset, rows, "mean", along="x", **look)
     ax.axvline(0, **style.THEORY)
     ax.set(xlim=(-1.05, 1.05), xlabel="rank correlation ρ of error and outcome")

@@ -13,20 +13,16 @@ from figures.style import names
 TABLES = ("which_gradient_recommended", "which_gradient_correlation", "which_gradient_facts")
 QUESTION = "Which gradient should one use, in which regime, at which budget?"
 answer = style.Caption(
-    "Chosen on other operators and images, the recommended gradient is within 10% of the best in {near:.0%} of cases.",
-    "At {budget} evaluations and products the least misfit in source optimisation is that of {source_misfit_best!n}.",
-    "The rule's outcomes are {greedy_mean:.2f} [{greedy_low:.2f}, {greedy_high:.2f}] of always greedy's, "
-    "{end_to_end_mean:.2f} [{end_to_end_low:.2f}, {end_to_end_high:.2f}] of always end-to-end's where that can run.",
-    "End-to-end's misfit is at most greedy's in source optimisation from {source_misfit_crossing:.0f} on.",
-    "Its samples are as near to the posterior per step from {guidance_energy_distance_crossing:.0f} on.",
-    "a, b: least geometric mean over {operators!p:operator}; numbers: outcome over greedy's. "
-    "c, d: Spearman's correlation of a gradient's error with its outcome at {budget}, 95 % intervals over operators.",
+    "In source optimisation at {budget} evaluations and products {source_misfit_best!n} is best, with "
+    "{source_misfit_ratio:.2g} of greedy's misfit.",
+    "On other operators and images such a choice is within 10% of the best in {near:.0%} of cases, with "
+    "{greedy_mean:.2f} [{greedy_low:.2f}, {greedy_high:.2f}] of always greedy's outcome.",
+    "a, b: best gradient; number: its outcome over greedy's. All such ratios are geometric means over "
+    "{operators!p:operator}, of misfits of at least 1 and distances of at least 0.05.",
+    "c, d: Spearman's correlation over gradients at {budget}, 95 % intervals over operators.",
 )
 AIMS = {"misfit": "tuned for the misfit", "energy_distance": "for the distance to the posterior"}
-TRUTHS = {
-    "ideal": ("error to the ideal gradient", -0.12, "o", "black"),
-    "score": ("error to the likelihood score", 0.12, "s", "#de8f05"),
-}
+TRUTHS = {"ideal": ("error to the ideal gradient", -0.12), "score": ("error to the likelihood score", 0.12)}
 
 
 @style.figure(legend=4)
@@ -60,9 +56,9 @@ def _recommended(ax: Axes, table: pd.DataFrame, regimes: list[str]) -> None:
 
 
 def _correlations(ax: Axes, table: pd.DataFrame, regimes: list[str]) -> None:
-    for truth, (label, offset, marker, colour) in TRUTHS.items():
+    for truth, (label, offset) in TRUTHS.items():
         rows = only(table, truth=truth)
-        look = style.marked(colour, marker) | {"label": label}
+        look = style.marked(*style.TRUTHS[truth]) | {"label": label}
         style.errorbars(ax, rows["regime"].map(regimes.index) + offset, rows, "mean", along="x", **look)
     ax.axvline(0, **style.THEORY)
     ax.set(xlim=(-1.05, 1.05), xlabel="rank correlation of error and outcome")

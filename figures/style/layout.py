@@ -13,6 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.text import Text
 
 from figures.style.log_labels import label_logarithmic
 from figures.style.looks import PALETTE, Look
@@ -21,6 +22,7 @@ Tables = Mapping[str, pd.DataFrame]
 Draw = Callable[[Tables], Figure]
 TEXT_WIDTH, PAGE_HEIGHT = 5.5, 9.0  # inches: a NeurIPS column is the text width
 SMALL, NORMAL = 8, 9  # points
+LINES = 1.0  # between the lines of one label, which are to be nearer to each other than to the next label
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -80,6 +82,9 @@ def figure(legend: int | None = None, letters: bool = True) -> Callable[[Draw], 
         def styled(tables: Tables) -> Figure:
             apply()
             made = draw(tables)
+            for text in made.findobj(Text):
+                if "\n" in text.get_text():
+                    text.set_linespacing(LINES)
             panels = [ax for ax in made.axes if ax.axison and ax.get_label() != "<colorbar>"]
             if letters and len(panels) > 1:
                 letter(panels)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-from figures.style.layout import SMALL
+from figures.style.layout import LINES, SMALL
 from figures.style.looks import THEORY, Look
 
 
@@ -75,7 +75,8 @@ def power_law(ax: Axes, x: Sequence[float] | np.ndarray, level: float, power: fl
 
 def ticks(axis: Axis, at: Sequence[float] | np.ndarray, names: Sequence[str] | None = None, **text: Any) -> None:
     """Set the ticks of an axis and their labels; no other ticks remain."""
-    axis.set_ticks(list(at), [f"{v:g}" for v in at] if names is None else list(names), **text)
+    names = [f"{v:g}" for v in at] if names is None else list(names)
+    axis.set_ticks(list(at), names, **{"linespacing": LINES} | text)
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
 
@@ -96,7 +97,7 @@ def plain(axis: Axis) -> None:
 
 
 def decades(axis: Axis, most: int = 3) -> None:
-    """Make an axis logarithmic with at most ``most`` ticks, at powers of ten inside its limits."""
+    """Make an axis logarithmic with at most ``most`` ticks, at powers of ten or at 1, 2 and 5 of them."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})  # type: ignore[attr-defined]
     low, high = np.log10(axis.get_view_interval())
     first, last = int(np.ceil(low - 1e-9)), int(np.floor(high + 1e-9))
@@ -104,7 +105,8 @@ def decades(axis: Axis, most: int = 3) -> None:
     if len(powers) > 1:
         ticks(axis, [10.0**k for k in powers], [f"$10^{{{k}}}$" for k in powers])
     else:
-        axis.set_minor_formatter(NullFormatter())
+        inside = [m * 10.0**k for k in range(first - 1, last + 1) for m in (1, 2, 5) if low <= np.log10(m) + k <= high]
+        ticks(axis, inside[:: -max(1, -(-len(inside) // most))])
 
 
 def from_zero(axis: Axis) -> None:
@@ -115,5 +117,5 @@ def from_zero(axis: Axis) -> None:
 
 def rows_of_names(ax: Axes, names: Sequence[str]) -> None:
     """Name the rows 0, 1, ... of a panel, from top to bottom."""
-    ticks(ax.yaxis, range(len(names)), names)
+    ticks(ax.yaxis, range(len(names)), names, va="center" if any("\n" in name for name in names) else "center_baseline")
     ax.set_ylim(len(names) - 0.4, -0.6)

@@ -187,7 +187,8 @@ def facts(values: pd.DataFrame, made: dict[str, pd.DataFrame]) -> pd.DataFrame:
     row["budget"] = int(values.index.get_level_values("budget").max())
     for one in made["recommended"].to_dict("records"):
         if one["budget"] == row["budget"]:
-            row[f"{one['regime']}_{one['aim']}_best"] = one["estimator"]
+            name = f"{one['regime']}_{one['aim']}"
+            row |= {f"{name}_best": one["estimator"], f"{name}_ratio": one["mean"]}
     tested = made["held_out"]
     if len(tested):
         row |= {"cases": len(tested), "near": float((tested["over_best"] <= NEAR).mean())}

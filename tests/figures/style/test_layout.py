@@ -72,6 +72,23 @@ def test_decades_are_few(low, high, labels):
     assert [text.get_text() for text in ax.get_xticklabels()] == labels
 
 
+def test_an_axis_of_less_than_two_decades_has_ticks_between_them():
+    ax = panel()
+    ax.set(xscale="log", xlim=(0.12, 1.1))
+    style.decades(ax.xaxis)
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["1", "0.5", "0.2"]
+
+
+def test_two_lines_of_a_row_are_centred_on_its_tick_and_nearer_than_rows():
+    ax = panel()
+    style.rows_of_names(ax, ["source\noptimisation", "control\noptimisation"])
+    ax.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.get_yticklabels()]
+    ticks = [ax.transData.transform((0, y))[1] for y in (0, 1)]
+    assert [(box.y0 + box.y1) / 2 for box in boxes] == pytest.approx(ticks, abs=1.5)
+    assert all(text._linespacing == 1 for text in ax.get_yticklabels())
+
+
 def test_doublings_are_powers_of_two_with_room():
     ax = panel()
     ax.plot([1, 1024], [0, 1])

@@ -1,5 +1,7 @@
 """The glossary: it has all that can be met in a table. The truth is the registries of the library."""
 
+import itertools
+
 import pandas as pd
 import pytest
 
@@ -9,8 +11,10 @@ from analysis.operators import OPERATORS
 from figures.style import looks, names
 from real_models.restoration.digits import NAMES as DIGIT_OPERATORS
 from real_models.restoration.methods import DIAL, PUBLISHED
+from tests.support.legends import same_looks
 from toy_models.experiments.convergence import SHOWN
 from toy_models.experiments.outcome import METHODS
+from toy_models.experiments.regime_outcomes import ESTIMATORS as ESTIMATORS_IN_REGIMES
 from toy_models.problems.zoo import PROBLEMS, ZOO_PATHS
 
 
@@ -57,6 +61,31 @@ def test_methods_look_different_and_the_same_everywhere():
     assert looks.method("somebody's own") == looks.method("somebody's own")
     assert looks.sampler("likelihood:greedy")["color"] == looks.sampler("dps:greedy")["color"]
     assert looks.sampler("dps:greedy")["markerfacecolor"] == "white"
+
+
+@pytest.mark.parametrize("keys", [METHODS, {**DIAL, **PUBLISHED}, ESTIMATORS_IN_REGIMES, ladder(32)])
+def test_no_two_methods_of_a_figure_look_the_same_in_grey(keys):
+    shown = {names.sampler(key): looks.sampler(key) for key in keys if key != "exact"}
+    assert len(shown) > 4
+    same = [(a, b) for a, b in itertools.combinations(shown, 2) if same_looks(shown[a], shown[b])]
+    assert same == []
+
+
+@pytest.mark.parametrize("lookahead", [False, True])
+def test_more_steps_are_darker_on_the_same_colour_and_marker(lookahead):
+    estimator = "lookahead" if lookahead else "end_to_end"
+    made = [looks.method(estimator, "midpoint", steps) for steps in (1, 2, 4, 8, 16)]
+    assert {(look["color"], look["marker"]) for look in made} == {looks.METHODS["midpoint"]}
+    greys = [sum(look["markerfacecolor"]) for look in made]
+    assert greys == sorted(greys, reverse=True)
+    assert len({str(look["linestyle"]) for look in made}) == 5
+    assert {look["fillstyle"] for look in made} == {"bottom" if lookahead else "full"}
+    assert looks.sampler("likelihood:midpoint_4") == looks.sampler("midpoint_4") == made[2] or lookahead
+
+
+def test_a_key_that_ends_in_a_number_but_names_no_method_with_steps_has_a_look_of_its_own():
+    assert looks.sampler("mine_2") == looks.method("mine_2")
+    assert looks.sampler("euler_8") == looks.method("end_to_end", "euler", 8)
 
 
 def test_operators_come_in_one_order():

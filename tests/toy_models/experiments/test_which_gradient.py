@@ -92,6 +92,7 @@ def test_an_error_in_the_order_of_the_outcomes_correlates_by_one():
     assert ranks["mean"].to_dict() == pytest.approx({"ideal": 1.0, "score": -1.0})
     facts = made["facts"].iloc[0]
     assert facts["source_misfit_best"] == "end_to_end"
+    assert facts["source_misfit_ratio"] == pytest.approx((1.5 / 9 * 2 / 8) ** 0.5)  # a geometric mean over operators
     assert (facts["cases"], facts["near"], facts["source_misfit_crossing"]) == (2, 1.0, 96)
     assert facts["greedy_mean"] == pytest.approx((1.5 / 9 * 2 / 8) ** 0.5)
 
