@@ -97,7 +97,7 @@ def plain(axis: Axis) -> None:
 
 
 def decades(axis: Axis, most: int = 3) -> None:
-    """Make an axis logarithmic with at most ``most`` ticks, at powers of ten or at 1, 2 and 5 of them."""
+    """Make an axis logarithmic with at most ``most`` ticks, at powers of ten inside its limits."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})  # type: ignore[attr-defined]
     low, high = np.log10(axis.get_view_interval())
     first, last = int(np.ceil(low - 1e-9)), int(np.floor(high + 1e-9))
@@ -105,8 +105,7 @@ def decades(axis: Axis, most: int = 3) -> None:
     if len(powers) > 1:
         ticks(axis, [10.0**k for k in powers], [f"$10^{{{k}}}$" for k in powers])
     else:
-        inside = [m * 10.0**k for k in range(first - 1, last + 1) for m in (1, 2, 5) if low <= np.log10(m) + k <= high]
-        ticks(axis, inside[:: -max(1, -(-len(inside) // most))])
+        axis.set_minor_formatter(NullFormatter())
 
 
 def from_zero(axis: Axis) -> None:

@@ -72,13 +72,6 @@ def test_decades_are_few(low, high, labels):
     assert [text.get_text() for text in ax.get_xticklabels()] == labels
 
 
-def test_an_axis_of_less_than_two_decades_has_ticks_between_them():
-    ax = panel()
-    ax.set(xscale="log", xlim=(0.12, 1.1))
-    style.decades(ax.xaxis)
-    assert [text.get_text() for text in ax.get_xticklabels()] == ["1", "0.5", "0.2"]
-
-
 def test_two_lines_of_a_row_are_centred_on_its_tick_and_nearer_than_rows():
     ax = panel()
     style.rows_of_names(ax, ["source\noptimisation", "control\noptimisation"])
