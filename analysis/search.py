@@ -1,11 +1,13 @@
 """The options of a sampler in a regime, found by trials within a budget of evaluations and products.
 
 Every estimator gets the same number of trials, on measurements that are not reported: some all over the ranges of its
-regime, and some near the best of these. A trial within a budget has as many steps or iterations as that pays for.
+regime, and some near the best of these. A trial within a budget has as many steps or iterations as that pays for. What
+has been tried with a smaller budget stays known: a budget is a limit, and the best within it may spend less.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -93,14 +95,16 @@ class Search(Generic[B]):
 
     def options(self, trial: dict[str, Any], budget: float) -> dict[str, Any] | None:
         """Return the sampler's options of a trial within a budget, or None where it does not pay for one step."""
-        known = self.regime.call(trial, self.estimator, self.tuning.problem.noise)
         key = json.dumps(trial, sort_keys=True)
         if key not in self.costs:
             some = self.tuning.part(slice(0, 2))
-            costs = [self.run(known | {self.regime.counted: n}, some).cost for n in (1, 2)]
+            costs = [self.run(self._options(trial, n), some).cost for n in (1, 2)]
             self.costs[key] = [cost.evaluations + cost.vjps for cost in costs]
         count = count_within(budget, *self.costs[key])
-        return known | {self.regime.counted: count} if count else None
+        return self._options(trial, count) if count else None
+
+    def _options(self, trial: dict[str, Any], count: int) -> dict[str, Any]:
+        return self.regime.call(trial, self.estimator, self.tuning.problem.noise, count)
 
     def run(self, options: dict[str, Any], batch: Batch) -> Sample:
         """Run the sampler with these options on a batch; one that draws noise draws the same in every run."""
@@ -115,8 +119,7 @@ class Search(Generic[B]):
 
     def counted(self, some: Sequence[dict[str, Any]], count: int) -> list[Tried]:
         """Return trials of ``count`` steps or iterations each, whatever they cost, with their options and metrics."""
-        made = ((trial, self.regime.call(trial, self.estimator, self.tuning.problem.noise)) for trial in some)
-        return [self._tried(trial, known | {self.regime.counted: count}) for trial, known in made]
+        return [self._tried(trial, self._options(trial, count)) for trial in some]
 
     def _tried(self, trial: dict[str, Any], options: dict[str, Any]) -> Tried:
         return Tried(trial, options, self.metrics(self.run(options, self.tuning), self.tuning), self.aims)
@@ -135,8 +138,11 @@ class Search(Generic[B]):
         return sorted(known, key=lambda one: one.score(aim))[:count]
 
     def at_larger(self, known: Sequence[Tried], count: int, budget: float) -> list[Tried]:
-        """Try the ``count`` best by each aim of a smaller budget with a larger one."""
-        best = {json.dumps(one.trial): one.trial for aim in self.aims for one in self.best(known, aim, count)}
+        """Try the ``count`` best trials by each aim, of those with smaller budgets, with a larger one."""
+        best = dict[str, dict[str, Any]]()
+        for aim in self.aims:
+            ranked = {json.dumps(one.trial): one.trial for one in self.best(known, aim, len(known))}
+            best |= dict(itertools.islice(ranked.items(), count))
         return self.tried(list(best.values()), budget)
 
 

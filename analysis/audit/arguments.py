@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from analysis import checks
@@ -57,14 +57,6 @@ def refusing(prefix: str = "") -> Iterator[None]:
         yield
     except (TypeError, ValueError) as error:
         raise AuditError(f"{prefix}{error}") from error
-
-
-def known(name: str, value: Any, names: Iterable[str]) -> str:
-    """Return ``value``; raises ``ValueError``, which lists ``names`` and the nearest one, unless it is one of them."""
-    try:
-        return checks.known(name, value, names)
-    except ValueError as error:
-        raise ValueError(f"{error}{meant(value, names)}") from None
 
 
 def yes_or_no(name: str, value: Any) -> bool:

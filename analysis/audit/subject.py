@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from analysis import checks
-from analysis.audit.arguments import known, path, refusing
+from analysis.audit.arguments import path, refusing
 from analysis.audit.data import Extras, Rows, Source, WithExtras, rows_of, split, takes_extras
 from analysis.audit.model import DIRECTIONS, Guarded, Turned, bound, double, dtype_of, with_function
 from analysis.audit.refusal import AuditError, ask
@@ -147,8 +147,8 @@ def of(made: Audited, name: str, device: str) -> Audit:
         For a declaration, data or a loss that cannot be audited; the message says what is wrong.
     """
     with refusing(f"{name}: "):
-        known("time", made.time, DIRECTIONS)
-        known("prediction", made.prediction, PREDICTIONS)
+        checks.known("time", made.time, DIRECTIONS)
+        checks.known("prediction", made.prediction, PREDICTIONS)
         if made.loss is not None:
             checks.loss(made.loss)
         if made.t_max is not None:

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analysis.spelling import meant
+
 Value = TypeVar("Value")
 MOST, MOST_STEPS = 10**9, 10**6  # more samples or solver steps are a slip of the keyboard
 
@@ -23,7 +25,7 @@ class Registry(dict[str, Value]):
         self.kind = kind
 
     def __missing__(self, name: Any) -> Value:
-        raise UnknownNameError(f"{self.kind} must be one of {', '.join(sorted(self))}; got {name!r}")
+        raise UnknownNameError(f"{self.kind} must be one of {', '.join(sorted(self))}; got {name!r}{meant(name, self)}")
 
 
 class UnknownNameError(KeyError, ValueError):
@@ -128,7 +130,7 @@ def known(name: str, value: Any, names: Iterable[str]) -> str:
     """Return ``value``; raises ``ValueError``, which lists ``names``, unless it is one of them."""
     names = sorted(names)
     if not isinstance(value, str) or value not in names:
-        raise ValueError(f"{name} must be one of {', '.join(names)}; got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(names)}; got {value!r}{meant(value, names)}")
     return value
 
 

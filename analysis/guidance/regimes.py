@@ -19,6 +19,8 @@ from typing import Any
 from analysis.guidance.dial import Choice
 from analysis.guidance.tuning import Range
 
+MOVES = 16
+
 
 @dataclass(frozen=True)
 class Regime:
@@ -32,6 +34,9 @@ class Regime:
     options : what is the same for all
     space : what is chosen, as ``analysis.guidance.tuning.trials`` takes it
     draws : whether the sampler draws noise, from an option "generator"
+    length : the option that says how long a move is. A trial has that of a run of ``MOVES`` moves; a run of n has
+        ``MOVES`` / n times it, so that one trial goes as far at every budget and ranges need not grow with budgets
+    unscaled : an option and its values with which a move's length does not depend on the number of moves
     """
 
     sampler: str
@@ -40,9 +45,11 @@ class Regime:
     options: Mapping[str, Any] = field(default_factory=dict)
     space: Mapping[str, Sequence[Any] | Range] = field(default_factory=dict)
     draws: bool = False
+    length: str = ""
+    unscaled: tuple[str, tuple[str, ...]] = ("", ())
 
-    def call(self, trial: Mapping[str, Any], estimator: Choice, noise: float) -> dict[str, Any]:
-        """Translate a trial into the sampler's options, except the counted one.
+    def call(self, trial: Mapping[str, Any], estimator: Choice, noise: float, count: int) -> dict[str, Any]:
+        """Translate a trial into the sampler's options, with ``count`` steps or iterations.
 
         An option named "rule" decides the unit of "scale": for DPS it is the noise level, as its gradient is that of
         the residual over it.
@@ -52,7 +59,10 @@ class Regime:
         dict
             The options by name.
         """
-        known = {**self.options, **trial} | ({self.gradient: estimator} if self.gradient else {})
+        known = {**self.options, **trial, self.counted: count} | ({self.gradient: estimator} if self.gradient else {})
+        option, values = self.unscaled
+        if self.length and known.get(option) not in values:
+            known[self.length] *= MOVES / count
         if known.get("rule") == "dps":
             known["scale"] *= noise
         if known.get("t") == 0:  # noise is where it starts
@@ -69,18 +79,21 @@ REGIMES: dict[str, Regime] = {
         "posterior_guidance",
         "lookahead",
         "steps",
-        space={"rule": ("dps", "likelihood", "normalised"), "scale": Range(0.01, 10.0)},
+        space={"rule": ("dps", "likelihood", "normalised"), "scale": Range(0.02, 30.0)},
+        length="scale",
+        unscaled=("rule", ("likelihood",)),
     ),
     "steps": Regime(
         "optimise_steps",
         "gradient",
         "steps",
         space={
-            "learning_rate": Range(3e-3, 1.0),
+            "learning_rate": Range(3e-3, 3.0),
             "optimiser": ("adam", "normalised"),
             "schedule": ("constant", "sigma"),
             "inner": (1, 2, 4, 8),
         },
+        length="learning_rate",
     ),
     "source": Regime(
         "optimise_source",
@@ -88,18 +101,21 @@ REGIMES: dict[str, Regime] = {
         "iterations",
         options={"warm": 8, "steps": 32},
         space={
-            "learning_rate": Range(0.01, 3.0),
+            "learning_rate": Range(0.01, 30.0),
             "optimiser": ("adam", "lbfgs"),
             "prior": (0.0, 0.1, 1.0),
             "t": (0.0, 0.2, 0.4),
         },
+        length="learning_rate",
+        unscaled=("optimiser", ("lbfgs",)),
     ),
     "controls": Regime(
         "optimise_controls",
         "gradient",
         "iterations",
         options={"intervals": 8, "steps": 2},
-        space={"learning_rate": Range(0.01, 10.0), "optimiser": ("adam", "sgd"), "weight": (0.0, 0.1, 1.0)},
+        space={"learning_rate": Range(3e-3, 10.0), "optimiser": ("adam", "sgd"), "weight": (0.0, 0.1, 1.0)},
+        length="learning_rate",
     ),
 }
 

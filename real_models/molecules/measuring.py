@@ -5,11 +5,11 @@ that batches, estimators and properties can be added to it and finished cells st
 
 Options are found as for every regime (``analysis.search``), on targets that are not reported: trials all over the
 ranges of the setting at the least budget, and at a larger budget the best of them again, or all of them where every
-molecule of each diverged at the one before. Every estimator has the same trials. The score of a trial is the mean over
-its targets, of all properties, of the evaluator's error over the property's scale, so that all properties share their
-options; a molecule that diverged counts as ``LOST``. Options chosen so may break molecules. In settings whose name ends
-in ``STABLE`` an error of a molecule with unstable atoms counts as no less than what the best constant errs by, so that
-options are chosen that leave molecules whole.
+molecule of each diverged before. A budget is a limit: the best of what was tried within it is reported. Every estimator
+has the same trials. The score of a trial is the mean over its targets, of all properties, of the evaluator's error over
+the property's scale, so that all properties share their options; a molecule that diverged counts as ``LOST``. Options
+chosen so may break molecules. In settings whose name ends in ``STABLE`` an error of a molecule with unstable atoms
+counts as no less than what the best constant errs by, so that options are chosen that leave molecules whole.
 """
 
 from __future__ import annotations
@@ -53,25 +53,29 @@ REGIMES = {
         "iterations",
         options={**SOLVE, **BOUND, "warm": 4},
         space={
-            "learning_rate": Range(1e-3, 1.0),
+            "learning_rate": Range(3e-3, 10.0),
             "optimiser": ("adam", "lbfgs"),
             "prior": PRIORS,
             "t": (0.0, 0.1, 0.3),
         },
+        length="learning_rate",
+        unscaled=("optimiser", ("lbfgs",)),
     ),
     "guidance": Regime(
         "posterior_guidance",
         "lookahead",
         "steps",
         options=BOUND,
-        space={"rule": ("dps", "bounded", "normalised"), "scale": Range(0.01, 30.0)},
+        space={"rule": ("dps", "bounded", "normalised"), "scale": Range(0.03, 100.0)},
+        length="scale",
     ),
     "controls": Regime(
         "optimise_controls",
         "gradient",
         "iterations",
         options={**BOUND, "intervals": INTERVALS, "steps": 2},
-        space={"learning_rate": Range(3e-3, 3.0), "optimiser": ("adam", "sgd"), "weight": PRIORS},
+        space={"learning_rate": Range(3e-3, 10.0), "optimiser": ("adam", "sgd"), "weight": PRIORS},
+        length="learning_rate",
     ),
 }
 
@@ -161,18 +165,19 @@ def _unguided(cell: Cell, reported: Targets) -> Iterator[dict[str, Any]]:
 
 
 def _guided(search: Search[TargetBatch], cell: Cell, reported: Targets) -> Iterator[dict[str, Any]]:
-    batch, tried = TargetBatch(reported, predictor("guide")), list[Tried]()
+    batch, known = TargetBatch(reported, predictor("guide")), list[Tried]()
     for budget, count in zip(cell.extra_dict["budgets"], cell.extra_dict["trials"], strict=True):
-        if any(one.score(AIM) < LOST for one in tried):
-            tried = search.at_larger(tried, count, budget)
-        else:  # the first budget, or after one at which all diverged, which says nothing of them
+        if any(one.score(AIM) < LOST for one in known):
+            tried = search.at_larger(known, count, budget)
+        else:  # the first budget, or after those at which all diverged, which says nothing of them
             tried = search.wide(cell.extra_dict["trials"][0], budget)
+        known += tried
         row: dict[str, Any] = {"budget": budget}
         yield from (row | _trial(search, one) for one in tried)
-        if not tried:
+        if not known:
             yield row | {"metric": "tuning", "status": "not one step fits the budget"}
             continue
-        (best,) = search.best(tried, AIM, 1)
+        (best,) = search.best(known, AIM, 1)
         sample = search.run(best.options, batch)
         row |= {name: value for name, value in _trial(search, best).items() if name not in ("metric", "value")}
         row |= {"evaluations": sample.cost.evaluations, "vjps": sample.cost.vjps}

@@ -95,14 +95,14 @@ def _searched(
     """Yield the rows of all budgets, the first of which is that of the trials all over the ranges."""
     first, *others = extra["budgets"]
     try:
-        wide = search.wide(extra["trials"], first)
+        known = search.wide(extra["trials"], first)
     except ValueError as error:  # as of PiGDM on a measurement that is not linear
         yield {"budget": first, "status": str(error)}
         return
-    yield from _at(search, wide, first, reported)
+    yield from _at(search, known, first, reported)
     for budget in others:
-        wide = search.at_larger(wide, extra["kept"], budget)
-        yield from _at(search, wide, budget, reported)
+        known += search.at_larger(known, extra["kept"], budget)
+        yield from _at(search, known, budget, reported)
 
 
 def _at(

@@ -26,18 +26,24 @@ DIAL = {
     "adaptive": Variant.of("adaptive", tolerance=0.3, max_steps=4),
 }
 OWN = {"source": {"warm": 4, "steps": SOLVE}, "controls": {"intervals": SOLVE, "steps": 1}}
+SCALES = {"guidance": {"scale": Range(0.03, 100.0)}}  # gradients are shorter, in units of the noise, than on mixtures
 SETTINGS = {
-    name: replace(regime, options={**regime.options, **OWN.get(name, {}), "divergence": DIVERGENCE})
+    name: replace(
+        regime,
+        options={**regime.options, **OWN.get(name, {}), "divergence": DIVERGENCE},
+        space={**regime.space, **SCALES.get(name, {})},
+    )
     for name, regime in REGIMES.items()
 }
 
 
-def _guidance(space: Range, **options: str | float) -> Regime:
-    return Regime("posterior_guidance", "lookahead", "steps", options | {"divergence": DIVERGENCE}, {"scale": space})
+def _guidance(space: Range, length: str = "", **options: str | float) -> Regime:
+    known = options | {"divergence": DIVERGENCE}
+    return Regime("posterior_guidance", "lookahead", "steps", known, {"scale": space}, length=length)
 
 
 PUBLISHED: dict[str, tuple[Regime, Choice]] = {
-    "dps": (_guidance(Range(0.05, 50.0), rule="dps", when="with"), DIAL["greedy"]),
+    "dps": (_guidance(Range(0.1, 100.0), "scale", rule="dps", when="with"), DIAL["greedy"]),
     "mgps": (
         Regime(
             "midpoint_guidance",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -37,8 +38,7 @@ SIDES = {"digits": 8, "mnist": mnist.SIDE}
 def regime_of(name: str) -> Regime:
     """Return a regime by name; "source_own" is source optimisation whose samples are the estimator's own endpoints."""
     source = REGIMES["source"]
-    own = Regime(source.sampler, source.gradient, source.counted, {**source.options, "end": "own"}, source.space)
-    return own if name == "source_own" else REGIMES[name]
+    return replace(source, options={**source.options, "end": "own"}) if name == "source_own" else REGIMES[name]
 
 
 def batches(cell: Cell) -> tuple[MixtureFlow | LowRankMixtureFlow, MeasuredBatch, MeasuredBatch]:
@@ -80,7 +80,8 @@ def over_budgets(
     """Yield the rows of all budgets.
 
     ``trials`` are all over the ranges until a budget pays for a step; at each larger one the ``kept`` best of the
-    budget before run again; and at each some run near the best by each aim (``nearer``).
+    smaller budgets run again; and at each some run near the best by each aim (``nearer``). The best of all that were
+    tried within a budget is reported for it.
 
     Yields
     ------
@@ -89,9 +90,9 @@ def over_budgets(
     """
     known: list[Tried] = []
     for budget in extra["budgets"]:
-        known = search.at_larger(known, extra["kept"], budget) if known else search.wide(extra["trials"], budget)
+        known += search.at_larger(known, extra["kept"], budget) if known else search.wide(extra["trials"], budget)
         for aim in AIMS if known else ():
-            known = [*known, *search.near(known, aim, extra["nearer"], budget)]
+            known += search.near(known, aim, extra["nearer"], budget)
         yield from at_budget(search, known, budget, reported)
 
 

@@ -41,7 +41,7 @@ def installed() -> bool:
         there = not importlib.import_module("numba").config.DISABLE_JIT
     except ImportError as error:
         logging.getLogger(__name__).warning(
-            '%s: small mixtures take up to ten times longer without numba; pip install -e ".[fast]"', error
+            '%s: solves of small mixtures take longer without numba; pip install -e ".[fast]"', error
         )
         return False
     return there

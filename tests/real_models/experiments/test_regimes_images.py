@@ -66,7 +66,7 @@ def test_a_row_is_what_the_sampler_gives_with_the_options_that_were_chosen(table
     cell, trial = CELLS["source", "midpoint"], json.loads(rows["chosen"].iloc[0])
     _, reported = measure.batches(cell)
     regime, estimator = methods.chosen("source", "midpoint")
-    options = regime.call(trial, estimator, reported.problem.noise) | {"iterations": int(rows["count"].iloc[0])}
+    options = regime.call(trial, estimator, reported.problem.noise, int(rows["count"].iloc[0]))
     sample = SAMPLERS["optimise_source"](measure.flow_of(cell), reported.loss(), reported.x0, **options)
     assert sample.cost.evaluations + sample.cost.vjps <= 48
     for metric, values in restoration_metrics(reported, sample.x).items():

@@ -55,7 +55,9 @@ def test_a_cell_is_the_sampler_called_by_hand():
     rows = table[table["metric"] == "error"]
     trial = json.loads(rows["chosen"].iloc[0])
     drawn = targets.draw(1, cell.generator(), PROPERTIES, 6)
-    known = trial | {"gradient": "greedy", "solver": "midpoint", "steps": 16, "iterations": int(rows["count"].iloc[0])}
+    count = int(rows["count"].iloc[0])
+    known = trial | {"gradient": "greedy", "solver": "midpoint", "steps": 16, "iterations": count}
+    known["learning_rate"] *= 1 if trial["optimiser"] == "lbfgs" else 16 / count
     known |= {"warm": 4} if trial["t"] else {}
     loss = drawn.loss(measuring.predictor("guide"))
     sample = SAMPLERS["optimise_source"](measuring.flow(6), loss, drawn.x0, divergence=30.0, **known)

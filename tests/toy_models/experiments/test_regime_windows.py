@@ -72,8 +72,9 @@ def test_a_row_is_what_the_sampler_gives_in_that_window(cells):
     rows = table[(table["start"] == 1 / 3) & (table["aim"] == "misfit")]
     flow, _, reported = batches(cell)
     trial = json.loads(rows["chosen"].iloc[0])
-    options = regime_windows.within("guidance", (1 / 3, 2 / 3)).call(trial, ESTIMATORS["greedy"], 0.1)
-    sample = SAMPLERS["posterior_guidance"](flow, reported.loss(), reported.x0, **options, steps=6)
+    options = regime_windows.within("guidance", (1 / 3, 2 / 3)).call(trial, ESTIMATORS["greedy"], 0.1, 6)
+    sample = SAMPLERS["posterior_guidance"](flow, reported.loss(), reported.x0, **options)
+    assert options["steps"] == 6
     assert rows["value"].tolist() == reported.misfit(reported.sets(sample.x)).tolist()
     assert set(table["start"]) == {0, 1 / 3, 2 / 3}
 

@@ -35,8 +35,9 @@ def test_a_row_is_what_the_sampler_gives_with_the_options_that_were_chosen(table
     rows = table.loc[(table[list(key)] == pd.Series(key)).all(axis=1)]
     cell, trial = QUICK["source", "midpoint"], json.loads(rows["chosen"].iloc[0])
     flow, _, reported = regime_outcomes.batches(cell)
-    options = REGIMES["source"].call(trial, regimes.ESTIMATORS["midpoint"], cell.extra_dict["noise"])
-    options["iterations"] = int(rows["count"].iloc[0])
+    count = int(rows["count"].iloc[0])
+    options = REGIMES["source"].call(trial, regimes.ESTIMATORS["midpoint"], cell.extra_dict["noise"], count)
+    assert options["iterations"] == count
     sample = SAMPLERS["optimise_source"](flow, reported.loss(), reported.x0, **options)
     assert rows["value"].tolist() == reported.misfit(reported.sets(sample.x)).tolist()
     assert (rows["evaluations"] + rows["vjps"]).max() <= 96
@@ -68,6 +69,39 @@ def test_a_budget_below_one_step_is_a_row_that_says_so():
     sizes = {"budgets": (2,), "trials": 2, "nearer": 1, "kept": 1}
     rows = list(regime_outcomes.over_budgets(search, reported, sizes))
     assert [row["status"] for row in rows] == ["not one step fits into the budget"] * 2
+
+
+def test_a_budget_is_a_limit_below_which_the_best_may_stay():
+    """Where less work is better by the metric, what a smaller budget found is run at every larger one."""
+    flow, tuning, reported = regime_outcomes.batches(QUICK["guidance", "greedy"])
+
+    def work(sample, batch):
+        return {name: torch.full((len(batch.clean),), sample.cost.evaluations) for name in regime_outcomes.AIMS}
+
+    search = Search(flow, REGIMES["guidance"], "greedy", tuning, work, regime_outcomes.AIMS, 0)
+    sizes = {"budgets": (12, 48), "trials": 2, "nearer": 1, "kept": 1}
+    rows = pd.DataFrame(list(regime_outcomes.over_budgets(search, reported, sizes)))
+    assert set(rows["budget"]) == {12, 48}
+    assert set(rows["count"]) == {4}
+
+
+@pytest.mark.parametrize(
+    ("regime", "trial", "option", "factor"),
+    [
+        ("guidance", {"rule": "normalised", "scale": 2.0}, "scale", 16 / 32),
+        ("guidance", {"rule": "dps", "scale": 2.0}, "scale", 0.1 * 16 / 32),
+        ("guidance", {"rule": "likelihood", "scale": 2.0}, "scale", 1.0),
+        ("source", {"optimiser": "adam", "learning_rate": 2.0}, "learning_rate", 16 / 32),
+        ("source", {"optimiser": "lbfgs", "learning_rate": 2.0}, "learning_rate", 1.0),
+        ("steps", {"learning_rate": 2.0}, "learning_rate", 16 / 32),
+        ("controls", {"learning_rate": 2.0}, "learning_rate", 16 / 32),
+    ],
+)
+def test_a_trial_goes_as_far_in_any_number_of_moves(regime, trial, option, factor):
+    options = REGIMES[regime].call(trial, "greedy", 0.1, 32)
+    assert options[option] == pytest.approx(2.0 * factor)
+    assert options[REGIMES[regime].counted] == 32
+    assert trial[option] == 2.0
 
 
 def test_a_diverged_sample_has_no_part_in_a_median():
