@@ -90,4 +90,5 @@ def possible(options: argparse.Namespace) -> None:
     except OSError as error:
         sys.exit(f"error: argument --out: cannot write to {options.out} ({error.strerror})")
     if options.verb in MAKES and (said := missing_device(options.device)):
-        sys.exit(f"error: argument --device: {said}")
+        kinds = "; it must be cpu, or cuda, xpu or mps where there is one" if "Expected one of" in said else ""
+        sys.exit(f"error: argument --device: {said.partition(' (Expected')[0] if kinds else said}{kinds}")

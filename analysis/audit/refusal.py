@@ -12,6 +12,8 @@ import torch
 
 NOT_THEIRS = (Path(__file__).parents[1], Path(torch.__file__).parents[1], Path(inspect.__file__).parent)
 
+TIMES = "; t arrives with shape (B,), and real_models.adapters.module.flow(..., time_shape='column') passes (B, 1)"
+
 
 class AuditError(ValueError):
     """The audit refuses; the message says what of the user's is not as it must be."""
@@ -39,4 +41,5 @@ def ask(name: str, function: Callable[..., Any], *arguments: Any, **options: Any
         theirs = [f for f in frames if not any(Path(f.filename).is_relative_to(room) for room in NOT_THEIRS)]
         where = f" ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else ""
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise AuditError(f"{name}: {kind}{error}{where}") from error
+        hint = TIMES if "number of dimensions" in str(error) else ""
+        raise AuditError(f"{name}: {kind}{error}{where}{hint}") from error

@@ -229,6 +229,8 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path):
 def test_a_device_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(SystemExit, match="--device: cuda:99"):
         reproduce.main(["run", *FAST, "--device", "cuda:99", "--out", str(tmp_path / "new")])
+    with pytest.raises(SystemExit, match="--device: gpu is not available; it must be cpu, or cuda, xpu or mps"):
+        reproduce.main(["run", *FAST, "--device", "gpu", "--out", str(tmp_path / "new")])
     assert not (tmp_path / "new").exists()
 
 

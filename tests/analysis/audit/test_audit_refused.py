@@ -104,6 +104,10 @@ def nan_at_a_time():
     return of_function(lambda x, t: torch.where(t[:, None] == 0.8, torch.nan, x))
 
 
+def column_of_times():
+    return of_function(lambda x, t: torch.cat([x, t], 1) @ torch.ones(3, 2, dtype=x.dtype))
+
+
 def bad_loss():
     return of_function(lambda x, t: x, loss=lambda x: x.sum())
 
@@ -127,6 +131,7 @@ REFUSED = {
     "wrong_device": r"must return a tensor like x.*torch.float64 on meta",
     "no_tensor": "the model must return a tensor, got list",
     "raises": r"raises at t = 0.4: RuntimeError: .*\(test_audit_refused.py:\d+\)",
+    "column_of_times": r"t arrives with shape \(B,\), and .*time_shape='column'\) passes \(B, 1\)",
     "random_model": r"two calls of the factory give other predictions: call .eval\(\)",
     "unseeded": "two calls of the factory give other predictions",
     "detached": "function must be differentiable",
