@@ -54,7 +54,7 @@ def test_a_figure_its_caption_and_its_printed_table_are_written_and_repeat(modul
 def test_a_picture_of_many_colours_is_stored_with_few_that_look_the_same(module, out):
     def draw(tables):
         drawing = Figure(figsize=(4, 4))
-        ax = drawing.add_axes((0, 0, 1, 1))
+        ax = drawing.subplots()  # which every layout can place, whatever figures drawn before have set
         ax.imshow(np.add.outer(np.arange(100), np.arange(100)), cmap="viridis", interpolation="bilinear")
         ax.plot([20, 20], [80, 20], color="red")
         drawing.savefig(out / "whole.png")
