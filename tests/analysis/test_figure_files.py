@@ -3,6 +3,7 @@
 import sys
 from types import ModuleType
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,10 +52,12 @@ def test_a_figure_its_caption_and_its_printed_table_are_written_and_repeat(modul
     assert {name: (out / "figures" / name).read_bytes() for name in names} == first
 
 
-def test_a_picture_of_many_colours_is_stored_with_few_that_look_the_same(module, out):
+def test_a_picture_of_many_colours_is_stored_with_few_that_look_the_same(module, out, monkeypatch):
+    monkeypatch.setitem(mpl.rcParams, "figure.constrained_layout.use", False)  # which a figure before may have set
+
     def draw(tables):
         drawing = Figure(figsize=(4, 4))
-        ax = drawing.subplots()  # which every layout can place, whatever figures drawn before have set
+        ax = drawing.add_axes((0, 0, 1, 1))
         ax.imshow(np.add.outer(np.arange(100), np.arange(100)), cmap="viridis", interpolation="bilinear")
         ax.plot([20, 20], [80, 20], color="red")
         drawing.savefig(out / "whole.png")
