@@ -52,6 +52,7 @@ class Batch(Protocol):
 
 
 B = TypeVar("B", bound=Batch)
+FEW = 4  # moves: what is good for fewer says little of more
 
 
 @dataclass(frozen=True)
@@ -138,12 +139,35 @@ class Search(Generic[B]):
         return sorted(known, key=lambda one: one.score(aim))[:count]
 
     def at_larger(self, known: Sequence[Tried], count: int, budget: float) -> list[Tried]:
-        """Try the ``count`` best trials by each aim, of those with smaller budgets, with a larger one."""
+        """Try the ``count`` best trials by each aim, of those with smaller budgets, with a larger one.
+
+        Each is tried in two ways, as either may be the better: going as far as before by shorter moves, and farther by
+        moves as long as before.
+
+        Returns
+        -------
+        list
+            The trials; without those of which the budget pays for no more moves than before.
+        """
         best = dict[str, dict[str, Any]]()
         for aim in self.aims:
-            ranked = {json.dumps(one.trial): one.trial for one in self.best(known, aim, len(known))}
-            best |= dict(itertools.islice(ranked.items(), count))
+            ranked = dict[str, Tried]()
+            for one in self.best(known, aim, len(known)):
+                ranked.setdefault(json.dumps(one.trial), one)
+            for one in itertools.islice(ranked.values(), count):
+                best |= {json.dumps(trial): trial for trial in self._larger(one, budget)}
         return self.tried(list(best.values()), budget)
+
+    def _larger(self, one: Tried, budget: float) -> list[dict[str, Any]]:
+        options, counted = self.options(one.trial, budget), self.regime.counted
+        if not options or options[counted] == one.options[counted]:
+            return []
+        return [one.trial, self.regime.longer(one.trial, options[counted] / one.options[counted])]
+
+    def grown(self, known: Sequence[Tried], wide: int, kept: int, budget: float) -> list[Tried]:
+        """Try ``at_larger`` the ``kept`` best; as long as no trial had ``FEW`` moves, ``wide`` all over the ranges."""
+        few = all(one.options[self.regime.counted] < FEW for one in known)
+        return self.wide(wide, budget) if few else self.at_larger(known, kept, budget)
 
 
 def best_runs(

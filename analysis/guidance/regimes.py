@@ -35,7 +35,7 @@ class Regime:
     space : what is chosen, as ``analysis.guidance.tuning.trials`` takes it
     draws : whether the sampler draws noise, from an option "generator"
     length : the option that says how long a move is. A trial has that of a run of ``MOVES`` moves; a run of n has
-        ``MOVES`` / n times it, so that one trial goes as far at every budget and ranges need not grow with budgets
+        ``MOVES`` / n times it, so that one trial goes as far in any number of moves
     unscaled : an option and its values with which a move's length does not depend on the number of moves
     """
 
@@ -60,14 +60,24 @@ class Regime:
             The options by name.
         """
         known = {**self.options, **trial, self.counted: count} | ({self.gradient: estimator} if self.gradient else {})
-        option, values = self.unscaled
-        if self.length and known.get(option) not in values:
+        if self._scales(trial):
             known[self.length] *= MOVES / count
         if known.get("rule") == "dps":
             known["scale"] *= noise
         if known.get("t") == 0:  # noise is where it starts
             known.pop("warm", None)
         return known
+
+    def _scales(self, trial: Mapping[str, Any]) -> bool:
+        option, values = self.unscaled
+        return bool(self.length) and ({**self.options, **trial}).get(option) not in values
+
+    def longer(self, trial: Mapping[str, Any], factor: float) -> dict[str, Any]:
+        """Return a trial whose whole run goes ``factor`` times as far, within the range."""
+        limits = self.space.get(self.length)
+        if not self._scales(trial) or not isinstance(limits, Range):
+            return {**trial}
+        return {**trial, self.length: min(max(trial[self.length] * factor, limits.low), limits.high)}
 
     def near_end(self, trial: Mapping[str, Any]) -> bool:
         """Return whether an option of a trial lies at an end of its range."""

@@ -168,7 +168,7 @@ def _guided(search: Search[TargetBatch], cell: Cell, reported: Targets) -> Itera
     batch, known = TargetBatch(reported, predictor("guide")), list[Tried]()
     for budget, count in zip(cell.extra_dict["budgets"], cell.extra_dict["trials"], strict=True):
         if any(one.score(AIM) < LOST for one in known):
-            tried = search.at_larger(known, count, budget)
+            tried = search.grown(known, cell.extra_dict["trials"][0], count, budget)
         else:  # the first budget, or after those at which all diverged, which says nothing of them
             tried = search.wide(cell.extra_dict["trials"][0], budget)
         known += tried

@@ -101,7 +101,7 @@ def _searched(
         return
     yield from _at(search, known, first, reported)
     for budget in others:
-        known += search.at_larger(known, extra["kept"], budget)
+        known += search.grown(known, extra["trials"], extra["kept"], budget)
         yield from _at(search, known, budget, reported)
 
 

@@ -79,9 +79,9 @@ def over_budgets(
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of all budgets.
 
-    ``trials`` are all over the ranges until a budget pays for a step; at each larger one the ``kept`` best of the
-    smaller budgets run again; and at each some run near the best by each aim (``nearer``). The best of all that were
-    tried within a budget is reported for it.
+    ``trials`` are all over the ranges until a budget has paid for a few moves; at each larger one the ``kept`` best of
+    the smaller budgets run again; and at each some run near the best by each aim (``nearer``). The best of all that
+    were tried within a budget is reported for it.
 
     Yields
     ------
@@ -90,7 +90,7 @@ def over_budgets(
     """
     known: list[Tried] = []
     for budget in extra["budgets"]:
-        known += search.at_larger(known, extra["kept"], budget) if known else search.wide(extra["trials"], budget)
+        known += search.grown(known, extra["trials"], extra["kept"], budget)
         for aim in AIMS if known else ():
             known += search.near(known, aim, extra["nearer"], budget)
         yield from at_budget(search, known, budget, reported)

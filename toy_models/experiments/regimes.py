@@ -1,9 +1,11 @@
 """Which gradient pays in which regime, over budgets: estimators in all regimes, tuned alike, on fitted mixtures.
 
 A cell is one estimator in one regime on one operator. At each budget (evaluations and products per sample) every
-estimator gets the same number of trials, on measurements that are not reported: some all over the ranges of the regime,
-the best of the budget before, and some near the best. There are two aims, the objective's own (the misfit) and the
-distance to the exact posterior; the best trial by each aim is run on other measurements.
+estimator gets the same number of trials, on measurements that are not reported: all over the ranges of the regime
+until a run has a few moves, then the best of smaller budgets, with moves as long as before and with a run that goes as
+far; and some near the best. A budget is a limit, so that the best of all that was tried within it counts. There are two
+aims, the objective's own (the misfit) and the distance to the exact posterior; the best trial by each is run on other
+measurements.
 
 The main part is the 8x8 digits at noise 0.1 under five operators. Beside it stand other noise levels; source
 optimisation that takes the estimator's own endpoint for its sample ("source_own"), where every estimator meets its
@@ -29,7 +31,7 @@ BUDGETS = tuple(48 * 2**k for k in range(7))
 NOISE, OTHER_NOISES = 0.1, (0.03, 0.3)
 MAIN: dict[str, Any] = {"problem": "digits", "noise": NOISE}
 SOME = ("greedy", "midpoint", "midpoint_4", "end_to_end")
-SIZES = {"members": 4, "exact": 64, "held_out": 6, "trials": 8, "nearer": 2, "kept": 2}
+SIZES = {"members": 4, "exact": 64, "held_out": 6, "trials": 8, "nearer": 2, "kept": 1}
 BASELINE = "greedy"
 KEYS = ["problem", "noise", "regime", "estimator", "aim", "budget", "metric"]
 

@@ -85,7 +85,7 @@ def test_the_best_trials_of_the_least_budget_are_tried_again_at_a_larger_one(mon
         return {"error": torch.tensor([float(abs(places.setdefault(len(places), len(places)) - 2))])}
 
     monkeypatch.setattr(measuring.Score, "__call__", score)
-    table = measuring.measure(cell_of("guidance", "greedy", budgets=(12, 24), trials=(5, 2)))
+    table = measuring.measure(cell_of("guidance", "greedy", budgets=(12, 24), trials=(5, 1)))
     tuning = table[table["metric"] == "tuning"]
     assert tuning["budget"].tolist() == [12] * 5 + [24] * 2
     best = tuning["chosen"].iloc[2]

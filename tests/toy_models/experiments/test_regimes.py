@@ -104,6 +104,43 @@ def test_a_trial_goes_as_far_in_any_number_of_moves(regime, trial, option, facto
     assert trial[option] == 2.0
 
 
+def test_a_trial_is_tried_with_a_larger_budget_as_far_and_in_moves_as_long():
+    flow, tuning, _ = regime_outcomes.batches(QUICK["guidance", "greedy"])
+    search = Search(flow, REGIMES["guidance"], "greedy", tuning, regime_outcomes.metrics, regime_outcomes.AIMS, 0)
+    (small,) = search.tried([{"rule": "dps", "scale": 0.4}], 12)
+    as_far, as_long = search.at_larger([small], 1, 48)
+    assert (small.options["steps"], as_far.options["steps"], as_long.options["steps"]) == (4, 16, 16)
+    assert as_far.options["scale"] == pytest.approx(small.options["scale"] / 4)
+    assert as_long.options["scale"] == pytest.approx(small.options["scale"])
+    assert search.at_larger([small, as_far, as_long], 3, 48) == []
+
+
+@pytest.mark.parametrize(
+    ("regime", "trial", "length"),
+    [
+        ("guidance", {"rule": "dps", "scale": 20.0}, 30.0),
+        ("guidance", {"rule": "dps", "scale": 0.5}, 1.5),
+        ("guidance", {"rule": "likelihood", "scale": 0.5}, 0.5),
+        ("source", {"optimiser": "lbfgs", "learning_rate": 0.5}, 0.5),
+    ],
+)
+def test_a_trial_that_goes_farther_stays_in_its_range_and_one_without_a_length_is_what_it_was(regime, trial, length):
+    longer = REGIMES[regime].longer(trial, 3.0)
+    assert longer[REGIMES[regime].length] == length
+    assert longer.keys() == trial.keys()
+
+
+def test_trials_are_all_over_the_ranges_until_a_run_has_a_few_moves():
+    flow, tuning, _ = regime_outcomes.batches(QUICK["guidance", "greedy"])
+    search = Search(flow, REGIMES["guidance"], "greedy", tuning, regime_outcomes.metrics, regime_outcomes.AIMS, 0)
+    first = search.grown([], 3, 1, 6)
+    assert [one.options["steps"] for one in first] == [2] * 3
+    second = search.grown(first, 3, 1, 12)
+    assert [one.trial for one in second] == [one.trial for one in first]
+    assert [one.options["steps"] for one in second] == [4] * 3
+    assert len(search.grown([*first, *second], 3, 1, 24)) <= 4
+
+
 def test_a_diverged_sample_has_no_part_in_a_median():
     cell = QUICK["guidance", "greedy"]
     _, reported = regime_outcomes.batches(cell)[1:]
