@@ -183,13 +183,16 @@ def best_runs(
     places: list[dict[str, Any]] = [{"budget": budget, "aim": aim} for aim in search.aims]
     if not known:
         return [(place | {"status": "not one step fits into the budget"}, None) for place in places]
-    runs: dict[str, Sample] = {}
+    runs: dict[tuple[str, int], Sample] = {}
     rows = list[tuple[dict[str, Any], Sample | None]]()
     for place in places:
         (best,) = search.best(known, place["aim"], 1)
-        chosen = json.dumps(best.trial, sort_keys=True)
-        if chosen not in runs:
-            runs[chosen] = search.run(best.options, batch)
-        place |= {"chosen": chosen, "count": best.options[search.regime.counted]}
-        rows.append((place | {"at_end_of_range": search.regime.near_end(best.trial)}, runs[chosen]))
+        run = (
+            json.dumps(best.trial, sort_keys=True),
+            best.options[search.regime.counted],
+        )  # aims may differ in the count
+        if run not in runs:
+            runs[run] = search.run(best.options, batch)
+        place |= dict(zip(("chosen", "count"), run, strict=True))
+        rows.append((place | {"at_end_of_range": search.regime.near_end(best.trial)}, runs[run]))
     return rows

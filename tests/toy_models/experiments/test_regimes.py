@@ -14,7 +14,7 @@ from analysis.guidance import SAMPLERS
 from analysis.guidance.regimes import REGIMES, count_within, gradient_in
 from analysis.guidance.registry import Sample
 from analysis.guidance.tuning import trials
-from analysis.search import Search
+from analysis.search import Search, best_runs
 from analysis.settings import Options
 from toy_models.experiments import regime_outcomes, regimes
 
@@ -128,6 +128,21 @@ def test_a_trial_that_goes_farther_stays_in_its_range_and_one_without_a_length_i
     longer = REGIMES[regime].longer(trial, 3.0)
     assert longer[REGIMES[regime].length] == length
     assert longer.keys() == trial.keys()
+
+
+def test_aims_that_choose_one_trial_with_different_counts_have_a_run_each():
+    """One metric is best for few steps, the other for many."""
+    flow, tuning, reported = regime_outcomes.batches(QUICK["guidance", "greedy"])
+
+    def work(sample, batch):
+        count = torch.full((len(batch.clean),), sample.cost.evaluations)
+        return {"misfit": count, "energy_distance": -count}
+
+    search = Search(flow, REGIMES["guidance"], "greedy", tuning, work, regime_outcomes.AIMS, 0)
+    trial = {"rule": "dps", "scale": 0.4}
+    runs = best_runs(search, [*search.tried([trial], 12), *search.tried([trial], 48)], 48, reported)
+    assert [(row["aim"], row["count"]) for row, _ in runs] == [("misfit", 4), ("energy_distance", 16)]
+    assert runs[1][1].cost.evaluations > 2 * runs[0][1].cost.evaluations
 
 
 def test_trials_are_all_over_the_ranges_until_a_run_has_a_few_moves():
