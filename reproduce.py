@@ -146,9 +146,10 @@ def audit(options: Namespace) -> dict[str, float]:
     return {}
 
 
-def say(line: str, style: str = "") -> None:
-    """Print a line, wrapped between words on terminals alone: what a file or a pipe gets has no width."""
-    console.print(Text(line, style=style), soft_wrap=not console.is_terminal)
+def say(line: str | Text, style: str = "", **on_terminal: Any) -> None:
+    """Print a line, wrapped between words, or as the options say, on terminals: what a file or a pipe gets is whole."""
+    options = on_terminal if console.is_terminal else {"soft_wrap": True}
+    console.print(line if isinstance(line, Text) else Text(line, style=style), **options)
 
 
 def workers(options: Namespace) -> Workers:
@@ -168,10 +169,8 @@ def draw(options: Namespace) -> None:
     place = write_page(out, entries, glossary.table())
     stated = [name for name in tables_of(wanted) if name.endswith(FACTS)]
     write_macros({name: results.read_table(out / "tables" / f"{name}.parquet") for name in stated}, out / "numbers.tex")
-    whole: dict[str, Any] = {"soft_wrap": True}  # elsewhere than on a terminal, whose lines are cut
-    cut = {"no_wrap": True, "overflow": "ellipsis"} if console.is_terminal else whole
     for entry in entries:
-        console.print(Text.assemble((entry.name, "bold"), f": {entry.headline}"), **cut)
+        say(Text.assemble((entry.name, "bold"), f": {entry.headline}"), no_wrap=True, overflow="ellipsis")
     say(f"Figures, captions, tables and numbers.tex are in {out}; all of it in one page: {place}")
 
 
