@@ -31,7 +31,7 @@ BUDGETS = tuple(48 * 2**k for k in range(7))
 NOISE, OTHER_NOISES = 0.1, (0.03, 0.3)
 MAIN: dict[str, Any] = {"problem": "digits", "noise": NOISE}
 SOME = ("greedy", "midpoint", "midpoint_4", "end_to_end")
-SIZES = {"members": 4, "exact": 64, "held_out": 6, "trials": 8, "nearer": 2, "kept": 1}
+SIZES = {"members": 4, "exact": 64, "held_out": 16, "trials": 8, "nearer": 2, "kept": 1}
 BASELINE = "greedy"
 KEYS = ["problem", "noise", "regime", "estimator", "aim", "budget", "metric"]
 
