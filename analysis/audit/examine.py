@@ -15,9 +15,11 @@ from analysis.audit.model import modules
 from analysis.audit.refusal import AuditError, ask
 from analysis.audit.subject import Audit, AuditStates
 from analysis.errors import relative
+from analysis.flow import PredictionFlow
 from analysis.losses import value_and_gradient
 
 DERIVATIVE_SLACK = 0.1  # of a derivative against finite differences: kinks pass, a detached branch does not
+NEAR, FAR = 1e-4, 0.02  # distances in time: networks that round it have tens to a few thousands of steps in [0, 1]
 
 
 def probe(audit: Audit, again: Audit, t: float, n: int, generator: Callable[[], torch.Generator]) -> list[Tensor]:
@@ -33,8 +35,8 @@ def probe(audit: Audit, again: Audit, t: float, n: int, generator: Callable[[], 
     Raises
     ------
     AuditError
-        For predictions of the wrong shape, dtype or device, NaN, a flow that is not the same both times, and one whose
-        derivative is not that of its values.
+        For predictions of the wrong shape, dtype or device, NaN, a flow that is not the same both times, a model that
+        rounds its time, and one whose derivative is not that of its values.
     """
     return ask(f"{audit.name} at t = {t:g}", _probe, audit, again, t, n, generator)
 
@@ -61,8 +63,28 @@ def _probe(audit: Audit, again: Audit, t: float, n: int, generator: Callable[[],
     repeated = second.flow.velocity(second.x, t)
     if bool((relative(repeated - value, value) > torch.finfo(x.dtype).eps ** 0.5).any()):
         raise AuditError("two calls of the factory give other predictions: call .eval(), and seed what is random")
+    _check_time(states, t)
     _check_derivative(states, t, value)
     return [x, value, value_and_gradient(states.loss, x)[0]]
+
+
+def _check_time(states: AuditStates, t: float) -> None:
+    """Refuse a model that rounds its time: no solve converges on its jumps, and the finest takes minutes to say so."""
+    flow, x = states.flow, states.x
+    if not isinstance(flow, PredictionFlow):
+        return
+    t = min(max(t, flow.t_min + NEAR), flow.t_max - NEAR)
+    times = torch.tensor([t, t - NEAR, t + NEAR, t + FAR if t < 0.5 else t - FAR], dtype=torch.float64)
+    times = times[:, None].expand(-1, len(x)).to(x.device, flow.time_dtype or x.dtype)
+    with torch.no_grad():
+        here, before, after, far = (flow.function(x.clone(), some) for some in times)
+    moved = float(relative(far - here, here).max())
+    if moved * NEAR / FAR > 10 * torch.finfo(x.dtype).eps and (torch.equal(here, before) or torch.equal(here, after)):
+        raise AuditError(
+            f"the model takes discrete timesteps: over {NEAR:g} of time its predictions stay the same in every digit, "
+            f"over {FAR:g} they change by up to {moved:.1g}. Give it whole timesteps and let the flow interpolate: "
+            "real_models.adapters.module.flow(..., timesteps=N), or diffusers.flow(..., integer_timesteps=True)"
+        )
 
 
 def _check_derivative(states: AuditStates, t: float, value: Tensor) -> None:

@@ -11,9 +11,10 @@ import torch
 
 import reproduce
 from analysis import reference
-from analysis.audit import Audited, AuditError, subject, truth
+from analysis.audit import Audited, AuditError, examine, subject, truth
 from analysis.audit.advice import best_lookahead
 from analysis.audit.report import facts
+from analysis.flow import from_velocity
 from analysis.paths import CondOT
 from figures import audit_error
 from tests.support.audits import Network, measured, options
@@ -100,6 +101,10 @@ def rounded():
     return of_function(lambda x, t: (1e6 * x).round() / 1e6 + 0 * x)
 
 
+def discrete_time():
+    return of_function(lambda x, t: x * (1 + (999 * t).round()[:, None] / 999))
+
+
 def nan_at_a_time():
     return of_function(lambda x, t: torch.where(t[:, None] == 0.8, torch.nan, x))
 
@@ -137,6 +142,7 @@ REFUSED = {
     "detached": "function must be differentiable",
     "partly_detached": "the flow is not differentiable: .* look for a jump, a rounding, .detach",
     "rounded": "the flow is not differentiable: along one direction autograd gives 0 where finite differences give",
+    "discrete_time": r"takes discrete timesteps: over 0.0001 of time .*adapters.module.flow\(..., timesteps=N\)",
     "nan_at_a_time": "the model returns NaN or infinity at t = 0.8",
     "bad_loss": "loss must return one value per sample",
     "unknown_prediction": "prediction must be one of score, source, target, velocity",
@@ -152,6 +158,24 @@ def test_what_cannot_be_audited_is_refused_before_anything_is_measured(factory, 
     assert f"{__name__}:{factory}" in said
     assert re.search(REFUSED[factory], said)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("t", [1e-6, 0.4, 0.5005, 1 - 1e-6])
+def test_only_times_that_are_rounded_count_as_discrete(t, dtype):
+    def checked(function):
+        flow = from_velocity(function, CondOT())
+        examine._check_time(subject.AuditStates(randn(5, 2).to(dtype), lambda x: x.sum(1), flow, flow), t)
+
+    for smooth in (
+        lambda x, t: x,
+        lambda x, t: x * (1 + 1e-4 * t[:, None]),
+        lambda x, t: x * torch.sin(9e3 * t[:, None]),
+    ):
+        checked(smooth)
+    for steps in (50, 1000):
+        with pytest.raises(AuditError, match="discrete timesteps"):
+            checked(lambda x, t, n=steps: x + (n * t[:, None]).round() / n)
 
 
 def test_modules_that_cannot_be_imported_are_refused(tmp_path, monkeypatch):
