@@ -10,13 +10,37 @@ from pandas.io.formats.style import Styler
 GREEK = {"α": "alpha", "γ": "gamma", "σ": "sigma", "ζ": "zeta", "η": "eta", "λ": "lambda", "Φ": "Phi", "Π": "Pi"}
 SIGNS = {"∇": r"\nabla", "≤": r"\le", "≥": r"\ge", "≈": r"\approx", "±": r"\pm", "×": r"\times", "→": r"\to"}
 SIGNS |= {sign: sign for sign in "<>|"} | {"−": "-"} | {letter: rf"\{name}" for letter, name in GREEK.items()}
+SPELT = {"<=": "≤", "->": "→", " - ": " − ", " * ": " "}
+SYMBOLS = {name: rf"\{name}" for name in GREEK.values()} | {"grad": r"\nabla", "sqrt": r"\surd"}
+SYMBOLS |= {"x1hat": r"\hat x_1", "x0hat": r"\hat x_0", "xbar": r"\bar x"}
+POWER = r"\\textasciicircum (?:\([^()]+\)|-?\w+)"  # as pandas escapes it
+SCRIPT = rf"'|\*|\\_\w(?!\w)|{POWER}"
+TOKEN = re.compile(rf"(?<![A-Za-z\\])([dD]?)({'|'.join(SYMBOLS)}|[A-Za-z])(?![A-Za-z0-9])((?:{SCRIPT})*)")
 
 
 def maths(escaped: str) -> str:
-    """Return escaped text with its signs and Greek letters, spelt out or not, set as mathematics."""
-    shown = re.sub(rf"(?<![A-Za-z\\])([dD]?)({'|'.join(GREEK.values())})(?![a-z])", r"\1$\\\2$", escaped)
-    shown = re.sub(r"(?<![A-Za-z\\])grad(?![a-z])", r"$\\nabla$", shown)
+    """Return escaped text with its symbols, their indices and powers, and its signs set as mathematics."""
+    for spelt, sign in SPELT.items():
+        escaped = escaped.replace(spelt, sign)
+    shown = re.sub(POWER, lambda power: f"${_script(power[0])}$", TOKEN.sub(_symbol, escaped))
     return "".join(f"${SIGNS[c]}$" if c in SIGNS else c for c in shown)
+
+
+def _symbol(found: re.Match[str]) -> str:
+    differential, name, scripts = found.groups()
+    if name not in SYMBOLS and not scripts:
+        return found[0]  # a letter, or the word "a"
+    return f"${differential}{SYMBOLS.get(name, name)}{''.join(map(_script, re.findall(SCRIPT, scripts)))}$"
+
+
+def _script(escaped: str) -> str:
+    r"""Return an index or a power; ``^(k + 1)`` is that of a sum, ``^(n)`` keeps its parentheses."""
+    if escaped in "'*":
+        return {"'": "'", "*": "^*"}[escaped]
+    if escaped.startswith(r"\_"):
+        return f"_{escaped[2:]}"
+    said = escaped.removeprefix(r"\textasciicircum ").replace("−", "-")
+    return f"^{{{said if len(said) == len('(n)') else said.strip('()')}}}"
 
 
 def stacked(*lines: str) -> str:

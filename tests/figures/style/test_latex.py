@@ -1,0 +1,23 @@
+"""Statements in plain text, escaped for LaTeX, with their symbols, indices and powers set as mathematics."""
+
+import pytest
+from pandas.io.formats.style_render import _escape_latex
+
+from figures.style.latex import maths
+
+
+@pytest.mark.parametrize(
+    ("said", "set_"),
+    [
+        ("x_t = sigma_t x_s", "$x_t$ = $\\sigma_t$ $x_s$"),
+        ("dPhi = -eta Dx1hat^T grad L", r"$d\Phi$ = -$\eta$ $D\hat x_1^{T}$ $\nabla$ L"),
+        ("O(h^(p+1)), h^2, n^-p", "O($h^{p+1}$), $h^{2}$, $n^{-p}$"),
+        ("x^(n) -> x_1*", r"$x^{(n)}$ $\to$ $x_1^*$"),
+        ("sigma'(1)^2 <= (s - t)^(p + 1)", r"$\sigma'$(1)$^{2}$ $\le$ (s $-$ t)$^{p + 1}$"),
+        ("h^(s - t)", "$h^{s - t}$"),
+        ("ζ ≤ 1 − t", r"$\zeta$ $\le$ 1 $-$ t"),
+        ("a d_flow of x2, greedy's", r"a d\_flow of x2, greedy's"),
+    ],
+)
+def test_symbols_indices_and_powers_become_mathematics_and_words_stay(said, set_):
+    assert maths(_escape_latex(said)) == set_
