@@ -23,10 +23,15 @@ from pathlib import Path
 KEPT = "finished cells are kept"
 
 
+def _say_stopped(error: BaseException) -> None:
+    """Say in one line that Ctrl-C has been pressed, and what is kept."""
+    print(f"\nstopped; {str(error) or KEPT}; the same command goes on", file=sys.stderr, flush=True)
+
+
 def _stopped(kind: type[BaseException], error: BaseException, trace: object) -> None:
-    """Say in one line that Ctrl-C has been pressed, also while modules are imported."""
+    """End at Ctrl-C in one line also while modules are imported."""
     if issubclass(kind, KeyboardInterrupt):
-        print(f"\nstopped; {str(error) or KEPT}; the same command goes on", file=sys.stderr, flush=True)
+        _say_stopped(error)
         os._exit(130)
     else:
         sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]
@@ -218,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except KeyboardInterrupt as error:
-        print(f"\nstopped; {str(error) or KEPT}; the same command goes on", file=sys.stderr)
+        _say_stopped(error)
         return 130
     except FAILURES as error:
         print(f"error: {error.strerror if isinstance(error, results.WriteError) else error}", file=sys.stderr)

@@ -70,13 +70,10 @@ def path(value: Any) -> AffinePath:
     """Return ``value``; raises ``TypeError`` unless it is an ``AffinePath``."""
     if isinstance(value, AffinePath):
         return value
-    made = {name: repr(path) for key, path in _paths() for name in (key, type(path).__name__)}
+    paths = {key: make() for key, make in PATHS.items()}
+    made = {name: repr(path) for key, path in paths.items() for name in (key, type(path).__name__)}
     near = nearest(value, made)
     hint = f"; did you mean analysis.paths.{made[near]}?" if near else ""
     if isinstance(value, type):
         hint = f": make one, {value.__name__}()"
     raise TypeError(f"path must be an analysis.paths.AffinePath, such as CondOT(), got {checks.kind(value)}{hint}")
-
-
-def _paths() -> list[tuple[str, AffinePath]]:
-    return [(name, make()) for name, make in PATHS.items()]
