@@ -3,7 +3,8 @@
 A cell is one estimator in one regime on one operator. At each budget (evaluations and products per sample) every
 estimator gets the same number of trials, on measurements that are not reported: all over the ranges of the regime
 until a run has a few moves, then the best of smaller budgets, with moves as long as before and with a run that goes as
-far; and some near the best. A budget is a limit, so that the best of all that was tried within it counts. There are two
+far; and some near the best. A budget is a limit, so that the best of all that was tried within it counts. Adaptive
+lookahead, whose cost depends on the state, has as many moves as its trials show that the budget pays for. There are two
 aims, the objective's own (the misfit) and the distance to the exact posterior; the best trial by each is run on other
 measurements.
 
@@ -84,7 +85,7 @@ def cell(
     """Return a cell; ``sizes`` replace some of ``SIZES``."""
     place = {"regime": regime, "operator": operator, "noise": noise, "budgets": budgets}
     return Cell(
-        measure="toy_models.experiments.regime_outcomes:measure",
+        measure=f"toy_models.experiments.regime_outcomes:{'measure_fitted' if estimator == 'adaptive' else 'measure'}",
         factory="toy_models.problems.mnist:flow" if problem == "mnist" else "toy_models.problems.zoo:build",
         problem=problem,
         path="condot",
