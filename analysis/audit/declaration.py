@@ -79,7 +79,7 @@ def _verdict(
     evidence = _evidence(declared, samples, compared.x1, bad)
     said = f"the model does not fit the data as it is declared: {evidence}"
     if best:
-        said = f"{said}; this looks like {_described(audit, declared, best)} (read so, {best.misfit:.2g} times)"
+        said = f"{said}; this looks like {_described(audit, declared, best)} ({best.misfit:.2g} times that error)"
         if best.misfit > SEES and best.times_better(declared) < CERTAIN and not bad:
             return Verdict(False, f"{said}, or like one that is not trained on these data", best)
         return Verdict(bool(bad) or best.times_better(declared) >= REFUSED, said, best)
@@ -98,7 +98,7 @@ def _evidence(declared: Reading, samples: Tensor | None, x1: Tensor, bad: int) -
     """Return in words what a model does on the data as it is declared; ``bad`` samples are not finite."""
     said = "its one-step predictions are not finite"
     if math.isfinite(declared.misfit):
-        said = f"its one-step predictions have {declared.misfit:.3g} times the squared error of a straight line's"
+        said = f"its one-step predictions have {declared.misfit:.3g} times the squared error of a linear fit"
     if bad:
         return f"{said}, and {bad} of {len(x1)} samples of a {STEPS}-step solve are not finite"
     if samples is None:

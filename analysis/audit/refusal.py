@@ -12,7 +12,13 @@ import torch
 
 NOT_THEIRS = (Path(__file__).parents[1], Path(torch.__file__).parents[1], Path(inspect.__file__).parent)
 
-TIMES = "; t arrives with shape (B,), and real_models.adapters.module.flow(..., time_shape='column') passes (B, 1)"
+# What errors of torch say of a network's times, and what to do about it.
+HINTS = {
+    "number of dimensions": "; t arrives with shape (B,), and real_models.adapters.module.flow(..., "
+    "time_shape='column') passes (B, 1)",
+    "'indices'": "; the model takes discrete timesteps: real_models.adapters.module.flow(..., timesteps=N) "
+    "interpolates between them",
+}
 
 
 class AuditError(ValueError):
@@ -41,5 +47,5 @@ def ask(name: str, function: Callable[..., Any], *arguments: Any, **options: Any
         theirs = [f for f in frames if not any(Path(f.filename).is_relative_to(room) for room in NOT_THEIRS)]
         where = f" ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else ""
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        hint = TIMES if "number of dimensions" in str(error) else ""
+        hint = next((hint for part, hint in HINTS.items() if part in str(error)), "")
         raise AuditError(f"{name}: {kind}{error}{where}{hint}") from error

@@ -97,7 +97,7 @@ def _estimate(greedy: pd.DataFrame, table: pd.DataFrame) -> str:
     if len(ratio) == 1:
         return f"{subject} {last}."
     when = (
-        "further from it than a tenth at the last time"
+        "not within a tenth of it at the last time"
         if since is None
         else f"within {CLOSE:.0%} of it from t = {since:g} on"
     )

@@ -145,8 +145,16 @@ class PredictionFlow(Flow):
 
 
 def from_velocity(function: Prediction, path: AffinePath) -> PredictionFlow:
-    """Make a flow from a velocity network u(x, t) -> (B, *event); raises as ``PredictionFlow`` does."""
-    return PredictionFlow(function, path, "velocity")
+    """Make a flow from a velocity network u(x, t) -> (B, *event); raises as ``PredictionFlow`` does.
+
+    It is called up to t = 1, or up to 0.999 where sigma' is infinite at t = 1, as on the path of the VP-SDE.
+
+    Returns
+    -------
+    PredictionFlow
+        The flow of the function.
+    """
+    return PredictionFlow(function, path, "velocity", t_max=usable_times(path, "velocity")[1])
 
 
 def from_denoiser(function: Prediction, path: AffinePath, t_max: float | None = None) -> PredictionFlow:
@@ -182,8 +190,8 @@ def from_noise_predictor(
 def usable_times(path: AffinePath, prediction: str) -> tuple[float, float]:
     """Return the least and the greatest time at which a prediction determines the velocity, to ``END``.
 
-    A target prediction does not where sigma = 0; a source prediction and a score do not where alpha = 0, nor at t = 1
-    where sigma' is infinite, as that of the VP-SDE.
+    A target prediction does not where sigma = 0, a source prediction and a score do not where alpha = 0, and none does
+    at t = 1 where sigma' is infinite, as that of the VP-SDE.
 
     Returns
     -------
@@ -193,5 +201,5 @@ def usable_times(path: AffinePath, prediction: str) -> tuple[float, float]:
     checks.path(path)
     of_noise = prediction in ("source", "score")
     low = END if of_noise and path.alpha(0.0) == 0 else 0.0
-    singular = path.sigma(1.0) == 0 if prediction == "target" else of_noise and torch.isinf(path.d_sigma(1.0))
+    singular = path.sigma(1.0) == 0 if prediction == "target" else torch.isinf(path.d_sigma(1.0))
     return low, 1 - END if singular else 1.0

@@ -105,6 +105,11 @@ def discrete_time():
     return of_function(lambda x, t: x * (1 + (999 * t).round()[:, None] / 999))
 
 
+def embedded_time():
+    table = torch.nn.Embedding(10, 2).double()
+    return of_function(lambda x, t: x + table(9 * t))
+
+
 def nan_at_a_time():
     return of_function(lambda x, t: torch.where(t[:, None] == 0.8, torch.nan, x))
 
@@ -143,6 +148,7 @@ REFUSED = {
     "partly_detached": "the flow is not differentiable: .* look for a jump, a rounding, .detach",
     "rounded": "the flow is not differentiable: along one direction autograd gives 0 where finite differences give",
     "discrete_time": r"takes discrete timesteps: over 0.0001 of time .*adapters.module.flow\(..., timesteps=N\)",
+    "embedded_time": r"'indices'.*the model takes discrete timesteps: .*adapters.module.flow\(..., timesteps=N\)",
     "nan_at_a_time": "the model returns NaN or infinity at t = 0.8",
     "bad_loss": "loss must return one value per sample",
     "unknown_prediction": "prediction must be one of score, source, target, velocity",

@@ -87,7 +87,7 @@ def test_a_flow_whose_time_was_turned_where_it_was_made_is_read_with_its_sign():
     found = declaration.judge(subject.of(Audited(flow, DATA), "m", "cpu"), 0)
     assert found.refused
     assert found.sentence.partition("looks like ")[2].startswith(
-        "a model that predicts the noise: make the flow with prediction='source' (read so, 0."
+        "a model that predicts the noise: make the flow with prediction='source' (0."
     )
 
 
