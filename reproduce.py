@@ -71,7 +71,7 @@ import toy_models.experiments  # noqa: F401
 from analysis import audit as audits
 from analysis import catalogue, figure_files, registration, results, suite
 from analysis.catalogue import tables_of
-from analysis.command_line import DRAWS, MAKES, VERBS, parsers, possible
+from analysis.command_line import DRAWS, MAKES, VERBS, making, output, parsers, possible
 from analysis.registration import FIGURES
 from analysis.report import write_macros, write_page
 from analysis.settings import Options
@@ -112,8 +112,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
     if verb in MAKES and options.scheduler and (options.backend != "dask" or options.jobs):
         refuse("argument --scheduler: needs --backend dask, and takes no --jobs: its workers are the cluster's")
     if verb != "list" and options.out is None:
-        kind = "published" if options.published else "quick" if options.quick else ""
-        options.out = Path("results") / kind
+        options.out = output(options)
     if verb == "audit":  # a folder each, so that audits do not replace one another
         options.out = options.out / "audit" / options.factory.replace(":", ".")
     return options
@@ -169,6 +168,9 @@ def draw(options: Namespace) -> None:
         (out / "tables").mkdir(parents=True, exist_ok=True)
         for file in (PUBLISHED / "tables").glob("*.parquet"):
             shutil.copyfile(file, out / "tables" / file.name)
+    for name in tables_of(wanted):
+        if not (place := out / "tables" / f"{name}.parquet").exists():
+            raise results.TableError(f"{place} is not there; `{making(options, options.names)}` makes it")
     modules = {FIGURES[name]: kind for name, kind in wanted.items()}
     entries = figure_files.write_all(out, modules, Workers(min(options.jobs or -1, len(wanted))))
     place = write_page(out, entries, glossary.table())
@@ -193,9 +195,8 @@ def check(options: Namespace) -> int:
             kind for name, kind in selected(options).items() if stale & {*catalogue.figure(name).TABLES}
         )
         names = options.names or (() if [*suites] == ["theory"] else suites)
-        command = f"python reproduce.py run {' '.join(names)}".strip()
         more = f"{len(problems)} of {len(wanted)} tables in {out} are not there or not current"
-        say(f"{more}; `{command}` makes them", "red")
+        say(f"{more}; `{making(options, names)}` makes them", "red")
     else:
         console.print(f"All {len(wanted)} tables are there and current.")
     return 1 if problems else 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from analysis import __version__
@@ -80,6 +82,22 @@ def _add_audit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--times", type=float, nargs="+", help="times in (0, 1) (default: 0.1 0.2 ... 0.9)")
     parser.add_argument("--samples", type=int, help="states per time (default: 32)")
     parser.add_argument("--unchecked", action="store_true", help="do not compare what was declared with the data")
+
+
+def output(options: argparse.Namespace) -> Path:
+    """Return the folder of results where none is given."""
+    return Path("results") / ("published" if options.published else "quick" if options.quick else "")
+
+
+def making(options: argparse.Namespace, names: Iterable[str]) -> str:
+    """Return the command that makes the tables of these figures as they are asked for, and where."""
+    words, usual = ["python", "reproduce.py", "run", *names], parsers("")[1]["run"]
+    if not options.published:
+        words += ["--quick"] if options.quick else []
+        words += ["--out", str(options.out)] if options.out != output(options) else []
+        given = {name: getattr(options, name, usual.get_default(name)) for name in ("seed", "dtype")}
+        words += [f"--{name}={value}" for name, value in given.items() if value != usual.get_default(name)]
+    return shlex.join(words)
 
 
 def possible(options: argparse.Namespace) -> None:

@@ -96,6 +96,25 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """Read a file of JSON.
+
+    Returns
+    -------
+    Any
+        What it holds.
+
+    Raises
+    ------
+    TableError
+        If it cannot be read, such as a file that was cut off.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:  # also of bytes that are no text
+        raise TableError(f"{path}: the file cannot be read ({error}); remove it and run again") from error
+
+
 def write_table(frame: pd.DataFrame, path: Path, provenance: Mapping[str, Any], *, csv: bool = True) -> None:
     """Write a table as ``path`` (.parquet, provenance in its metadata) and, unless long or told not to, as CSV."""
     table = pa.Table.from_pandas(frame, preserve_index=False)

@@ -12,7 +12,6 @@ An experiment is a module with ``cells(options) -> list[Cell]``. It may define `
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -150,9 +149,11 @@ def out_of_date(name: str, out: Path, asked: Mapping[str, Any]) -> str | None:
 
 
 def core_seconds(out: Path) -> dict[str, float]:
-    """Return the seconds of one core by experiment, as the manifest in ``out`` has them; empty without one."""
-    path = out / "manifest.json"
-    return dict(json.loads(path.read_text()).get("core_seconds", {})) if path.exists() else {}
+    """Return the seconds of one core by experiment, as the manifest in ``out`` has them; empty without a whole one."""
+    try:
+        return dict(results.read_json(out / "manifest.json")["core_seconds"])
+    except (FileNotFoundError, results.TableError, KeyError, TypeError):
+        return {}  # it is written anew by every command
 
 
 def write_manifest(out: Path, seconds: float, cores: Mapping[str, float]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -130,7 +129,7 @@ def _picture(path: Path) -> str:
 def _ledger(path: Path) -> Shown | None:
     if not path.exists():
         return None
-    frame = pd.DataFrame(json.loads(path.read_text()))
+    frame = pd.DataFrame(results.read_json(path))
     return shown("ledger", frame[[column for column in LEDGER if column in frame]])
 
 

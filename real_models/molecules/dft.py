@@ -14,7 +14,6 @@ value is a row with the reason. What stands in ``weights/dft.json`` is a judge o
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -86,7 +85,7 @@ def read(path: Path = TABLE) -> list[dict[str, Any]]:
         For a file that is no such table.
     """
     try:
-        return list(json.loads(path.read_text())["molecules"]) if path.exists() else []
+        return list(results.read_json(path)["molecules"]) if path.exists() else []
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no table of judged molecules; move it away and run again") from error
 

@@ -1,6 +1,8 @@
 """The command line from end to end; the truth is bytes on disk, exit codes, and what is printed."""
 
+import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +49,26 @@ def test_fonts_are_embedded_as_truetype(made):
     pdf = (made / "figures" / "lookahead_surface.pdf").read_bytes()
     assert b"/FontFile2" in pdf
     assert b"/Type3" not in pdf
+
+
+def test_a_figure_without_tables_is_answered_with_the_command_that_makes_them(tmp_path, capsys):
+    assert reproduce.main(["draw", *ONE, "--quick", "--out", str(tmp_path / "a b")]) == 1
+    making = f"python reproduce.py run lookahead_surface --quick --out '{tmp_path / 'a b'}'"
+    assert f"is not there; `{making}` makes it" in capsys.readouterr().err
+
+
+def test_files_of_the_run_that_were_cut_off_end_in_one_line(made, tmp_path, capsys):
+    cut = Path(shutil.copytree(made, tmp_path / "cut"))
+    manifest = (made / "manifest.json").read_text()
+    (cut / "manifest.json").write_text(manifest[:100])
+    assert reproduce.main(["draw", *ONE, "--jobs", "1", "--out", str(cut)]) == 0
+    assert json.loads((cut / "manifest.json").read_text())["files"]
+    (cut / "claims.json").write_text('[{"id"')
+    assert reproduce.main(["draw", *ONE, "--jobs", "1", "--out", str(cut)]) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert "claims.json: the file cannot be read" in said[0]
+    assert said[0].endswith("remove it and run again")
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(made, tmp_path):
@@ -148,19 +170,20 @@ def test_a_quick_run_has_a_folder_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "said", "flags"),
     [
-        ([], "quick True, not False"),
-        (["--quick", "--seed", "3"], "seed 0, not 3"),
-        (["--quick", "--dtype", "float32"], "dtype float64, not float32"),
+        ([], "quick True, not False", "{out}"),
+        (["--quick", "--seed", "3"], "seed 0, not 3", "--quick {out} --seed=3"),
+        (["--quick", "--dtype", "float32"], "dtype float64, not float32", "--quick {out} --dtype=float32"),
     ],
 )
-def test_check_tells_what_was_asked_from_what_is_there(made, asked, said, capsys):
+def test_check_tells_what_was_asked_from_what_is_there(made, asked, said, flags, capsys):
+    making = f"python reproduce.py run lookahead_surface {flags.format(out=f'--out {made}')}"
     assert reproduce.main(["check", *ONE, *asked, "--out", str(made)]) == 1
     text = " ".join(capsys.readouterr().out.split())
     assert f"lookahead_surface: the table was made with {said}" in text
     assert "3 of 3 tables" in text
-    assert "`python reproduce.py run lookahead_surface` makes them" in text
+    assert f"`{making}` makes them" in text
 
 
 def test_what_a_run_says_at_its_end_is_a_line_per_figure(made, capsys):
