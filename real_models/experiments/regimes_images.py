@@ -4,7 +4,8 @@ A cell is one estimator in one regime, or one published method, on one of eight 
 chosen on images that are not reported (all were held out from the training of flow and classifier), by the same number
 of trials for each: ``TRIALS`` all over the ranges at the least budget; at a larger budget the ``KEPT`` best by each aim
 run again, with moves as long as before and with a run that goes as far as before. A budget is a limit: the best of all
-that was tried within it counts. There are two aims, the misfit and PSNR. Rows are values per image and metric, so that
+that was tried within it counts; adaptive lookahead, whose cost depends on the state, has as many moves as its trials
+show that the budget pays for. There are two aims, the misfit and PSNR. Rows are values per image and metric, so that
 differences are paired; a sample that diverges is a row with a missing value and a status that names the step. Rows of
 the first images hold their pixels, two hexadecimal digits each.
 
@@ -49,7 +50,7 @@ def cell(options: Options, operator: str, regime: str, name: str) -> Cell:
     sizes |= {"tuning": 2, "budgets": (24, 48), "trials": 2, "kept": 1} if options.quick else {}
     samples = accuracy.IMAGES if regime == "errors" else 2 if options.quick else REPORTED
     return Cell(
-        measure="real_models.restoration.measure:measure",
+        measure=f"real_models.restoration.measure:{'measure_fitted' if name == 'adaptive' else 'measure'}",
         factory="real_models.images:flow",
         problem="mnist_unet",
         path="condot",

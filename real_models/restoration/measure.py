@@ -17,6 +17,7 @@ from torch import Tensor
 
 from analysis.cost import Cost
 from analysis.experiment import Cell
+from analysis.fitted_search import FittedSearch
 from analysis.flow import Flow
 from analysis.guidance.registry import SAMPLERS, Sample
 from analysis.measurements import MeasuredBatch
@@ -68,6 +69,16 @@ def measure(cell: Cell) -> pd.DataFrame:
         search = Search(flow_of(cell), *methods.chosen(extra["regime"], name), tuning, metrics, AIMS, cell.seed)
         rows = _searched(search, reported, extra)
     return pd.DataFrame([place | row for row in rows])
+
+
+def measure_fitted(cell: Cell) -> pd.DataFrame:
+    """Return the same of an estimator whose cost depends on the state."""
+    tuning, reported = batches(cell)
+    extra, name = cell.extra_dict, cell.variants[0].estimator
+    place = cell.columns() | {"truth": "clean image", "estimator": name, "arithmetic": "float32, bfloat16 inside"}
+    place |= {key: extra[key] for key in ("regime", "operator", "noise")}
+    search = FittedSearch(flow_of(cell), *methods.chosen(extra["regime"], name), tuning, metrics, AIMS, cell.seed)
+    return pd.DataFrame([place | row for row in _searched(search, reported, extra)])
 
 
 def _references(cell: Cell, batch: MeasuredBatch) -> Iterator[dict[str, Any]]:

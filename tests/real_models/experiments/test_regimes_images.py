@@ -165,3 +165,13 @@ def test_the_latex_tables_have_a_row_per_method(full):
     text = regimes_images.latex(full)["regimes_images_psnr"]
     assert text.count("source optimisation") == len(DIAL)
     assert r"\toprule" in text
+
+
+def test_adaptive_lookahead_keeps_to_the_budget():
+    made = experiment.cell(Options(quick=True), "super_resolution_2", "guidance", "adaptive")
+    extra = made.extra_dict | {"budgets": (40, 80), "trials": 1}
+    rows = measure_cell(dataclasses.replace(made, extra=tuple(extra.items())))
+    assert set(rows["budget"]) == {40, 80}
+    assert rows["value"].notna().all()
+    # The images that are reported are others than those by which the number of steps was found.
+    assert (rows["evaluations"] + rows["vjps"] <= 1.25 * rows["budget"]).all()

@@ -268,6 +268,16 @@ def test_mixtures_of_mnist_are_measured_by_the_same_code():
     assert np.isfinite(table["value"]).all()
 
 
+def test_adaptive_lookahead_is_tried_by_what_its_runs_cost():
+    sizes = {"samples": 2, "members": 2, "exact": 4, "held_out": 2, "trials": 2, "nearer": 1, "kept": 1}
+    made = regimes.cell(Options(), "super_resolution_2", "guidance", "adaptive", budgets=(96, 192), **sizes)
+    table = measure_cell(made)
+    assert made.measure != regimes.cell(Options(), "super_resolution_2", "guidance", "greedy").measure
+    assert set(table["budget"]) == {96, 192}
+    assert (table["evaluations"] + table["vjps"] <= 1.25 * table["budget"]).all()
+    assert np.isfinite(table["value"]).all()
+
+
 def test_the_main_part_is_one_data_set_and_noise_in_the_four_regimes():
     cells = regimes.cells(Options())
     table = pd.DataFrame([{"problem": c.problem, **c.extra_dict} for c in cells])
