@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis.guidance.regimes import count_within
+from analysis.guidance.tuning import around, trials
 from analysis.search import B, Search, Tried
 
 
@@ -48,11 +49,20 @@ class FittedSearch(Search[B]):
             options = self._options(trial, count) if count else None
         return None
 
+    def near(self, known: Sequence[Tried], aim: str, count: int, budget: float) -> list[Tried]:
+        """Try ``count`` trials near the best of the known ones, which cost about as much as it does."""
+        best = self.best(known, aim, 1)[0].trial
+        some = trials(around(self.regime.space, best), count, self.seed)
+        return self.tried(self._alike(some, best), budget)
+
     def _larger(self, one: Tried, budget: float) -> list[dict[str, Any]]:
-        made = super()._larger(one, budget)
-        for trial in made:
-            self.costs.setdefault(_key(trial), self.costs[_key(one.trial)])
-        return made
+        return self._alike(super()._larger(one, budget), one.trial)
+
+    def _alike(self, some: list[dict[str, Any]], known: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return trials of which those that are new are taken to cost what a known one does."""
+        for trial in some:
+            self.costs.setdefault(_key(trial), self.costs[_key(known)])
+        return some
 
 
 def _key(trial: dict[str, Any]) -> str:
