@@ -24,7 +24,7 @@ answer = style.Caption(
     "Bands: quartiles; lines: fits; stars: predictions; bars: horizons within 5 % (b), two standard errors (c).",
 )
 RULE = "interval"
-FORMS = {"printed": "as\nprinted", "interval": "B\ngrows", "bounded": "and A\nbounded"}
+FORMS = {"printed": "as\nprinted", "interval": "B\ngrows", "bounded": "B grows,\nA is\nbounded"}
 FLOOR = 2.0**-10  # below the distance of the horizon nearest to 1; the end itself is drawn here
 TICKS = {FLOOR: "0", 0.01: "0.01", 0.1: "0.1", 1.0: "1"}
 

@@ -48,8 +48,8 @@ def _errors(ax: Axes, rows: pd.DataFrame, fits: pd.DataFrame) -> None:
         last = only(rows, solver=fit.solver, steps=steps[1])["value"].iloc[0]
         style.power_law(ax, steps, 0.4 * last * steps[1] ** fit.declared, -fit.declared, label=False)
     ax.axhline(rows["reference_bound"].max(), **style.BOUND)
-    ax.set(yscale="log", xlabel="steps", ylabel="relative error", ylim=(1e-13, 9))
-    style.doublings(ax.xaxis, rows["steps"])
+    ax.set(yscale="log", xlabel="steps", ylabel="relative error", ylim=(3e-14, 30))
+    style.doublings(ax.xaxis, rows["steps"], ticks_at_most=4)
 
 
 def _orders(ax: Axes, orders: pd.DataFrame) -> None:
@@ -61,5 +61,6 @@ def _orders(ax: Axes, orders: pd.DataFrame) -> None:
         style.errorbars(ax, y, fits, "slope", along="x", **look | {"markersize": 2.5})
         ax.plot([rows["declared"].iloc[0]] * 2, [i - 0.45, i + 0.45], **style.THEORY)
     style.rows_of_names(ax, [names.of_solver(s) for s in solvers])
-    ax.set(xlabel="fitted order")
+    ax.set(xlabel="fitted order", xlim=(0, orders["declared"].max() + 1))
+    style.ticks(ax.xaxis, sorted({*orders["declared"]}))
     ax.set_title("orders")

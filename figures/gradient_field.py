@@ -49,11 +49,11 @@ def _panel(ax: Axes, rows: pd.DataFrame, kind: str) -> None:
     density = only(rows, kind="density").pivot(index="x1", columns="x0", values="v0")
     x, y = density.columns.to_numpy(), density.index.to_numpy()
     ax.contourf(x, y, density, levels=12, cmap="Greys", vmax=2.2 * density.to_numpy().max())
-    for name, shade, width in ((kind, _colour(kind), 0.013), ("ideal", "black", 0.005)):
+    for name, shade, width, head in ((kind, _colour(kind), 0.012, 2.4), ("ideal", "black", 0.004, 5.0)):
         arrows = only(rows, kind=name)
         size = np.hypot(arrows["v0"], arrows["v1"])
         where = arrows["x0"], arrows["x1"], -arrows["v0"] / size, -arrows["v1"] / size
-        ax.quiver(*where, color=shade, width=width, scale=13, headwidth=3.5)
+        ax.quiver(*where, color=shade, width=width, scale=13, headwidth=head, headlength=head, headaxislength=head)
     target = only(rows, kind="target")
     ax.plot(target["x0"], target["x1"], "x", color="black", markersize=5, markeredgewidth=1.2)
     ax.set(xticks=[], yticks=[], aspect="equal")

@@ -26,7 +26,7 @@ RADII = {"H": 0.25}
 OTHERS = 0.4  # the radius of other elements, in Angstrom
 UNITS = {"alpha": "Bohr³", "gap": "meV", "homo": "meV", "lumo": "meV", "mu": "D", "Cv": "cal/mol K"}
 SHOWN = {"alpha": "α", "gap": "gap", "homo": "HOMO", "lumo": "LUMO", "mu": "μ", "Cv": "$C_v$"}
-REACH = 4.6  # of a panel, in Angstrom
+REACH = 7.0  # of a panel, in Angstrom, at most
 
 
 @style.figure(letters=False)
@@ -36,12 +36,13 @@ def draw(tables: style.Tables) -> Figure:
     methods, properties = style.values(atoms, "estimator"), style.values(atoms, "property")
     width = style.TEXT_WIDTH / len(properties)
     height = len(methods) * (min(width, 1.2) + 0.2) + 0.3
+    reach = min(atoms[["x", "y"]].abs().max(axis=None) + 2 * OTHERS, REACH)
     figure, grid = plt.subplots(len(methods), len(properties), figsize=(style.TEXT_WIDTH, height), squeeze=False)
     for row, method in zip(grid, methods, strict=True):
         row[0].set_ylabel(names.sampler(method))
         for ax, name in zip(row, properties, strict=True):
             place = {"estimator": method, "property": name}
-            _molecule(ax, only(atoms, **place), only(tables["molecules_bonds"], **place), name)
+            _molecule(ax, only(atoms, **place), only(tables["molecules_bonds"], **place), name, reach)
     for ax, name in zip(grid[0], properties, strict=True):
         wanted = only(atoms, property=name)["wanted"].iloc[0]
         ax.set_title(
@@ -50,7 +51,7 @@ def draw(tables: style.Tables) -> Figure:
     return figure
 
 
-def _molecule(ax: Axes, atoms: pd.DataFrame, bonds: pd.DataFrame, name: str) -> None:
+def _molecule(ax: Axes, atoms: pd.DataFrame, bonds: pd.DataFrame, name: str, reach: float) -> None:
     for bond in bonds.to_dict("records"):
         ends = [bond["x"], bond["to_x"]], [bond["y"], bond["to_y"]]
         ax.plot(*ends, color="0.55", linewidth=1.1 * bond["order"], zorder=1)
@@ -58,7 +59,7 @@ def _molecule(ax: Axes, atoms: pd.DataFrame, bonds: pd.DataFrame, name: str) -> 
         place, radius = (atom["x"], atom["y"]), RADII.get(atom["element"], OTHERS)
         face = COLOURS[atom["element"]]
         ax.add_patch(Circle(place, radius, facecolor=face, edgecolor="0.2", linewidth=0.4, zorder=2 + rank))
-    ax.set(xticks=[], yticks=[], xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal")
+    ax.set(xticks=[], yticks=[], xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     ax.spines[:].set_visible(True)
     if len(atoms):
         ax.spines[:].set_color("0.85" if atoms["stable"].all() else "tab:red")

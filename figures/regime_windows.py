@@ -17,9 +17,9 @@ answer = style.Caption(
     "Misfits, first over last third: {guidance_misfit:.2g} [{guidance_misfit_low:.2g}, {guidance_misfit_high:.2g}] per "
     "step.",
     "In the source: {source_misfit:.2g} [{source_misfit_low:.2g}, {source_misfit_high:.2g}].",
-    "Cases are regimes and aims. Guidance acts in one third of time, or in all of it; in source optimisation the state "
-    "at the window's start is optimised. Equal numbers of steps or iterations; means over {operators!p:operator} of "
-    "medians (misfits: geometric), 95 % intervals.",
+    "Cases are regimes and aims. Guidance acts in a third of time, or in all; in the source the state at the window's "
+    "start is optimised, so that all is early. Equal numbers of steps or iterations; means over {operators!p:operator} "
+    "of medians (misfits: geometric), 95 % intervals, some beyond the panel.",
 )
 METRICS = {"misfit": "misfit χ²/m", "energy_distance": "energy distance"}
 WINDOWS = ("early", "mid", "late", "all")

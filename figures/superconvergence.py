@@ -18,11 +18,13 @@ answer = style.Caption(
     "In a solver's own variable {near} of {fits} slopes are within {margin:g} of theory.",
     "{exceed} are above the usual order + 1.",
     style.choose("midpoint", {True: "Midpoint gains an order on CondOT ({midpoint_slope:.2f}).", False: ""}),
-    "On linear VP, DDIM's slope is {vp_low..vp_high:.2f} in ζ, but {vp_first:.2f} to {vp_last:.2f} in 1 − t.",
+    "Between neighbouring points DDIM's slope on linear VP is {vp_low..vp_high:.2f} in ζ, but {vp_first:.2f} to "
+    "{vp_last:.2f} in 1 − t.",
     "{refused} fits are missing.",
     "Medians and quartiles of errors of DΦ along one x/α, {problem!n}; dashes: theory; dots: reference's error. Last "
     "row: slopes, 95 % intervals; bars: theory.",
 )
+LEAST = 1e-15  # shown: what is below is round-off
 CURVES = ("euler", "midpoint", "heun", "rk4", "ddim")
 VARIABLES = {"zeta": r"$\zeta_t$", "1 - t": r"$1-t$"}
 
@@ -58,13 +60,14 @@ def _errors(ax: Axes, rows: pd.DataFrame, fits: pd.DataFrame, variable: str) -> 
         look = style.method("end_to_end", solver) | {"markersize": 2.3, "linewidth": 0.9}
         if solver == "ddim":  # on CondOT it is Euler's method: hollow and larger, to be seen around its marks
             look |= {"markerfacecolor": "none", "markersize": 4.5, "linewidth": 0.6}
-        style.band(ax, only(rows, solver=solver), variable, label=names.of_solver(solver), **look)
+        shown = only(rows, solver=solver)
+        style.band(ax, shown[shown["value"] > LEAST], variable, label=names.of_solver(solver), **look)
     for fit in only(fits, solver=CURVES).itertuples():
         own = only(rows, solver=fit.solver)
         first = own.loc[np.isclose(own[variable], fit.h_min, rtol=1e-9), "value"].iloc[0]
         style.power_law(ax, [fit.h_min, fit.h_max], 0.3 * first / fit.h_min**fit.theory, fit.theory, label=False)
     ax.axhline(rows["reference_bound"].max(), **style.BOUND)
-    ax.set(xscale="log", yscale="log", xlabel=VARIABLES[variable], ylim=(1e-15, 3))
+    ax.set(xscale="log", yscale="log", xlabel=VARIABLES[variable], ylim=(LEAST / 3, 3))
     ax.minorticks_off()
 
 

@@ -18,7 +18,7 @@ answer = style.Caption(
     "On other operators and images such a choice is within 10% of the best in {near:.0%} of cases, with "
     "{greedy_mean:.2f} [{greedy_low:.2f}, {greedy_high:.2f}] of always greedy's outcome.",
     "a, b: best gradient; number: its outcome over greedy's. All such ratios are geometric means over "
-    "{operators!p:operator}, of misfits of at least 1 and distances of at least 0.05.",
+    "{operators!p:operator}; misfits below 1 count as 1, distances below 0.05 as 0.05.",
     "c, d: Spearman's correlation over gradients at {budget}, 95 % intervals over operators.",
 )
 AIMS = {"misfit": "tuned for the misfit", "energy_distance": "for the distance to the posterior"}

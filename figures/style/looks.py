@@ -64,7 +64,7 @@ STEPPED = {
 SHADES = ((0.75, 1.0), (0.5, 1.0), (0.0, 1.0), (0.35, 0.0), (0.65, 0.0))  # a share, and of white or of black
 STEP_DASHES: tuple[Any, ...] = ((0, (1, 1.1)), (0, (2.5, 1.2)), (0, (5, 1.5)), (0, (8, 1.5)), "-")
 """Shades and dashes of 1, 2, 4, 8, and 16 or more steps."""
-OTHER_SOLVERS = {"midpoint": "left", "heun": "top", "rk4": "right"}
+OTHER_SOLVERS = {"midpoint": "right", "heun": "top", "rk4": "left"}
 """The coloured half of an estimator with a look of its own, where its solver is not Euler's."""
 CHECKPOINTING = {
     "store": (BLUE, "o"),

@@ -81,11 +81,11 @@ def ticks(axis: Axis, at: Sequence[float] | np.ndarray, names: Sequence[str] | N
     axis.set_minor_formatter(NullFormatter())
 
 
-def doublings(axis: Axis, at: Any) -> None:
-    """Make an axis logarithmic to base 2, with ticks at as many powers of two as fit."""
+def doublings(axis: Axis, at: Any, ticks_at_most: int = 7) -> None:
+    """Make an axis logarithmic to base 2, with ticks at some powers of two."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})  # type: ignore[attr-defined]
     low, high = (int(np.floor(np.log2(max(v, 1)) + 1e-9)) for v in (np.min(at), np.max(at)))
-    step = 1 + (high - low) // 6
+    step = 1 + (high - low) // (ticks_at_most - 1)
     ticks(axis, [2**k for k in range(low, high + 1, step)])
 
 

@@ -15,6 +15,8 @@ from figures.style.layout import panels
 from figures.style.looks import marked
 from figures.style.marks import ticks
 
+MOST = 6  # ticks of horizons
+
 
 def mesh(ax: Axes, value: Any, steps: Any, horizons: Any, best: Any, norm: LogNorm) -> None:
     """Draw errors (steps, horizons) as colours over horizon and log2 of steps, with a dot at each step count's best."""
@@ -69,6 +71,8 @@ def _drawn(given: Any) -> Figure:
     drawn, (ax,) = panels(1, 1, 2.4, 0.3)
     mesh(ax, value, steps, horizons, horizons[np.nanargmin(value, axis=1)], norm)
     ticks(ax.yaxis, np.log2(np.asarray(steps, dtype=float)), [f"{n:g}" for n in steps])
+    some = horizons[:: -(1 + (len(horizons) - 1) // MOST)]  # from the last, which may be 1, back
+    ticks(ax.xaxis, some, [f"{s:.2g}" for s in some])
     ax.set(xlabel="horizon $s$", ylabel="steps")
     colour_bar(drawn, ax, norm)
     return drawn
