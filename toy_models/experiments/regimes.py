@@ -29,6 +29,7 @@ from toy_models.experiments.regime_outcomes import ESTIMATORS
 SUITE = "guidance"
 OPERATORS = ("box_inpainting", "random_inpainting", "super_resolution_2", "gaussian_deblurring", "compressed_sensing")
 BUDGETS = tuple(48 * 2**k for k in range(7))
+SPARSE = BUDGETS[1::2]  # of adaptive lookahead, whose steps are chosen by Python, state by state
 NOISE, OTHER_NOISES = 0.1, (0.03, 0.3)
 MAIN: dict[str, Any] = {"problem": "digits", "noise": NOISE}
 SOME = ("greedy", "midpoint", "midpoint_4", "end_to_end")
@@ -56,7 +57,12 @@ def cells(options: Options) -> list[Cell]:
             for regime, noise in places
             for name in ("greedy", "midpoint")
         ]
-    made = [cell(options, o, r, e) for o in OPERATORS for r in REGIMES for e in ESTIMATORS]
+    made = [
+        cell(options, o, r, e, budgets=SPARSE if e == "adaptive" else BUDGETS)
+        for o in OPERATORS
+        for r in REGIMES
+        for e in ESTIMATORS
+    ]
     made += [cell(options, o, "source_own", e, budgets=BUDGETS[2:6:2]) for o in OPERATORS for e in SOME]
     two = ("guidance", "source")
     made += [
