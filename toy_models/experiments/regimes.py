@@ -128,14 +128,15 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     """
     groups = table[table["status"] == "ok"].groupby([*KEYS, "operator"], sort=False)["value"]
     lost = groups.agg(lambda values: values.isna().mean()).groupby(level=KEYS, sort=False).mean()
-    medians = groups.median().unstack("operator", sort=False)
+    medians, there = (part.unstack("operator", sort=False) for part in (groups.median(), groups.size()))
     rows = []
-    for key, some in medians.iterrows():
+    for key, every in medians.iterrows():
+        some = every[there.loc[key].notna()]  # the operators of this place: not all places have the same
         place = dict(zip(KEYS, key, strict=True))
         mean = intervals.interval_of_few(some.dropna().to_numpy())
         row = place | {"mean": mean.mean, "low": mean.low, "high": mean.high, "operators": int(some.count())}
         greedy = tuple((place | {"estimator": BASELINE}).values())
-        ratio = geometric(some / (medians.loc[greedy] if greedy in medians.index else np.nan))
+        ratio = geometric(some / (medians.loc[greedy, some.index] if greedy in medians.index else np.nan))
         rows.append(row | {f"over_{BASELINE}_{end}": value for end, value in ratio.items()} | {"failed": lost[key]})
     return pd.DataFrame(rows)
 

@@ -295,5 +295,7 @@ def test_facts_from_elsewhere_are_ratios_at_the_largest_budget_of_a_place():
     found = regimes.derive(places)["elsewhere_facts"].iloc[0]
     ends = [found[f"noise_0_3_source_misfit{end}"] for end in ("", "_low", "_high")]
     assert ends == pytest.approx([2.0, 2.0, 2.0])
+    more = pd.concat([places, by_hand(greedy=(3.0, 5.0, 8.0), end_to_end=(1.0, 2.0, 3.0)).assign(regime="guidance")])
+    pd.testing.assert_series_equal(regimes.derive(more)["elsewhere_facts"].iloc[0], found)  # with operators of its own
     assert [found[f"source_own_misfit_{end}"] for end in ("low", "high")] == [1.5, 4.0]
     assert regimes.derive(table)["elsewhere_facts"].iloc[0].to_dict() == {"places": 0}
