@@ -1,0 +1,183 @@
+"""Numbers that README and the page on gradients state. The truth is the published tables.
+
+Every sentence and every row of a table below is written from them as the page has it: a table that is published again
+with other numbers turns a test red, and its message holds the new words.
+"""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import results
+from analysis.guidance.regimes import REGIMES
+from analysis.provenance import ROOT
+from toy_models.experiments import regimes
+
+PUBLISHED = ROOT / "figures" / "published" / "tables"
+WORDS = {
+    "greedy": "greedy",
+    "two_step_euler": "two Euler steps",
+    "midpoint": "one midpoint step",
+    "midpoint_4": "four midpoint steps",
+    "adaptive": "adaptive",
+    "end_to_end": "end-to-end",
+}
+PLACES = dict(zip(REGIMES, ("per step", "optimiser per step", "source", "controls"), strict=True))
+DIAL = ("two_step_euler", "midpoint", "midpoint_4", "end_to_end")
+# Mean absolute errors of table 1 of arXiv 2502.08006: alpha, gap, HOMO, LUMO, mu and C_v.
+TABLE_1 = {
+    "greedy": (11.282, 1265, 725, 1092, 1.559, 6.469),
+    "two_step_euler": (5.377, 1275, 560, 1204, 1.563, 2.975),
+    "midpoint": (5.313, 1196, 599, 1057, 1.417, 2.967),
+    "end_to_end": (1.404, 401, 176, 373, 0.372, 0.866),
+}
+
+
+def table(name):
+    return results.read_table(PUBLISHED / f"{name}.parquet")
+
+
+def percent(share):
+    return f"{100 * share:.0f} %"
+
+
+def spread(row, name="mean", middle=""):
+    """A number with its interval."""
+    return f"{row[name + middle]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]".replace("-", "−")
+
+
+def rule():
+    """How good the rule is on what it has not seen."""
+    row = table("which_gradient_facts").iloc[0]
+    yield f"within 10 % of the best in {percent(row['near'])} of {row['cases']:.0f} cases"
+    yield f"{spread(row, 'greedy', '_mean')} of those of always greedy"
+    yield f"{spread(row, 'end_to_end', '_mean')} of those of always end-to-end"
+    yield f"cannot pay for one step in {percent(1 - row['end_to_end_possible'])} of the cases"
+    yield f"within 10 % of the best in {percent(row['transfer_near'])} of {row['transfer_cases']:.0f} cases there"
+    ends = table("regimes_facts").iloc[0]
+    yield f"{percent(ends['at_end_of_range'])} of the choices lie at an end of a range"
+
+
+def recommended():
+    """The rule as rows of a table for each aim, with the outcome over greedy's."""
+    chosen = table("which_gradient_recommended")
+    for aim in ("energy_distance", "misfit"):
+        for regime, place in PLACES.items():
+            rows = chosen[(chosen["aim"] == aim) & (chosen["regime"] == regime)].set_index("budget")
+            cells = [_cell(rows.loc[budget]) for budget in regimes.BUDGETS]
+            yield f"| {place} | {' | '.join(cells)} |"
+
+
+def _cell(row):
+    return "greedy" if row["estimator"] == "greedy" else f"{WORDS[row['estimator']]} {row['mean']:.2f}"
+
+
+def crossings():
+    """From which budget on end-to-end's mean is at most greedy's."""
+    row = table("which_gradient_facts").iloc[0]
+    for regime, place in PLACES.items():
+        budgets = [row[f"{regime}_{aim}_crossing"] for aim in ("energy_distance", "misfit")]
+        yield f"| {place} | {' | '.join('at none' if np.isnan(b) else f'{b:.0f}' for b in budgets)} |"
+
+
+def source():
+    """The dial in source optimisation beside the paper's table 1: rows of misfits over greedy's."""
+    summary, paper = table("regimes_summary"), {k: np.array(v) for k, v in TABLE_1.items()}
+    for name in DIAL:
+        theirs = f"{np.exp(np.log(paper[name] / paper['greedy']).mean()):.2f}" if name in paper else ""
+        ours = [_over_greedy(summary, "source", "misfit", name, budget=b, **place) for b, place in _sources()]
+        yield f"| {WORDS[name]} | {' | '.join([*ours, theirs])} |"
+
+
+def _sources():
+    return (regimes.BUDGETS[-1], regimes.MAIN), (384, {"problem": "mnist", "noise": regimes.NOISE})
+
+
+def _over_greedy(summary, regime, aim, name, **place):
+    place |= {"regime": regime, "aim": aim, "metric": aim, "estimator": name}
+    rows = summary.loc[(summary[list(place)] == pd.Series(place)).all(axis=1)]
+    return spread(rows.iloc[0], "over_greedy", "_mean") if len(rows) else ""
+
+
+def at_1536():
+    """Misfits and adaptive lookahead's outcomes over greedy's, at the largest budget that adaptive was run with."""
+    summary, names = table("regimes_summary"), {"budget": 1536, **regimes.MAIN}
+    place = names | {"regime": "source", "aim": "misfit", "metric": "misfit"}
+    means = summary.loc[(summary[list(place)] == pd.Series(place)).all(axis=1)].set_index("estimator")["mean"]
+    said = [f"{means[name]:.2g} for {word}" for name, word in WORDS.items()]
+    yield f"{', '.join(said[:-1])} and {said[-1]}"
+    for regime in ("guidance", "source"):
+        over = _over_greedy(summary, regime, "energy_distance", "adaptive", **names)
+        yield f"{over} of greedy's distance at 1,536"
+
+
+def last():
+    """Distances to the posterior over greedy's at the largest budget."""
+    summary = table("regimes_summary")
+    for regime, place in PLACES.items():
+        budget = regimes.BUDGETS[-1]
+        cells = [_over_greedy(summary, regime, "energy_distance", name, budget=budget, **regimes.MAIN) for name in DIAL]
+        yield f"| {place} | {' | '.join(cells)} |"
+
+
+def controls():
+    """Misfits in control optimisation, means over operators of medians."""
+    summary = table("regimes_summary")
+    for name in ("end_to_end", "greedy", "two_step_euler"):
+        place = regimes.MAIN | {"regime": "controls", "aim": "misfit", "metric": "misfit", "estimator": name}
+        rows = summary.loc[(summary[list(place)] == pd.Series(place)).all(axis=1)].set_index("budget")["mean"]
+        said = "exact adjoint" if name == "end_to_end" else WORDS[name]
+        yield f"| {said} | {' | '.join(f'{rows[budget]:.2g}' for budget in regimes.BUDGETS[1:])} |"
+
+
+def elsewhere():
+    """End-to-end's outcomes over greedy's at other noise levels and on other data, at the largest budget there."""
+    row = table("regimes_elsewhere_facts").iloc[0]
+    for place, said in (
+        ("noise_0_03", "8×8 digits, noise 0.03"),
+        ("noise_0_3", "8×8 digits, noise 0.3"),
+        ("mnist", "MNIST"),
+    ):
+        names = [f"{place}_{one}" for one in ("guidance_energy_distance", "source_energy_distance", "source_misfit")]
+        yield f"| {said} | {' | '.join(spread(row, name) if np.isfinite(row[name]) else '' for name in names)} |"
+
+
+def windows():
+    """Guidance in the first third of time over that in the last."""
+    row = table("regime_windows_facts").iloc[0]
+    for regime, place in PLACES.items():
+        yield f"| {place} | {spread(row, f'{regime}_energy_distance')} | {spread(row, f'{regime}_misfit')} |"
+
+
+def correlations():
+    """Which error of a gradient goes with its outcome."""
+    row = table("which_gradient_facts").iloc[0]
+    for regime, place in PLACES.items():
+        for aim, said in (("energy_distance", "distance"), ("misfit", "misfit")):
+            pairs = [f"{regime}_{aim}_{truth}" for truth in ("ideal", "score")]
+            if all(name in row.index and np.isfinite(row[name]) for name in pairs):
+                yield f"| {place}, {said} | {' | '.join(spread(row, name) for name in pairs)} |"
+
+
+KINDS = {
+    f.__name__: f
+    for f in (rule, recommended, crossings, source, at_1536, last, controls, elsewhere, windows, correlations)
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_on_gradients_states_the_published_numbers(kind):
+    page = _one_line((ROOT / "docs" / "pages" / "which-gradient.md").read_text())
+    assert [said for said in KINDS[kind]() if _one_line(said) not in page] == []
+
+
+def test_the_readme_states_the_published_numbers():
+    row, page = table("which_gradient_facts").iloc[0], _one_line((ROOT / "README.md").read_text())
+    assert f"{spread(row, 'greedy', '_mean')} of always greedy's" in page
+    assert f"{spread(row, 'end_to_end', '_mean')} of always end-to-end's" in page
+
+
+def _one_line(text):
+    return re.sub(r"\s+", " ", text.replace("**", "")).replace("\u00a0", " ")
