@@ -25,8 +25,8 @@ answer = style.Caption(
         },
     ),
     "It costs {ratio_low..ratio_high:.2f} of the cheapest fixed number of steps in t, chosen with hindsight.",
-    "a, steps at tolerance {shown:g}; b, kinds, thin ones below; dashes: the {covered_share:.0%} asked for; c, 95th "
-    "percentile of error over tolerance; d, cost, of fixed steps where enough of them were tried.",
+    "a, steps at tolerance {shown:g}; b, kinds, thin ones below; dashes: {covered_share:.0%}; c, 95th percentile "
+    "of error over tolerance; d, cost.",
 )
 LOOKS = {
     "adaptive": style.method("adaptive") | {"markersize": 5},

@@ -13,13 +13,14 @@ from figures.style import names
 TABLES = ("regime_windows_summary", "regime_windows_facts")
 QUESTION = "At which times does guidance matter, in which regime?"
 answer = style.Caption(
-    "End-to-end guidance of the first third alone beats that of the last in {early} of {cases} cases; {late} reverse.",
+    "End-to-end guidance of the first third beats that of the last in {early} of {cases} cases (regimes, "
+    "aims); {late} reverse.",
     "Misfits, first over last third: {guidance_misfit:.2g} [{guidance_misfit_low:.2g}, {guidance_misfit_high:.2g}] per "
     "step.",
     "In the source: {source_misfit:.2g} [{source_misfit_low:.2g}, {source_misfit_high:.2g}].",
-    "Cases are regimes and aims. Guidance acts in a third of time, or in all; in the source the state at the window's "
-    "start is optimised, so that all is early. Equal numbers of steps or iterations; means over {operators!p:operator} "
-    "of medians (misfits: geometric), 95 % intervals, some beyond the panel.",
+    "Guidance acts in a third of time, or in all; in the source the state at the window's start is optimised, so that "
+    "all is early. Means over {operators!p:operator} of medians (misfits: geometric), 95 % intervals, some beyond the "
+    "panel.",
 )
 METRICS = {"misfit": "misfit χ²/m", "energy_distance": "energy distance"}
 WINDOWS = ("early", "mid", "late", "all")

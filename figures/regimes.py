@@ -11,8 +11,7 @@ from figures.style import names
 TABLES = ("regimes_summary", "regime_references_summary", "regimes_facts")
 QUESTION = "In which regime does an accurate gradient pay, and from which budget on?"
 answer = style.Caption(
-    "The least misfit is that of {guidance_misfit_best!n} in per-step guidance, of {source_misfit_best!n} in source "
-    "optimisation.",
+    "By misfit {guidance_misfit_best!n} is best in per-step guidance, {source_misfit_best!n} in source optimisation.",
     style.choose(
         "source_misfit_order",
         {
@@ -31,9 +30,9 @@ answer = style.Caption(
             "; end-to-end {guidance_energy_distance_end_to_end:.2f}).",
         },
     ),
-    "Rows: misfit χ²/m and energy distance to the posterior, each tuned for; dotted: of the posterior's mean; grey: of "
-    "exact samples. Means over {operators!p:operator} of medians, 95 % intervals; crosses: over a tenth diverged. "
-    "{at_end_of_range:.0%} of choices lie at an end of a range.",
+    "Rows: misfit χ²/m, energy distance to the posterior, each tuned for; dotted: posterior's mean; grey: exact "
+    "samples. Means over {operators!p:operator} of medians, 95 % intervals; crosses: over a tenth diverged. "
+    "Choices at ends of ranges: {at_end_of_range:.0%}.",
 )
 LEAST_MISFIT = 0.03  # shown: what is far below 1 fits noise
 OWN = "source_own"  # is in the figure regimes_elsewhere

@@ -18,8 +18,7 @@ answer = style.Caption(
     "In a solver's own variable {near} of {fits} slopes are within {margin:g} of theory.",
     "{exceed} are above the usual order + 1.",
     style.choose("midpoint", {True: "Midpoint gains an order on CondOT ({midpoint_slope:.2f}).", False: ""}),
-    "Between neighbouring points DDIM's slope on linear VP is {vp_low..vp_high:.2f} in ζ, but {vp_first:.2f} to "
-    "{vp_last:.2f} in 1 − t.",
+    "Locally DDIM's slope on linear VP is {vp_low..vp_high:.2f} in ζ, but {vp_first:.2f} to {vp_last:.2f} in 1 − t.",
     "{refused} fits are missing.",
     "Medians and quartiles of errors of DΦ along one x/α, {problem!n}; dashes: theory; dots: reference's error. Last "
     "row: slopes, 95 % intervals; bars: theory.",
