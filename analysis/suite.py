@@ -49,7 +49,8 @@ def make(experiments: Mapping[str, ModuleType], options: Options, out: Path, wor
     Returns
     -------
     dict
-        The seconds of one core that each experiment's cells took, those of finished cells included.
+        The seconds of one core that each experiment's cells took, those of finished cells included; a cell that
+        experiments share counts for the first of them.
 
     Raises
     ------
@@ -71,11 +72,13 @@ def make(experiments: Mapping[str, ModuleType], options: Options, out: Path, wor
         files[name].append(file)
     for name in serial:
         files[name] = fill(cells[name], out / "cells", Workers(jobs=1), name)
-    seconds = {}
+    seconds, counted = dict[str, float](), set[Path]()
     for name, experiment in experiments.items():
         read = [results.read_with_provenance(file) for file in files[name]]
+        new = [about for file, (_, about) in zip(files[name], read, strict=True) if file not in counted]
+        counted.update(files[name])
         frame = pd.concat([rows for rows, _ in read], ignore_index=True)
-        seconds[name] = sum(about.get("seconds", 0.0) for _, about in read)
+        seconds[name] = sum(about.get("seconds", 0.0) for about in new)
         about = record(options, _names(experiment, cells[name]), getattr(experiment, "PACKAGES", ()))
         _write(name, experiment, frame, out, about)
     return seconds
