@@ -104,10 +104,11 @@ def test_windows_leave_the_exact_score_alone_elsewhere(tables):
 
 def test_the_gallery_holds_real_images_their_measurements_and_fits():
     table = measure_cell(posterior_gallery.cells(Options(quick=True))[0])
-    assert len(table) == 784 * (3 + 2 + 2)  # image, measurement and mean; two exact and two unguided samples
+    assert len(table) == 784 * (3 + 3 * 2)  # image, measurement and mean; two exact, unguided and guided samples each
     fits = table.groupby("image")["misfit"].mean()
     assert fits["image"] == pytest.approx(1, abs=0.6)
     assert fits["unguided"] > 2 * fits["exact"]
+    assert fits["unguided"] > 2 * fits["likelihood:greedy"]
     tables = {"posterior_gallery": table, "posterior_gallery_facts": posterior_gallery.derive(table)["facts"]}
     assert "misfit χ²/m of exact samples is" in gallery_figure.answer(tables)
     gallery_figure.draw(tables)

@@ -62,4 +62,4 @@ def test_the_figure_draws_and_answers(tables):
     drawn.canvas.draw()
     assert len(drawn.axes) == 9
     plt.close(drawn)
-    assert "On linear VP, DDIM's slope is 1.9" in figure.answer(tables)
+    assert "Locally DDIM's slope on linear VP is 1.9" in figure.answer(tables)
