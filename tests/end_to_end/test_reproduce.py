@@ -7,13 +7,10 @@ from pathlib import Path
 import pytest
 
 import reproduce
-from analysis import results, sources, suite
-from analysis.settings import Options
-from analysis.workers import Workers
+from analysis import results, sources
 from figures import convergence
 from tests.support.command import command, hashes
 from tests.support.damage import damage
-from toy_models.experiments import regime_references
 
 ONE = ["lookahead_surface"]
 FAST = [*ONE, "--quick", "--jobs", "1"]
@@ -72,13 +69,6 @@ def test_files_of_the_run_that_were_cut_off_end_in_one_line(made, tmp_path, caps
     assert len(said) == 1
     assert "claims.json: the file cannot be read" in said[0]
     assert said[0].endswith("remove it and run again")
-
-
-def test_the_time_of_cells_that_experiments_share_is_counted_once(tmp_path):
-    both = {"regime_references": regime_references, "regime_references_again": regime_references}
-    seconds = suite.make(both, Options(quick=True), tmp_path, Workers(jobs=1))
-    assert seconds["regime_references"] > 0
-    assert seconds["regime_references_again"] == 0
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(made, tmp_path):
