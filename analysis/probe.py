@@ -71,14 +71,16 @@ class Probe:
         Raises
         ------
         ValueError
-            If a TorchScript module is differentiated in forward mode, which gives zeros or noise.
+            If a TorchScript module is differentiated in forward mode, which gives zeros or noise, and where the
+            function raises an error of torch's: the message adds what it was given.
         """
         if unpack_dual(x).tangent is not None and scripted(function):
             raise ValueError(f"function must not be TorchScript for a forward-mode derivative: {SCRIPTED}")
-        if x.requires_grad and not self.derivative_asked:
-            derivative(*part(function, x.detach(), t.detach()))
-            self.derivative_asked = True
-        return function(x, t) if self.changes_input is False else function(x.clone(), t.clone())
+        with _in_plain_words(function, x, t):  # here too: another call may have another dtype, shape or time
+            if x.requires_grad and not self.derivative_asked:
+                derivative(*part(function, x.detach(), t.detach()))
+                self.derivative_asked = True
+            return function(x, t) if self.changes_input is False else function(x.clone(), t.clone())
 
 
 @contextlib.contextmanager
@@ -89,7 +91,7 @@ def _in_plain_words(function: Function, x: Tensor, t: Tensor) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except (RuntimeError, TypeError, IndexError, AttributeError) as error:
-        if "memory" in str(error):  # the allocator of the CPU has no exception of its own
+        if "memory" in str(error) or "ALLOC_FAILED" in str(error):  # of the CPU's allocator, cuBLAS and cuDNN
             raise
         given = f"x {tuple(x.shape)} {x.dtype} and t {tuple(t.shape)} {t.dtype}"
         weights = {p.dtype for network in networks_in(function) for p in network.parameters()} - {x.dtype}

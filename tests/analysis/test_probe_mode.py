@@ -134,12 +134,33 @@ def test_an_error_in_a_function_says_what_it_was_given(function, x, message):
         ESTIMATORS["greedy"](from_velocity(function, CONDOT), LOSS, x, 0.3)
 
 
-def test_running_out_of_memory_is_passed_on():
-    def full(x, t):
-        raise torch.OutOfMemoryError("out of memory")
+@pytest.mark.parametrize("differentiated", [True, False])
+def test_an_error_in_a_later_call_says_what_the_function_was_given(differentiated):
+    net = torch.nn.Linear(2, 2)
+    flow = from_velocity(lambda x, t: net(x), CONDOT)
+    flow.velocity(X.float(), torch.tensor(0.3))
+    ESTIMATORS["greedy"](flow, lambda z: z.square().sum(1), X.float(), 0.3)
+    with pytest.raises(ValueError, match=r"must take x \(8, 2\) torch.float64 .* its weights are torch.float32: conv"):
+        if differentiated:
+            ESTIMATORS["greedy"](flow, LOSS, X, 0.3)
+        else:
+            flow.velocity(X, torch.tensor(0.3))
 
-    with pytest.raises(torch.OutOfMemoryError):
-        ESTIMATORS["greedy"](from_velocity(full, CONDOT), LOSS, X, 0.3)
+
+@pytest.mark.parametrize(
+    "full", [torch.OutOfMemoryError("out of memory"), RuntimeError("CUDNN_STATUS_ALLOC_FAILED"), MemoryError()]
+)
+@pytest.mark.parametrize("calls", [0, 3])
+def test_running_out_of_memory_is_passed_on(full, calls):
+    left = iter(range(calls))
+
+    def function(x, t):
+        if next(left, None) is None:
+            raise full
+        return -x
+
+    with pytest.raises(type(full)):
+        ESTIMATORS["end_to_end"](from_velocity(function, CONDOT), LOSS, X, 0.3, steps=8)
 
 
 def coupled(z):
