@@ -140,11 +140,9 @@ def test_an_error_in_a_later_call_says_what_the_function_was_given(differentiate
     flow = from_velocity(lambda x, t: net(x), CONDOT)
     flow.velocity(X.float(), torch.tensor(0.3))
     ESTIMATORS["greedy"](flow, lambda z: z.square().sum(1), X.float(), 0.3)
+    calls = {True: lambda: ESTIMATORS["greedy"](flow, LOSS, X, 0.3), False: lambda: flow.velocity(X, torch.tensor(0.3))}
     with pytest.raises(ValueError, match=r"must take x \(8, 2\) torch.float64 .* its weights are torch.float32: conv"):
-        if differentiated:
-            ESTIMATORS["greedy"](flow, LOSS, X, 0.3)
-        else:
-            flow.velocity(X, torch.tensor(0.3))
+        calls[differentiated]()
 
 
 @pytest.mark.parametrize(
