@@ -66,19 +66,10 @@ def measure(cell: Cell) -> pd.DataFrame:
     elif extra["regime"] == "errors":
         rows = _errors(cell, reported)
     else:
-        search = Search(flow_of(cell), *methods.chosen(extra["regime"], name), tuning, metrics, AIMS, cell.seed)
+        search_for = FittedSearch if name == "adaptive" else Search  # its cost depends on the state
+        search = search_for(flow_of(cell), *methods.chosen(extra["regime"], name), tuning, metrics, AIMS, cell.seed)
         rows = _searched(search, reported, extra)
     return pd.DataFrame([place | row for row in rows])
-
-
-def measure_fitted(cell: Cell) -> pd.DataFrame:
-    """Return the same of an estimator whose cost depends on the state."""
-    tuning, reported = batches(cell)
-    extra, name = cell.extra_dict, cell.variants[0].estimator
-    place = cell.columns() | {"truth": "clean image", "estimator": name, "arithmetic": "float32, bfloat16 inside"}
-    place |= {key: extra[key] for key in ("regime", "operator", "noise")}
-    search = FittedSearch(flow_of(cell), *methods.chosen(extra["regime"], name), tuning, metrics, AIMS, cell.seed)
-    return pd.DataFrame([place | row for row in _searched(search, reported, extra)])
 
 
 def _references(cell: Cell, batch: MeasuredBatch) -> Iterator[dict[str, Any]]:
