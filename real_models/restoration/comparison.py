@@ -24,12 +24,21 @@ FITS = 1.0  # a misfit below it fits noise: one is as good as another
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the tables "summary", "best", "pooled", "correlation", "choices" and "facts"."""
+    """Return the tables "summary", "best", "pooled", "budgets", "source_facts", "correlation", "choices" and "facts".
+
+    Methods are compared at their best budgets among those that all of them have.
+
+    Returns
+    -------
+    dict of str to DataFrame
+        The tables by name.
+    """
     table = table.assign(aim=table["aim"].fillna("none"), budget=table["budget"].fillna(0))
     restored = table[(table["metric"] != ERROR) & table["metric"].notna()]
     means = summary(restored)
-    best = at_best_budget(means)
-    tables = {"summary": means, "best": best, "pooled": pooled(best)}
+    best = at_best_budget(means[means["budget"] <= _budgets(means).groupby(PLACE)["budget"].max().min()])
+    tables = {"summary": means, "best": best, "pooled": pooled(best), "budgets": over_budgets(means)}
+    tables["source_facts"] = source_facts(tables["budgets"])
     tables["correlation"] = correlation(table[table["metric"] == ERROR], best)
     tables["choices"] = choices(table)
     return tables | {"facts": facts(table, tables)}
@@ -44,6 +53,53 @@ def summary(restored: pd.DataFrame) -> pd.DataFrame:
         row |= {"low": found.low, "high": found.high, "failed": found.failed, "images": found.measurements}
         rows.append(row | part.iloc[0][["count", "evaluations", "vjps"]].to_dict())
     return pd.DataFrame(rows)
+
+
+def _budgets(means: pd.DataFrame) -> pd.DataFrame:
+    return means[means["aim"] != "none"]
+
+
+def over_budgets(means: pd.DataFrame) -> pd.DataFrame:
+    """Return ``pooled`` at each budget of a regime, over the operators that have all budgets of the regime.
+
+    Returns
+    -------
+    DataFrame
+        One row per regime, aim, estimator and budget; a method of which more than half of the samples failed on an
+        operator has no outcome there.
+    """
+    parts = []
+    guided = _budgets(means)
+    guided = guided.assign(median=guided["median"].where(guided["failed"] <= guided["images"] / 2))
+    for _, own in guided.groupby("regime", sort=False):
+        counts = own.groupby("operator")["budget"].nunique()
+        complete = own[own["operator"].isin(counts.index[counts == counts.max()])]
+        parts += [pooled(part).assign(budget=budget) for budget, part in complete.groupby("budget")]
+    return pd.concat(parts, ignore_index=True)
+
+
+def source_facts(budgets: pd.DataFrame) -> pd.DataFrame:
+    """Return one row: outcomes over greedy's at the largest budget of source optimisation, and where misfits meet.
+
+    End-to-end meets greedy at the least budget from which on its misfit is not larger.
+
+    Returns
+    -------
+    DataFrame
+        Columns "budget", "operators", "ESTIMATOR_AIM", its "_low" and "_high", "meets", and "meets_at" if it does.
+    """
+    own = budgets[budgets["regime"] == "source"]
+    row: dict[str, Any] = {"budget": own["budget"].max(), "operators": own["over_greedy_operators"].min()}
+    for one in own[own["budget"] == row["budget"]].to_dict("records"):
+        for end in ("mean", "low", "high"):
+            name = f"{one['estimator']}_{one['aim']}_{end}".removesuffix("_mean")
+            row[name] = one[f"over_greedy_{end}"]
+    dear = own[(own["estimator"] == "end_to_end") & (own["aim"] == "misfit")].sort_values("budget")
+    if len(dear):
+        better = (dear["over_greedy_mean"] <= 1)[::-1].cummin()
+        row["meets"] = "meets" if better.any() else "never"
+        row |= {"meets_at": dear.loc[better[better].index, "budget"].min()} if better.any() else {}
+    return pd.DataFrame([row])
 
 
 def at_best_budget(means: pd.DataFrame) -> pd.DataFrame:
@@ -130,7 +186,7 @@ def choices(table: pd.DataFrame) -> pd.DataFrame:
 
 def facts(table: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Return one row: sizes, the methods most often best, end-to-end against greedy by regime, and correlations."""
-    guided = tables["best"][tables["best"]["aim"] != "none"]
+    guided = _budgets(tables["best"])
     row: dict[str, Any] = {"images": int(guided["images"].max()), "operators": guided["operator"].nunique()}
     row |= {"noise": table["noise"].iloc[0], "budget": int(guided["budget"].max())}
     row |= {"at_end_of_range": float(tables["choices"]["at_end_of_range"].astype(float).mean())}

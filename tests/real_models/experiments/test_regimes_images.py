@@ -15,7 +15,7 @@ import torch
 from analysis.experiment import measure_cell
 from analysis.guidance import SAMPLERS
 from analysis.settings import Options
-from figures import inverse_problems, regimes_images
+from figures import inverse_problems, regimes_images, source_images
 from real_models.experiments import regimes_images as experiment
 from real_models.restoration import comparison, measure, methods
 from real_models.restoration.digits import NAMES, restoration_metrics
@@ -44,6 +44,13 @@ def synthetic(slope):
             error = place | {"regime": "errors", "metric": comparison.ERROR, "aim": None, "chosen": None}
             rows += [error | {"order": j, "value": ERRORS[name] * (1 + 0.1 * generator.random())} for j in range(4)]
     return pd.DataFrame(rows)
+
+
+def with_larger(table):
+    """The table with a larger budget on all operators but the last, at which end-to-end has a quarter of the misfit."""
+    more = table[(table["budget"] == 384) & (table["operator"] != OPERATORS[-1])].assign(budget=1536)
+    more.loc[(more["estimator"] == "end_to_end") & (more["metric"] == "misfit"), "value"] /= 4
+    return pd.concat([table, more], ignore_index=True)
 
 
 def tables_of(table):
@@ -130,6 +137,33 @@ def test_a_method_is_shown_at_its_best_budget_and_one_at_which_most_fail_is_none
     assert set(comparison.derive(table)["best"]["budget"]) == {96}
 
 
+def test_a_budget_that_only_some_operators_have_is_in_no_comparison_of_regimes():
+    table = synthetic(-1.0)
+    guided = table[table["regime"] == "source"].assign(regime="guidance")
+    tables = comparison.derive(pd.concat([with_larger(table), guided], ignore_index=True))
+    assert set(tables["best"]["budget"]) == {384}
+    found = tables["budgets"].groupby("regime")
+    assert found["budget"].unique().map(list).to_dict() == {"source": [96, 384, 1536], "guidance": [96, 384]}
+    assert found["operators"].unique().map(list).to_dict() == {"source": [2], "guidance": [3]}
+
+
+@pytest.mark.parametrize(
+    ("ratios", "meets", "at"),
+    [
+        ((0.5, 0.4, 0.3), "meets", 96),
+        ((2, 0.9, 0.3), "meets", 384),
+        ((0.5, 2, 1), "meets", 1536),
+        ((1, 1, 2), "never", None),
+    ],
+)
+def test_end_to_end_meets_greedy_where_its_misfit_is_no_longer_larger(ratios, meets, at):
+    ends = {f"over_greedy_{end}": ratios for end in ("mean", "low", "high")}
+    rows = pd.DataFrame({"budget": (96, 384, 1536), "over_greedy_operators": 4} | ends)
+    found = comparison.source_facts(rows.assign(regime="source", estimator="end_to_end", aim="misfit")).iloc[0]
+    assert (found["meets"], found.get("meets_at")) == (meets, at)
+    assert (found["budget"], found["operators"], found["end_to_end_misfit"]) == (1536, 4, ratios[-1])
+
+
 @pytest.mark.parametrize(("slope", "order"), [(1.0, "end"), (-1.0, "greedy")])
 def test_orders_and_correlations_have_the_sign_that_was_put_in(slope, order):
     tables = comparison.derive(synthetic(slope))
@@ -148,7 +182,7 @@ def test_no_order_is_stated_where_all_are_alike():
     assert "source_misfit_rank" not in facts
 
 
-@pytest.mark.parametrize("figure", [inverse_problems, regimes_images])
+@pytest.mark.parametrize("figure", [inverse_problems, regimes_images, source_images])
 @pytest.mark.parametrize("kind", ["quick", "full"])
 def test_figures_draw_and_say_numbers(figure, kind, table, full):
     tables = tables_of(table) if kind == "quick" else full

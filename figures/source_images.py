@@ -1,0 +1,47 @@
+"""Source optimisation with a learned flow, over budgets, by each gradient against greedy."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from analysis.tables import only
+from figures import style
+from figures.style import names
+
+TABLES = ("regimes_images_budgets", "regimes_images_source_facts")
+QUESTION = "With a learned flow, from which budget on does an accurate gradient of the source pay?"
+answer = style.Caption(
+    "At {budget:.0f} evaluations and products end-to-end's misfit is {end_to_end_misfit:.2g} of greedy's "
+    "[{end_to_end_misfit_low:.2g}, {end_to_end_misfit_high:.2g}].",
+    "That of one midpoint step is {midpoint_misfit:.2g}, of two Euler steps {two_step_euler_misfit:.2g}.",
+    style.choose(
+        "meets",
+        {
+            "meets": "End-to-end's is not larger from {meets_at:.0f} on.",
+            "never": "End-to-end's is larger at {budget:.0f}.",
+        },
+    ),
+    "End-to-end's PSNR is {end_to_end_psnr:+.1f} dB from greedy's [{end_to_end_psnr_low:+.1f}, "
+    "{end_to_end_psnr_high:+.1f}].",
+    "a: misfits, geometric means of medians of at least 1. b: PSNR. Each is tuned for its metric; 95 % intervals over "
+    "{operators!p:operator}.",
+)
+METRICS = {"misfit": "misfit over greedy's", "psnr": "PSNR less greedy's, dB"}
+
+
+@style.figure(legend=4)
+def draw(tables: style.Tables) -> Figure:
+    """Draw a panel per aim with a line per gradient, in ratio or difference to greedy."""
+    table = only(tables["regimes_images_budgets"], regime="source")
+    figure, axes = style.panels(len(METRICS), len(METRICS), 2.2)
+    for ax, (aim, label) in zip(axes, METRICS.items(), strict=True):
+        ax.axhline(1 if aim == "misfit" else 0, **style.sampler("greedy") | {"marker": "", "linestyle": "-"})
+        for name, rows in style.groups(only(table, aim=aim), "estimator"):
+            if name != "greedy":
+                ends = {f"over_greedy_{end}": end for end in ("mean", "low", "high")}
+                rows = rows.drop(columns=["mean", "low", "high"]).rename(columns=ends)
+                style.band(ax, rows, "budget", "mean", label=names.sampler(name), **style.sampler(name))
+        ax.set(xscale="log", yscale="log" if aim == "misfit" else "linear", xlabel="evaluations + products")
+        ax.set(ylabel=label)
+        style.ticks(ax.xaxis, sorted({*table["budget"]}))
+    return figure
