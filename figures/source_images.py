@@ -11,9 +11,9 @@ from figures.style import names
 TABLES = ("regimes_images_budgets", "regimes_images_source_facts")
 QUESTION = "With a learned flow, from which budget on does an accurate gradient of the source pay?"
 answer = style.Caption(
-    "At {budget:.0f} evaluations and products end-to-end's misfit is {end_to_end_misfit:.2g} of greedy's "
-    "[{end_to_end_misfit_low:.2g}, {end_to_end_misfit_high:.2g}].",
-    "That of one midpoint step is {midpoint_misfit:.2g}, of two Euler steps {two_step_euler_misfit:.2g}.",
+    "At {budget:.0f} evaluations and products end-to-end's misfit is {end_to_end_misfit:.2g} of greedy's.",
+    "Its interval is [{end_to_end_misfit_low:.2g}, {end_to_end_misfit_high:.2g}].",
+    "One midpoint step's misfit is {midpoint_misfit:.2g} of greedy's, two Euler steps' {two_step_euler_misfit:.2g}.",
     style.choose(
         "meets",
         {

@@ -32,7 +32,7 @@ ESTIMATORS = {
     "controls": ("greedy", "end_to_end"),
     "published": tuple(methods.PUBLISHED),
 }
-QUICK = {"guidance": ("greedy", "midpoint"), "source": ("greedy", "midpoint"), "published": ("dps",)}
+QUICK = {"guidance": ("greedy", "midpoint"), "source": ("greedy", "midpoint", "end_to_end"), "published": ("dps",)}
 derive = comparison.derive
 
 

@@ -52,13 +52,13 @@ NOT_IN_QUICK = {
     "posterior_table": {"lost", "path_pairs", "same_order"},
     "real_flow": {"euler", "greedy", "midpoint", "practical", "rk4"},
     "regimes": {"guidance_energy_distance_end_to_end", "source_misfit_end_to_end"},
-    "regimes_images": {"guidance_psnr_end_to_end", "guidance_psnr_order"}
-    | {"source_misfit_end_to_end", "source_misfit_order"},
+    "regimes_images": {"guidance_psnr_end_to_end", "guidance_psnr_order"},
     "regimes_elsewhere": {
         f"{place}_{what}"
         for place in ("noise_0_03", "noise_0_3", "mnist")
         for what in ("guidance_energy_distance", "source_misfit")
     },
+    "source_images": {"meets_at", "two_step_euler_misfit"},
     "superconvergence": {"refused"},
     "which_gradient": {"near", *(f"greedy_{part}" for part in ("mean", "low", "high"))},
 }
