@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from figures.style import names
 from figures.style.looks import BOUND, sampler
-from figures.style.marks import band, groups, ticks
+from figures.style.marks import band, errorbars, groups, ticks
 
 OUTCOMES = {"misfit": "misfit χ²/m", "energy_distance": "energy distance"}
 LOWEST = 1e-3  # on a logarithmic axis, of an interval that reaches below 0
+FEW = 3  # budgets
+SPREAD = 0.25  # of whiskers at a budget, to either side, in its logarithm
 MOST_TICKS = 3  # of budgets that a narrow panel has room for
 MANY = 0.1  # a share of diverged measurements that is shown
 
@@ -22,11 +25,15 @@ def over_budgets(ax: Axes, table: pd.DataFrame, references: pd.DataFrame) -> Non
         ax.axhspan(max(low, LOWEST), high, color="0.85", linewidth=0, zorder=0)
     for mean in known.loc[known.index == "posterior_mean", "mean"]:
         ax.axhline(mean, **BOUND | {"color": "0.3"})
-    for name, rows in groups(table, "estimator"):
-        look = sampler(name)
-        band(ax, rows, "budget", "mean", label=names.sampler(name), **look)
+    budgets, lines = sorted({*table["budget"]}), list(groups(table, "estimator"))
+    for (name, rows), shift in zip(lines, np.linspace(-SPREAD, SPREAD, len(lines)), strict=True):
+        look = sampler(name) | {"label": names.sampler(name)}
+        if len(budgets) > FEW:
+            band(ax, rows, "budget", "mean", **look)
+        else:  # bands between so few would hide one another
+            rows = rows.assign(budget=rows["budget"] * np.exp(shift)).sort_values("budget")
+            errorbars(ax, rows["budget"], rows, "mean", **{"linestyle": "-"} | look)
         failed = rows[rows["failed"] > MANY]
         ax.plot(failed["budget"], failed["mean"], "x", color="black", markersize=5)
     ax.set(xscale="log", yscale="log")
-    budgets = sorted({*table["budget"]})
     ticks(ax.xaxis, budgets[:: 1 + (len(budgets) > MOST_TICKS)])
