@@ -82,3 +82,17 @@ def test_a_link_to_a_table_opens_it(browser, address):
     assert browser.execute_async_script(
         "setTimeout(() => arguments[0](document.getElementById('table-error').open), 50)"
     )
+
+
+def test_pressing_a_figure_shows_it_at_its_full_size_and_again_in_the_window(browser, address):
+    narrow(browser, 400)
+    browser.get(address)
+    browser.execute_script("document.images[0].style.width = '900px'")  # as wide as the figures of a run are
+    press = "document.querySelector('.picture').click()"
+    sizes = "return [document.images[0].clientWidth, document.documentElement.scrollWidth]"
+    shown, page = browser.execute_script(sizes)
+    assert max(shown, page) <= 400
+    browser.execute_script(press)
+    assert browser.execute_script(sizes) == [900, page]
+    browser.execute_script(press)
+    assert browser.execute_script(sizes) == [shown, page]
