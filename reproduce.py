@@ -182,17 +182,19 @@ def draw(options: Namespace) -> None:
 
 
 def check(options: Namespace) -> int:
-    """Say what is missing or out of date among the selected figures' tables; return the exit code."""
+    """Say what is missing or out of date among the tables of the selected figures, and of their experiments."""
     asked = {"quick": options.quick, "dtype": options.dtype, "seed": options.seed}
-    out, wanted = (PUBLISHED if options.published else options.out), tables_of(selected(options))
+    out = PUBLISHED if options.published else options.out
+    wanted = catalogue.with_others(tables_of(selected(options)), out / "tables")
     found = {name: suite.out_of_date(name, out, asked) for name in wanted}
     problems = [problem for problem in found.values() if problem]
     for problem in problems[:SHOWN]:
         say(problem, "red")
     if problems:
-        stale = {name for name, problem in found.items() if problem}
+        known = catalogue.experiments()
+        stale = {*suite.makers([name for name, problem in found.items() if problem], known)}
         suites = dict.fromkeys(
-            kind for name, kind in selected(options).items() if stale & {*catalogue.figure(name).TABLES}
+            kind for name, kind in selected(options).items() if stale & {*suite.makers(tables_of([name]), known)}
         )
         names = options.names or (() if [*suites] == ["theory"] else suites)
         more = f"{len(problems)} of {len(wanted)} tables in {out} are not there or not current"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Collection, Iterable
+from pathlib import Path
 from types import ModuleType
 
 from analysis import suite
@@ -25,6 +26,13 @@ def figure(name: str) -> ModuleType:
 def tables_of(figures: Iterable[str]) -> list[str]:
     """Return the tables of figures, by name."""
     return sorted({table for name in figures for table in figure(name).TABLES})
+
+
+def with_others(tables: Iterable[str], folder: Path) -> list[str]:
+    """Return tables, and what ``folder`` holds of the same experiments beside them, by name."""
+    known = experiments()
+    mine = {*suite.makers(tables, known)}
+    return sorted({*tables, *(p.stem for p in folder.glob("*.parquet") if mine & {*suite.makers([p.stem], known)})})
 
 
 def unknown(names: Iterable[str]) -> list[str]:

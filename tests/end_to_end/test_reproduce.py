@@ -97,6 +97,16 @@ def test_check_tells_current_from_missing_and_stale(made, tmp_path, monkeypatch,
     assert "other code" in capsys.readouterr().out
 
 
+def test_check_names_a_damaged_table_that_no_figure_reads(made, tmp_path, capsys):
+    shutil.copytree(made, tmp_path / "copy")
+    tables = tmp_path / "copy" / "tables"
+    spare = shutil.copyfile(tables / "lookahead_surface.parquet", tables / "lookahead_surface_spare.parquet")
+    assert reproduce.main(["check", *ONE, "--quick", "--out", str(tmp_path / "copy")]) == 0
+    damage(spare, "empty")
+    assert reproduce.main(["check", *ONE, "--quick", "--out", str(tmp_path / "copy")]) == 1
+    assert "lookahead_surface_spare: the table " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("kind", ["empty", "folder", "another number"])
 def test_check_and_draw_name_a_table_that_is_not_as_it_was_written(made, tmp_path, kind, capsys):
     shutil.copytree(made, tmp_path / "copy")
