@@ -197,14 +197,14 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def summarise(table: pd.DataFrame, places: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return means, and means of paired differences, by place (columns of the table), method and metric."""
+    """Return means and medians, and means of paired differences, by place (columns of the table), method and metric."""
     summary, paired = [], []
     spent = ["steps", "evaluations", "vjps", "bytes", "failed_samples", "samples", "options", "status"]
     keys = [*places, "family", "estimator", "metric"]
     values = table.pivot_table(index=[*places, "metric", "measurement"], columns="estimator", values="value")
     for key, rows in table.groupby(keys, sort=False):
         row = dict(zip(keys, key, strict=True)) | rows.iloc[0][spent].to_dict()
-        summary.append(row | asdict(intervals.interval(rows["value"].to_numpy())))
+        summary.append(row | {"median": rows["value"].median()} | asdict(intervals.interval(rows["value"].to_numpy())))
         greedy = values.loc[(*key[: len(places)], key[-1]), BASELINE].to_numpy()
         paired.append(row | asdict(intervals.paired_interval(rows["value"].to_numpy(), greedy)))
     return pd.DataFrame(summary), pd.DataFrame(paired)

@@ -162,11 +162,11 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def relative_to_unguided(summary: pd.DataFrame) -> pd.DataFrame:
-    """Return energy distances and their intervals over the mean of unguided samples at the same place."""
+    """Return energy distances, their medians and intervals over the mean of unguided samples at the same place."""
     rows = only(summary, metric=DISTANCE)
     unguided = only(rows, estimator="unguided").set_index(list(PLACES))["mean"].rename("unguided")
     rows = rows.join(unguided, on=list(PLACES))
-    ends = {name: rows[name] / rows["unguided"] for name in ("mean", "low", "high")}
+    ends = {name: rows[name] / rows["unguided"] for name in ("mean", "median", "low", "high")}
     return rows.assign(**ends).drop(columns="unguided").reset_index(drop=True)
 
 
@@ -176,8 +176,9 @@ def facts(relative: pd.DataFrame, paired: pd.DataFrame) -> pd.DataFrame:
     main = only(guided, path=PATH)
     row: dict[str, Any] = {"noise": main["noise"].iloc[0]}
     for problem, rows in main.groupby("problem", sort=False):
-        left = only(rows, estimator=BASELINE)["mean"]
-        row |= {f"{problem}_low": left.min(), f"{problem}_high": left.max()}
+        left = only(rows, estimator=BASELINE)
+        row |= {f"{problem}_low": left["mean"].min(), f"{problem}_high": left["mean"].max()}
+        row |= {f"{problem}_median_low": left["median"].min(), f"{problem}_median_high": left["median"].max()}
         row |= {f"{problem}_images": int(rows["measurements"].max())}
     wins = main.loc[main.groupby(["problem", "operator"])["mean"].idxmin(), "estimator"].value_counts()
     row |= {"best": wins.index[0], "wins": int(wins.iloc[0]), "places": int(wins.sum())}
