@@ -14,7 +14,7 @@ from figures import style
 from figures.style import names
 
 TABLES = ("dial_summary", "dial_correlation", "dial_facts")
-QUESTION = "In place of the likelihood score, does a more accurate gradient lead to better samples, and at which times?"
+QUESTION = "In place of the likelihood score, does a more accurate gradient lead to better samples, and when?"
 answer = style.Caption(
     "Error to the ideal gradient and energy distance have rank correlation {ideal:+.2f} [{ideal_low:+.2f}, "
     "{ideal_high:+.2f}].",

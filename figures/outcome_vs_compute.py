@@ -11,10 +11,10 @@ from figures import style
 from figures.style import names
 
 TABLES = ("outcome_summary", "outcome_facts", "outcome_windows_facts")
-QUESTION = "How near to the exact posterior do guided samplers of equal steps come, and at what cost?"
+QUESTION = "How near to the exact posterior do guided samplers come, and at what cost?"
 answer = style.Caption(
     "Greedy closes {closed_low..closed_high:.0%} of the energy distance between unguided samples and the posterior.",
-    "It reaches the posterior, to within its interval, in {reached} of {cases!p:case}.",
+    "Its interval reaches the posterior in {reached} of {cases!p:case}.",
     style.choose(
         "pays",
         {

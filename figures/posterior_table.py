@@ -15,13 +15,13 @@ from figures.style import latex as tex
 from figures.style import names
 
 TABLES = ("posterior_table_summary", "posterior_table_relative", "posterior_table_facts")
-QUESTION = "Which guided samplers come near the exact posterior of real digits, over all operators?"
+QUESTION = "Which guided samplers come near the exact posterior of real digits?"
 answer = style.Caption(
     "Of unguided samples' energy distance to the posterior greedy leaves {digits_low..digits_high:.0%} on 8×8 digits.",
     "On MNIST it leaves {mnist_low..mnist_high:.0%}, in the median {mnist_median_low..mnist_median_high:.0%}.",
     "Without the exact score {best!n} is best most often ({wins} of {places}).",
     "Of {pairs!p:paired difference} to greedy {better} are better and {worse} worse.",
-    "Along two paths {same_order} of {path_pairs} pairs of methods keep their order.",
+    "Along two paths {same_order} of {path_pairs} pairs keep their order.",
     "{lost!n} could not run.",
     "Noise {noise:g}; means (bars: medians) over unguided means, 95 % intervals; truth: the mixture's posterior.",
 )
