@@ -184,7 +184,10 @@ def facts(relative: pd.DataFrame, paired: pd.DataFrame) -> pd.DataFrame:
     row |= {"best": wins.index[0], "wins": int(wins.iloc[0]), "places": int(wins.sum())}
     pairs = only(paired, metric=DISTANCE, path=PATH).dropna(subset="mean")
     pairs = pairs[~pairs["family"].isin(["exact", "oracle", "unguided"]) & (pairs["estimator"] != BASELINE)]
-    row |= {"pairs": len(pairs), "better": int((pairs["high"] < 0).sum()), "worse": int((pairs["low"] > 0).sum())}
+    pairs = pairs.assign(better=pairs["high"] < 0, worse=pairs["low"] > 0)
+    row |= {"pairs": len(pairs)} | pairs[["better", "worse"]].sum().to_dict()
+    for name, counts in pairs.groupby("estimator")[["better", "worse"]].sum().iterrows():
+        row |= {f"{str(name).replace(':', '_')}_{key}": count for key, count in counts.items()}
     row |= {"lost": lost} if (lost := ", ".join(only(relative, mean=None)["estimator"].unique())) else {}
     return pd.DataFrame([row | _other_path(guided)])
 
