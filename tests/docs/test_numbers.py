@@ -189,7 +189,8 @@ def outcomes():
     yield f"greedy closes {100 * row['closed_low']:.0f} to {percent(row['closed_high'])} of the energy distance"
     assert row["reached"] == 0
     yield f"reaches the posterior in none of {row['cases']} cases"
-    yield f"Of {row['further']} dearer gradients beside it {row['better']} come nearer and {row['worse']} stay farther off"
+    counts = f"{row['better']} come nearer and {row['worse']} stay farther off"
+    yield f"Of {row['further']} dearer gradients beside it {counts}"
 
 
 GRADIENTS, SAMPLERS = "which-gradient", "samplers-and-learned-flows"
