@@ -53,7 +53,7 @@ def cell(options: Options, operator: str, regime: str, name: str) -> Cell:
     sizes |= {"tuning": 2, "budgets": (24, 48), "trials": 2, "kept": 1} if options.quick else {}
     samples = accuracy.IMAGES if regime == "errors" else 2 if options.quick else REPORTED
     return Cell(
-        measure="real_models.restoration.measure:measure",
+        measure=f"real_models.restoration.measure:{'measure_source' if regime == 'source' else 'measure'}",
         factory="real_models.images:flow",
         problem="mnist_unet",
         path="condot",

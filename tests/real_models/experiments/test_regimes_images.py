@@ -209,3 +209,16 @@ def test_adaptive_lookahead_keeps_to_the_budget():
     assert rows["value"].notna().all()
     # The images that are reported are others than those by which the number of steps was found.
     assert (rows["evaluations"] + rows["vjps"] <= 1.25 * rows["budget"]).all()
+
+
+def test_a_trial_of_the_source_under_which_an_image_diverges_is_not_chosen():
+    _, batch = measure.batches(CELLS["source", "greedy"])
+    x, failed_at = batch.clean.clone(), torch.full((len(batch.clean),), -1)
+    whole = measure.all_or_none(measure.Sample(x, x.sum(1), measure.Cost(), failed_at), batch)
+    assert all(value.isfinite().any() for value in whole.values())
+    failed_at[0] = 2
+    lost = measure.all_or_none(measure.Sample(x, x.sum(1), measure.Cost(), failed_at), batch)
+    assert all(value.isnan().all() for value in lost.values())
+    assert {c.measure.endswith("measure_source") for c in CELLS.values() if c.extra_dict["regime"] == "source"} == {
+        True
+    }
