@@ -213,7 +213,7 @@ def test_adaptive_lookahead_keeps_to_the_budget():
 
 def test_a_trial_of_the_source_under_which_an_image_diverges_is_not_chosen():
     _, batch = measure.batches(CELLS["source", "greedy"])
-    x, failed_at = batch.clean.clone(), torch.full((len(batch.clean),), -1)
+    x, failed_at = batch.clean / 2, torch.full((len(batch.clean),), -1)
     whole = measure.all_or_none(measure.Sample(x, x.sum(1), measure.Cost(), failed_at), batch)
     assert all(value.isfinite().any() for value in whole.values())
     failed_at[0] = 2
