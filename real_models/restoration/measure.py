@@ -73,28 +73,13 @@ def measure(cell: Cell) -> pd.DataFrame:
 
 
 def measure_source(cell: Cell) -> pd.DataFrame:
-    """Return the same of source optimisation, where a trial is not chosen if one of the images to tune on diverges."""
+    """Return the same of source optimisation on the learned flow, where L-BFGS has a line search."""
     tuning, reported = batches(cell)
     extra, name = cell.extra_dict, cell.variants[0].estimator
     place = cell.columns() | {"truth": "clean image", "estimator": name, "arithmetic": "float32, bfloat16 inside"}
     place |= {key: extra[key] for key in ("regime", "operator", "noise")}
-    search = Search(flow_of(cell), *methods.chosen(extra["regime"], name), tuning, all_or_none, AIMS, cell.seed)
+    search = Search(flow_of(cell), *methods.chosen_source(name), tuning, metrics, AIMS, cell.seed)
     return pd.DataFrame([place | row for row in _searched(search, reported, extra)])
-
-
-def all_or_none(sample: Sample, batch: MeasuredBatch) -> dict[str, Tensor]:
-    """Return {metric: (B,)} of restored images, with NaN for all if one diverged.
-
-    Without a line search L-BFGS may be best on half of the images and diverge on the others. A median over the few
-    images to tune on would choose it.
-
-    Returns
-    -------
-    dict
-        The metrics by name.
-    """
-    values = metrics(sample, batch)
-    return {name: torch.full_like(v, torch.nan) for name, v in values.items()} if sample.failed.any() else values
 
 
 def _references(cell: Cell, batch: MeasuredBatch) -> Iterator[dict[str, Any]]:

@@ -85,26 +85,10 @@ def crossings():
 def source():
     """The dial in source optimisation beside the paper's table 1: rows of misfits over greedy's."""
     summary, paper = table("regimes_summary"), {k: np.array(v) for k, v in TABLE_1.items()}
-    learned = _learned("source", "misfit").query("budget == budget.max()").set_index("estimator")
     for name in DIAL:
         theirs = f"{np.exp(np.log(paper[name] / paper['greedy']).mean()):.2f}" if name in paper else ""
         ours = [_over_greedy(summary, "source", "misfit", name, budget=b, **place) for b, place in _sources()]
-        image = spread(learned.loc[name], "over_greedy", "_mean") if name in learned.index else ""
-        yield f"| {WORDS[name]} | {' | '.join([*ours, image, theirs])} |"
-
-
-def _learned(regime, aim, part="budgets"):
-    """Rows of restored digits with the learned flow."""
-    rows = table(f"regimes_images_{part}")
-    return rows[(rows["regime"] == regime) & (rows["aim"] == aim)]
-
-
-def restored():
-    """End-to-end beside greedy with the learned flow, by regime: rows of PSNR and misfits, each at its best budget."""
-    for regime, place in PLACES.items():
-        (psnr, misfit) = (_learned(regime, aim, "pooled").set_index("estimator") for aim in ("psnr", "misfit"))
-        dear = [spread(rows.loc["end_to_end"], "over_greedy", "_mean") for rows in (psnr, misfit)]
-        yield f"| {place} | {psnr.loc['greedy', 'mean']:.1f} | {' | '.join(dear)} |"
+        yield f"| {WORDS[name]} | {' | '.join([*ours, theirs])} |"
 
 
 def _sources():
@@ -211,7 +195,7 @@ def outcomes():
 
 GRADIENTS, SAMPLERS = "which-gradient", "samplers-and-learned-flows"
 KINDS = dict.fromkeys((rule, recommended, crossings, source, at_1536, last, controls, elsewhere, windows), GRADIENTS)
-KINDS |= {correlations: GRADIENTS, dial: GRADIENTS, posteriors: GRADIENTS, outcomes: SAMPLERS, restored: SAMPLERS}
+KINDS |= {correlations: GRADIENTS, dial: GRADIENTS, posteriors: GRADIENTS, outcomes: SAMPLERS}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
