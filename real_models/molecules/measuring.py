@@ -54,12 +54,12 @@ REGIMES = {
         options={**SOLVE, **BOUND, "warm": 4},
         space={
             "learning_rate": Range(3e-3, 10.0),
-            "optimiser": ("adam", "lbfgs"),
+            "optimiser": ("adam", "lbfgs_line_search"),
             "prior": PRIORS,
             "t": (0.0, 0.1, 0.3),
         },
         length="learning_rate",
-        unscaled=("optimiser", ("lbfgs",)),
+        unscaled=("optimiser", ("lbfgs_line_search",)),
     ),
     "guidance": Regime(
         "posterior_guidance",

@@ -57,7 +57,7 @@ def test_a_cell_is_the_sampler_called_by_hand():
     drawn = targets.draw(1, cell.generator(), PROPERTIES, 6)
     count = int(rows["count"].iloc[0])
     known = trial | {"gradient": "greedy", "solver": "midpoint", "steps": 16, "iterations": count}
-    known["learning_rate"] *= 1 if trial["optimiser"] == "lbfgs" else 16 / count
+    known["learning_rate"] *= 1 if trial["optimiser"] == "lbfgs_line_search" else 16 / count
     known |= {"warm": 4} if trial["t"] else {}
     loss = drawn.loss(measuring.predictor("guide"))
     sample = SAMPLERS["optimise_source"](measuring.flow(6), loss, drawn.x0, divergence=30.0, **known)
@@ -122,7 +122,7 @@ def test_ranges_span_a_decade_or_more_and_rules_are_not_those_of_one_estimator()
     spaces = {name: regime.space for name, regime in measuring.REGIMES.items()}
     for name, option in (("source", "learning_rate"), ("controls", "learning_rate"), ("guidance", "scale")):
         assert spaces[name][option].high >= 100 * spaces[name][option].low
-    assert {"adam", "lbfgs"} == set(spaces["source"]["optimiser"])
+    assert {"adam", "lbfgs_line_search"} == set(spaces["source"]["optimiser"])
     assert "normalised" in spaces["guidance"]["rule"]
 
 
