@@ -10,6 +10,8 @@ import time
 
 from analysis.provenance import ROOT
 
+ONE = ["lookahead_surface"]  # a figure that takes seconds
+FAST = [*ONE, "--quick", "--jobs", "1"]
 SLEEPY = ("-m", "tests.support.sleepy", "compute", "greedy_error")
 
 
