@@ -43,7 +43,8 @@ def ask(name: str, function: Callable[..., Any], *arguments: Any, **options: Any
     except AuditError as error:
         raise AuditError(f"{name}: {error}") from error
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
+        told = error.__cause__ or error  # analysis.probe says in other words what a function raised
+        frames = traceback.extract_tb(told.__traceback__)
         theirs = [f for f in frames if not any(Path(f.filename).is_relative_to(room) for room in NOT_THEIRS)]
         where = f" ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else ""
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "

@@ -63,11 +63,15 @@ BAD = [
     ("optimise_source", {"learning_rate": 0.0}, "learning_rate must be positive and finite, got 0.0"),
     ("optimise_source", {"learning_rate": math.inf}, "learning_rate must be positive and finite, got inf"),
     ("optimise_controls", {"learning_rate": -1}, "learning_rate must be positive and finite, got -1"),
-    ("optimise_source", {"optimiser": "newton"}, "optimiser must be one of adam, lbfgs, normalised, sgd; got 'newton'"),
+    (
+        "optimise_source",
+        {"optimiser": "newton"},
+        "optimiser must be one of adam, lbfgs, lbfgs_line_search, normalised, sgd; got 'newton'",
+    ),
     (
         "optimise_controls",
         {"optimiser": "newton"},
-        "optimiser must be one of adam, lbfgs, normalised, sgd; got 'newton'",
+        "optimiser must be one of adam, lbfgs, lbfgs_line_search, normalised, sgd; got 'newton'",
     ),
     ("optimise_controls", {"weight": -0.1}, "weight must be at least 0 and finite, got -0.1"),
     ("optimise_controls", {"tolerance": math.nan}, "tolerance must be at least 0 and finite, got nan"),
