@@ -21,16 +21,15 @@ TABLES = (
     "greedy_error",
     "convergence",
 )
-QUESTION = "Does what holds on analytic flows hold on a trained network of digits?"
+QUESTION = "Does what holds on analytic flows hold on a network of digits?"
 answer = style.Caption(
     "Greedy's error falls as ζ to the power {greedy:.2f} at the least ζ (theory: 2).",
-    "At those of a sampler's last steps it falls as ζ to the power {practical:.2f}.",
-    "End-to-end's falls as 1/n to the power {euler:.2f} (Euler), {midpoint:.2f} (midpoint) and {rk4:.2f} (RK4).",
+    "At a sampler's last steps the power is {practical:.2f}.",
+    "End-to-end's power of 1/n is {euler:.2f} (Euler), {midpoint:.2f} (midpoint), {rk4:.2f} (RK4).",
     "The leading term misses {left:.1%} of greedy's error at ζ = {left_zeta:.2g}.",
-    "A horizon short of the end is best for {short} of {counts} step counts (filled, d).",
-    "{claims_hold} of {claims} claims hold on the network.",
-    "Medians and quartiles over {samples!p:digit}; pale lines: analytic flows; dashes: theory; dots: the reference's "
-    "error.",
+    "For {short} of {counts} step counts a shorter horizon is best (d).",
+    "{claims_hold} of {claims} claims hold.",
+    "Medians, quartiles, {samples!p:digit}; pale: analytic flows; dashes: theory; dots: reference's error.",
 )
 PLAIN: dict[str, Any] = {"color": "0.75", "linewidth": 0.7, "zorder": 0}
 
