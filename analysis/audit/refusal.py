@@ -43,10 +43,14 @@ def ask(name: str, function: Callable[..., Any], *arguments: Any, **options: Any
     except AuditError as error:
         raise AuditError(f"{name}: {error}") from error
     except Exception as error:
-        told = error.__cause__ or error  # analysis.probe says in other words what a function raised
-        frames = traceback.extract_tb(told.__traceback__)
-        theirs = [f for f in frames if not any(Path(f.filename).is_relative_to(room) for room in NOT_THEIRS)]
+        theirs = _theirs(error) or _theirs(error.__cause__)  # analysis.probe says in its words what a function raised
         where = f" ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else ""
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         hint = next((hint for part, hint in HINTS.items() if part in str(error)), "")
         raise AuditError(f"{name}: {kind}{error}{where}{hint}") from error
+
+
+def _theirs(error: BaseException | None) -> list[traceback.FrameSummary]:
+    """Return the frames of the user's own code below which an error was raised."""
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    return [f for f in frames if not any(Path(f.filename).is_relative_to(room) for room in NOT_THEIRS)]
