@@ -92,17 +92,21 @@ class Trainer:
         """
         for group in self.optimiser.param_groups:
             group["lr"] = self.plan.rate(self.done)
-        with torch.autocast(self.plan.device.split(":")[0], torch.bfloat16, enabled=self.plan.bfloat16):
-            value = self.loss(self.module, self.generator)
-        if not math.isfinite(loss := value.item()):
+        if not math.isfinite(loss := self._gradients()):
             raise FloatingPointError(f"the loss is {loss} at step {self.done}")
-        self.optimiser.zero_grad()
-        value.backward()
         nn.utils.clip_grad_norm_(self.module.parameters(), self.plan.clip)
         self.optimiser.step()
         self._averaging.update_parameters(self.module)
         self.done += 1
         return loss
+
+    def _gradients(self) -> float:
+        """Set the gradients of the parameters at the next batch, and return its loss."""
+        with torch.autocast(self.plan.device.split(":")[0], torch.bfloat16, enabled=self.plan.bfloat16):
+            value = self.loss(self.module, self.generator)
+        self.optimiser.zero_grad()
+        value.backward()
+        return value.item()
 
     def _average(self, averages: Tensors, new: Tensors, updates: Tensor | int) -> None:
         get_ema_multi_avg_fn(self.plan.decay(self.done))(averages, new, updates)

@@ -19,6 +19,7 @@ from real_models import checkpoint, training
 from real_models.molecules.network import Velocity
 from real_models.molecules.optimiser import muon
 from real_models.molecules.predictor import Predictor
+from real_models.molecules.recording import BatchLoss, Recorder
 
 ENDLESS = 10**9  # steps of a plan whose fall has not begun
 SHOWN = 0.99  # smoothing of the loss that is shown
@@ -52,6 +53,8 @@ class Trainer(training.Trainer):
 
     def __init__(self, module: Velocity | Predictor, loss: training.Loss, plan: Plan, store: Path) -> None:
         super().__init__(module, loss, plan, store)
+        recorded = isinstance(loss, BatchLoss) and plan.device.startswith("cuda")
+        self.recorder = Recorder(loss, module, plan.bfloat16) if recorded else None
         if not store.exists():
             self._choose()
 
@@ -62,6 +65,9 @@ class Trainer(training.Trainer):
     def _resume(self) -> None:
         self._choose()
         super()._resume()
+
+    def _gradients(self) -> float:
+        return super()._gradients() if self.recorder is None else self.recorder.gradients(self.generator)
 
     def spend(self, seconds: float, share: float = 0.3, every: float = 120.0) -> nn.Module:
         """Train for ``seconds`` in all; write the state and print the progress ``every`` seconds.

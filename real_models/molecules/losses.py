@@ -47,11 +47,14 @@ def times(count: int, generator: torch.Generator) -> Tensor:
     return ((1 + 8 * u).sqrt() - 1) / 2
 
 
-def residuals(network: nn.Module, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the weighted flow-matching loss (B,) of each event x (B, N, 8), at one noise and one of ``times`` each."""
-    device = next(network.parameters()).device
-    t, noise = times(len(x), generator), project(torch.randn(x.shape, generator=generator))
-    x, noise, t = x.to(device), noise.to(device), t.to(device)
+def noised(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Return events x (B, N, 8), a noise for each (B, N, 8), and one of ``times`` for each (B,)."""
+    t = times(len(x), generator)
+    return x, project(torch.randn(x.shape, generator=generator)), t
+
+
+def flow_loss(network: nn.Module, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """Return the weighted flow-matching loss (B,) of each of what ``noised`` returns."""
     state = noise + t[:, None, None] * (x - noise)
     error = ((network(state, t) - (x - noise)) / scaling(t)[2]).square()
     return error[..., :3].mean((1, 2)) + TYPE_SHARE * error[..., 3:].mean((1, 2))
@@ -61,12 +64,13 @@ def residuals(network: nn.Module, x: Tensor, generator: torch.Generator) -> Tens
 def held_out_loss(network: nn.Module, molecules: data.Molecules, draws: int = DRAWS, seed: int = 0) -> Tensor:
     """Return the flow-matching loss (M,) of each molecule, averaged over ``draws`` times and noises."""
     generator, losses = torch.Generator().manual_seed(seed), torch.zeros(len(molecules))
+    device = next(network.parameters()).device
     for n in list(molecules.by_size) * draws:
         rows = torch.from_numpy(molecules.of_size(n))
         rows = rows[torch.randperm(len(rows), generator=generator)]  # each molecule at another part of time each draw
         for some in rows.split(CHUNK):
-            x = event(*molecules.stacked(some.numpy()))
-            losses[some] += residuals(network, x, generator).float().cpu() / draws
+            parts = noised(event(*molecules.stacked(some.numpy())), generator)
+            losses[some] += flow_loss(network, *(part.to(device) for part in parts)).float().cpu() / draws
     return losses
 
 
@@ -82,12 +86,15 @@ def fit_composition(predictor: Predictor, molecules: data.Molecules) -> None:
     predictor.scale.copy_(torch.from_numpy((labels - inputs @ weights).std(0)))
 
 
-def prediction_loss(network: Predictor, x: Tensor, properties: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the mean absolute error (B,), in units of ``Predictor.scale``, of events x (B, N, 8) plus noise."""
-    device = network.scale.device
+def jittered(x: Tensor, properties: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return events x (B, N, 8) plus noise of up to ``JITTER``, and their properties (B, 6)."""
     share = torch.rand((len(x), 1, 1), generator=generator)
-    noisy = x + share * torch.tensor(JITTER) * torch.randn(x.shape, generator=generator)
-    return ((network(noisy.to(device)) - properties.to(device)) / network.scale).abs().mean(1)
+    return x + share * torch.tensor(JITTER) * torch.randn(x.shape, generator=generator), properties
+
+
+def prediction_loss(network: Predictor, x: Tensor, properties: Tensor) -> Tensor:
+    """Return the mean absolute error (B,), in units of ``Predictor.scale``, at events x (B, N, 8)."""
+    return ((network(x) - properties) / network.scale).abs().mean(1)
 
 
 @torch.no_grad()

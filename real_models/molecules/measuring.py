@@ -123,18 +123,24 @@ class Score:
 
     def __call__(self, sample: Sample, batch: TargetBatch) -> dict[str, Tensor]:
         """Return the score (1,), in which what diverges, or makes the evaluator overflow, counts as ``LOST``."""
-        errors = judging.predicted_errors(sample.x, batch.targets, self.evaluator)
+        x, failed = sample.x.cpu(), sample.failed.cpu()
+        errors = judging.predicted_errors(x, batch.targets, self.evaluator)
         if self.stable:
-            whole = chemistry.stable_atoms(*decode(sample.x)).all(1)
+            whole = chemistry.stable_atoms(*decode(x)).all(1)
             errors = torch.where(whole, errors, errors.clamp_min(batch.targets.spread()))
         errors = errors / self.evaluator.scale[batch.targets.index()]
-        usable = errors.isfinite() & ~sample.failed
+        usable = errors.isfinite() & ~failed
         return {AIM: torch.where(usable, errors.clamp_max(LOST), LOST).mean()[None]}
+
+
+def batch_of(cell: Cell, targets: Targets) -> TargetBatch:
+    """Return targets and guide on the device of a cell; samples are judged on the CPU."""
+    return TargetBatch(targets.to(cell.device), predictor("guide", device=cell.device))
 
 
 def search_of(cell: Cell, tuning: Targets) -> Search[TargetBatch]:
     """Return the trials of a cell on some targets."""
-    learned, batch = flow(tuning.atoms, DTYPES[cell.dtype]), TargetBatch(tuning, predictor("guide"))
+    learned, batch = flow(tuning.atoms, DTYPES[cell.dtype], cell.device), batch_of(cell, tuning)
     setting = cell.extra_dict["setting"]
     regime = REGIMES[setting.removesuffix(STABLE)]
     gradient = gradient_in(setting, cell.extra_dict["name"], {cell.extra_dict["name"]: cell.variants[0]})
@@ -157,15 +163,15 @@ def measure(cell: Cell) -> pd.DataFrame:
 
 
 def _unguided(cell: Cell, reported: Targets) -> Iterator[dict[str, Any]]:
-    learned = flow(reported.atoms, DTYPES[cell.dtype])
+    learned = flow(reported.atoms, DTYPES[cell.dtype], cell.device)
     grid = torch.linspace(0, 1, SOLVE["steps"] + 1, dtype=torch.float64)
-    x = solvers.solve(learned, reported.x0, solvers.plan(SOLVE["solver"], learned.path, grid))
+    x = solvers.solve(learned, reported.to(cell.device).x0, solvers.plan(SOLVE["solver"], learned.path, grid))
     row = {"budget": 2 * len(grid) - 2, "count": 0, "evaluations": 2.0 * len(grid) - 2, "vjps": 0.0}
     yield from (row | one for one in _judged(x, torch.zeros(len(x), dtype=torch.bool), reported, cell))
 
 
 def _guided(search: Search[TargetBatch], cell: Cell, reported: Targets) -> Iterator[dict[str, Any]]:
-    batch, known = TargetBatch(reported, predictor("guide")), list[Tried]()
+    batch, known = batch_of(cell, reported), list[Tried]()
     for budget, count in zip(cell.extra_dict["budgets"], cell.extra_dict["trials"], strict=True):
         if any(one.score(AIM) < LOST for one in known):
             tried = search.grown(known, cell.extra_dict["trials"][0], count, budget)
@@ -193,7 +199,7 @@ def _trial(search: Search[TargetBatch], one: Tried) -> dict[str, Any]:
 
 
 def _judged(x: Tensor, failed: Tensor, reported: Targets, cell: Cell) -> Iterator[dict[str, Any]]:
-    guide, evaluator = predictor("guide"), predictor("evaluator")
+    guide, evaluator, x, failed = predictor("guide"), predictor("evaluator"), x.cpu(), failed.cpu()
     written, about = judging.text(x), judging.columns(reported, cell.extra_dict["batch"] * len(x))
     for metric, values, statuses in judging.judgements(x, reported, evaluator, guide, cell.extra_dict["physics"]):
         for i, (value, status) in enumerate(zip(values, statuses, strict=True)):

@@ -46,7 +46,7 @@ def event(atoms: Tensor, position: Tensor) -> Tensor:
 
 def scaling(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return c_in, c_skip and c_out of the module's text at times (B,), each (B, 1, 8)."""
-    rms = torch.tensor([POSITION_RMS] * 3 + [TYPE_RMS] * TYPES, dtype=t.dtype, device=t.device)
+    rms = torch.cat([t.new_full((3,), POSITION_RMS), t.new_full((TYPES,), TYPE_RMS)])
     t = t[:, None, None]
     variance = (t * rms).square() + (1 - t).square()
     return variance.rsqrt(), (t * rms.square() - (1 - t)) / variance, rms * variance.rsqrt()

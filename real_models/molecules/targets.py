@@ -9,7 +9,7 @@ last of their deciles. Deciles for other numbers of atoms are read from the data
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -101,6 +101,10 @@ class Targets:
         """Return the spread (B,) of their properties in molecules of as many atoms, float64."""
         known = statistics(self.atoms)[1]
         return torch.tensor([known[name] for name in self.properties], dtype=torch.float64)
+
+    def to(self, device: str) -> Targets:
+        """Return the targets with their noise on a device; what is wanted stays on the CPU."""
+        return replace(self, x0=self.x0.to(device))
 
     def part(self, index: slice) -> Targets:
         """Return the targets of a slice."""

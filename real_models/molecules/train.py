@@ -3,6 +3,7 @@
     python -m real_models.molecules.train flow --seconds 6000
     python -m real_models.molecules.train guide --seconds 1400
     python -m real_models.molecules.train evaluator --seconds 1400
+    python -m real_models.molecules.train flow --seconds 300 --device cuda --batch 768
 
 The flow and the guide see one half of the training part, the evaluator the other half, with another seed. A run that
 has ended can be followed by another round from its weights (``--start``, with another ``--state``); ``--export`` writes
@@ -19,12 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from analysis import intervals
-from real_models import checkpoint, training
+from real_models import checkpoint
 from real_models.molecules import WEIGHTS, data, losses
 from real_models.molecules.budget import ENDLESS, Plan, Trainer, settled
+from real_models.molecules.recording import BatchLoss
 from real_models.molecules.network import Velocity
 from real_models.molecules.predictor import Predictor
 
@@ -42,17 +44,17 @@ def build(what: str, width: int, molecules: data.Molecules) -> Velocity | Predic
     return predictor
 
 
-def loss_of(what: str, molecules: data.Molecules, batch: int) -> training.Loss:
+def loss_of(what: str, molecules: data.Molecules, batch: int) -> BatchLoss:
     """Return the loss that a network of one of ``HALVES`` is trained by."""
     batches = losses.Batches(molecules)
 
-    def flow(module: nn.Module, generator: torch.Generator) -> Tensor:
-        return losses.residuals(module, batches.draw(batch, generator)[0], generator).mean()
+    def noised(generator: torch.Generator) -> tuple[Tensor, ...]:
+        return losses.noised(batches.draw(batch, generator)[0], generator)
 
-    def predictor(module: Any, generator: torch.Generator) -> Tensor:
-        return losses.prediction_loss(module, *batches.draw(batch, generator), generator).mean()
+    def jittered(generator: torch.Generator) -> tuple[Tensor, ...]:
+        return losses.jittered(*batches.draw(batch, generator), generator)
 
-    return flow if what == "flow" else predictor
+    return BatchLoss(noised, losses.flow_loss) if what == "flow" else BatchLoss(jittered, losses.prediction_loss)
 
 
 def held_out(what: str, network: Any, count: int) -> dict[str, Any]:

@@ -9,9 +9,10 @@ import torch
 from real_models import checkpoint
 from real_models.molecules import data, train
 from real_models.molecules.budget import ENDLESS, Plan, Trainer, settled
-from real_models.molecules.losses import Batches, held_out_loss, residuals, times
+from real_models.molecules.losses import Batches, flow_loss, held_out_loss, noised, times
 from real_models.molecules.network import Velocity
 from real_models.molecules.predictor import Predictor
+from real_models.molecules.recording import BatchLoss, Recorder
 from tests.support.molecules import molecules
 
 SMALL = {"width": 16, "channels": 8, "layers": 2, "heads": 4, "blocks": 2, "pairs": 8, "forces": 2, "context": 8}
@@ -19,8 +20,11 @@ PLAN = Plan(steps=10, learning_rate=0.01, warmup=3, bfloat16=True)
 BATCHES = Batches(molecules())
 
 
-def loss(network, generator):
-    return residuals(network, BATCHES.draw(4, generator)[0], generator).mean()
+def draw(generator):
+    return noised(BATCHES.draw(4, generator)[0], generator)
+
+
+loss = BatchLoss(draw, flow_loss)
 
 
 def trainer(store, plan=PLAN):
@@ -68,6 +72,20 @@ def test_held_out_loss_is_near_its_value_for_an_untrained_network():
     losses = held_out_loss(Velocity(**SMALL), molecules())
     assert losses.shape == (40,)
     assert losses.isfinite().all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="recordings need a GPU")
+def test_a_recording_gives_the_gradients_of_the_loss_for_every_shape():
+    torch.manual_seed(0)
+    network = Velocity(**SMALL).cuda()
+    recorder, generator = Recorder(loss, network, bfloat16=False), torch.Generator().manual_seed(0)
+    again = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        recorder.gradients(generator)
+        wanted = torch.autograd.grad(loss(network, again), list(network.parameters()), allow_unused=True)
+        pairs = zip(network.parameters(), wanted, strict=True)
+        assert all(torch.allclose(one.grad, other, atol=1e-6) for one, other in pairs if other is not None)
+    assert len(recorder.recordings) > 1
 
 
 def test_a_budget_that_is_not_positive_is_refused(tmp_path):
