@@ -27,6 +27,7 @@ from torch import Tensor
 
 from analysis import solvers
 from analysis.experiment import Cell
+from analysis.flow import PredictionFlow
 from analysis.guidance.regimes import Regime, gradient_in
 from analysis.guidance.registry import Sample
 from analysis.guidance.tuning import Range
@@ -34,10 +35,11 @@ from analysis.losses import Loss
 from analysis.search import Search, Tried
 from analysis.settings import DTYPES
 from real_models.molecules import chemistry, judging
-from real_models.molecules.flow import decode, flow
+from real_models.molecules.flow import decode, flow, network
 from real_models.molecules.predictor import Predictor
 from real_models.molecules.property_loss import predictor
 from real_models.molecules.targets import Targets, draw
+from real_models.replayed import Replayed
 
 AIM = "error"
 STABLE = "_stable"
@@ -85,7 +87,7 @@ class TargetBatch:
     """Targets with the guide as their loss; it has what a search asks of a batch of measurements."""
 
     targets: Targets
-    guide: Predictor
+    guide: Predictor | ReplayedGuide
     problem = SimpleNamespace(noise=1.0)  # the guide's loss is in units of the property's scale
 
     @property
@@ -133,14 +135,34 @@ class Score:
         return {AIM: torch.where(usable, errors.clamp_max(LOST), LOST).mean()[None]}
 
 
+class ReplayedGuide(Replayed):
+    """A guide as recordings on a GPU."""
+
+    module: Predictor
+
+    @property
+    def scale(self) -> Tensor:
+        """The scales of the properties, (6,)."""
+        return self.module.scale
+
+
+def flow_of(cell: Cell, atoms: int) -> PredictionFlow:
+    """Return the flow of molecules of so many atoms on the device of a cell."""
+    dtype = DTYPES[cell.dtype]
+    if cell.device == "cpu":
+        return flow(atoms, dtype)
+    return flow(atoms, velocity=Replayed(network(dtype, cell.device)))
+
+
 def batch_of(cell: Cell, targets: Targets) -> TargetBatch:
     """Return targets and guide on the device of a cell; samples are judged on the CPU."""
-    return TargetBatch(targets.to(cell.device), predictor("guide", device=cell.device))
+    guide = predictor("guide", device=cell.device)
+    return TargetBatch(targets.to(cell.device), guide if cell.device == "cpu" else ReplayedGuide(guide))
 
 
 def search_of(cell: Cell, tuning: Targets) -> Search[TargetBatch]:
     """Return the trials of a cell on some targets."""
-    learned, batch = flow(tuning.atoms, DTYPES[cell.dtype], cell.device), batch_of(cell, tuning)
+    learned, batch = flow_of(cell, tuning.atoms), batch_of(cell, tuning)
     setting = cell.extra_dict["setting"]
     regime = REGIMES[setting.removesuffix(STABLE)]
     gradient = gradient_in(setting, cell.extra_dict["name"], {cell.extra_dict["name"]: cell.variants[0]})
@@ -163,7 +185,7 @@ def measure(cell: Cell) -> pd.DataFrame:
 
 
 def _unguided(cell: Cell, reported: Targets) -> Iterator[dict[str, Any]]:
-    learned = flow(reported.atoms, DTYPES[cell.dtype], cell.device)
+    learned = flow_of(cell, reported.atoms)
     grid = torch.linspace(0, 1, SOLVE["steps"] + 1, dtype=torch.float64)
     x = solvers.solve(learned, reported.to(cell.device).x0, solvers.plan(SOLVE["solver"], learned.path, grid))
     row = {"budget": 2 * len(grid) - 2, "count": 0, "evaluations": 2.0 * len(grid) - 2, "vjps": 0.0}

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from real_models.replayed import recorded
+
 
 @dataclass(frozen=True)
 class BatchLoss:
@@ -71,14 +73,7 @@ class Recorder:
 
     def _record(self, parts: Sequence[Tensor]) -> Recording:
         inputs = [part.to(self.parameters[0].device) for part in parts]
-        beside = torch.cuda.Stream()
-        beside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(beside):
-            self._compute(inputs)  # what is made once, such as the workspace of products, is not to be recorded
-        torch.cuda.current_stream().wait_stream(beside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool):
-            value, gradients = self._compute(inputs)
+        graph, (value, gradients) = recorded(lambda: self._compute(inputs), self.pool)
         return Recording(inputs, value, gradients, graph)
 
     def _compute(self, inputs: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor | None, ...]]:

@@ -26,9 +26,9 @@ from analysis import intervals
 from real_models import checkpoint
 from real_models.molecules import WEIGHTS, data, losses
 from real_models.molecules.budget import ENDLESS, Plan, Trainer, settled
-from real_models.molecules.recording import BatchLoss
 from real_models.molecules.network import Velocity
 from real_models.molecules.predictor import Predictor
+from real_models.molecules.recording import BatchLoss
 
 HALVES = {"flow": "flow", "guide": "flow", "evaluator": "evaluator"}
 SEEDS = {"flow": 0, "guide": 0, "evaluator": 1}
