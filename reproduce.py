@@ -9,7 +9,8 @@ python reproduce.py list [NAME ...]        what can be named, and what it takes
 python reproduce.py audit MODULE:FACTORY   measure your own flow
 
 Made only where named, since they measure this machine: bench, this package beside torchdiffeq and diffrax (extra
-"bench"), and gpu_cost, seconds, bytes and round-off of gradients (with --device cuda).
+"bench"), and, with --device cuda, gpu_cost, seconds, bytes and round-off of gradients, and gpu_bench, gradients of
+mixtures beside their matrix products.
 """
 
 from __future__ import annotations

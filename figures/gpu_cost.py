@@ -19,12 +19,14 @@ QUESTION = "What does a gradient cost on this device, and what does faster arith
 answer = style.Caption(
     "On {device!s} a float32 gradient takes {greedy_ms:.3g} ms greedy and {end_to_end_ms:.3g} ms end-to-end.",
     "Lookahead takes {lookahead_ms:.3g} ms ({steps!p:midpoint step}; batches of {batch}).",
+    "Of molecules, {molecule_ms:.3g} ms end-to-end (batches of {molecule_batch}).",
     "{fast!n} is {fast_ratio:.2g} times as fast, at an error of {fast_error:.1e}.",
     "Checkpointing by {small!s} takes {small_ratio:.2g} of the memory.",
     "{full!p:cell} of {cells} did not fit (crosses).",
     "Times: medians, least and largest; errors: distance from the float64 gradient, medians and quartiles. Dashes: in "
     "proportion to the batch.",
 )
+IMAGES = "mnist_unet"
 ESTIMATORS = ("greedy", "lookahead", "end_to_end")
 SHOWN = {"channels_last": "channels-last", "compile": "compiled", "all": "all switches"}
 TOGETHER = ("all", "bfloat16")  # what is drawn beside float32: all switches, or the one of them that changes most
@@ -33,7 +35,7 @@ TOGETHER = ("all", "bfloat16")  # what is drawn beside float32: all switches, or
 @style.figure()
 def draw(tables: style.Tables) -> Figure:
     """Draw seconds and bytes against the batch, and error against seconds at the largest batch that all finished."""
-    table, facts = tables["gpu_cost"], tables["gpu_cost_facts"].iloc[0]
+    table, facts = only(tables["gpu_cost"], problem=IMAGES), tables["gpu_cost_facts"].iloc[0]
     done = only(table, status="ok")
     plain = done[(done["estimator"] != "end_to_end") | (done["memory"] == "store")]
     cost, precision = only(plain, kind="cost"), only(plain, kind="precision")

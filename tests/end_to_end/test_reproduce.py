@@ -120,7 +120,7 @@ def test_without_a_name_the_theory_is_made_and_nothing_else(verb):
 def test_every_figure_but_those_of_a_machine_or_a_user_belongs_to_a_suite():
     everything = reproduce.selected(reproduce.parse(["list"]))
     in_suites = reproduce.selected(reproduce.parse(["check", "all"]))
-    assert set(everything) - set(in_suites) == {"bench", "gpu_cost", "audit_error", "audit_lookahead"}
+    assert set(everything) - set(in_suites) == {"bench", "gpu_bench", "gpu_cost", "audit_error", "audit_lookahead"}
     assert in_suites["real_flow"] == "images"  # which also shows a table of the theory
     suites = "theory", "guidance", "images", "molecules"
     parts = [reproduce.selected(reproduce.parse(["check", name])) for name in suites]

@@ -139,8 +139,11 @@ def test_a_device_is_timed_by_its_events_and_blocks_inside_keep_the_peak(monkeyp
     assert not any(cost._cuda_peaks.values())
 
 
+FACTORIES = dict.fromkeys(gpu_cost.FACTORIES, "tests.support.networks:subject")
+
+
 def tiny(**changed):
-    return gpu_cost.cells(Options(quick=True, **changed), "tests.support.networks:subject", (1, 2))
+    return gpu_cost.cells(Options(quick=True, **changed), FACTORIES, (1, 2))
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +161,8 @@ def test_the_table_names_the_device_and_covers_everything(made):
     assert (spent["seconds_min"] <= spent["seconds"]).all()
     assert (spent["seconds"] <= spent["seconds_max"]).all()
     assert (spent["bytes"] > 0).all()
-    assert spent.groupby(["arithmetic", "estimator", "memory"], dropna=False)["batch"].apply(set).eq({1, 2}).all()
+    same = ["problem", "arithmetic", "estimator", "memory"]
+    assert spent.groupby(same, dropna=False)["batch"].apply(set).eq({1, 2}).all()
 
 
 def test_errors_are_those_of_the_arithmetic(made):
@@ -181,9 +185,12 @@ def with_facts(table):
 
 def test_the_facts_are_those_of_the_table(made):
     row = gpu_cost.derive(made[0])["facts"].to_dict("records")[0]
-    rows = made[0][(made[0]["kind"] == "cost") & (made[0]["batch"] == row["batch"])]
+    every = made[0][(made[0]["kind"] == "cost") & (made[0]["batch"] == row["batch"])]
+    rows = every[every["problem"] == gpu_cost.IMAGES]
     greedy = rows[(rows["estimator"] == "greedy") & (rows["arithmetic"] == "float32")]["seconds"].iloc[0]
     assert row["greedy_ms"] == pytest.approx(1000 * greedy / row["batch"])
+    end_to_end = every[(every["problem"] == gpu_cost.MOLECULES) & (every["estimator"] == "end_to_end")]
+    assert row["molecule_ms"] == pytest.approx(1000 * end_to_end["seconds"].iloc[0] / row["molecule_batch"])
     assert row["batch"] == made[0].query("kind == 'cost'")["batch"].max()
     assert "full" not in row
 
@@ -197,7 +204,8 @@ def test_the_figure_draws_and_names_the_device(made):
 
 def test_the_figure_shows_what_did_not_fit(made):
     table = made[0].copy()
-    table.loc[(table["batch"] == 2) & (table["memory"] == "store"), "status"] = "out of memory"
+    images = table["problem"] == gpu_cost.IMAGES
+    table.loc[images & (table["batch"] == 2) & (table["memory"] == "store"), "status"] = "out of memory"
     tables = with_facts(table)
     assert "3 cells of" in figure.answer(tables)
     figure.draw(tables)
@@ -244,10 +252,15 @@ def test_other_errors_stop_the_run(monkeypatch):
 
 
 def test_what_is_measured_where():
-    full = {cell.extra_dict["arithmetic"] for cell in gpu_cost.cells(Options(device="cuda"))}
-    assert full == set(gpu_cost.ARITHMETICS)
-    assert {cell.samples for cell in gpu_cost.cells(Options()) if "cost" in cell.measure} == set(gpu_cost.BATCHES)
-    assert "tf32" not in {cell.extra_dict["arithmetic"] for cell in gpu_cost.cells(Options())}
+    full = gpu_cost.cells(Options(device="cuda"), compiled=True)
+    names = [cell.extra_dict["arithmetic"] for cell in full]
+    assert set(names) == set(gpu_cost.ARITHMETICS)
+    plain = gpu_cost.cells(Options(device="cuda"))
+    assert full[: len(plain)] == plain
+    assert not any(gpu_cost.ARITHMETICS[cell.extra_dict["arithmetic"]].compile for cell in plain)
+    images = [cell for cell in gpu_cost.cells(Options()) if cell.problem == gpu_cost.IMAGES]
+    assert {c.samples for c in images if c.measure.endswith(":cost")} == set(gpu_cost.BATCHES)
+    assert "tf32" not in {cell.extra_dict["arithmetic"] for cell in images}
 
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
