@@ -21,9 +21,14 @@ ROWS = 32
 
 
 def recorded(function: Callable[[], T], pool: Any) -> tuple[Any, T]:
-    """Record what a function of no arguments launches on the GPU; return the graph and its result, as it is replayed.
+    """Record what a function of no arguments launches on the GPU.
 
-    The function is called once before, since what it makes once, such as the workspace of products, is not recorded.
+    It is called once before, since what it makes once, such as the workspace of products, is not to be recorded.
+
+    Returns
+    -------
+    tuple
+        The graph, and the function's result, which a replay writes again.
     """
     beside = torch.cuda.Stream()
     beside.wait_stream(torch.cuda.current_stream())

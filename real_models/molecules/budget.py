@@ -53,8 +53,8 @@ class Trainer(training.Trainer):
 
     def __init__(self, module: Velocity | Predictor, loss: training.Loss, plan: Plan, store: Path) -> None:
         super().__init__(module, loss, plan, store)
-        recorded = isinstance(loss, BatchLoss) and plan.device.startswith("cuda")
-        self.recorder = Recorder(loss, module, plan.bfloat16) if recorded else None
+        on_gpu = plan.device.startswith("cuda")
+        self.recorder = Recorder(loss, module, plan.bfloat16) if isinstance(loss, BatchLoss) and on_gpu else None
         if not store.exists():
             self._choose()
 

@@ -19,6 +19,7 @@ from analysis.paths import CondOT
 from real_models import checkpoint
 from real_models.molecules import WEIGHTS, data
 from real_models.molecules.network import ANGSTROM, TYPES, Velocity, event, project
+from real_models.replayed import Replayed
 
 OVERLAP = 0.5  # Angstrom; the shortest bond, of two hydrogens, is 0.74 long
 CHUNK = 128  # molecules solved together
@@ -45,7 +46,7 @@ def network(
 
 
 def flow(
-    n: int, dtype: torch.dtype = torch.float32, device: str = "cpu", velocity: Velocity | None = None
+    n: int, dtype: torch.dtype = torch.float32, device: str = "cpu", velocity: Velocity | Replayed | None = None
 ) -> PredictionFlow:
     """Make the flow of molecules of n atoms along the CondOT path.
 

@@ -37,7 +37,7 @@ from analysis.settings import DTYPES
 from real_models.molecules import chemistry, judging
 from real_models.molecules.flow import decode, flow, network
 from real_models.molecules.predictor import Predictor
-from real_models.molecules.property_loss import predictor
+from real_models.molecules.property_loss import Scaled, predictor
 from real_models.molecules.targets import Targets, draw
 from real_models.replayed import Replayed
 
@@ -87,7 +87,7 @@ class TargetBatch:
     """Targets with the guide as their loss; it has what a search asks of a batch of measurements."""
 
     targets: Targets
-    guide: Predictor | ReplayedGuide
+    guide: Scaled
     problem = SimpleNamespace(noise=1.0)  # the guide's loss is in units of the property's scale
 
     @property

@@ -63,7 +63,7 @@ class Muon(torch.optim.Muon):
     """Muon that makes matrices of one shape orthogonal together, as each alone is many small products."""
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Take one step; a closure is not called."""
         for group in self.param_groups:
             parts = [part for part in group["params"] if part.grad is not None]

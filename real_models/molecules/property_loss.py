@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -41,6 +42,17 @@ def predictor(
     return checkpoint.load(path, Predictor).to(device, dtype).eval().requires_grad_(False)
 
 
+class Scaled(Protocol):
+    """A predictor, or what stands for one: it has the scales of the six properties, (6,)."""
+
+    @property
+    def scale(self) -> Tensor:
+        """The scales."""
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Return the properties (B, 6) of events x (B, N, 8)."""
+
+
 @dataclass(frozen=True)
 class PropertyLoss:
     """L(x) = (f(x) - wanted)^2 / (2 scale^2) of a property f; ``scale`` is its spread given the composition.
@@ -59,7 +71,7 @@ class PropertyLoss:
         For an unknown property, and values that are not finite or of another shape.
     """
 
-    network: Predictor
+    network: Scaled
     property: str | tuple[str, ...]
     wanted: Tensor | float
 

@@ -19,8 +19,7 @@ from torch import Tensor
 from analysis import checks
 from real_models.molecules import data
 from real_models.molecules.flow import noise
-from real_models.molecules.predictor import Predictor
-from real_models.molecules.property_loss import PropertyLoss
+from real_models.molecules.property_loss import PropertyLoss, Scaled
 
 ATOMS = 18  # as many as QM9 has on average
 DECILES = {  # of the 17442 molecules of QM9 with 18 atoms
@@ -84,7 +83,7 @@ class Targets:
     def __len__(self) -> int:
         return len(self.x0)
 
-    def loss(self, network: Predictor) -> PropertyLoss:
+    def loss(self, network: Scaled) -> PropertyLoss:
         """Return the loss of a predictor, its guide."""
         return PropertyLoss(network, self.properties, self.wanted)
 
