@@ -96,11 +96,14 @@ class TargetBatch:
         return self.targets.x0
 
     def loss(self) -> Loss:
-        """Return the guide's loss of these targets, infinite where the guide overflows to no number."""
+        """Return the guide's loss of these targets, infinite where the guide overflows to no number.
+
+        A molecule at which only the gradient overflows is not moved.
+        """
         plain = self.targets.loss(self.guide)
 
         def loss(x: Tensor) -> Tensor:
-            value = plain(x)
+            value = plain(_without_lost_gradients(x))
             return value.masked_fill(value.isnan(), math.inf)  # one such molecule is to fail alone
 
         return loss
@@ -108,6 +111,14 @@ class TargetBatch:
     def part(self, index: slice) -> TargetBatch:
         """Return the targets of a slice."""
         return replace(self, targets=self.targets.part(index))
+
+
+def _without_lost_gradients(x: Tensor) -> Tensor:
+    """Return x (B, N, 8) such that the gradient of a molecule is zero where it is not finite."""
+    x = x.view_as(x)
+    if x.requires_grad:
+        x.register_hook(lambda g: torch.where(g.isfinite().all((1, 2), keepdim=True), g, 0.0))
+    return x
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,24 @@ def test_a_guide_without_a_number_for_one_molecule_loses_that_one_alone(monkeypa
     assert loss(drawn.x0).tolist()[1] == math.inf
 
 
+def test_a_molecule_at_which_the_gradient_overflows_is_not_moved():
+    """The square root's gradient is infinite at zero, and times zero it is NaN."""
+    drawn = targets.draw(1, torch.Generator().manual_seed(0), PROPERTIES, 6)
+    guide = measuring.predictor("guide")
+
+    class Overflowing(torch.nn.Module):
+        scale = guide.scale
+
+        def forward(self, x):
+            return guide(torch.cat([x[:1], x[1:] + (0 * x[1:]).sqrt()]))
+
+    x = drawn.x0.abs().requires_grad_()
+    (gradient,) = torch.autograd.grad(measuring.TargetBatch(drawn, Overflowing()).loss()(x).sum(), x)
+    (plain,) = torch.autograd.grad(drawn.loss(guide)(x).sum(), x)
+    assert torch.equal(gradient[1], torch.zeros_like(x[1]))
+    assert torch.allclose(gradient[0], plain[0])
+
+
 def test_a_budget_of_less_than_one_step_is_said():
     table = measuring.measure(cell_of("source", "end_to_end", budgets=(41,)))
     assert table["status"].tolist() == ["not one step fits the budget"]
