@@ -15,9 +15,9 @@ TABLES = ("regimes_images", "regimes_images_best", "regimes_images_facts")
 QUESTION = "What does the learned flow restore from each measurement, by which gradient in which regime?"
 answer = style.Caption(
     "{best!n} ({best_regime!n}) has the best PSNR on {wins} of {operators!p:operator}.",
-    "Held-out MNIST digits, in the order in which they were drawn; noise {noise:g}. Each method is tuned for PSNR on "
-    "other images and shown at its best budget of at most {budget} evaluations and products. Below each image is its "
-    "misfit χ²/m; crosses: it diverged or cannot run.",
+    "Held-out MNIST digits, in the order in which they were drawn; noise {noise:g}. Measured: of linear operators the "
+    "pseudo-inverse. Each method is tuned for PSNR on other images and shown at its best budget of at most {budget} "
+    "evaluations and products. Below each image is its misfit χ²/m; crosses: it diverged or cannot run.",
 )
 SHOWN = (
     ("references", "clean"),
@@ -54,7 +54,7 @@ def draw(tables: style.Tables) -> Figure:
         label = names.two_lines(names.of("operators", operator))
         grid[i, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=style.SMALL)
     for ax, (regime, name) in zip(grid[0], methods, strict=True):
-        kind = {"source": "source: ", "controls": "controls: "}.get(regime, "")
+        kind = {"guidance": "per step: ", "source": "source: ", "controls": "controls: "}.get(regime, "")
         ax.set_title(kind + names.sampler(name), fontsize=style.SMALL, rotation=90)
     return figure
 

@@ -38,8 +38,8 @@ answer = style.Caption(
             "{guidance_psnr_end_to_end:.1f} dB).",
         },
     ),
-    "a: median PSNR over {images!p:held-out image}, bold: an operator's best. b: misfits, geometric means over "
-    "operators of medians of at least 1. c: Spearman's correlation of a gradient's error with its outcome. 95 % "
+    "a: medians over {images!p:held-out image}; bold: best; *: some diverged. b: geometric means over operators of "
+    "medians. c: Spearman's correlation over gradients, positive where smaller errors go with better outcomes. 95 % "
     "intervals over operators; at most {budget} evaluations and products.",
 )
 ORDER = ("guidance", "steps", "source", "controls", "published")
@@ -103,7 +103,7 @@ def _grid(ax: Axes, best: pd.DataFrame, rows: list[tuple[str, str]], operators: 
                 ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, color="0.9", linewidth=0))
     ax.set(xlim=(-0.5, len(operators) - 0.5), ylim=(len(rows) - 0.5, -0.5), ylabel="PSNR, dB")
     style.ticks(ax.yaxis, range(len(rows)), [_label(*row) for row in rows], fontsize=7)
-    shown = [names.two_lines(names.of("operators", o)) for o in operators]
+    shown = [names.two_lines(names.of("operators", o)).replace(" ×", "\n×") for o in operators]
     style.ticks(ax.xaxis, range(len(operators)), shown, fontsize=7)
     ax.tick_params(length=0, labeltop=True, labelbottom=False, pad=2)
     ax.spines[:].set_visible(False)
@@ -116,7 +116,7 @@ def _regimes(table: pd.DataFrame) -> list[str]:
 def _misfits(ax: Axes, table: pd.DataFrame) -> None:
     regimes = _regimes(table)
     table = table[table["regime"].isin(regimes)]
-    there = list(dict.fromkeys(table["estimator"]))
+    there = [name for name in style.RESTORATION if name in set(table["estimator"])]
     for name, shift in zip(there, np.linspace(-0.3, 0.3, len(there)), strict=True):
         part = only(table, estimator=name)
         look = style.sampler(name) | {"linestyle": "none"}

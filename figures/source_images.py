@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.tables import only
@@ -26,6 +27,7 @@ answer = style.Caption(
     "a: misfits, geometric means of medians of at least 1. b: PSNR. Each is tuned for its metric; 95 % intervals over "
     "{operators!p:operator}.",
 )
+SPREAD = 0.1  # of whiskers at a budget, to either side, in its logarithm
 METRICS = {"misfit": "misfit over greedy's", "psnr": "PSNR less greedy's, dB"}
 
 
@@ -35,12 +37,16 @@ def draw(tables: style.Tables) -> Figure:
     table = only(tables["regimes_images_budgets"], regime="source")
     figure, axes = style.panels(len(METRICS), len(METRICS), 2.2)
     for ax, (aim, label) in zip(axes, METRICS.items(), strict=True):
-        ax.axhline(1 if aim == "misfit" else 0, **style.sampler("greedy") | {"marker": "", "linestyle": "-"})
-        for name, rows in style.groups(only(table, aim=aim), "estimator"):
-            if name != "greedy":
-                ends = {f"over_greedy_{end}": end for end in ("mean", "low", "high")}
-                rows = rows.drop(columns=["mean", "low", "high"]).rename(columns=ends)
-                style.band(ax, rows, "budget", "mean", label=names.sampler(name), **style.sampler(name))
+        look = style.sampler("greedy") | {"marker": "", "linestyle": "-", "label": names.sampler("greedy")}
+        ax.axhline(1 if aim == "misfit" else 0, **look)
+        own = only(table, aim=aim)
+        others = [name for name in style.RESTORATION if name != "greedy" and name in set(own["estimator"])]
+        for name, shift in zip(others, np.linspace(-SPREAD, SPREAD, len(others)), strict=True):
+            ends = {f"over_greedy_{end}": end for end in ("mean", "low", "high")}
+            rows = only(own, estimator=name).drop(columns=list(ends.values())).rename(columns=ends)
+            rows = rows.assign(budget=rows["budget"] * np.exp(shift)).sort_values("budget")
+            look = {"linestyle": "-"} | style.sampler(name) | {"label": names.sampler(name)}
+            style.errorbars(ax, rows["budget"], rows, "mean", **look)
         ax.set(xscale="log", yscale="log" if aim == "misfit" else "linear", xlabel="evaluations + products")
         ax.set(ylabel=label)
         style.ticks(ax.xaxis, sorted({*table["budget"]}))

@@ -85,10 +85,63 @@ def crossings():
 def source():
     """The dial in source optimisation beside the paper's table 1: rows of misfits over greedy's."""
     summary, paper = table("regimes_summary"), {k: np.array(v) for k, v in TABLE_1.items()}
+    learned = _learned("source", "misfit").query("budget == budget.max()").set_index("estimator")
     for name in DIAL:
         theirs = f"{np.exp(np.log(paper[name] / paper['greedy']).mean()):.2f}" if name in paper else ""
         ours = [_over_greedy(summary, "source", "misfit", name, budget=b, **place) for b, place in _sources()]
-        yield f"| {WORDS[name]} | {' | '.join([*ours, theirs])} |"
+        image = spread(learned.loc[name], "over_greedy", "_mean") if name in learned.index else ""
+        yield f"| {WORDS[name]} | {' | '.join([*ours, image, theirs])} |"
+
+
+def _learned(regime, aim, part="budgets"):
+    """Rows of restored digits with the learned flow."""
+    rows = table(f"regimes_images_{part}")
+    return rows[(rows["regime"] == regime) & (rows["aim"] == aim)]
+
+
+def restored():
+    """End-to-end beside greedy with the learned flow, by regime: rows of PSNR and misfits, each at its best budget."""
+    for regime, place in PLACES.items():
+        (psnr, misfit) = (_learned(regime, aim, "pooled").set_index("estimator") for aim in ("psnr", "misfit"))
+        dear = [spread(rows.loc["end_to_end"], "over_greedy", "_mean") for rows in (psnr, misfit)]
+        yield f"| {place} | {psnr.loc['greedy', 'mean']:.1f} | {' | '.join(dear)} |"
+
+
+def restored_with_care():
+    """What the page says of restored digits beside their tables: fits, samples that diverged, choices and costs."""
+    row = table("regimes_images_facts").iloc[0]
+    fits = [spread(row, f"{regime}_misfit_rank") for regime in ("source", "guidance")]
+    yield f"rank correlation with the misfit is {fits[0]} in the source and {fits[1]} per step"
+    best = table("regimes_images_best")
+    tuned = best[(best["aim"] == "misfit") & (best["metric"] == "misfit") & (best["estimator"] == "greedy")]
+    medians = tuned.loc[tuned["regime"] == "steps", "median"]
+    assert ((medians < 1).sum(), (medians < 0.1).sum(), len(medians)) == (8, 5, 8)
+    published = _learned("published", "psnr", "pooled").set_index("estimator")["mean"]
+    yield f"{published['dps']:.1f} dB, MGPS {published['mgps']:.1f}, and ΠGDM {published['pigdm']:.1f} on the six"
+    samples = table("regimes_images").query("metric == 'psnr' and chosen.notna()")
+    lost = samples[samples["value"].isna()].groupby(["regime", "estimator"]).size()
+    yield f"{lost.sum()} of {len(samples):,} samples diverged: {lost['published', 'pigdm']} of ΠGDM's, and five of"
+    assert lost["source", "end_to_end"] == 5
+    choices = samples.drop_duplicates(["operator", "regime", "estimator", "budget", "aim"])
+    ends = choices[choices["at_end_of_range"].astype(bool)]
+    share, source = percent(row["at_end_of_range"]), (ends["regime"] == "source").sum()
+    yield f"{len(ends)} of {len(choices)} choices ({share}) lie at an end of a range, {source} of"
+    steps = choices[choices["estimator"] == "adaptive"].groupby("budget")["count"].median()
+    yield f"{steps[96]:.0f} steps at 96 and {steps[384]:.0f} at 384, and"
+
+
+def restored_sources():
+    """The source of the learned flow beside the table of source optimisation."""
+    row, fits = table("regimes_images_source_facts").iloc[0], _learned("source", "misfit", "pooled")
+    for name in ("end_to_end", "two_step_euler"):
+        yield f"{spread(row, f'{name}_psnr')} dB"
+        yield spread(fits.set_index("estimator").loc[name], "over_greedy", "_mean")
+    choices = table("regimes_images").dropna(subset="chosen").query("regime == 'source'")
+    choices = choices.drop_duplicates(["operator", "estimator", "budget", "aim"])
+    ends = choices[choices["at_end_of_range"].astype(bool)]
+    assert ends["chosen"].nunique() == 1
+    dear = (ends["estimator"] == "end_to_end").sum(), (choices["estimator"] == "end_to_end").sum()
+    yield f"{len(ends)} of {len(choices)} cases and in {dear[0]} of end-to-end's {dear[1]}"
 
 
 def _sources():
@@ -196,6 +249,7 @@ def outcomes():
 GRADIENTS, SAMPLERS = "which-gradient", "samplers-and-learned-flows"
 KINDS = dict.fromkeys((rule, recommended, crossings, source, at_1536, last, controls, elsewhere, windows), GRADIENTS)
 KINDS |= {correlations: GRADIENTS, dial: GRADIENTS, posteriors: GRADIENTS, outcomes: SAMPLERS}
+KINDS |= {restored: SAMPLERS, restored_with_care: SAMPLERS, restored_sources: GRADIENTS}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
