@@ -12,6 +12,7 @@ An experiment is a module with ``cells(options) -> list[Cell]``. It may define `
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -114,10 +115,11 @@ def _write(name: str, experiment: ModuleType, frame: pd.DataFrame, out: Path, ab
 
 
 def record(options: Options, names: Iterable[str], packages: Iterable[str] = ()) -> dict[str, Any]:
-    """Return the provenance of a table whose sources are collected from ``names``."""
+    """Return the provenance of a table: the sources are collected from ``names``, and ``packages`` may be missing."""
     known = sorted(name for name in set(names) if " " not in name)
+    there = [name for name in packages if importlib.util.find_spec(name)]
     about = {"options": {"quick": options.quick, "dtype": options.dtype}, "sources": known}
-    about |= {"code": sources.here().closure(known).digest, "versions": versions((*PACKAGES, *packages))}
+    about |= {"code": sources.here().closure(known).digest, "versions": versions((*PACKAGES, *there))}
     return provenance(options.device, options.seed) | about
 
 

@@ -9,10 +9,10 @@ A cell is one estimator in one setting on one batch of targets, with all budgets
 and all six properties. All estimators of a batch have the same targets, noise and number of trials; how options are
 chosen, and from what, is in ``real_models.molecules.measuring``.
 
-The full run has ``BATCHES`` of ``EACH`` molecules of each property, in float32 on one thread, or with ``--device cuda``
-of as many as ``ON_GPU`` says, without the judges by chemistry and physics (TODO). It takes hours on a CPU: batch
-after batch, so that a run which is stopped has whole ones, and the same command goes on from its finished cells. They
-stay current as batches, sizes of molecules, budgets of others, properties or estimators are added here.
+The full run has ``BATCHES`` of ``EACH`` molecules of each property, in float32 on one thread; with ``--device cuda``, of
+as many as ``ON_GPU`` says, judged on the CPU. It takes hours on a CPU: batch after batch, so that a run which is stopped
+has whole ones, and the same command goes on from its finished cells. They stay current as batches, sizes of molecules,
+budgets of others, properties or estimators are added here.
 ``python -m real_models.experiments.molecules`` measures an evaluation and prints how long a run takes.
 """
 
@@ -37,7 +37,7 @@ PACKAGES = ("rdkit", "tblite")
 BATCHES = 4
 SIZES = (ATOMS,)  # the numbers of atoms in batches, in turn
 EACH, TUNING = 16, 2  # molecules of each property in a batch, to report and to tune on
-ON_GPU = {"each": 64, "tuning": 4, "physics": False}  # which launches as many kernels for few molecules as for many
+ON_GPU = {"each": 64, "tuning": 4}  # which launches as many kernels for few molecules as for many
 DIAL = ladder(8, "midpoint")  # greedy, two-step Euler, midpoint, four steps of either; end-to-end: eight of midpoint
 BUDGETS = {"source": (96, 384, 1536), "guidance": (96, 384), "guidance_stable": (96, 384), "controls": (96, 384)}
 TRIALS = (16, 2, 1)  # all over the ranges at the least budget; the best again at larger ones, as far and farther
@@ -56,8 +56,7 @@ def cells(options: Options) -> list[Cell]:
     """Return a cell per batch, setting and estimator, and one per batch of unguided molecules."""
     if options.quick:
         return [cell(options, "source", name, 0) for name in ("unguided", "greedy", "midpoint")]
-    if options.device == "cpu":
-        judging.required()
+    judging.required()
     for atoms in SIZES:
         statistics(atoms)  # so that data that are missing are missed before any work
     return [cell(options, *pair, batch) for batch in range(BATCHES) for pair in pairs()]
