@@ -229,13 +229,22 @@ class Sources:
 
     def _data(self, name: str, reach: _Reach) -> Iterator[Path]:
         """Yield the data files named in the taken statements of a module."""
-        module, room = self.module(name), self.root / name.split(".")[0]
+        module = self.module(name)
         patterns = {p for i in reach.statements[name] for p in module.statements[i].patterns if p.endswith(DATA)}
         for pattern in patterns:
             form = re.compile(re.escape(pattern).replace("\0", "(.+)"))
-            matches = {file: form.fullmatch(file.name) for file in data_files(room)}
+            matches = {file: form.fullmatch(file.name) for file in self._nearest(name, form)}
             matched = {file: match.groups() for file, match in matches.items() if match}
             yield from [f for f, parts in matched.items() if set(parts) <= reach.strings] or matched
+
+    def _nearest(self, name: str, form: re.Pattern[str]) -> list[Path]:
+        """Return the data files below the first package, from a module outwards, that has one of such a name."""
+        parts = name.split(".")
+        for count in range(len(parts), 0, -1):
+            files = data_files(self.root.joinpath(*parts[:count]))
+            if any(form.fullmatch(file.name) for file in files):
+                return files
+        return []
 
 
 @functools.cache

@@ -36,8 +36,8 @@ class Statement:
 
     @functools.cached_property
     def text(self) -> str:
-        """The statement without docstrings, comments and layout."""
-        return ast.unparse(self.node)
+        """The statement without docstrings, comments and layout, the same in every version of Python."""
+        return structure(self.node)
 
 
 @dataclass
@@ -95,6 +95,20 @@ def _imports(tree: ast.AST, name: str, is_package: bool) -> Iterator[tuple[str, 
             base = ".".join([*above, *([node.module] if node.module else [])])
             for alias in node.names:
                 yield alias.asname or alias.name, (base, None if alias.name == "*" else alias.name)
+
+
+def structure(node: object) -> str:
+    """Write a node's structure in the same way in all versions of Python, as ``ast.unparse`` and ``ast.dump`` do not.
+
+    Returns
+    -------
+    str
+        Its type and fields, without those that are empty: newer versions add such.
+    """
+    if isinstance(node, ast.AST):
+        fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
+        return f"{type(node).__name__}({', '.join(f'{name}={structure(value)}' for name, value in fields)})"
+    return f"[{', '.join(map(structure, node))}]" if isinstance(node, list) else repr(node)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -4,6 +4,7 @@ The truth is a small package written out here, whose dependencies are known, and
 edited: which keys have to change follows from what was edited.
 """
 
+import ast
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from analysis.settings import Options
 from analysis.sources import ROOMS, ROOT, Sources, strings
+from analysis.syntax import structure
 from toy_models.experiments import claims, convergence, cost_accuracy, estimators, greedy_error, posterior_table
 
 SMALL = {
@@ -264,3 +266,24 @@ def test_every_measure_and_factory_of_the_repository_is_found():
         for cell in module.cells(Options()):
             assert "analysis.experiment" in cell.closure().modules
             assert cell.measure.partition(":")[0] in cell.closure().modules
+
+
+def test_the_text_of_a_statement_is_the_same_in_every_version_of_python():
+    """Written down from Python 3.11, 3.12 and 3.13, whose ``ast.unparse`` quote nested strings differently."""
+    (node,) = ast.parse("f\"{x['a']:.2f}\"").body
+    assert structure(node) == (
+        "Expr(value=JoinedStr(values=[FormattedValue(value=Subscript(value=Name(id='x', ctx=Load()), "
+        "slice=Constant(value='a'), ctx=Load()), conversion=-1, "
+        "format_spec=JoinedStr(values=[Constant(value='.2f')]))]))"
+    )
+
+
+def test_data_of_another_package_make_nothing_anew(copy):
+    """Images and molecules both have networks in files that their modules put together from a name."""
+    path, names = copy / "real_models/molecules/weights/flow.safetensors", {"real_models.images:flow", "flow"}
+    content, before = path.read_bytes(), Sources(copy).closure(names)
+    path.write_bytes(content + b"0")
+    after = Sources(copy).closure(names)
+    path.write_bytes(content)
+    assert "mnist.safetensors" in {file.name for file in before.files}
+    assert after.digest == before.digest
