@@ -18,13 +18,12 @@ TABLES = ("gpu_cost", "gpu_cost_facts")
 QUESTION = "What does a gradient cost on this device, and what does faster arithmetic do to it?"
 answer = style.Caption(
     "On {device!s} a float32 gradient takes {greedy_ms:.3g} ms greedy and {end_to_end_ms:.3g} ms end-to-end.",
-    "Lookahead takes {lookahead_ms:.3g} ms ({steps!p:midpoint step}; batches of {batch}).",
-    "Of molecules, {molecule_ms:.3g} ms end-to-end (batches of {molecule_batch}).",
-    "{fast!n} is {fast_ratio:.2g} times as fast, at an error of {fast_error:.1e}.",
-    "Checkpointing by {small!s} takes {small_ratio:.2g} of the memory.",
+    "They are of one image in a batch of {batch}, with {steps!p:midpoint step}.",
+    "For one of {molecule_batch} molecules, end-to-end takes {molecule_ms:.3g} ms.",
+    "The fastest arithmetic, {fast!n}, is {fast_ratio:.2g} times as fast, at an error of {fast_error:.1e}.",
+    "The {small!s} strategy takes {small_ratio:.2g} of the memory.",
     "{full!p:cell} of {cells} did not fit (crosses).",
-    "Times: medians, least and largest; errors: distance from the float64 gradient, medians and quartiles. Dashes: in "
-    "proportion to the batch.",
+    "Medians, least and largest. Dashes: in proportion to the batch.",
 )
 IMAGES = "mnist_unet"
 ESTIMATORS = ("greedy", "lookahead", "end_to_end")
@@ -68,8 +67,8 @@ def _seconds(ax: Axes, cost: pd.DataFrame) -> None:
             style.errorbars(ax, rows["batch"], rows, "seconds", **look)
         handles.append(Line2D([], [], label=names.method(estimator), **look | {"linestyle": "-"}))
     handles += [Line2D([], [], color="0.3", linestyle=d, label=SHOWN.get(n, n)) for n, d in dashes.items()]
-    ax.set(ylabel="seconds per gradient", yscale="log")
-    style.plain(ax.yaxis)
+    ax.set(ylabel="seconds per gradient")
+    style.decades(ax.yaxis)
     _batches(ax, cost)
     _legend(ax, handles)
 
@@ -84,8 +83,8 @@ def _bytes(ax: Axes, table: pd.DataFrame) -> None:
         if strategy == "store" and len(rows):
             ends, last = rows["batch"].iloc[[0, -1]].to_numpy(float), rows["bytes"].iloc[-1] / 1e6
             style.power_law(ax, ends, 1.6 * last / ends[1], 1, label=False)
-    ax.set(ylabel="peak memory (MB)", yscale="log")
-    style.plain(ax.yaxis)
+    ax.set(ylabel="peak memory (MB)")
+    style.decades(ax.yaxis)
     _batches(ax, table)
     _legend(ax, ax.get_legend_handles_labels()[0])
 
@@ -102,8 +101,8 @@ def _errors(ax: Axes, cost: pd.DataFrame, precision: pd.DataFrame) -> None:
     handles = [
         Line2D([], [], marker="o", linestyle="none", color=style.ARITHMETIC[n][0], label=SHOWN.get(n, n)) for n in shown
     ]
-    ax.set(xlabel="seconds per gradient", ylabel="relative error", xscale="log", yscale="log")
-    style.plain(ax.xaxis)
+    ax.set(xlabel="seconds per gradient", ylabel="relative error", yscale="log")
+    style.decades(ax.xaxis)
     _legend(ax, handles)
 
 

@@ -246,10 +246,33 @@ def outcomes():
     yield f"Of {row['further']} dearer gradients beside it {counts}"
 
 
-GRADIENTS, SAMPLERS = "which-gradient", "samplers-and-learned-flows"
+def devices():
+    """Rows of the times of mixtures' gradients on a GPU, and the costs of a learned flow's there."""
+    found = table("gpu_bench").set_index(["problem", "workload", "dtype"])
+    for name in found.index.unique("problem"):
+        cells = []
+        for workload in ("surface", "end_to_end"):
+            both = [found.loc[(name, workload, dtype)] for dtype in ("float64", "float32")]
+            cells += [f"{1000 * row['seconds']:.0f}" for row in both]
+            over = both[0]["ratio"]
+            cells.append(f"{float(f'{over:.2g}'):g}" if over < 1000 else "-")
+        yield f"| ({name.replace('x', ', ')}) | {' | '.join(cells)} |"
+    found = table("gpu_cost").query("kind == 'cost' and problem == 'mnist_unet'")
+    stored = found[found["memory"].isin([None, "store"])].set_index(["estimator", "arithmetic", "batch"])["seconds"]
+    one = [1000 * stored["end_to_end" if dear else "greedy", "float32", 1] for dear in (False, True)]
+    yield f"takes {one[0]:.0f} ms greedy and {one[1]:.0f} ms end-to-end"
+    many = [1000 * stored["end_to_end" if dear else "greedy", "float32", 512] / 512 for dear in (False, True)]
+    yield f"an image takes {many[0]:.2g} and {many[1]:.1f} ms"
+    shares = {name: stored["end_to_end", name, 512] / stored["end_to_end", "float32", 512] for name in ARITHMETICS}
+    yield f"TF32 takes {shares['tf32']:.2f} of float32's time"
+    yield f"bfloat16 {shares['bfloat16']:.2f}, at 7e-3; channels-last memory takes {shares['channels_last']:.2f}"
+
+
+GRADIENTS, SAMPLERS, BENCH = "which-gradient", "samplers-and-learned-flows", "benchmarks"
+ARITHMETICS = ("tf32", "bfloat16", "channels_last")
 KINDS = dict.fromkeys((rule, recommended, crossings, source, at_1536, last, controls, elsewhere, windows), GRADIENTS)
 KINDS |= {correlations: GRADIENTS, dial: GRADIENTS, posteriors: GRADIENTS, outcomes: SAMPLERS}
-KINDS |= {restored: SAMPLERS, restored_with_care: SAMPLERS, restored_sources: GRADIENTS}
+KINDS |= {devices: BENCH, restored: SAMPLERS, restored_with_care: SAMPLERS, restored_sources: GRADIENTS}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
