@@ -25,6 +25,7 @@ from analysis import results
 from real_models.molecules import WEIGHTS, chemistry, data
 from real_models.molecules.flow import decode, network, sample
 from real_models.molecules.property_loss import PREDICTORS
+from real_models.molecules.train import parse
 
 COUNT, SHOWN, COLUMNS, STEPS, SEED = 512, 50, 10, 40, 0
 COLOURS = {"H": "white", "C": "0.35", "N": "tab:blue", "O": "tab:red", "F": "tab:green"}
@@ -131,8 +132,8 @@ Mean absolute error on {held_out} molecules of the test part, with 95 % bootstra
 {rows}
 
 ```bash
-python -m real_models.molecules.train guide --seconds {guide_seconds}
-python -m real_models.molecules.train evaluator --seconds {evaluator_seconds}
+python -m real_models.molecules.train guide --seconds {guide_seconds}{guide_flags}
+python -m real_models.molecules.train evaluator --seconds {evaluator_seconds}{evaluator_flags}
 ```
 """
 
@@ -149,7 +150,15 @@ def text(about: dict[str, Any]) -> str:
     fields |= {"real_atoms": samples["data"]["atom_stability"][0], "real": samples["data"]["molecule_stability"][0]}
     fields |= {"precision": "bfloat16 autocast" if plan["bfloat16"] else "float32", "budget": about["seconds"]}
     fields |= {"note": f"\n{about['note']}\n" if about.get("note") else ""}
-    return TEXT.format(**fields, flags=" --float32" * (not plan["bfloat16"]))
+    return TEXT.format(**fields, flags=flags(about))
+
+
+def flags(about: dict[str, Any]) -> str:
+    """Return the options that a training had other than by default, from its record."""
+    plan, default = about["plan"], parse(["flow"])
+    said = {"batch": about["batch"], "learning_rate": plan["learning_rate"], "device": plan["device"]}
+    some = [f" --{name.replace('_', '-')} {value}" for name, value in said.items() if value != getattr(default, name)]
+    return "".join(some) + " --float32" * (not plan["bfloat16"])
 
 
 def predictors_text(abouts: dict[str, dict[str, Any]]) -> str:
@@ -158,7 +167,7 @@ def predictors_text(abouts: dict[str, dict[str, Any]]) -> str:
     fields: dict[str, Any] = {name: guide[name] for name in ("parameters", "device", "held_out")}
     for name, about in abouts.items():
         fields |= {f"{name}_half": about["split"][about.get("half", "flow")], f"{name}_seconds": about["seconds"]}
-        fields[f"{name}_steps"] = f"{about['steps_done']}, {about['batch']}"
+        fields |= {f"{name}_steps": f"{about['steps_done']}, {about['batch']}", f"{name}_flags": flags(about)}
     rows = [
         f"| {name}, {data.UNITS[name]} | "
         + " | ".join(_error(about["mae"][name]) for about in abouts.values())
