@@ -195,7 +195,7 @@ def check(options: Namespace) -> int:
         known = catalogue.experiments()
         stale = {*suite.makers([name for name, problem in found.items() if problem], known)}
         suites = dict.fromkeys(
-            kind for name, kind in selected(options).items() if stale & {*suite.makers(tables_of([name]), known)}
+            kind or name for name, kind in selected(options).items() if stale & {*suite.makers(tables_of([name]), known)}
         )
         names = options.names or (() if [*suites] == ["theory"] else suites)
         more = f"{len(problems)} of {len(wanted)} tables in {out} are not there or not current"
