@@ -22,6 +22,7 @@ from real_models.restoration.digits import NAMES
 
 SUITE = "images"
 NOISE, REPORTED, TUNING, TRIALS, KEPT = 0.05, 8, 4, 8, 1
+SOURCE_TRIALS = 16  # which has four options, and two optimisers that want others
 BUDGETS = (96, 384)
 LARGER = 1536  # in source optimisation, which needs iterations, on some operators; the experiment regimes has these too
 LONGER = ("box_inpainting", "random_inpainting", "super_resolution_2", "gaussian_deblurring")
@@ -49,7 +50,8 @@ def cells(options: Options) -> list[Cell]:
 def cell(options: Options, operator: str, regime: str, name: str) -> Cell:
     """Return the cell of a method on an operator."""
     budgets = (*BUDGETS, LARGER) if regime == "source" and operator in LONGER else BUDGETS
-    sizes = {"tuning": TUNING, "budgets": budgets, "trials": TRIALS, "kept": KEPT}
+    sizes = {"tuning": TUNING, "budgets": budgets, "trials": SOURCE_TRIALS if regime == "source" else TRIALS}
+    sizes["kept"] = KEPT
     sizes |= {"tuning": 2, "budgets": (24, 48), "trials": 2, "kept": 1} if options.quick else {}
     samples = accuracy.IMAGES if regime == "errors" else 2 if options.quick else REPORTED
     return Cell(
