@@ -151,8 +151,9 @@ class Trainer:
     def _resume(self) -> None:
         """Load the state in ``store``; raises ``ValueError`` for the state of another plan or architecture."""
         tensors, record = checkpoint.read(self.store)
-        if record.get("plan") != asdict(self.plan):
-            raise ValueError(f"store: {self.store} was trained by another plan, {record.get('plan')}")
+        known, asked = record.get("plan") or {}, asdict(self.plan)
+        if others := [f"{name} {known.get(name)} (now {v})" for name, v in asked.items() if known.get(name) != v]:
+            raise ValueError(f"store: {self.store} was trained with {', '.join(others)}; name another file or these")
         parts: dict[str, dict[str, Tensor]] = {"module": {}, "average": {}, "optimiser": {}, "generator": {}}
         for name, value in tensors.items():
             part, _, rest = name.partition(".")

@@ -9,10 +9,10 @@ A cell is one estimator in one setting on one batch of targets, with all budgets
 and all six properties. All estimators of a batch have the same targets, noise and number of trials; how options are
 chosen, and from what, is in ``real_models.molecules.measuring``.
 
-The full run has ``BATCHES`` of ``EACH`` molecules of each property, in float32 on one thread; with ``--device cuda``, of
-as many as ``ON_GPU`` says, judged on the CPU. It takes hours on a CPU: batch after batch, so that a run which is stopped
-has whole ones, and the same command goes on from its finished cells. They stay current as batches, sizes of molecules,
-budgets of others, properties or estimators are added here.
+The full run has ``BATCHES`` of ``EACH`` molecules of each property, in float32 on one thread; with ``--device cuda``,
+of as many as ``ON_GPU`` says, judged on the CPU. It takes hours on a CPU: batch after batch, so that a run which is
+stopped has whole ones, and the same command goes on from its finished cells. They stay current as batches, sizes of
+molecules, budgets of others, properties or estimators are added here.
 ``python -m real_models.experiments.molecules`` measures an evaluation and prints how long a run takes.
 """
 

@@ -11,7 +11,6 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from analysis import checks, intervals
-from real_models import checkpoint
+from real_models import checkpoint, options
 from real_models.images import WEIGHTS, data
 from real_models.training import Plan, Trainer
 
@@ -79,16 +78,17 @@ def record(trainer: Trainer, batch: int) -> dict[str, Any]:
     return about | {"label_smoothing": SMOOTHING} | {"held_out_accuracy": asdict(intervals.interval(right))}
 
 
+@options.in_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, and write the averaged weights with their record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--steps", type=options.count, default=STEPS)
+    parser.add_argument("--device", type=options.device, default="cpu")
     parser.add_argument(
-        "--out", type=Path, default=WEIGHTS, help="where weights and record go, and the state meanwhile"
+        "--out", type=options.folder, default=WEIGHTS, help="of weights and state (default: the shipped)"
     )
-    options = parser.parse_args(arguments)
-    plan = Plan(options.steps, LEARNING_RATE, ema=0.995, device=options.device)
+    asked = parser.parse_args(arguments)
+    plan = Plan(asked.steps, LEARNING_RATE, ema=0.995, device=asked.device)
     torch.manual_seed(plan.seed)
     images, labels = data.training()
 
@@ -98,10 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return functional.cross_entropy(logits, labels[chosen].to(plan.device), label_smoothing=SMOOTHING)
 
     network = Classifier()
-    trainer = Trainer(network, loss, plan, options.out / f"{NAME}.state.safetensors")
+    trainer = Trainer(network, loss, plan, asked.out / f"{NAME}.state.safetensors")
     trainer.run()
     about = record(trainer, BATCH)
-    trainer.write(options.out, NAME, network.config, about)
+    trainer.write(asked.out, NAME, network.config, about)
     print(f"held-out accuracy {about['held_out_accuracy']}")
 
 

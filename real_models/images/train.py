@@ -16,14 +16,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from analysis import checks, intervals
-from real_models import checkpoint
+from real_models import checkpoint, options
 from real_models.images import WEIGHTS, data
 from real_models.images.unet import UNet
 from real_models.training import Plan, Trainer
@@ -99,43 +98,46 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", choices=SOURCES)
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--focus", type=float, default=0.0, help="share of the times that are drawn about t = 0.3")
-    parser.add_argument("--warped", type=float, default=data.WARPED, help="share of the real digits that are deformed")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--steps", type=options.count, default=8000)
+    parser.add_argument("--batch", type=options.count, default=64)
+    parser.add_argument("--learning-rate", type=options.positive, default=1e-3)
+    parser.add_argument("--focus", type=options.share, default=0.0, help="share of the times that lie about t = 0.3")
+    parser.add_argument(
+        "--warped", type=options.share, default=data.WARPED, help="share of the digits that are deformed"
+    )
+    parser.add_argument("--device", type=options.device, default="cpu")
     parser.add_argument("--bfloat16", action="store_true", help="compute the loss in bfloat16 (autocast)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--every", type=int, default=250, help="steps between two saves of the state")
-    parser.add_argument("--draws", type=int, default=DRAWS, help="times and noises per held-out image")
-    parser.add_argument("--start", type=Path, help="weights to start from, instead of random ones")
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the weights and the state")
+    parser.add_argument("--seed", type=options.seed, default=0)
+    parser.add_argument("--every", type=options.count, default=250, help="steps between two saves of the state")
+    parser.add_argument("--draws", type=options.count, default=DRAWS, help="times and noises per held-out image")
+    parser.add_argument("--start", type=options.file, help="weights to start from, instead of random ones")
+    parser.add_argument(
+        "--out", type=options.folder, default=WEIGHTS, help="of weights and state (default: the shipped)"
+    )
     return parser.parse_args(arguments)
 
 
+@options.in_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, and write the averaged weights with their record."""
-    options = parse(arguments)
-    torch.manual_seed(options.seed)
-    network = checkpoint.load(options.start, UNet) if options.start else UNet()
-    plan = Plan(
-        options.steps, options.learning_rate, seed=options.seed, device=options.device, bfloat16=options.bfloat16
-    )
-    draw = SOURCES[options.source](options.warped)
+    asked = parse(arguments)
+    torch.manual_seed(asked.seed)
+    network = checkpoint.load(asked.start, UNet) if asked.start else UNet()
+    plan = Plan(asked.steps, asked.learning_rate, seed=asked.seed, device=asked.device, bfloat16=asked.bfloat16)
+    draw = SOURCES[asked.source](asked.warped)
 
     def loss(module: nn.Module, generator: torch.Generator) -> Tensor:
-        return residuals(module, draw(options.batch, generator), generator, options.focus).mean()
+        return residuals(module, draw(asked.batch, generator), generator, asked.focus).mean()
 
     module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trainer = Trainer(module, loss, plan, options.out / f"{options.source}.state.safetensors")
-    trainer.run(options.every)
-    about = record(options.source, trainer, options.batch, options.draws) | {
-        "start": checkpoint.read(options.start)[1]["record"] if options.start else None,
-        "focus": options.focus,
-        "warped": options.warped if options.source == "mnist" else 0.0,
+    trainer = Trainer(module, loss, plan, asked.out / f"{asked.source}.state.safetensors")
+    trainer.run(asked.every)
+    about = record(asked.source, trainer, asked.batch, asked.draws) | {
+        "start": checkpoint.read(asked.start)[1]["record"] if asked.start else None,
+        "focus": asked.focus,
+        "warped": asked.warped if asked.source == "mnist" else 0.0,
     }
-    trainer.write(options.out, options.source, network.config, about)
+    trainer.write(asked.out, asked.source, network.config, about)
     print(f"held-out loss {about['held_out_loss']}")
 
 

@@ -30,6 +30,7 @@ class Plan(training.Plan):
     """A constant rate until step ``turn``, and from there a fall to zero at ``steps``."""
 
     turn: int = ENDLESS
+    batch: int = 128
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from analysis import results
+from real_models import options
 from real_models.molecules import WEIGHTS, chemistry, data
 from real_models.molecules.flow import decode, network, sample
 from real_models.molecules.property_loss import PREDICTORS
@@ -199,14 +200,14 @@ def _write(path: Path, content: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the cards of all networks whose weights are there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=COUNT, help="samples of the flow")
-    parser.add_argument("--steps", type=int, default=STEPS, help="midpoint steps of each")
+    parser.add_argument("--count", type=options.count, default=COUNT, help="samples of the flow")
+    parser.add_argument("--steps", type=options.count, default=STEPS, help="midpoint steps of each")
     parser.add_argument("--folder", type=Path, default=WEIGHTS, help="folder of weights and cards")
-    options = parser.parse_args(arguments)
-    folder = options.folder
+    asked = parser.parse_args(arguments)
+    folder = asked.folder
     if (folder / "flow.json").exists():
         about = json.loads((folder / "flow.json").read_text())
-        about["samples"], figure = measure(options.count, options.steps, folder)
+        about["samples"], figure = measure(asked.count, asked.steps, folder)
         results.write_json(folder / "flow.json", about)
         results.write_whole(folder / "flow_samples.png", partial(figure.savefig, format="png", dpi=150))
         _write(folder / "flow.md", text(about))

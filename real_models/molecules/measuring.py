@@ -96,10 +96,7 @@ class TargetBatch:
         return self.targets.x0
 
     def loss(self) -> Loss:
-        """Return the guide's loss of these targets, infinite where the guide overflows to no number.
-
-        A molecule at which only the gradient overflows is not moved.
-        """
+        """Return the guide's loss of these targets, infinite where it is no number, flat where its gradient is not."""
         plain = self.targets.loss(self.guide)
 
         def loss(x: Tensor) -> Tensor:

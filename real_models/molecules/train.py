@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from analysis import intervals
-from real_models import checkpoint
+from real_models import checkpoint, options
 from real_models.molecules import WEIGHTS, data, losses
 from real_models.molecules.budget import ENDLESS, Plan, Trainer, settled
 from real_models.molecules.network import Velocity
@@ -87,52 +87,68 @@ def record(what: str, trainer: Trainer, batch: int, count: int) -> dict[str, Any
     return about | held_out(what, trainer.average, count)
 
 
+def quality(about: dict[str, Any]) -> str:
+    """Return the held-out loss of a record, or the mean absolute errors with their units, with 95 % intervals."""
+    errors = {f"{name} ({data.UNITS[name]})": values for name, values in about.get("mae", {}).items()}
+    said = errors or {"loss": about["held_out_loss"]}
+    return ", ".join(f"{name} {v['mean']:.4g} [{v['low']:.4g}, {v['high']:.4g}]" for name, v in said.items())
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=list(HALVES))
-    parser.add_argument("--seconds", type=float, default=6000.0, help="budget of wall time")
-    parser.add_argument("--fall", type=float, default=0.3, help="share of the budget in which the rate falls to zero")
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--width", type=int, help="of the network (default: 128 for the flow, 96 for a predictor)")
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seconds", type=options.positive, default=6000.0, help="budget of wall time (default: 6000)")
+    parser.add_argument("--fall", type=options.share, default=0.3, help="share of it in which the rate falls (0.3)")
+    parser.add_argument("--batch", type=options.count, default=128, help="molecules in a step (default: 128)")
+    parser.add_argument("--width", type=options.count, help="of the network (flow: 128, predictor: 96)")
+    parser.add_argument("--learning-rate", type=options.positive, default=1.5e-3, help="(default: 0.0015)")
+    parser.add_argument("--device", type=options.device, default="cpu", help="torch device (default: cpu)")
     parser.add_argument("--float32", action="store_true", help="compute the loss in float32, not bfloat16 (autocast)")
     parser.add_argument("--compile", action="store_true", help="compile the network (minutes, then twice as fast)")
-    parser.add_argument("--seed", type=int, help="(default: 0, and 1 for the evaluator)")
-    parser.add_argument("--every", type=float, default=120.0, help="seconds between two writes of the state")
+    parser.add_argument("--seed", type=options.seed, help="(default: 0, and 1 for the evaluator)")
+    parser.add_argument("--every", type=options.positive, default=120.0, help="seconds between two states (120)")
     parser.add_argument("--export", action="store_true", help="train no further; write the weights of the state so far")
-    parser.add_argument("--held-out", type=int, default=2000, help="molecules that were not trained on, to judge by")
-    parser.add_argument("--start", type=Path, help="file of weights to go on from in another round, with a new state")
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the weights")
+    parser.add_argument(
+        "--held-out",
+        type=options.count,
+        default=2000,
+        help="unseen molecules to judge by, at most (2000)",
+    )
+    parser.add_argument("--start", type=options.file, help="weights to go on from in another round, with a new state")
+    parser.add_argument(
+        "--out", type=options.folder, default=WEIGHTS, help="folder of the weights (default: the shipped)"
+    )
     parser.add_argument("--state", type=Path, help="file of the state (default: in the cache folder)")
     return parser.parse_args(arguments)
 
 
+@options.in_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, and write the averaged weights with their record; ``SystemExit`` if there is nothing to export."""
-    options = parse(arguments)
-    what, seed = options.what, SEEDS[options.what] if options.seed is None else options.seed
-    torch.manual_seed(seed)
+    asked = parse(arguments)
+    what, start = asked.what, SEEDS[asked.what] if asked.seed is None else asked.seed
+    torch.manual_seed(start)
     molecules = data.part(HALVES[what])
-    network = build(what, options.width or WIDTHS[what], molecules)
-    if options.start is not None:
-        network.load_state_dict(checkpoint.load(options.start, type(network)).state_dict())
-    store = options.state or data.cache_folder() / "molecules" / f"{what}.state.safetensors"
-    plan = Plan(ENDLESS, options.learning_rate, device=options.device, bfloat16=not options.float32, seed=seed)
-    trainer = Trainer(network, loss_of(what, molecules, options.batch), settled(plan, store), store)
-    if options.compile:
+    network = build(what, asked.width or WIDTHS[what], molecules)
+    if asked.start is not None:
+        network.load_state_dict(checkpoint.load(asked.start, type(network)).state_dict())
+    store = asked.state or data.cache_folder() / "molecules" / f"{what}.state.safetensors"
+    plan = Plan(ENDLESS, asked.learning_rate, device=asked.device, bfloat16=not asked.float32, seed=start)
+    plan = replace(plan, batch=asked.batch)
+    trainer = Trainer(network, loss_of(what, molecules, asked.batch), settled(plan, store), store)
+    if asked.compile:
         trainer.module.compile(dynamic=True)
-    if options.export and not trainer.done:
+    if asked.export and not trainer.done:
         raise SystemExit(f"--export: there is no state of a training at {store}; --state names another file")
-    if not options.export:
-        trainer.spend(options.seconds, options.fall, options.every)
-    about = record(what, trainer, options.batch, options.held_out)
+    if not asked.export:
+        trainer.spend(asked.seconds, asked.fall, asked.every)
+    about = record(what, trainer, asked.batch, asked.held_out)
     if trainer.done < trainer.plan.steps:
         about["note"] = f"The weights are those of a training under way, after {trainer.done} steps."
-    about["start"] = checkpoint.read(options.start)[1]["record"] if options.start else None
-    trainer.write(options.out, what, network.config, about)
-    print(f"on molecules that were not trained on: {about.get('held_out_loss', about.get('mae'))}")
+    about["start"] = checkpoint.read(asked.start)[1]["record"] if asked.start else None
+    trainer.write(asked.out, what, network.config, about)
+    print(f"on molecules that were not trained on: {quality(about)}")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from analysis import results
+from real_models import options
 from real_models.molecules import WEIGHTS, data
 from real_models.molecules.flow import OVERLAP
 from real_models.molecules.targets import ATOMS
@@ -152,12 +153,12 @@ def fit(count: int, atoms: int = ATOMS) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fit the lines and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=FITTED, help="molecules of the fit")
-    parser.add_argument("--atoms", type=int, default=ATOMS, help="the number of their atoms")
+    parser.add_argument("--count", type=options.count, default=FITTED, help="molecules of the fit")
+    parser.add_argument("--atoms", type=options.count, default=ATOMS, help="the number of their atoms")
     parser.add_argument("--out", type=Path, default=WEIGHTS / "xtb.json", help="file of the lines")
-    options = parser.parse_args(arguments)
-    results.write_json(options.out, fit(options.count, options.atoms))
-    print(json.dumps(json.loads(options.out.read_text())["lines"], indent=2))
+    asked = parser.parse_args(arguments)
+    results.write_json(asked.out, fit(asked.count, asked.atoms))
+    print(json.dumps(json.loads(asked.out.read_text())["lines"], indent=2))
 
 
 if __name__ == "__main__":

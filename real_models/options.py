@@ -1,0 +1,87 @@
+"""Options of the commands of this package: they are checked before any work, and every failure is one line."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from analysis.settings import missing_device
+
+
+def count(text: str) -> int:
+    """Read a whole number of at least 1; raises ``argparse.ArgumentTypeError`` for another, as the others here do."""
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """Read a seed of torch's."""
+    if not text.strip().isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0 and below 2^63, got {text!r}")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    """Read a positive number."""
+    if not 0 < (value := _number(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
+    return value
+
+
+def share(text: str) -> float:
+    """Read a number from 0 to 1."""
+    if not 0 <= (value := _number(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"must lie in [0, 1], got {text!r}")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def device(text: str) -> str:
+    """Read a device on which numbers can be computed here."""
+    if said := missing_device(text) or ("holds no numbers" if text.startswith("meta") else None):
+        raise argparse.ArgumentTypeError(said.partition(" (Expected")[0].partition(". ")[0])
+    return text
+
+
+def folder(text: str) -> Path:
+    """Read a folder in which files can be written; nothing is left behind."""
+    path = Path(text)
+    try:
+        tempfile.TemporaryFile(dir=next(p for p in (path, *path.absolute().parents) if p.exists())).close()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot write to {text} ({error.strerror})") from error
+    return path
+
+
+def file(text: str) -> Path:
+    """Read a file that is there."""
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text} is not a file")
+    return Path(text)
+
+
+def in_one_line(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command whose errors that a user can cause end it with one line, and Ctrl-C with another."""
+
+    @wraps(command)
+    def run(*arguments: Any) -> None:
+        try:
+            command(*arguments)
+        except (ValueError, ImportError, OSError, FloatingPointError) as error:
+            raise SystemExit(f"error: {error}") from error
+        except KeyboardInterrupt as stop:
+            raise SystemExit("stopped; the same command goes on from the state that was last written") from stop
+
+    return run
