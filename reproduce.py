@@ -195,7 +195,9 @@ def check(options: Namespace) -> int:
         known = catalogue.experiments()
         stale = {*suite.makers([name for name, problem in found.items() if problem], known)}
         suites = dict.fromkeys(
-            kind or name for name, kind in selected(options).items() if stale & {*suite.makers(tables_of([name]), known)}
+            kind or name
+            for name, kind in selected(options).items()
+            if stale & {*suite.makers(tables_of([name]), known)}
         )
         names = options.names or (() if [*suites] == ["theory"] else suites)
         more = f"{len(problems)} of {len(wanted)} tables in {out} are not there or not current"
@@ -210,9 +212,11 @@ def listed(options: Namespace) -> None:
     wanted, seconds, known = selected(options), suite.core_seconds(PUBLISHED), catalogue.experiments()
     for kind in dict.fromkeys(wanted.values()):
         mine = [name for name, other in wanted.items() if other == kind]
-        takes = sum(seconds.get(name, 0) for name in suite.makers(tables_of(mine), known))
+        makers = suite.makers(tables_of(mine), known)
+        takes, rest = sum(seconds.get(name, 0) for name in makers), [name for name in makers if name not in seconds]
         about = suite.SUITES.get(kind, "made only where they are named")
         time_said = f"; {max(takes / 60, 1):.0f} min of one core" if takes else ""
+        time_said += f", without {', '.join(rest)}, whose time is not known" if takes and rest else ""
         say(f"{kind or 'by name'}: {about}{time_said}", "bold")
         for name in mine:
             say(f"  {name}: {catalogue.figure(name).QUESTION}")

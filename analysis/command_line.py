@@ -107,6 +107,14 @@ def possible(options: argparse.Namespace) -> None:
         tempfile.TemporaryFile(dir=place).close()
     except OSError as error:
         sys.exit(f"error: argument --out: cannot write to {options.out} ({error.strerror})")
-    if options.verb in MAKES and (said := missing_device(options.device)):
-        kinds = "; it must be cpu, or cuda, xpu or mps where there is one" if "Expected one of" in said else ""
-        sys.exit(f"error: argument --device: {said.partition(' (Expected')[0] if kinds else said}{kinds}")
+    if options.verb in MAKES and (said := unusable(options.device)):
+        sys.exit(f"error: argument --device: {said}")
+
+
+def unusable(device: str) -> str | None:
+    """Return a sentence where numbers cannot be computed on a device here, else None."""
+    said = f"{device} holds no numbers" if device.startswith("meta") else missing_device(device)
+    if said and ("Expected one of" in said or device.startswith("meta")):
+        return f"{said.partition(' (Expected')[0]}; it must be cpu, or cuda, xpu or mps where there is one"
+    first = said.partition(". ")[0] if said else ""
+    return first + ")" * (first.count("(") - first.count(")")) or None

@@ -21,6 +21,7 @@ import importlib
 import os
 import pkgutil
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -43,16 +44,30 @@ def load(modules: Sequence[str] = ()) -> None:
     Raises
     ------
     ImportError
-        For a module that is not there, and for a figure or experiment that lacks a part; the message names it.
+        For a module that is not there or fails, and for a figure or experiment that lacks a part; the message names it.
     """
     if modules:
         import_from_here()
     known = {*EXPERIMENTS.values(), *FIGURES.values()}
     for name in (*(entry.value for entry in metadata.entry_points(group=GROUP)), *modules):
-        importlib.import_module(name)
+        _imported(name)
     for registry, parts in ((EXPERIMENTS, ("cells",)), (FIGURES, ("TABLES", "QUESTION", "answer", "draw"))):
         for module in {*registry.values()} - known:
             _complete(module, parts)
+
+
+def _imported(name: str) -> None:
+    """Import a module; ``ImportError`` with the line for any error of its own."""
+    if name.endswith(".py"):
+        raise ImportError(f"{name!r} must be a module's name, without .py")
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(last.filename).name}:{last.lineno}"
+        raise ImportError(f"{name} cannot be imported: {type(error).__name__}: {error} ({place})") from error
 
 
 def _complete(name: str, parts: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from analysis.settings import missing_device
+from analysis.command_line import unusable
 
 
 def count(text: str) -> int:
@@ -50,8 +50,8 @@ def _number(text: str) -> float:
 
 def device(text: str) -> str:
     """Read a device on which numbers can be computed here."""
-    if said := missing_device(text) or ("holds no numbers" if text.startswith("meta") else None):
-        raise argparse.ArgumentTypeError(said.partition(" (Expected")[0].partition(". ")[0])
+    if said := unusable(text):
+        raise argparse.ArgumentTypeError(said)
     return text
 
 

@@ -112,3 +112,16 @@ def test_a_plugin_that_is_not_there_is_an_error_that_names_it(own, capsys):
     with pytest.raises(SystemExit):
         reproduce.main(["list", "--plugin", "nowhere"])
     assert "argument --plugin: No module named 'nowhere'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("fails", "fails cannot be imported: RuntimeError: why (fails.py:2)"), ("fails.py", "name, without .py")],
+)
+def test_a_plugin_that_fails_is_an_error_that_names_its_line(name, said, tmp_path, monkeypatch, capsys):
+    (tmp_path / "fails.py").write_text("X = 1\nraise RuntimeError('why')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    with pytest.raises(SystemExit):
+        reproduce.main(["list", "--plugin", name])
+    assert said in capsys.readouterr().err
