@@ -14,12 +14,11 @@ TABLES = ("gpu_bench", "gpu_bench_facts")
 QUESTION = "How far from the speed of matrix products are gradients of mixtures on this device?"
 answer = style.Caption(
     "On {device!s} a surface takes {float64_surface:.2g} times its floor in float64, {float32_surface:.2g} in float32.",
-    "One end-to-end gradient takes {float64_end_to_end:.2g} and {float32_end_to_end:.2g} times "
-    "(B × d × K = {problem!s}).",
-    "The floor is the operations of all matrix products at the rate of one large product: {float64_rate:.2g} and "
+    "End-to-end takes {float64_end_to_end:.2g} and {float32_end_to_end:.2g} times (B × d × K = {problem!s}).",
+    "The floor: operations of all matrix products at the rate of one large product, {float64_rate:.2g} and "
     "{float32_rate:.2g} TFLOP/s here.",
-    "Gradients differ from those of the CPU in float64 by at most {float64_agreement:.1e} and "
-    "{float32_agreement:.1e}. Medians, least and largest.",
+    "Gradients differ from the CPU's (float64) by at most {float64_agreement:.1e} and {float32_agreement:.1e}.",
+    "a: surface. b: end-to-end. Points: medians; bars: least to largest.",
 )
 WORKLOADS = {"surface": "lookahead surface", "end_to_end": "one end-to-end gradient"}
 DTYPES = ("float64", "float32")

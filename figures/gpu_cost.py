@@ -18,12 +18,12 @@ TABLES = ("gpu_cost", "gpu_cost_facts")
 QUESTION = "What does a gradient cost on this device, and what does faster arithmetic do to it?"
 answer = style.Caption(
     "On {device!s} a float32 gradient takes {greedy_ms:.3g} ms greedy and {end_to_end_ms:.3g} ms end-to-end.",
-    "They are of one image in a batch of {batch}, with {steps!p:midpoint step}.",
-    "For one of {molecule_batch} molecules, end-to-end takes {molecule_ms:.3g} ms.",
+    "That is one image of {batch}, with {steps!p:midpoint step}.",
+    "One of {molecule_batch} molecules takes {molecule_ms:.3g} ms end-to-end.",
     "The fastest arithmetic, {fast!n}, is {fast_ratio:.2g} times as fast, at an error of {fast_error:.1e}.",
-    "The {small!s} strategy takes {small_ratio:.2g} of the memory.",
     "{full!p:cell} of {cells} did not fit (crosses).",
-    "Medians, least and largest. Dashes: in proportion to the batch.",
+    "a: medians, least to largest. b: end-to-end; dashes: in proportion to the batch. c: errors against float64, with "
+    "quartiles.",
 )
 IMAGES = "mnist_unet"
 ESTIMATORS = ("greedy", "lookahead", "end_to_end")

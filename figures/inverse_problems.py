@@ -16,8 +16,9 @@ QUESTION = "What does the learned flow restore from each measurement, by which g
 answer = style.Caption(
     "{best!n} ({best_regime!n}) has the best PSNR on {wins} of {operators!p:operator}.",
     "Held-out MNIST digits, in the order in which they were drawn; noise {noise:g}. Measured: of linear operators the "
-    "pseudo-inverse. Each method is tuned for PSNR on other images and shown at its best budget of at most {budget} "
-    "evaluations and products. Below each image is its misfit χ²/m; crosses: it diverged or cannot run.",
+    "pseudo-inverse. The columns are a selection; DPS is greedy with its authors' step rule. Each method is tuned for "
+    "PSNR on other images and shown at its best budget of at most {budget} evaluations and products. Below: misfit "
+    "χ²/m; crosses: diverged or cannot run.",
 )
 SHOWN = (
     ("references", "clean"),
