@@ -171,7 +171,8 @@ def draw(options: Namespace) -> None:
             shutil.copyfile(file, out / "tables" / file.name)
     for name in tables_of(wanted):
         if not (place := out / "tables" / f"{name}.parquet").exists():
-            raise results.TableError(f"{place} is not there; `{making(options, options.names)}` makes it")
+            told = f"no table {name} is shipped" if options.published else f"{place} is not there"
+            raise results.TableError(f"{told}; `{making(options, options.names)}` makes it")
     modules = {FIGURES[name]: kind for name, kind in wanted.items()}
     entries = figure_files.write_all(out, modules, Workers(min(options.jobs or -1, len(wanted))))
     place = write_page(out, entries, glossary.table())
@@ -201,7 +202,8 @@ def check(options: Namespace) -> int:
         )
         names = options.names or (() if [*suites] == ["theory"] else suites)
         more = f"{len(problems)} of {len(wanted)} tables in {out} are not there or not current"
-        say(f"{more}; `{making(options, names)}` makes them", "red")
+        made = "makes your own of them, in results" if options.published else "makes them"
+        say(f"{more}; `{making(options, names)}` {made}", "red")
     else:
         console.print(f"All {len(wanted)} tables are there and current.")
     return 1 if problems else 0

@@ -91,15 +91,17 @@ def _grid(ax: Axes, best: pd.DataFrame, rows: list[tuple[str, str]], operators: 
     """Print medians over images; bold on grey for an operator's best method."""
     values = _psnr(best).set_index(["operator", "regime", "estimator"])[["median", "failed"]]
     for j, operator in enumerate(operators):
-        column = values.loc[operator]["median"]
-        top = column[column.index.get_level_values("regime") != "references"].max()
+        column = values.loc[operator]
+        own = (column.index.get_level_values("regime") != "references") & (column["failed"] == 0)
+        top = column.loc[own, "median"].max().round(1)  # of those over all images; equal as printed is equal
         for i, row in enumerate(rows):
             if (operator, *row) not in values.index:
                 continue
             median, failed = values.loc[(operator, *row)]
             text = (f"{median:.1f}" if np.isfinite(median) else "–") + "*" * bool(failed)
-            ax.text(j, i, text, ha="center", va="center", fontweight="bold" if median == top else "normal", fontsize=7)
-            if median == top:
+            won = median.round(1) == top and not failed and row[0] != "references"
+            ax.text(j, i, text, ha="center", va="center", fontweight="bold" if won else "normal", fontsize=7)
+            if won:
                 ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, color="0.9", linewidth=0))
     ax.set(xlim=(-0.5, len(operators) - 0.5), ylim=(len(rows) - 0.5, -0.5), ylabel="PSNR, dB")
     style.ticks(ax.yaxis, range(len(rows)), [_label(*row) for row in rows], fontsize=7)

@@ -184,7 +184,7 @@ def declared(subject: Audit, options: AuditOptions) -> str | None:
         return None
     verdict = ask(subject.name, judge, subject, options.seed)
     if verdict.refused:
-        raise AuditError(f"{subject.name}: {verdict.sentence}; check=False audits it as it is")
+        raise AuditError(f"{subject.name}: {verdict.sentence}; check=False, or --unchecked, audits it as it is")
     return verdict.sentence
 
 

@@ -89,7 +89,7 @@ def _verdict(
         return Verdict(
             False,
             "the model does not predict these data as it is declared, nor with another path, prediction, direction of "
-            f"time or scale that was tried: {evidence}; is it trained, and on these data?",
+            f"time or scale that was tried: {evidence}; it may not be trained, or not on these data",
         )
     return Verdict(False, None)
 

@@ -87,7 +87,7 @@ def test_a_model_of_other_data_is_doubted_and_not_refused():
     found = declaration.judge(subject.of(made, "mine", "cpu"), 0)
     assert not found.refused
     assert "does not predict these data as it is declared, nor with another path" in found.sentence
-    assert found.sentence.endswith("is it trained, and on these data?")
+    assert found.sentence.endswith("it may not be trained, or not on these data")
 
 
 def mixture():
@@ -124,7 +124,8 @@ def test_an_audit_refuses_a_wrong_declaration_unless_it_is_told_not_to_look():
     network = trained(*TRUE["velocity, turned"])
     options = {"path": CondOT(), "times": [0.7], "samples": 2, "quick": True}
     with pytest.raises(
-        AuditError, match=r"Small: the model does not .* pass time='data_to_noise' .*check=False audits"
+        AuditError,
+        match=r"Small: the model does not .* pass time='data_to_noise' .*check=False, or --unchecked, audits",
     ):
         audit(network, DATA, **options)
     report = audit(network, DATA, check=False, **options)
