@@ -192,8 +192,7 @@ class Velocity(nn.Module):
     ) -> None:
         super().__init__()
         if layers % blocks or width % heads or channels % heads:
-            wrong = f"got {width}, {channels} and {layers}"
-            raise ValueError(f"heads ({heads}) must divide width and channels, and blocks ({blocks}) layers, {wrong}")
+            raise ValueError("blocks must divide layers, and heads must divide width and channels")
         sizes = {"width": width, "channels": channels, "layers": layers, "heads": heads, "blocks": blocks}
         self.config = sizes | {"pairs": pairs, "forces": forces, "context": context}
         self.each, self.heads = layers // blocks, heads

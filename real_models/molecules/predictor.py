@@ -92,7 +92,7 @@ class Predictor(nn.Module):
     ) -> None:
         super().__init__()
         if width % heads or channels % heads:
-            raise ValueError(f"heads ({heads}) must divide width and channels, got {width} and {channels}")
+            raise ValueError("heads must divide width and channels")
         sizes = {"width": width, "channels": channels, "layers": layers, "heads": heads}
         self.config = sizes | {"pairs": pairs, "forces": forces, "radial": radial}
         self.embed = nn.Linear(TYPES, width)

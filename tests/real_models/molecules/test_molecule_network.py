@@ -68,5 +68,5 @@ def test_what_is_left_after_the_skip_has_unit_variance_at_all_times():
 
 
 def test_sizes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="must divide width and channels, and blocks"):
+    with pytest.raises(ValueError, match="blocks must divide layers"):
         Velocity(**SMALL | {"blocks": 3})

@@ -77,5 +77,5 @@ def test_errors_on_unseen_molecules_are_those_of_each_molecule_alone():
 
 
 def test_heads_that_do_not_divide_are_refused():
-    with pytest.raises(ValueError, match="must divide width"):
+    with pytest.raises(ValueError, match="heads must divide width"):
         Predictor(**SMALL | {"heads": 3})
