@@ -18,8 +18,8 @@ answer = style.Caption(
     "Greedy's error falls as ζ to the power {slope:.2f} [{slope_low:.2f}, {slope_high:.2f}] at the least ζ "
     "(theory: 2).",
     "Turning a molecule changes gradients by {turned_float64:.0e} (float64), {turned_float32:.0e} (float32).",
-    "From noise, endpoints of {wild!n} lie up to {farthest:.0e} times as far out.",
-    "Medians and quartiles, {molecules!p:molecule}; dots: the reference's error.",
+    "From noise, those of {wild!n} lie up to {farthest:.0e} times as far out.",
+    "Medians, quartiles, {molecules!p:molecule}; dots: the reference.",
 )
 
 NEAR: style.Look = {"textcoords": "offset points", "va": "center", "fontsize": style.SMALL}
@@ -42,11 +42,13 @@ def draw(tables: style.Tables) -> Figure:
     least = greedy["zeta"].iloc[0]
     ends = [least, min(20 * least, greedy["zeta"].iloc[-1])]
     style.power_law(a, ends, 4 * greedy["value"].iloc[0] / least**2, 2)
+    highest = only(steps, steps=steps["steps"].max())["value"].max()
     for solver, rows in style.groups(steps, "solver"):
         look = style.method("end_to_end", solver)
         style.band(d, rows, "steps", **look)
         last = rows.sort_values("steps").iloc[-1]
-        d.annotate(names.of_solver(solver), (last["steps"], last["value"]), (5, 0), color=look["color"], **NEAR)
+        at = (5, 4 if last["value"] == highest else -4)  # ends may be near to each other
+        d.annotate(names.of_solver(solver), (last["steps"], last["value"]), at, color=look["color"], **NEAR)
     d.axhline(steps["reference_bound"].max(), **style.BOUND)
     d.set(yscale="log", xlabel=f"steps from t = {steps['t'].iloc[0]:.2g} to 1", ylabel="relative error")
     style.doublings(d.xaxis, steps["steps"])
