@@ -38,8 +38,8 @@ answer = style.Caption(
             "{guidance_psnr_end_to_end:.1f} dB).",
         },
     ),
-    "a: medians over {images!p:held-out image}; bold: best; *: some diverged. b: geometric means over operators of "
-    "medians. c: Spearman's correlation over gradients, positive where smaller errors go with better outcomes. 95 % "
+    "a: medians over {images!p:held-out image}; bold: best; *: some diverged. b: geometric means of medians. "
+    "c: Spearman's correlation, positive where smaller errors go with better outcomes. 95 % "
     "intervals over operators; at most {budget} evaluations and products.",
 )
 ORDER = ("guidance", "steps", "source", "controls", "published")
@@ -93,13 +93,13 @@ def _grid(ax: Axes, best: pd.DataFrame, rows: list[tuple[str, str]], operators: 
     for j, operator in enumerate(operators):
         column = values.loc[operator]
         own = (column.index.get_level_values("regime") != "references") & (column["failed"] == 0)
-        top = column.loc[own, "median"].max().round(1)  # of those over all images; equal as printed is equal
+        top = round(column.loc[own, "median"].max(), 1)  # of those over all images; equal as printed is equal
         for i, row in enumerate(rows):
             if (operator, *row) not in values.index:
                 continue
             median, failed = values.loc[(operator, *row)]
             text = (f"{median:.1f}" if np.isfinite(median) else "–") + "*" * bool(failed)
-            won = median.round(1) == top and not failed and row[0] != "references"
+            won = round(median, 1) == top and not failed and row[0] != "references"
             ax.text(j, i, text, ha="center", va="center", fontweight="bold" if won else "normal", fontsize=7)
             if won:
                 ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, color="0.9", linewidth=0))
