@@ -58,7 +58,7 @@ NOT_IN_QUICK = {
         for place in ("noise_0_03", "noise_0_3", "mnist")
         for what in ("guidance_energy_distance", "source_misfit")
     },
-    "source_images": {"meets_at", "two_step_euler_misfit"},
+    "source_images": {"two_step_euler_misfit", "two_step_euler_psnr"},
     "superconvergence": {"refused"},
     "which_gradient": {"near", *(f"greedy_{part}" for part in ("mean", "low", "high"))},
 }
