@@ -14,28 +14,28 @@ from analysis.command_line import unusable
 
 
 def count(text: str) -> int:
-    """Read a whole number of at least 1; raises ``argparse.ArgumentTypeError`` for another, as the others here do."""
+    """Read a whole number of at least 1; raises ``ArgumentTypeError`` for another."""
     if not text.strip().isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
 
 
 def seed(text: str) -> int:
-    """Read a seed of torch's."""
+    """Read a seed of torch's; raises ``ArgumentTypeError`` for another number."""
     if not text.strip().isdecimal() or int(text) >= 2**63:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 0 and below 2^63, got {text!r}")
     return int(text)
 
 
 def positive(text: str) -> float:
-    """Read a positive number."""
+    """Read a positive number; raises ``ArgumentTypeError`` for another."""
     if not 0 < (value := _number(text)) < math.inf:
         raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
     return value
 
 
 def share(text: str) -> float:
-    """Read a number from 0 to 1."""
+    """Read a number from 0 to 1; raises ``ArgumentTypeError`` for another."""
     if not 0 <= (value := _number(text)) <= 1:
         raise argparse.ArgumentTypeError(f"must lie in [0, 1], got {text!r}")
     return value
@@ -49,14 +49,14 @@ def _number(text: str) -> float:
 
 
 def device(text: str) -> str:
-    """Read a device on which numbers can be computed here."""
+    """Read a device on which numbers can be computed here; raises ``ArgumentTypeError`` for another."""
     if said := unusable(text):
         raise argparse.ArgumentTypeError(said)
     return text
 
 
 def folder(text: str) -> Path:
-    """Read a folder in which files can be written; nothing is left behind."""
+    """Read a folder in which files can be written, and leave nothing there; raises ``ArgumentTypeError`` for another."""
     path = Path(text)
     try:
         tempfile.TemporaryFile(dir=next(p for p in (path, *path.absolute().parents) if p.exists())).close()
@@ -66,7 +66,7 @@ def folder(text: str) -> Path:
 
 
 def file(text: str) -> Path:
-    """Read a file that is there."""
+    """Read a file that is there; raises ``ArgumentTypeError`` for another."""
     if not Path(text).is_file():
         raise argparse.ArgumentTypeError(f"{text} is not a file")
     return Path(text)
