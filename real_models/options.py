@@ -56,7 +56,7 @@ def device(text: str) -> str:
 
 
 def folder(text: str) -> Path:
-    """Read a folder in which files can be written, and leave nothing there; raises ``ArgumentTypeError`` for another."""
+    """Read a folder that can be written to, and leave nothing there; raises ``ArgumentTypeError`` for another."""
     path = Path(text)
     try:
         tempfile.TemporaryFile(dir=next(p for p in (path, *path.absolute().parents) if p.exists())).close()
