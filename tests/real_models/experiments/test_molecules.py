@@ -62,7 +62,7 @@ def test_finished_cells_stay_current_as_the_list_of_cells_grows(tmp_path):
     listed = tmp_path / "real_models/experiments/molecules.py"
     text = listed.read_text()
     for old, new in (
-        ("BATCHES = 4", "BATCHES = 16"),
+        ("BATCHES = 1", "BATCHES = 16"),
         ("SIZES = (ATOMS,)", "SIZES = (ATOMS, 17)"),
         ('"controls": (96, 384)}', '"controls": (96, 384, 1536)}'),
         ('"controls": ("greedy",', '"controls": ("greedy", "euler_4",'),
