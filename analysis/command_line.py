@@ -102,13 +102,19 @@ def making(options: argparse.Namespace, names: Iterable[str]) -> str:
 
 def possible(options: argparse.Namespace) -> None:
     """Exit with a clear message unless files can be written and torch has the device; nothing is left behind."""
-    place = next(p for p in (options.out, *options.out.absolute().parents) if p.exists())
-    try:
-        tempfile.TemporaryFile(dir=place).close()
-    except OSError as error:
-        sys.exit(f"error: argument --out: cannot write to {options.out} ({error.strerror})")
+    if said := unwritable(options.out):
+        sys.exit(f"error: argument --out: {said}")
     if options.verb in MAKES and (said := unusable(options.device)):
         sys.exit(f"error: argument --device: {said}")
+
+
+def unwritable(folder: Path) -> str | None:
+    """Return a sentence where no files can be written to a folder, there or to be made, else None."""
+    try:
+        tempfile.TemporaryFile(dir=next(p for p in (folder, *folder.absolute().parents) if p.exists())).close()
+    except OSError as error:
+        return f"cannot write to {folder} ({error.strerror})"
+    return None
 
 
 def unusable(device: str) -> str | None:

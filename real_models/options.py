@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import tempfile
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from analysis.command_line import unusable
+from analysis import command_line
 
 
 def count(text: str) -> int:
@@ -22,9 +21,10 @@ def count(text: str) -> int:
 
 def seed(text: str) -> int:
     """Read a seed of torch's; raises ``ArgumentTypeError`` for another number."""
-    if not text.strip().isdecimal() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0 and below 2^63, got {text!r}")
-    return int(text)
+    try:
+        return command_line.seed(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from error
 
 
 def positive(text: str) -> float:
@@ -50,19 +50,16 @@ def _number(text: str) -> float:
 
 def device(text: str) -> str:
     """Read a device on which numbers can be computed here; raises ``ArgumentTypeError`` for another."""
-    if said := unusable(text):
+    if said := command_line.unusable(text):
         raise argparse.ArgumentTypeError(said)
     return text
 
 
 def folder(text: str) -> Path:
     """Read a folder that can be written to, and leave nothing there; raises ``ArgumentTypeError`` for another."""
-    path = Path(text)
-    try:
-        tempfile.TemporaryFile(dir=next(p for p in (path, *path.absolute().parents) if p.exists())).close()
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"cannot write to {text} ({error.strerror})") from error
-    return path
+    if said := command_line.unwritable(Path(text)):
+        raise argparse.ArgumentTypeError(said)
+    return Path(text)
 
 
 def file(text: str) -> Path:

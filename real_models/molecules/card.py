@@ -197,6 +197,7 @@ def _write(path: Path, content: str) -> None:
     results.write_text(path, content)
 
 
+@options.in_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the cards of all networks whose weights are there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

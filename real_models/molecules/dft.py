@@ -24,6 +24,7 @@ import torch
 
 from analysis import checks, provenance, results
 from analysis.tables import only
+from real_models import options
 from real_models.molecules import WEIGHTS, data, judging
 from real_models.molecules.kohn_sham import BASIS, GRID, METHOD, properties, require
 from real_models.molecules.network import event
@@ -157,30 +158,28 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--estimators", nargs="+", default=ESTIMATORS, help=f"(default: {' '.join(ESTIMATORS)})")
     parser.add_argument("--atoms", type=int, default=ATOMS, help="the number of atoms of those of the data")
     parser.add_argument("--each", type=int, default=4, help="targets of every property (default: 4)")
-    options = parser.parse_args(arguments)
-    if (options.table is None) == (options.labels is None):
+    asked = parser.parse_args(arguments)
+    if (asked.table is None) == (asked.labels is None):
         parser.error("name a table of molecules, or --labels")
-    return options
+    return asked
 
 
+@options.in_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """Judge molecules, and print each and the number of those without a value; ``SystemExit`` without pyscf."""
-    options = parse(arguments)
+    asked = parse(arguments)
     torch.set_num_threads(1)
-    try:
-        require()
-        if options.labels is not None:
-            wanted = labelled(checks.count("labels", options.labels), options.atoms)
-        else:
-            table = results.read_table(options.table)
-            wanted = chosen(table, options.setting, options.estimators, checks.count("each", options.each))
-        for row in judged(wanted, options.out):
-            values = ", ".join(f"{name} {row[name]:.5g}" for name in PROPERTIES if row["status"] == "ok")
-            print(f"{row['estimator']}, target {row['order']}: {values or row['status']}")
-    except (ImportError, ValueError, FileNotFoundError) as error:
-        raise SystemExit(f"error: {error}") from error
-    lost = sum(row["status"] != "ok" for row in read(options.out))
-    print(f"{len(wanted)} molecules, {lost} of those in {options.out} without a value")
+    require()
+    if asked.labels is not None:
+        wanted = labelled(checks.count("labels", asked.labels), asked.atoms)
+    else:
+        table = results.read_table(asked.table)
+        wanted = chosen(table, asked.setting, asked.estimators, checks.count("each", asked.each))
+    for row in judged(wanted, asked.out):
+        values = ", ".join(f"{name} {row[name]:.5g}" for name in PROPERTIES if row["status"] == "ok")
+        print(f"{row['estimator']}, target {row['order']}: {values or row['status']}")
+    lost = sum(row["status"] != "ok" for row in read(asked.out))
+    print(f"{len(wanted)} molecules, {lost} of those in {asked.out} without a value")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked.start is not None:
         network.load_state_dict(checkpoint.load(asked.start, type(network)).state_dict())
     store = asked.state or data.cache_folder() / "molecules" / f"{what}.state.safetensors"
-    plan = Plan(ENDLESS, asked.learning_rate, device=asked.device, bfloat16=not asked.float32, seed=start)
-    plan = replace(plan, batch=asked.batch)
+    how: dict[str, Any] = {"device": asked.device, "bfloat16": not asked.float32, "batch": asked.batch}
+    plan = Plan(ENDLESS, asked.learning_rate, seed=start, **how)
     trainer = Trainer(network, loss_of(what, molecules, asked.batch), settled(plan, store), store)
     if asked.compile:
         trainer.module.compile(dynamic=True)

@@ -150,6 +150,7 @@ def fit(count: int, atoms: int = ATOMS) -> dict[str, Any]:
     return {"molecules": len(rows), "failed": failed, "atoms": atoms, "method": "GFN2-xTB", "lines": fitted}
 
 
+@options.in_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fit the lines and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
