@@ -10,6 +10,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from analysis import solvers
+from analysis.gradients import ESTIMATORS
 from analysis.guidance.controls import ADJOINT
 from analysis.guidance.registry import SAMPLERS, Sample
 from analysis.settings import Options
@@ -56,7 +58,7 @@ def test_a_cell_is_the_sampler_called_by_hand():
     trial = json.loads(rows["chosen"].iloc[0])
     drawn = targets.draw(1, cell.generator(), PROPERTIES, 6)
     count = int(rows["count"].iloc[0])
-    known = trial | {"gradient": "greedy", "solver": "midpoint", "steps": 16, "iterations": count}
+    known = trial | {"gradient": "greedy", **measuring.SOLVE, "iterations": count}
     known["learning_rate"] *= 1 if trial["optimiser"] == "lbfgs_line_search" else 16 / count
     known |= {"warm": 4} if trial["t"] else {}
     loss = drawn.loss(measuring.predictor("guide"))
@@ -64,7 +66,8 @@ def test_a_cell_is_the_sampler_called_by_hand():
     errors = judging.predicted_errors(sample.x, drawn, measuring.predictor("evaluator"))
     assert rows["value"].tolist() == pytest.approx(errors.tolist())
     assert rows["molecule"].tolist() == judging.text(sample.x)
-    assert set(rows["count"]) == {4}  # (48 - 40) / 2
+    solve = 2 * measuring.SOLVE["steps"] + (8 if trial["t"] else 0)  # midpoint's, and of the way to a warm start
+    assert set(rows["count"]) == {(48 - solve) // 2}
     assert set(rows["evaluations"] + rows["vjps"]) == {48.0}
     assert table["property"].dropna().unique().tolist() == ["alpha", "gap"]
     assert rows["spread"].tolist() == [targets.SPREAD[name] for name in PROPERTIES]
@@ -73,8 +76,20 @@ def test_a_cell_is_the_sampler_called_by_hand():
 
 def test_unguided_molecules_are_solved_from_the_noise_of_the_others():
     table = measuring.measure(cell_of("source", "unguided"))
-    assert set(table["evaluations"]) == {32.0}
+    assert set(table["evaluations"]) == {2.0 * measuring.SOLVE["steps"]}  # midpoint's
     assert table["status"].unique().tolist() == ["ok"]
+
+
+def test_end_to_end_is_the_gradient_of_the_solve_that_makes_the_molecules():
+    drawn = targets.draw(1, torch.Generator().manual_seed(0), PROPERTIES, 6)
+    learned, loss = measuring.flow(6), drawn.loss(measuring.predictor("guide"))
+    variant = molecules.DIAL["end_to_end"]
+    x = drawn.x0.requires_grad_()
+    grid = torch.linspace(0, 1, measuring.SOLVE["steps"] + 1, dtype=torch.float64)
+    made = solvers.solve(learned, x, solvers.plan(measuring.SOLVE["solver"], learned.path, grid))
+    (truth,) = torch.autograd.grad(loss(made).sum(), x)
+    g = ESTIMATORS[variant.estimator](learned, loss, drawn.x0, torch.zeros(()), **dict(variant.options)).gradient
+    assert torch.allclose(g, truth, rtol=1e-3, atol=1e-5 * float(truth.abs().max()))
 
 
 def test_the_best_trials_of_the_least_budget_are_tried_again_at_a_larger_one(monkeypatch):
