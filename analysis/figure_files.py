@@ -34,7 +34,7 @@ def _png(drawing: Figure, file: IO[bytes]) -> None:
     whole = io.BytesIO()
     drawing.savefig(whole, format="png")
     picture = Image.open(whole)
-    few = picture.convert("RGB").quantize(COLOURS, kmeans=1, dither=Image.Dither.NONE)
+    few = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
     few.save(file, "png", optimize=True, dpi=picture.info["dpi"])
 
 
@@ -123,6 +123,7 @@ def write(out: Path, module: str, suite: str = "") -> Entry:
     drawing, base = figure.draw(tables), out / "figures" / name
     for kind, save in KINDS.items():
         results.write_whole(base.with_suffix(f".{kind}"), partial(save, drawing))
+        drawing.set_layout_engine("none")  # the layout of the first file serves the second
     plt.close(drawing)
     results.write_text(base.with_suffix(".txt"), f"{note}{figure.QUESTION} {answer}\n")
     for table, text in figure.latex(tables).items() if hasattr(figure, "latex") else ():
