@@ -29,6 +29,10 @@ STATES = 256
 DOUBTED, REFUSED, CERTAIN = 1.06, 1.15, 1.5  # by how many times another reading fits better
 SEES, FITS = 0.98, 1.02  # a misfit that takes more than the data's moments; one no worse than theirs
 WORST = 1.2  # a misfit that no model of the data has
+UNCHECKED = (
+    "path, prediction, direction of time and scale are not checked, since the data have one row or equal rows: pass "
+    "more of the data that the model was trained on"
+)
 NAMES = {"velocity": "the velocity", "target": "the data", "source": "the noise", "score": "the score"}
 
 
@@ -47,7 +51,7 @@ def judge(audit: Audit, seed: int) -> Verdict:
     generator = torch.Generator().manual_seed(seed + 1)
     x0 = torch.randn(x1.shape, generator=generator, dtype=torch.float64).to(x1)
     if len(x1) < 2 or not Moments.of(x1).deviation > 0:
-        return Verdict(False, None)  # there is nothing to compare with
+        return Verdict(False, UNCHECKED)
     directions = DIRECTIONS if isinstance(audit.made.flow, Flow) else (audit.made.time,)
     compared = Compared(unguarded(flow), directions, x1, x0)
     declared, others = compared.readings()

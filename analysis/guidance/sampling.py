@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -54,15 +55,24 @@ def sample(
     Raises
     ------
     TypeError, ValueError
-        For arguments that the sampler refuses; the message names them.
+        For arguments that the sampler refuses, and for options of guidance without a loss; the message names them.
     """
     checks.flow(flow)
     if grid is None:
         grid = canonical_grid(flow.path, checks.steps(steps))
     if loss is None:
+        _refuse_guidance(lookahead=lookahead, scale=scale, rule=rule)
         return posterior_guidance(flow, _nothing, x0, steps=steps, scale=0.0, grid=grid, **options)
     options |= {"steps": steps, "scale": scale, "rule": rule, "lookahead": lookahead, "grid": grid}
     return posterior_guidance(flow, loss, x0, **options)
+
+
+def _refuse_guidance(**given: Any) -> None:
+    """Raise ``ValueError`` for an option of guidance that is not the usual one: without a loss it would do nothing."""
+    usual = inspect.signature(sample).parameters
+    named = [name for name, value in given.items() if value != usual[name].default]
+    if named:
+        raise ValueError(f"{' and '.join(named)} can only be given with a loss; without one, samples are not guided")
 
 
 def canonical_grid(path: AffinePath, steps: int) -> Tensor:

@@ -36,6 +36,13 @@ def test_a_true_declaration_raises_no_alarm(kind):
     assert verdict(kind) == declaration.Verdict(False, None)
 
 
+@pytest.mark.parametrize("data", [DATA[:1], DATA[:1].expand(4, -1)])
+def test_data_without_a_spread_leave_a_declaration_unchecked_and_the_audit_says_so(data):
+    judged = verdict("velocity, turned", data, time=DIRECTION[0])
+    assert not judged.refused
+    assert "are not checked, since the data have one row or equal rows" in judged.sentence
+
+
 WRONG = {
     "backwards": (
         "velocity, turned",

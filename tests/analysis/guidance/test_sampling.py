@@ -50,6 +50,12 @@ def test_what_the_sampler_refuses_is_refused():
         sample(FLOW, X0, steps=0)
 
 
+@pytest.mark.parametrize("options", [{"scale": 2.0}, {"rule": "dps"}, {"lookahead": "midpoint"}], ids=lambda o: min(o))
+def test_options_of_guidance_need_a_loss(options):
+    with pytest.raises(ValueError, match=f"{min(options)} can only be given with a loss; without one, samples are not guided"):
+        sample(FLOW, X0, steps=3, **options)
+
+
 def test_a_loss_that_is_no_likelihood_is_taken():
     found = sample(FLOW, X0, losses.HalfSquaredDistance(torch.zeros(3).double()), steps=8, scale=0.2)
     assert torch.isfinite(found.x).all()
