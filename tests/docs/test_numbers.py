@@ -1,31 +1,16 @@
-"""Numbers that README and the page on gradients state. The truth is the published tables.
+"""Numbers that README and the pages on gradients and samplers state. The truth is the published tables.
 
 Every sentence and every row of a table below is written from them as the page has it: a table that is published again
 with other numbers turns a test red, and its message holds the new words.
 """
 
-import json
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import results
-from analysis.guidance.regimes import REGIMES
-from analysis.provenance import ROOT
+from tests.docs.published import PLACES, WORDS, learned, missing, percent, spread, table
 from toy_models.experiments import regimes
 
-PUBLISHED = ROOT / "figures" / "published" / "tables"
-WORDS = {
-    "greedy": "greedy",
-    "two_step_euler": "two Euler steps",
-    "midpoint": "one midpoint step",
-    "midpoint_4": "four midpoint steps",
-    "adaptive": "adaptive",
-    "end_to_end": "end-to-end",
-}
-PLACES = dict(zip(REGIMES, ("per step", "optimiser per step", "source", "controls"), strict=True))
 DIAL = ("two_step_euler", "midpoint", "midpoint_4", "end_to_end")
 # Mean absolute errors of table 1 of arXiv 2502.08006: alpha, gap, HOMO, LUMO, mu and C_v.
 TABLE_1 = {
@@ -34,19 +19,6 @@ TABLE_1 = {
     "midpoint": (5.313, 1196, 599, 1057, 1.417, 2.967),
     "end_to_end": (1.404, 401, 176, 373, 0.372, 0.866),
 }
-
-
-def table(name):
-    return results.read_table(PUBLISHED / f"{name}.parquet")
-
-
-def percent(share):
-    return f"{100 * share:.0f} %"
-
-
-def spread(row, name="mean", middle=""):
-    """A number with its interval."""
-    return f"{row[name + middle]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]".replace("-", "−")
 
 
 def rule():
@@ -88,65 +60,12 @@ def crossings():
 def source():
     """The dial in source optimisation beside the paper's table 1: rows of misfits over greedy's."""
     summary, paper = table("regimes_summary"), {k: np.array(v) for k, v in TABLE_1.items()}
-    learned = _learned("source", "misfit").query("budget == budget.max()").set_index("estimator")
+    images = learned("source", "misfit").query("budget == budget.max()").set_index("estimator")
     for name in DIAL:
         theirs = f"{np.exp(np.log(paper[name] / paper['greedy']).mean()):.2f}" if name in paper else ""
         ours = [_over_greedy(summary, "source", "misfit", name, budget=b, **place) for b, place in _sources()]
-        image = spread(learned.loc[name], "over_greedy", "_mean") if name in learned.index else ""
+        image = spread(images.loc[name], "over_greedy", "_mean") if name in images.index else ""
         yield f"| {WORDS[name]} | {' | '.join([*ours, image, theirs])} |"
-
-
-def _learned(regime, aim, part="budgets"):
-    """Rows of restored digits with the learned flow."""
-    rows = table(f"regimes_images_{part}")
-    return rows[(rows["regime"] == regime) & (rows["aim"] == aim)]
-
-
-def restored():
-    """End-to-end beside greedy with the learned flow, by regime: rows of PSNR and misfits, each at its best budget."""
-    for regime, place in PLACES.items():
-        (psnr, misfit) = (_learned(regime, aim, "pooled").set_index("estimator") for aim in ("psnr", "misfit"))
-        dear = [spread(rows.loc["end_to_end"], "over_greedy", "_mean") for rows in (psnr, misfit)]
-        yield f"| {place} | {psnr.loc['greedy', 'mean']:.1f} | {' | '.join(dear)} |"
-
-
-def restored_with_care():
-    """What the page says of restored digits beside their tables: fits, samples that diverged, choices and costs."""
-    row = table("regimes_images_facts").iloc[0]
-    fits = [spread(row, f"{regime}_misfit_rank") for regime in ("source", "guidance")]
-    yield f"rank correlation with the misfit is {fits[0]} in the source and {fits[1]} per step"
-    best = table("regimes_images_best")
-    tuned = best[(best["aim"] == "misfit") & (best["metric"] == "misfit") & (best["estimator"] == "greedy")]
-    medians = tuned.loc[tuned["regime"] == "steps", "median"]
-    assert ((medians < 1).sum(), (medians < 0.1).sum(), len(medians)) == (8, 5, 8)
-    published = _learned("published", "psnr", "pooled").set_index("estimator")["mean"]
-    yield f"{published['dps']:.1f} dB, MGPS {published['mgps']:.1f}, and ΠGDM {published['pigdm']:.1f} on the six"
-    samples = table("regimes_images").query("metric == 'psnr' and chosen.notna()")
-    lost = samples[samples["value"].isna()].groupby(["regime", "estimator"]).size()
-    dear = lost["source", "end_to_end"]
-    yield f"{lost.sum()} of {len(samples):,} samples diverged: {lost['published', 'pigdm']} of ΠGDM's, and {dear} of"
-    choices = samples.drop_duplicates(["operator", "regime", "estimator", "budget", "aim"])
-    ends = choices[choices["at_end_of_range"].astype(bool)]
-    share, source = percent(row["at_end_of_range"]), (ends["regime"] == "source").sum()
-    yield f"{len(ends)} of {len(choices)} choices ({share}) lie at an end of a range, {source} of"
-    steps = choices[choices["estimator"] == "adaptive"].groupby("budget")["count"].median()
-    yield f"{steps[96]:.0f} steps at 96 and {steps[384]:.0f} at 384, and"
-
-
-CHOSEN = {"optimiser": "lbfgs_line_search", "t": 0.6}
-
-
-def restored_sources():
-    """The source of the learned flow beside the table of source optimisation."""
-    row, fits = table("regimes_images_source_facts").iloc[0], _learned("source", "misfit", "pooled")
-    for name in ("end_to_end", "two_step_euler"):
-        yield f"{spread(row, f'{name}_psnr')} dB"
-        yield spread(fits.set_index("estimator").loc[name], "over_greedy", "_mean")
-    choices = table("regimes_images").dropna(subset="chosen").query("regime == 'source'")
-    choices = choices.drop_duplicates(["operator", "estimator", "budget", "aim"])
-    chosen = choices["chosen"].map(json.loads)
-    shares = [(chosen.map(lambda one, key=key: one[key]) == value).sum() for key, value in CHOSEN.items()]
-    yield f"L-BFGS in {shares[0]} of {len(choices)} choices, and a start at t = 0.6 in {shares[1]}"
 
 
 def _sources():
@@ -251,63 +170,21 @@ def outcomes():
     yield f"In {row['further']} comparisons with dearer gradients of as many steps, {counts}"
 
 
-def devices():
-    """Rows of the times of mixtures' gradients on a GPU, and the costs of a learned flow's there."""
-    found = table("gpu_bench").set_index(["problem", "workload", "dtype"])
-    for name in found.index.unique("problem"):
-        cells = []
-        for workload in ("surface", "end_to_end"):
-            both = [found.loc[(name, workload, dtype)] for dtype in ("float64", "float32")]
-            cells += [f"{1000 * row['seconds']:.0f}" for row in both]
-            over = both[0]["ratio"]
-            cells.append(f"{float(f'{over:.2g}'):g}" if over < 1000 else f"{over:.1e}".replace("e+0", "e"))
-        yield f"| ({name.replace('x', ', ')}) | {' | '.join(cells)} |"
-    found = table("gpu_cost").query("kind == 'cost' and problem == 'mnist_unet'")
-    stored = found[found["memory"].isin([None, "store"])].set_index(["estimator", "arithmetic", "batch"])["seconds"]
-    one = [1000 * stored["end_to_end" if dear else "greedy", "float32", 1] for dear in (False, True)]
-    single = found.query("estimator == 'end_to_end' and memory == 'store' and arithmetic == 'float32' and batch == 1")
-    low, high = (1000 * single[name].item() for name in ("seconds_min", "seconds_max"))
-    between = f"(the three repetitions: {low:.0f} to {high:.0f} ms)"
-    yield f"takes {one[0]:.0f} ms greedy and {one[1]:.0f} ms end-to-end {between}"
-    many = [1000 * stored["end_to_end" if dear else "greedy", "float32", 512] / 512 for dear in (False, True)]
-    yield f"an image takes {many[0]:.2g} and {many[1]:.1f} ms"
-    shares = {name: stored["end_to_end", name, 512] / stored["end_to_end", "float32", 512] for name in ARITHMETICS}
-    yield f"TF32 takes {shares['tf32']:.2f} of float32's time"
-    yield f"bfloat16 {shares['bfloat16']:.2f}, and channels-last memory {shares['channels_last']:.2f}"
-    precise = table("gpu_cost").query("kind == 'precision' and estimator == 'end_to_end'").set_index("arithmetic")
-    errors = [f"{precise.loc[name, 'value']:.0e}".replace("e-0", "e-") for name in ARITHMETICS]
-    yield f"measured on a batch of four, are {errors[0]}, {errors[1]} and {errors[2]}"
-    kept = found.query("estimator == 'end_to_end' and arithmetic == 'float32' and batch == 512").set_index("memory")
-    few, store = kept.loc["checkpoint"], kept.loc["store"]
-    yield f"takes {store['bytes'] / 1e9:.1f} GB and {store['seconds']:.3f} s"
-    yield f"{few['bytes'] / store['bytes']:.2f} of the memory ({few['bytes'] / 1e9:.2f} GB)"
-    yield f"for {few['seconds'] / store['seconds']:.1f} times the time ({few['seconds']:.3f} s)"
-    last = kept.loc["recursive"]
-    yield f"eight steps ({last['bytes'] / 1e9:.2f} GB), and takes {last['seconds']:.3f} s"
-    found = table("gpu_cost").query("kind == 'cost' and problem != 'mnist_unet'").set_index(["estimator", "batch"])
-    whole = {key: f"{1000 * value:.0f}" for key, value in found["seconds"].items()}
-    yield f"{whole['greedy', 1]} ms for one molecule and {whole['greedy', 64]} ms for a batch of 64"
-    yield f"end-to-end takes {whole['end_to_end', 1]} and {whole['end_to_end', 64]} ms"
+PAGE, SAMPLERS = "docs/pages/which-gradient.md", "docs/pages/samplers-and-learned-flows.md"
+OF_GRADIENTS = (rule, recommended, crossings, source, at_1536, last, controls, elsewhere, windows, correlations, dial)
 
 
-GRADIENTS, SAMPLERS, BENCH = "which-gradient", "samplers-and-learned-flows", "benchmarks"
-ARITHMETICS = ("tf32", "bfloat16", "channels_last")
-KINDS = dict.fromkeys((rule, recommended, crossings, source, at_1536, last, controls, elsewhere, windows), GRADIENTS)
-KINDS |= {correlations: GRADIENTS, dial: GRADIENTS, posteriors: GRADIENTS, outcomes: SAMPLERS}
-KINDS |= {devices: BENCH, restored: SAMPLERS, restored_with_care: SAMPLERS, restored_sources: GRADIENTS}
+@pytest.mark.parametrize("kind", [*OF_GRADIENTS, posteriors], ids=lambda kind: kind.__name__)
+def test_the_page_states_the_published_numbers(kind):
+    assert missing(PAGE, kind()) == []
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_a_page_states_the_published_numbers(kind):
-    page = _one_line((ROOT / "docs" / "pages" / f"{KINDS[kind]}.md").read_text())
-    assert [said for said in kind() if _one_line(said) not in page] == []
+def test_the_page_of_samplers_states_the_published_numbers():
+    assert missing(SAMPLERS, outcomes()) == []
 
 
 def test_the_readme_states_the_published_numbers():
-    row, page = table("which_gradient_facts").iloc[0], _one_line((ROOT / "README.md").read_text())
-    assert f"{spread(row, 'greedy', '_mean')} of always greedy's" in page
-    assert f"{spread(row, 'end_to_end', '_mean')} of always end-to-end's" in page
-
-
-def _one_line(text):
-    return re.sub(r"\s+", " ", text.replace("**", "")).replace("\u00a0", " ")
+    row = table("which_gradient_facts").iloc[0]
+    said = [f"{spread(row, 'greedy', '_mean')} of always greedy's"]
+    said += [f"{spread(row, 'end_to_end', '_mean')} of always end-to-end's"]
+    assert missing("README.md", said) == []
