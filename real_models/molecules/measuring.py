@@ -6,10 +6,12 @@ that batches, estimators and properties can be added to it and finished cells st
 Options are found as for every regime (``analysis.search``), on targets that are not reported: trials all over the
 ranges of the setting at the least budget, and at a larger budget the best of them again, or all of them where every
 molecule of each diverged before. A budget is a limit: the best of what was tried within it is reported. Every estimator
-has the same trials. The score of a trial is the mean over its targets, of all properties, of the evaluator's error over
-the property's scale, so that all properties share their options; a molecule that diverged counts as ``LOST``. Options
-chosen so may break molecules. In settings whose name ends in ``STABLE`` an error of a molecule with unstable atoms
-counts as no less than what the best constant errs by, so that options are chosen that leave molecules whole.
+has the same trials. The loss jumps from one iteration of the source to the next, as small moves end in other molecules;
+so whether a molecule stops once its gradient's own prediction is near enough is one of the options. The score of a
+trial is the mean over its targets, of all properties, of the evaluator's error over the property's scale, so that all
+properties share their options; a molecule that diverged counts as ``LOST``. Options chosen so may break molecules. In
+settings whose name ends in ``STABLE`` an error of a molecule with unstable atoms counts as no less than what the best
+constant errs by, so that options are chosen that leave molecules whole.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ INTERVALS = 8  # of the controls
 SOLVE: dict[str, Any] = {"solver": "midpoint", "steps": 8}  # of unguided molecules, and from an optimised source
 BOUND = {"divergence": 30.0}  # times the norm of the noise; molecules have up to three times that norm
 PRIORS = (0.0, 0.01, 0.1)
+STOPS = (0.0, 0.005)  # losses at which a molecule stops: never, and at a tenth of the guide's scale
 REGIMES = {
     "source": Regime(
         "optimise_source",
@@ -55,9 +58,10 @@ REGIMES = {
         "iterations",
         options={**SOLVE, **BOUND, "warm": 4},
         space={
-            "learning_rate": Range(3e-3, 10.0),
+            "learning_rate": Range(0.01, 3.0),
             "optimiser": ("adam", "lbfgs_line_search"),
             "prior": PRIORS,
+            "stop": STOPS,
             "t": (0.0, 0.1, 0.3),
         },
         length="learning_rate",
