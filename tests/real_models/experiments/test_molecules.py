@@ -42,7 +42,10 @@ def test_all_estimators_of_a_setting_have_the_same_trials_and_budgets():
         cells = [molecules.cell(Options(), setting, name, 0) for name in some]
         assert len({(cell.extra_dict["trials"], cell.extra_dict["budgets"]) for cell in cells}) == 1
     assert set(molecules.ESTIMATORS["source"]) == {*molecules.DIAL} == set(molecules.ESTIMATORS["guidance"])
-    assert molecules.ESTIMATORS["guidance"] == molecules.ESTIMATORS["guidance_stable"]
+    assert all({"greedy", "end_to_end"} <= {*some} <= {*molecules.DIAL} for some in molecules.ESTIMATORS.values())
+    assert {name: len(count) for name, count in molecules.TRIALS.items()} == {
+        name: len(budgets) for name, budgets in molecules.BUDGETS.items()
+    }
 
 
 def test_cells_come_batch_after_batch_so_that_a_stopped_run_has_whole_ones():
@@ -66,7 +69,7 @@ def test_finished_cells_stay_current_as_the_list_of_cells_grows(tmp_path):
         ("SIZES = (ATOMS,)", "SIZES = (ATOMS, 17)"),
         ('"controls": (96, 384)}', '"controls": (96, 384, 1536)}'),
         ('"controls": ("greedy",', '"controls": ("greedy", "euler_4",'),
-        ("ladder(8,", "ladder(16,"),
+        ("ladder(**SOLVE)", 'ladder(16, "midpoint")'),
     ):
         assert old in text
         text = text.replace(old, new)
