@@ -33,8 +33,7 @@ answer = style.Caption(
             "few": "Too few targets compare end-to-end with greedy.",
         },
     ),
-    "Unguided molecules err by {unguided:.2f}; for α end-to-end leaves {evaluator_ratio_alpha:.2f} of greedy's error "
-    "(paper: 0.12).",
+    "Unguided: {unguided:.2f}. For α end-to-end leaves {evaluator_ratio_alpha:.2f} of greedy's error (paper: 0.12).",
     style.choose(
         "guidance_order",
         {
@@ -53,9 +52,8 @@ answer = style.Caption(
             "few": "With options that leave molecules whole too few targets compare them.",
         },
     ),
-    "Largest budgets (source: {budget} evaluations and products), {molecules!p:molecule}; bold: a setting's best; "
-    "coloured: a paired interval excludes 0.",
-    "Of the options that were chosen {at_end_of_range:.0%} lie at an end of their range.",
+    "Largest budgets (source: {budget} evaluations and products), {molecules!p:molecule}; *: some diverged, and are "
+    "left out; bold: the best without such; coloured: a paired interval excludes 0.",
 )
 DIGITS = {"all": 2, "alpha": 2, "gap": 0, "homo": 0, "lumo": 0, "mu": 2, "Cv": 2}
 SHARES = {"stable_atoms": "stable\natoms", "stable": "stable\nmol.", "valid": "valid"}
@@ -136,9 +134,9 @@ def _line(ax: Axes, i: int, part: pd.DataFrame, paired: pd.DataFrame, columns: l
 
 
 def _bold(ax: Axes, rows: list[tuple[int, pd.DataFrame]], column: str, j: int) -> None:
-    """Set the least error of a setting in bold."""
-    cells = {i: _cell(part, column) for i, part in rows}
-    means = {i: row["mean"] for i, row in cells.items() if row is not None and row["estimator"] != "unguided"}
+    """Set the least error of a setting in bold; an estimator of which a molecule diverged does not win."""
+    cells = {i: row for i, part in rows if (row := _cell(part, column)) is not None}
+    means = {i: row["mean"] for i, row in cells.items() if row["estimator"] != "unguided" and not row["failed"]}
     if column in DIGITS and means:
         best = min(means, key=lambda i: means[i])
         for text in ax.texts:
