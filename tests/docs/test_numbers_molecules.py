@@ -1,0 +1,106 @@
+"""Numbers that the pages state of guided molecules. The truth is the published tables."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.docs.published import PLACES, TABLE_1, WORDS, missing, spread, table
+
+PAGE = "docs/pages/samplers-and-learned-flows.md"
+GRADIENTS = {"greedy": "greedy", "two_step_euler": "two Euler steps", "midpoint": "one midpoint step"}
+GRADIENTS |= {"euler_4": "four Euler steps", "midpoint_4": "four midpoint steps", "end_to_end": "end-to-end"}
+SETTINGS = {name: PLACES[name] for name in ("source", "guidance")} | {"controls": PLACES["controls"]}
+SETTINGS |= {"guidance_stable": "per step, kept whole"}
+PROPERTIES = {"alpha": "α", "gap": "gap", "homo": "HOMO", "lumo": "LUMO", "mu": "μ", "Cv": "C<sub>v</sub>"}
+POOLED = {"property": "all", "over": "all"}
+
+
+def chosen(name, **values):
+    rows = table(f"molecules_{name}")
+    return rows[np.logical_and.reduce([rows[key] == value for key, value in values.items()])]
+
+
+def last(name, **values):
+    """The rows of a setting's largest budget, by estimator."""
+    rows = chosen(name, **POOLED, **values)
+    return rows[rows["budget"] == rows["budget"].max()].set_index("estimator")
+
+
+def interval(row):
+    return spread(row.rename({"low": "mean_low", "high": "mean_high"}))
+
+
+def errors():
+    """Errors over the spread by setting, budget and gradient."""
+    rows = chosen("summary", metric="error", **POOLED)
+    yield f"unguided molecules {interval(rows.set_index('estimator').loc['unguided'])}."
+    for setting, said in SETTINGS.items():
+        part = rows[(rows["setting"] == setting) & (rows["estimator"] != "unguided")]
+        for budget in sorted(part["budget"].unique()):
+            found = part[part["budget"] == budget].set_index("estimator")
+            cells = [_error(found, name) for name in GRADIENTS]
+            yield f"| {said}, {budget:,} | {' | '.join(cells)} |"
+
+
+def _error(found, name):
+    """An error with its interval, and how many molecules diverged."""
+    if name not in found.index:
+        return ""
+    row = found.loc[name]
+    said = interval(row) if np.isfinite(row["low"]) else f"{row['mean']:.2f}"
+    return f"{said} ({row['failed']:.0f} lost)" if row["failed"] else said
+
+
+def by_property():
+    """End-to-end's errors over greedy's in the source, beside the paper's."""
+    row = table("molecules_facts").iloc[0]
+    ours = [f"{row[f'evaluator_ratio_{name}']:.2f}" for name in PROPERTIES]
+    paper = [f"{dear / cheap:.2f}" for cheap, dear in zip(TABLE_1["greedy"], TABLE_1["end_to_end"], strict=True)]
+    yield f"| | {' | '.join(PROPERTIES.values())} |"
+    yield f"| here | {' | '.join(ours)} |"
+    yield f"| the paper | {' | '.join(paper)} |"
+
+
+def shares():
+    """Stable and valid molecules in the source, at the largest budget."""
+    row = table("molecules_facts").iloc[0]
+    for name in ("unguided", "greedy", "end_to_end"):
+        yield f"| {WORDS.get(name, name)} | {row[f'stable_{name}']:.2f} | {row[f'valid_{name}']:.2f} |"
+
+
+def source():
+    """Differences to greedy on the same targets, and how many properties and judges agree."""
+    row, pairs = table("molecules_facts").iloc[0], last("paired", setting="source", metric="error")
+    assert (row["evaluator_order"], row["xtb_order"], row["worst"] == "greedy") == ("end", "end", False)
+    yield f"less greedy's is {interval(pairs.loc['end_to_end'])} at {row['budget']:,}"
+    yield f"lower by intervals for {row['evaluator_lower']} of {row['evaluator_compared']} properties"
+    trials = chosen("summary", setting="source", estimator="end_to_end", metric="error", **POOLED)["chosen"]
+    assert [json.loads(trial)["stop"] > 0 for trial in trials] == [True] * 3
+    assert row["evaluator_higher"] == 0
+    for name in ("two_step_euler", "midpoint", "euler_4", "midpoint_4"):
+        yield f"{interval(pairs.loc[name])} for {GRADIENTS[name]}"
+    yield f"errs by {row['xtb_end']:.2f} and greedy by {row['xtb_greedy']:.2f}"
+    yield f"on the {row['xtb_pairs']:.0f} targets of which it judges both"
+
+
+def elsewhere():
+    """Per step and in controls, at the largest budgets."""
+    for setting in ("guidance", "controls"):
+        found, whole = (
+            last("summary", setting=setting, metric="error"),
+            last("summary", setting=setting, metric="stable"),
+        )
+        for name in ("greedy", "end_to_end"):
+            yield f"{GRADIENTS[name]} errs by {_error(found, name)} and leaves {whole.loc[name, 'mean']:.2f} stable"
+
+
+@pytest.mark.parametrize("kind", [errors, by_property, shares, source, elsewhere], ids=lambda kind: kind.__name__)
+def test_the_page_states_the_published_numbers(kind):
+    assert missing(PAGE, kind()) == []
+
+
+def test_the_page_of_gradients_states_the_published_numbers():
+    row = table("molecules_facts").iloc[0]
+    said = f"end-to-end leaves {row['evaluator_ratio_all']:.2f} of greedy's error in the source at {row['budget']:,}"
+    assert missing("docs/pages/which-gradient.md", [said]) == []
