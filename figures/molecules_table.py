@@ -21,7 +21,7 @@ from figures.style import looks, names
 TABLES = ("molecules_summary", "molecules_paired", "molecules_facts")
 QUESTION = "Does a more accurate gradient make molecules with the wanted property?"
 answer = style.Caption(
-    "In source optimisation {best!n} has the least error, {worst!n} the largest.",
+    "In source optimisation {best!n} has the least error; the largest is of {worst!n}.",
     style.choose(
         "evaluator_order",
         {
@@ -46,15 +46,16 @@ answer = style.Caption(
     style.choose(
         "guidance_stable_order",
         {
-            "end": "With options that leave molecules whole end-to-end's is lower.",
-            "greedy": "With options that leave molecules whole greedy's is lower.",
-            "none": "With options that leave molecules whole they are not told apart.",
-            "few": "With options that leave molecules whole too few targets compare them.",
+            "end": "Where molecules stay whole end-to-end's is lower.",
+            "greedy": "Where molecules stay whole greedy's is lower.",
+            "none": "Where molecules stay whole they are not told apart.",
+            "few": "Where molecules stay whole too few targets compare them.",
         },
     ),
-    "Largest budgets (source: {budget} evaluations and products), {molecules!p:molecule}; *: some diverged, and are "
-    "left out; bold: the best without such; coloured: a paired interval excludes 0.",
+    "Largest budgets (source: {budget} evaluations and products), {molecules!p:molecule}; *: without diverged ones; "
+    "bold: the best that lost at most a fifth; coloured: a paired interval excludes 0.",
 )
+LOST = 0.2  # the largest share of molecules that diverged, of an estimator that can be the best
 DIGITS = {"all": 2, "alpha": 2, "gap": 0, "homo": 0, "lumo": 0, "mu": 2, "Cv": 2}
 SHARES = {"stable_atoms": "stable\natoms", "stable": "stable\nmol.", "valid": "valid"}
 SETTINGS = {
@@ -133,10 +134,16 @@ def _line(ax: Axes, i: int, part: pd.DataFrame, paired: pd.DataFrame, columns: l
     ax.plot([], [])
 
 
+def _lost(part: pd.DataFrame) -> bool:
+    """Return whether more than the share ``LOST`` of an estimator's molecules diverged."""
+    row = _cell(part, "all")
+    return row is not None and bool(row["failed"] > LOST * row["measurements"])
+
+
 def _bold(ax: Axes, rows: list[tuple[int, pd.DataFrame]], column: str, j: int) -> None:
-    """Set the least error of a setting in bold; an estimator of which a molecule diverged does not win."""
-    cells = {i: row for i, part in rows if (row := _cell(part, column)) is not None}
-    means = {i: row["mean"] for i, row in cells.items() if row["estimator"] != "unguided" and not row["failed"]}
+    """Set the least error of a setting in bold, of the estimators that kept enough of their molecules."""
+    kept = [(i, part) for i, part in rows if not _lost(part) and set(part["estimator"]) != {"unguided"}]
+    means = {i: row["mean"] for i, part in kept if (row := _cell(part, column)) is not None}
     if column in DIGITS and means:
         best = min(means, key=lambda i: means[i])
         for text in ax.texts:
@@ -158,7 +165,9 @@ def latex(tables: style.Tables) -> dict[str, str]:
     frame = pd.DataFrame(lines)
     count = int(only(summary, metric="error", property="all", over="all")["measurements"].max())
     caption = f"Property-guided molecules: mean absolute error as the evaluator sees it, over {count} molecules, with "
-    caption += r"95\,\% bootstrap intervals of shares, at the largest budget of each setting."
+    caption += (
+        r"95\,\% bootstrap intervals, at the largest budget of each setting; molecules that diverged are left out."
+    )
     columns = f"ll{'c' * (len(frame.columns) - 2)}"
     return {"molecules_table": tex.table(frame, "molecules_table", caption, columns, plain=["", "Gradient"])}
 

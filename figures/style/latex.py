@@ -7,9 +7,21 @@ import re
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-GREEK = {"α": "alpha", "γ": "gamma", "σ": "sigma", "ζ": "zeta", "η": "eta", "λ": "lambda", "Φ": "Phi", "Π": "Pi"}
+GREEK = {
+    "α": "alpha",
+    "γ": "gamma",
+    "σ": "sigma",
+    "ζ": "zeta",
+    "η": "eta",
+    "λ": "lambda",
+    "μ": "mu",
+    "Φ": "Phi",
+    "Π": "Pi",
+}
 SIGNS = {"∇": r"\nabla", "≤": r"\le", "≥": r"\ge", "≈": r"\approx", "±": r"\pm", "×": r"\times", "→": r"\to"}
-SIGNS |= {sign: sign for sign in "<>|"} | {"−": "-"} | {letter: rf"\{name}" for letter, name in GREEK.items()}
+SIGNS |= (
+    {sign: sign for sign in "<>|"} | {"−": "-", "³": "^3"} | {letter: rf"\{name}" for letter, name in GREEK.items()}
+)
 SPELT = {"<=": "≤", "->": "→", " - ": " − ", " * ": " "}
 SYMBOLS = {name: rf"\{name}" for name in GREEK.values()} | {"grad": r"\nabla", "sqrt": r"\surd"}
 SYMBOLS |= {"x1hat": r"\hat x_1", "x0hat": r"\hat x_0", "xbar": r"\bar x"}

@@ -21,3 +21,7 @@ from figures.style.latex import maths
 )
 def test_symbols_indices_and_powers_become_mathematics_and_words_stay(said, set_):
     assert maths(_escape_latex(said)) == set_
+
+
+def test_units_with_greek_letters_and_powers_are_set():
+    assert maths("μ, Bohr³") == r"$\mu$, Bohr$^3$"
