@@ -267,9 +267,10 @@ def test_what_a_flow_says_itself_is_not_declared_again(declared):
         audit(flow, X, **{**SMALL, "path": CondOT()} | declared)
 
 
-def test_data_without_spread_are_not_judged():
-    same = subject.of(Audited(Network().double(), torch.ones(5, 2).double(), path=CondOT()), "mine", "cpu")
-    assert declaration.judge(same, 0) == declaration.Verdict(False, None)
+def test_an_audit_of_data_without_spread_says_that_the_declaration_is_not_checked():
+    with pytest.warns(RuntimeWarning, match="are not checked, since the data have one row or equal rows"):
+        report = audit(Network().double(), torch.ones(5, 2).double(), **SMALL | {"check": True})
+    assert declaration.UNCHECKED in " ".join(report.lines)
 
 
 def test_a_fixed_target_is_a_loss_as_before():
