@@ -5,25 +5,20 @@ import json
 import numpy as np
 import pytest
 
+from analysis.tables import only
+from real_models.experiments import molecules
 from tests.docs.published import PLACES, TABLE_1, WORDS, missing, spread, table
 
 PAGE = "docs/pages/samplers-and-learned-flows.md"
-GRADIENTS = {"greedy": "greedy", "two_step_euler": "two Euler steps", "midpoint": "one midpoint step"}
-GRADIENTS |= {"euler_4": "four Euler steps", "midpoint_4": "four midpoint steps", "end_to_end": "end-to-end"}
-SETTINGS = {name: PLACES[name] for name in ("source", "guidance")} | {"controls": PLACES["controls"]}
-SETTINGS |= {"guidance_stable": "per step, kept whole"}
+GRADIENTS = {name: (WORDS | {"euler_4": "four Euler steps"})[name] for name in molecules.DIAL}
+SETTINGS = {name: (PLACES | {"guidance_stable": "per step, kept whole"})[name] for name in molecules.ESTIMATORS}
 PROPERTIES = {"alpha": "α", "gap": "gap", "homo": "HOMO", "lumo": "LUMO", "mu": "μ", "Cv": "C<sub>v</sub>"}
 POOLED = {"property": "all", "over": "all"}
 
 
-def chosen(name, **values):
-    rows = table(f"molecules_{name}")
-    return rows[np.logical_and.reduce([rows[key] == value for key, value in values.items()])]
-
-
 def last(name, **values):
     """The rows of a setting's largest budget, by estimator."""
-    rows = chosen(name, **POOLED, **values)
+    rows = only(table(f"molecules_{name}"), **POOLED, **values)
     return rows[rows["budget"] == rows["budget"].max()].set_index("estimator")
 
 
@@ -33,7 +28,7 @@ def interval(row):
 
 def errors():
     """Errors over the spread by setting, budget and gradient."""
-    rows = chosen("summary", metric="error", **POOLED)
+    rows = only(table("molecules_summary"), metric="error", **POOLED)
     yield f"unguided molecules {interval(rows.set_index('estimator').loc['unguided'])}."
     for setting, said in SETTINGS.items():
         part = rows[(rows["setting"] == setting) & (rows["estimator"] != "unguided")]
@@ -75,8 +70,8 @@ def source():
     assert (row["evaluator_order"], row["xtb_order"], row["worst"] == "greedy") == ("end", "end", False)
     yield f"less greedy's is {interval(pairs.loc['end_to_end'])} at {row['budget']:,}"
     yield f"lower by intervals for {row['evaluator_lower']} of {row['evaluator_compared']} properties"
-    trials = chosen("summary", setting="source", estimator="end_to_end", metric="error", **POOLED)["chosen"]
-    assert [json.loads(trial)["stop"] > 0 for trial in trials] == [True] * 3
+    rows = only(table("molecules_summary"), setting="source", estimator="end_to_end", metric="error", **POOLED)
+    assert [json.loads(trial)["stop"] > 0 for trial in rows["chosen"]] == [True] * 3
     assert row["evaluator_higher"] == 0
     for name in ("two_step_euler", "midpoint", "euler_4", "midpoint_4"):
         yield f"{interval(pairs.loc[name])} for {GRADIENTS[name]}"

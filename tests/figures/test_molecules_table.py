@@ -2,13 +2,13 @@
 
 import reproduce
 from analysis import figure_files
+from analysis.tables import only
 from figures import molecules_table
 
 
 def test_an_estimator_that_lost_most_of_its_molecules_has_no_best_error():
     _, tables, _ = figure_files.read(reproduce.PUBLISHED, "figures.molecules_table")
-    summary = tables["molecules_summary"]
-    pooled = summary[(summary["property"] == "all") & (summary["metric"] == "error") & (summary["over"] == "all")]
+    pooled = only(tables["molecules_summary"], property="all", metric="error", over="all")
     last = pooled[pooled["budget"] == pooled.groupby(["setting", "estimator"])["budget"].transform("max")]
     losing = [i for i, share in enumerate(last["failed"] / last["measurements"]) if share > 0.2]
     drawing = molecules_table.draw(tables)
