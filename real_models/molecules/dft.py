@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -26,7 +27,7 @@ from analysis import checks, provenance, results
 from analysis.tables import only
 from real_models import options
 from real_models.molecules import WEIGHTS, data, judging
-from real_models.molecules.kohn_sham import BASIS, GRID, METHOD, properties, require
+from real_models.molecules.kohn_sham import BASIS, GRID, METHOD, RESPONSE, properties, require
 from real_models.molecules.network import event
 from real_models.molecules.targets import ATOMS
 from real_models.molecules.xtb import PROPERTIES, JudgeError
@@ -39,7 +40,7 @@ PLACE = [*KEY, "property", "wanted"]
 
 
 def chosen(table: pd.DataFrame, setting: str, estimators: Sequence[str], each: int) -> pd.DataFrame:
-    """Choose molecules of a table of the experiment ``molecules``: the first ``each`` targets of every property.
+    """Choose molecules of a table of the experiment ``molecules``: the first ``each`` targets of ``PROPERTIES``.
 
     Returns
     -------
@@ -52,6 +53,7 @@ def chosen(table: pd.DataFrame, setting: str, estimators: Sequence[str], each: i
         For a table without molecules of that setting and these estimators.
     """
     made = only(table, metric="error") if "molecule" in table else table.iloc[:0]
+    made = made[made["property"].isin(PROPERTIES)] if len(made) else made
     made = made[(made["setting"] == setting) & made["estimator"].isin(estimators)] if len(made) else made
     if made.empty:
         raise ValueError(f"the table has no molecules of setting {setting!r} by {', '.join(estimators)}")
@@ -97,15 +99,17 @@ def judged(wanted: pd.DataFrame, path: Path) -> Iterator[dict[str, Any]]:
     Yields
     ------
     dict
-        The row of each: what ``wanted`` says of it, its status, and ``xtb.PROPERTIES``, None without a value.
+        The row of each: what ``wanted`` says of it, its status, and ``xtb.PROPERTIES``, None without a value. A
+        polarizability, which takes most of the time, is computed where it is the target, and of molecules of the data.
     """
     rows = read(path)
     ready = {(row["molecule"], *(row[name] for name in KEY)) for row in rows}
     for row in wanted.replace({math.nan: None}).to_dict("records"):
         if (row["molecule"], *(row[name] for name in KEY)) in ready:
             continue
-        same = [one for one in rows if one["molecule"] == row["molecule"]]
-        made = {name: same[0][name] for name in ("status", *PROPERTIES)} if same else _values(row["molecule"])
+        names = needed(row["property"])
+        same = [one for one in rows if one["molecule"] == row["molecule"] and _has(one, names)]
+        made = {name: same[0][name] for name in ("status", *PROPERTIES)} if same else _values(row["molecule"], names)
         rows.append({str(name): value for name, value in row.items()} | made)
         about = {"method": METHOD, "basis": BASIS, "grid": GRID, "versions": versions()}
         results.write_json(path, about | {"molecules": rows})
@@ -125,13 +129,13 @@ def errors(made: pd.DataFrame, path: Path = TABLE) -> pd.DataFrame:
     DataFrame
         The rows with metric ``METRIC``; those of molecules without a value have NaN and the reason as their status.
     """
-    known = {row["molecule"]: row for row in read(path)}
-    rows = made[(made["metric"] == "error") & made["property"].isin(PROPERTIES)] if known else made.iloc[:0]
-    rows = rows[rows["molecule"].isin(known)]
-    values = [known[row["molecule"]][row["property"]] for row in rows.to_dict("records")]
-    error = (pd.Series(values, index=rows.index, dtype=float) - rows["wanted"]).abs()
-    statuses = [known[molecule]["status"] for molecule in rows["molecule"]]
-    return rows.assign(metric=METRIC, value=error, status=statuses)
+    known = {(row["molecule"], name): row for row in read(path) for name in PROPERTIES if _has(row, (name,))}
+    rows = made[made["metric"] == "error"]
+    place = [*zip(rows["molecule"], rows["property"], strict=True)]
+    rows = rows[np.array([one in known for one in place], dtype=bool)]
+    found = [(known[one][one[1]], known[one]["status"]) for one in place if one in known]
+    values = pd.Series([value for value, _ in found], index=rows.index, dtype=float)
+    return rows.assign(metric=METRIC, value=(values - rows["wanted"]).abs(), status=[status for _, status in found])
 
 
 def versions() -> dict[str, str]:
@@ -139,11 +143,22 @@ def versions() -> dict[str, str]:
     return provenance.versions(("pyscf", "numpy", "scipy"))
 
 
-def _values(written: str) -> dict[str, Any]:
+def needed(target: str) -> tuple[str, ...]:
+    """Return the properties to compute where one is the target ("" for none, which needs all)."""
+    return tuple(name for name in PROPERTIES if name not in RESPONSE or target in ("", name))
+
+
+def _has(row: dict[str, Any], names: Sequence[str]) -> bool:
+    """Return whether a judged row answers for these properties: by values, or by the reason for having none."""
+    return row["status"] != "ok" or all(row[name] is not None for name in names)
+
+
+def _values(written: str, names: Sequence[str]) -> dict[str, Any]:
+    none = dict.fromkeys(PROPERTIES)
     try:
-        return {"status": "ok"} | properties(*judging.read(written))
+        return {"status": "ok"} | none | properties(*judging.read(written), names)
     except JudgeError as error:
-        return {"status": str(error)} | dict.fromkeys(PROPERTIES)
+        return {"status": str(error)} | none
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -176,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         table = results.read_table(asked.table)
         wanted = chosen(table, asked.setting, asked.estimators, checks.count("each", asked.each))
     for row in judged(wanted, asked.out):
-        values = ", ".join(f"{name} {row[name]:.5g}" for name in PROPERTIES if row["status"] == "ok")
+        values = ", ".join(f"{name} {row[name]:.5g}" for name in PROPERTIES if row[name] is not None)
         print(f"{row['estimator']}, target {row['order']}: {values or row['status']}")
     lost = sum(row["status"] != "ok" for row in read(asked.out))
     print(f"{len(wanted)} molecules, {lost} of those in {asked.out} without a value")

@@ -9,6 +9,7 @@ minimum does not have, and is not computed.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from real_models.molecules import data
 from real_models.molecules.xtb import BOHR, DEBYE, NUMBERS, PROPERTIES, JudgeError, suitable
 
 METHOD, BASIS, GRID = "b3lypg", "6-31g(2df,p)", 2
-CYCLES = 100
+CYCLES, TOLERANCE = 100, 1e-7  # of the energy, in Hartree; orbitals are then known to less than a meV
+RESPONSE_TOLERANCE = 1e-5  # of the equations for the polarizability, which 1e-9 changes by less than 0.001 Bohr^3
+RESPONSE = ("alpha",)  # what needs these equations: most of a molecule's time
 INSTALL = 'Judging molecules by density functional theory needs pyscf: pip install -e ".[dft]"'
 
 
@@ -38,7 +41,7 @@ def solved(numbers: np.ndarray, place: np.ndarray) -> Any:
     atoms = list(zip(numbers.tolist(), place.tolist(), strict=True))
     mol = gto.M(atom=atoms, basis=BASIS, unit="Bohr", verbose=0)
     calculation = dft.RKS(mol, xc=METHOD).density_fit()
-    calculation.grids.level, calculation.max_cycle = GRID, CYCLES
+    calculation.grids.level, calculation.max_cycle, calculation.conv_tol = GRID, CYCLES, TOLERANCE
     try:
         calculation.kernel()
     except (np.linalg.LinAlgError, RuntimeError, ValueError) as error:
@@ -61,22 +64,23 @@ def polarizability(calculation: Any) -> float:
         potential = response(density + density.transpose(0, 2, 1))
         return np.einsum("xpq,pa,qi->xai", potential, outside, inside).reshape(len(density), -1)
 
-    moved = cphf.solve(induced, calculation.mo_energy, calculation.mo_occ, dipole, verbose=0)[0]
+    moved = cphf.solve(induced, calculation.mo_energy, calculation.mo_occ, dipole, tol=RESPONSE_TOLERANCE, verbose=0)[0]
     return float(-4 / 3 * np.einsum("xai,xai", dipole, moved.reshape(dipole.shape)))
 
 
-def properties(atoms: Tensor, position: Tensor) -> dict[str, float]:
-    """Compute the properties of one molecule.
+def properties(atoms: Tensor, position: Tensor, wanted: Sequence[str] = PROPERTIES) -> dict[str, float]:
+    """Compute properties of one molecule.
 
     Parameters
     ----------
     atoms : indices into ``data.ELEMENTS``, (N,)
     position : coordinates in Angstrom, (N, 3)
+    wanted : some of ``xtb.PROPERTIES``; without those of ``RESPONSE`` it takes a quarter of the time
 
     Returns
     -------
     dict
-        Those of ``xtb.PROPERTIES``, in ``data.UNITS``.
+        The wanted properties, in ``data.UNITS``.
 
     Raises
     ------
@@ -89,6 +93,8 @@ def properties(atoms: Tensor, position: Tensor) -> dict[str, float]:
     calculation = solved(np.array(NUMBERS)[atoms.numpy()], position.double().numpy() / BOHR)
     energy, filled = calculation.mo_energy, calculation.mo_occ > 0
     homo, lumo = (data.HARTREE * float(value) for value in (energy[filled].max(), energy[~filled].min()))
-    made = {"homo": homo, "lumo": lumo, "gap": lumo - homo, "alpha": polarizability(calculation)}
+    made = {"homo": homo, "lumo": lumo, "gap": lumo - homo}
     made["mu"] = math.hypot(*calculation.dip_moment(unit="AU", verbose=0)) * DEBYE
-    return {name: made[name] for name in PROPERTIES}
+    if set(RESPONSE) & set(wanted):
+        made["alpha"] = polarizability(calculation)
+    return {name: made[name] for name in wanted}

@@ -26,12 +26,13 @@ def judge(monkeypatch):
     """A judge that knows the width of the molecule, fails for the second one, and lists what it was asked."""
     asked = []
 
-    def properties(atoms, position):
+    def properties(atoms, position, wanted):
         width = float(position[1, 1])
         asked.append(width)
         if len(asked) == 2:
             raise xtb.JudgeError("the calculation did not converge in 100 cycles")
-        return VALUES | {"mu": width}
+        values = VALUES | {"mu": width}
+        return {name: values[name] for name in wanted}
 
     monkeypatch.setattr(dft, "properties", properties)
     monkeypatch.setattr(dft, "require", lambda: None)
@@ -71,7 +72,7 @@ def test_what_is_judged_is_kept_and_what_fails_is_a_row(judge, tmp_path, capsys)
     dft.main([*arguments, "1"])
     first = dft.read(out)
     assert [row["status"] for row in first] == ["ok", "the calculation did not converge in 100 cycles"]
-    assert [[row[name] is None for name in VALUES] for row in first] == [[False] * 5, [True] * 5]
+    assert [[row[name] is None for name in VALUES] for row in first] == [[True, *[False] * 4], [True] * 5]
     assert "2 molecules, 1 of those" in capsys.readouterr().out
     dft.main([*arguments, "2"])
     again = dft.read(out)
@@ -97,6 +98,25 @@ def test_equal_molecules_are_judged_once(judge, tmp_path):
     first, second = dft.judged(wanted, tmp_path / "dft.json")
     assert len(judge) == 1
     assert (first["mu"], first["order"], second["order"]) == (second["mu"], 0, 5)
+
+
+def test_a_polarizability_is_computed_where_it_is_the_target(judge, tmp_path):
+    assert dft.needed("mu") == ("gap", "homo", "lumo", "mu")
+    assert set(dft.needed("alpha")) == set(dft.needed("")) == set(xtb.PROPERTIES)
+    table, out = made(1).assign(status="ok"), tmp_path / "dft.json"
+    first = dft.chosen(table, "source", ("greedy",), 1)
+    mu, alpha = dft.judged(pd.concat([first, first.assign(property="alpha", order=7)]), out)
+    assert (mu["alpha"], mu["status"]) == (None, "ok")
+    assert (alpha["order"], len(judge)) == (7, 2)  # what is known of a molecule does not answer for its polarizability
+    only_mu = tmp_path / "mu.json"
+    list(dft.judged(first, only_mu))
+    assert dft.errors(table.assign(property="alpha"), only_mu).empty
+
+
+def test_heat_capacities_have_no_judge(judge):
+    table = made().assign(property="Cv")
+    with pytest.raises(ValueError, match="no molecules of setting"):
+        dft.chosen(table, "source", ("greedy",), 1)
 
 
 def test_judged_molecules_are_rows_of_errors_beside_those_of_the_other_judges(judge, tmp_path):
