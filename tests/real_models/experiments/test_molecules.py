@@ -38,11 +38,10 @@ def test_all_estimators_of_a_batch_have_the_same_targets_and_other_batches_have_
 
 
 def test_all_estimators_of_a_setting_have_the_same_trials_and_budgets():
-    for setting, some in molecules.ESTIMATORS.items():
-        cells = [molecules.cell(Options(), setting, name, 0) for name in some]
+    for setting in molecules.BUDGETS:
+        cells = [molecules.cell(Options(), setting, name, 0) for name in molecules.DIAL]
         assert len({(cell.extra_dict["trials"], cell.extra_dict["budgets"]) for cell in cells}) == 1
-    assert set(molecules.ESTIMATORS["source"]) == {*molecules.DIAL}
-    assert all({"greedy", "end_to_end"} <= {*some} <= {*molecules.DIAL} for some in molecules.ESTIMATORS.values())
+    assert len({*molecules.pairs()}) == 1 + len(molecules.BUDGETS) * len(molecules.DIAL)
     assert {name: len(count) for name, count in molecules.TRIALS.items()} == {
         name: len(budgets) for name, budgets in molecules.BUDGETS.items()
     }
@@ -98,7 +97,7 @@ def test_work_is_counted_by_hand():
 
 def test_a_plan_says_how_long_cells_and_runs_take(monkeypatch):
     monkeypatch.setattr(molecules, "seconds", lambda one: {96: 0.001, 384: 0.002})
-    monkeypatch.setattr(molecules, "ESTIMATORS", {"controls": ("greedy",)})
+    monkeypatch.setattr(molecules, "pairs", lambda: [("source", "unguided"), ("controls", "greedy")])
     first, *runs = molecules.plan()
     assert first == ("controls, greedy: 82944 evaluations and products, 1.00 ms at 96, 2.00 ms at 384, 3 core-minutes")
     assert runs[1] == "64 molecules of each property: BATCHES = 4, 0.2 core-hours"
