@@ -67,7 +67,7 @@ def test_finished_cells_stay_current_as_the_list_of_cells_grows(tmp_path):
         ("BATCHES = 1", "BATCHES = 16"),
         ("SIZES = (ATOMS,)", "SIZES = (ATOMS, 17)"),
         ('"controls": (96, 384)}', '"controls": (96, 384, 1536)}'),
-        ('"controls": ("greedy",', '"controls": ("greedy", "euler_4",'),
+        ("for name in DIAL)", 'for name in (*DIAL, "adaptive"))'),
         ("ladder(**SOLVE)", 'ladder(16, "midpoint")'),
     ):
         assert old in text
