@@ -5,8 +5,8 @@ How a molecule is computed is in ``real_models.molecules.kohn_sham``. It takes m
     python -m real_models.molecules.dft results/tables/molecules.parquet --each 4
     python -m real_models.molecules.dft --labels 3
 
-The first judges the molecules of the first four targets of every property by the named estimators at a setting's
-largest budget, the second molecules of the data, whose labels are known. The table, ``weights/dft.json`` or another
+The first judges the molecules of four targets of every property by the named estimators at a setting's largest budget,
+the second molecules of the data, whose labels are known. The table, ``weights/dft.json`` or another
 file, is written after every molecule, and the same command goes on with those that are not in it. A molecule without a
 value is a row with the reason. What stands in ``weights/dft.json`` is a judge of the experiment ``molecules``.
 """
@@ -40,27 +40,35 @@ PLACE = [*KEY, "property", "wanted"]
 
 
 def chosen(table: pd.DataFrame, setting: str, estimators: Sequence[str], each: int) -> pd.DataFrame:
-    """Choose molecules of a table of the experiment ``molecules``: the first ``each`` targets of ``PROPERTIES``.
+    """Choose molecules of a table of the experiment ``molecules``: ``each`` targets of every property.
+
+    Estimators are compared in pairs, and what GFN2-xTB has no value for (an odd number of electrons, mostly) has none
+    here: such molecules are left out, and of a property's targets come first those with molecules of most estimators.
 
     Returns
     -------
     DataFrame
-        A row per target and estimator, each at its largest budget in that setting.
+        A row per target and estimator, each at its largest budget in that setting; what takes longest comes last.
 
     Raises
     ------
     ValueError
         For a table without molecules of that setting and these estimators.
     """
-    made = only(table, metric="error") if "molecule" in table else table.iloc[:0]
-    made = made[made["property"].isin(PROPERTIES)] if len(made) else made
-    made = made[(made["setting"] == setting) & made["estimator"].isin(estimators)] if len(made) else made
-    if made.empty:
-        raise ValueError(f"the table has no molecules of setting {setting!r} by {', '.join(estimators)}")
-    made = made[made["budget"] == made.groupby("estimator")["budget"].transform("max")]
-    firsts = made.groupby("property")["order"].unique().map(lambda orders: sorted(orders)[:each])
-    part = made[[row["order"] in firsts[row["property"]] for row in made[["property", "order"]].to_dict("records")]]
-    return part[[*PLACE, "molecule"]].sort_values(["order", "estimator"], ignore_index=True)
+    there = {"molecule", "setting", "estimator"} <= {*table}
+    made = table[(table["setting"] == setting) & table["estimator"].isin(estimators)] if there else table.iloc[:0]
+    made = made[made["budget"] == made.groupby("estimator")["budget"].transform("max")] if there else made
+    known = only(made, metric="xtb_error").dropna(subset=["value"])[KEY] if there else made
+    if known.empty:
+        raise ValueError(f"the table has no molecules of setting {setting!r} by {', '.join(estimators)}, judged by xTB")
+    part = only(made, metric="error").merge(known, on=KEY)
+    part["many"] = part.groupby("order")["order"].transform("size")
+    part["slow"] = part["property"].isin(RESPONSE)
+    targets = (
+        part[["property", "order", "many"]].drop_duplicates().sort_values(["many", "order"], ascending=[False, True])
+    )
+    part = part[part["order"].isin(targets.groupby("property").head(each)["order"])]
+    return part.sort_values(["slow", "order", "estimator"], ignore_index=True)[[*PLACE, "molecule"]]
 
 
 def labelled(count: int, n: int = ATOMS) -> pd.DataFrame:

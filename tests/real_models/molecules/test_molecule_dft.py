@@ -48,6 +48,7 @@ def made(count=3):
             row = {"setting": "source", "estimator": name, "budget": budget, "order": i, "wanted": 1.0}
             row |= {"property": "mu" if i < 2 else "gap", "molecule": TEXTS[(i + shift) % 3], "value": 0.5}
             rows += [row | {"metric": "error"}, row | {"metric": "stable", "molecule": None}]
+            rows += [row | {"metric": "xtb_error", "molecule": None}]
     return pd.DataFrame(rows)
 
 
@@ -63,6 +64,18 @@ def test_the_first_targets_of_every_property_are_chosen_at_the_largest_budget():
         dft.chosen(made(), "controls", ("greedy",), 1)
     with pytest.raises(ValueError, match="no molecules of setting"):
         dft.chosen(pd.DataFrame({"value": [1.0]}), "source", ("greedy",), 1)
+
+
+def test_molecules_that_xtb_judged_come_in_pairs():
+    """The first target's unguided molecule has no value by xTB: the second target of that property has two such."""
+    table = made()
+    lost = (table["estimator"] == "unguided") & (table["order"] == 0) & (table["metric"] == "xtb_error")
+    table.loc[lost, "value"] = math.nan
+    rows = dft.chosen(table, "source", ("greedy", "unguided"), 1)
+    assert rows[["order", "estimator"]].to_numpy().tolist() == [[p, n] for p in (1, 2) for n in ("greedy", "unguided")]
+    assert len(dft.chosen(table, "source", ("greedy", "unguided"), 2)) == 5
+    slow = dft.chosen(table.replace({"property": {"mu": "alpha"}}), "source", ("greedy",), 3)
+    assert slow["property"].tolist() == ["gap", "alpha", "alpha"]
 
 
 def test_what_is_judged_is_kept_and_what_fails_is_a_row(judge, tmp_path, capsys):
@@ -113,10 +126,10 @@ def test_a_polarizability_is_computed_where_it_is_the_target(judge, tmp_path):
     assert dft.errors(table.assign(property="alpha"), only_mu).empty
 
 
-def test_heat_capacities_have_no_judge(judge):
-    table = made().assign(property="Cv")
-    with pytest.raises(ValueError, match="no molecules of setting"):
-        dft.chosen(table, "source", ("greedy",), 1)
+def test_what_xtb_does_not_judge_is_not_chosen(judge):
+    table = made()
+    with pytest.raises(ValueError, match="no molecules of setting 'source' by greedy, judged by xTB"):
+        dft.chosen(table[table["metric"] != "xtb_error"], "source", ("greedy",), 1)  # as of heat capacities
 
 
 def test_judged_molecules_are_rows_of_errors_beside_those_of_the_other_judges(judge, tmp_path):
