@@ -39,6 +39,7 @@ def _png(drawing: Figure, file: IO[bytes]) -> None:
 
 
 KINDS: dict[str, Callable[[Figure, IO[bytes]], None]] = {"pdf": _pdf, "png": _png}
+QUICK_KINDS = ("png",)  # a PDF is for papers, and a quick run is for none
 
 
 def read(out: Path, module: str) -> tuple[ModuleType, dict[str, pd.DataFrame], bool]:
@@ -100,7 +101,8 @@ def write(out: Path, module: str, suite: str = "") -> Entry:
 
     Parameters
     ----------
-    out : the folder of a run, with ``tables``; the figure and its caption go to ``figures`` there
+    out : the folder of a run, with ``tables``; the figure and its caption go to ``figures`` there, as PDF and PNG, or
+        as PNG where a table is of a quick run
     module : name of the figure's module; it may define ``latex(tables) -> {name: text}``, written beside the tables
     suite : of the figure, for the report
 
@@ -122,6 +124,9 @@ def write(out: Path, module: str, suite: str = "") -> Entry:
     name, note, answer = module.rpartition(".")[2], QUICK if quick else "", figure.answer(tables)
     drawing, base = figure.draw(tables), out / "figures" / name
     for kind, save in KINDS.items():
+        if quick and kind not in QUICK_KINDS:
+            base.with_suffix(f".{kind}").unlink(missing_ok=True)  # a full run's, whose tables are no longer here
+            continue
         results.write_whole(base.with_suffix(f".{kind}"), partial(save, drawing))
         drawing.set_layout_engine("none")  # the layout of the first file serves the second
     plt.close(drawing)

@@ -94,11 +94,13 @@ def test_the_report_is_told_the_answer_in_short_and_whole(module, out):
     assert (entry.tables, entry.quick) == (("line", "line_facts"), False)
 
 
-def test_a_quick_table_is_told_in_the_caption(module, out):
+def test_a_quick_table_is_told_in_the_caption_and_has_no_pdf(module, out):
+    figure_files.write(out, "drawings.line")
     about = {"options": {"quick": True}}
     results.write_table(pd.DataFrame({"x": [0.0, 2.0]}), out / "tables" / "line.parquet", about)
     figure_files.write(out, "drawings.line")
     assert (out / "figures" / "line.txt").read_text().startswith("Quick run, not a result: How steep")
+    assert {path.name for path in (out / "figures").iterdir()} == {"line.png", "line.txt"}  # the full run's is gone
     entry = figure_files.write(out, "drawings.line", "theory")
     assert entry.quick
     assert entry.caption.startswith("Quick run, not a result: Its slope")

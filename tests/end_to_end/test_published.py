@@ -52,7 +52,9 @@ def test_published_tables_are_drawn_without_computing(tmp_path, capsys):
     assert reproduce.main(arguments) == 0
     assert capsys.readouterr().out.startswith("greedy_error: Its relative error falls as ζ to the power 2.00")
     assert not (tmp_path / "cells").exists()
-    assert (tmp_path / "figures" / "greedy_error.pdf").exists()
+    pdf = (tmp_path / "figures" / "greedy_error.pdf").read_bytes()
+    assert b"/FontFile2" in pdf  # fonts are embedded as TrueType
+    assert b"/Type3" not in pdf
 
 
 def test_check_says_of_published_tables_whether_they_are_of_todays_code(capsys):

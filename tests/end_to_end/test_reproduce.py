@@ -21,7 +21,7 @@ def test_a_figure_comes_with_its_tables_caption_and_manifest(made):
         "numbers.tex",
         "report.html",
     }
-    assert {p.name for p in (made / "figures").iterdir()} == {f"lookahead_surface.{k}" for k in ("pdf", "png", "txt")}
+    assert {p.name for p in (made / "figures").iterdir()} == {f"lookahead_surface.{k}" for k in ("png", "txt")}
     assert {"lookahead_surface.parquet", "lookahead_surface.csv", "lookahead_surface_best.parquet"} <= {
         p.name for p in (made / "tables").iterdir()
     }
@@ -31,13 +31,7 @@ def test_a_figure_comes_with_its_tables_caption_and_manifest(made):
     manifest = results.json.loads((made / "manifest.json").read_text())
     assert manifest["tables"]["lookahead_surface_best"]["options"]["quick"] is True
     assert 0 < manifest["core_seconds"]["lookahead_surface"] < 600
-    assert "figures/lookahead_surface.pdf" in manifest["files"]
-
-
-def test_fonts_are_embedded_as_truetype(made):
-    pdf = (made / "figures" / "lookahead_surface.pdf").read_bytes()
-    assert b"/FontFile2" in pdf
-    assert b"/Type3" not in pdf
+    assert "figures/lookahead_surface.png" in manifest["files"]
 
 
 def test_a_figure_without_tables_is_answered_with_the_command_that_makes_them(tmp_path, capsys):

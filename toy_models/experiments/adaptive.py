@@ -49,7 +49,7 @@ TIME, COSINE = "fixed, in t", "fixed, in cosine time"
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per family and path, each of a problem of its own."""
-    steps = STEPS[:7] if options.quick else STEPS
+    steps, times = (STEPS[:5], TIMES[::4]) if options.quick else (STEPS, TIMES)
     judged = [("families", FAMILIES, steps), ("thin_judges", JUDGES, ())]
     made = []
     for module, names, fixed in judged:
@@ -57,7 +57,7 @@ def cells(options: Options) -> list[Cell]:
         own["extra"] = (("steps", fixed), ("tolerances", TOLERANCES))
         pairs = [(f"{name}_{seed}", path) for name in names for path, seed in DRAWS.items()]
         pairs = [(f"{'clusters' if fixed else 'levels'}_3", "vp_linear")] if options.quick else pairs
-        made += [error_cell(options, problem, path, TIMES, 4, (), **own) for problem, path in pairs]
+        made += [error_cell(options, problem, path, times, 4, (), **own) for problem, path in pairs]
     return made
 
 

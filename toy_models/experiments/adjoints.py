@@ -16,7 +16,7 @@ from toy_models.cells import error_cell
 SUITE = "theory"
 STRATEGIES = ("end_to_end", "adjoint_backsolve", "adjoint_cached", "adjoint_interpolated", "adjoint_deis")
 SPEC: dict[str, dict[str, Any]] = {
-    "quick": {"problems": ("overlapping",), "doublings": 5, "samples": 8},
+    "quick": {"problems": ("product256",), "doublings": 5, "samples": 8},
     "full": {"problems": ("overlapping", "anisotropic", "digits"), "doublings": 7, "samples": 24},
 }
 

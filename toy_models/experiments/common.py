@@ -1,8 +1,15 @@
-"""The name of a variant in a figure."""
+"""What several experiments share: the variants that estimators declare, and the name of one in a figure."""
 
 from __future__ import annotations
 
-from analysis.settings import Variant
+from analysis.gradients import ESTIMATORS
+from analysis.settings import Options, Variant
+
+
+def variants(options: Options) -> list[Variant]:
+    """Return the variants that all estimators declare; in a quick run every second one."""
+    stride = 2 if options.quick else 1
+    return [Variant.of(name, **given) for name, one in ESTIMATORS.items() for given in one.variants[::stride]]
 
 
 def label(setting: Variant) -> str:

@@ -7,20 +7,22 @@ from typing import Any
 import pandas as pd
 
 from analysis.experiment import Cell
-from analysis.gradients import ESTIMATORS
-from analysis.settings import Options, Variant
+from analysis.settings import Options
 from analysis.tables import errors_only, only
 from toy_models.cells import error_cell
+from toy_models.experiments.common import variants
 
 SUITE = "theory"
 
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem, with all estimators in it."""
-    variants = [Variant.of(name, **variant) for name, estimator in ESTIMATORS.items() for variant in estimator.variants]
     problems = ("overlapping",) if options.quick else ("overlapping", "separated", "product256", "digits")
     times, samples = ([0.2], 16) if options.quick else ([0.2, 0.6], 64)
-    return [error_cell(options, problem, "condot", times, samples, variants, track_memory=True) for problem in problems]
+    return [
+        error_cell(options, problem, "condot", times, samples, variants(options), track_memory=True)
+        for problem in problems
+    ]
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -21,8 +21,8 @@ VARIANTS = (
 
 def cells(options: Options) -> list[Cell]:
     """Return the cell of error curves."""
-    times = [0.1, 0.5, 0.9] if options.quick else [0.02, 0.05, *(k / 10 for k in range(1, 10)), 0.95, 0.98]
-    return [error_cell(options, "digits", "condot", times, 8 if options.quick else 24, VARIANTS)]
+    times = [0.1, 0.9] if options.quick else [0.02, 0.05, *(k / 10 for k in range(1, 10)), 0.95, 0.98]
+    return [error_cell(options, "digits", "condot", times, 4 if options.quick else 24, VARIANTS)]
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -13,12 +13,12 @@ import pandas as pd
 import torch
 
 from analysis.experiment import Cell, StateBatch, rows_of, sample_states
-from analysis.gradients import ESTIMATORS
 from analysis.losses import HalfSquaredDistance
 from analysis.reference import Reference
-from analysis.settings import Options, Variant
+from analysis.settings import Options
 from analysis.tables import only
 from toy_models.cells import error_cell
+from toy_models.experiments.common import variants
 from toy_models.posteriors.dense import likelihood_score
 from toy_models.problems.zoo import PROBLEMS
 
@@ -27,11 +27,10 @@ SUITE = "theory"
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem with all estimators in it."""
-    variants = [Variant.of(name, **variant) for name, estimator in ESTIMATORS.items() for variant in estimator.variants]
     problems = ("overlapping",) if options.quick else tuple(PROBLEMS)
     own: dict[str, Any] = {"measure": f"{__name__}:measure", "track_memory": True}
     samples = 8 if options.quick else 32
-    return [error_cell(options, problem, "condot", [0.2], samples, variants, **own) for problem in problems]
+    return [error_cell(options, problem, "condot", [0.2], samples, variants(options), **own) for problem in problems]
 
 
 def measure(cell: Cell) -> pd.DataFrame:

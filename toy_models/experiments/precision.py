@@ -29,7 +29,7 @@ DISCRETE = {"adjoint_backsolve": "end_to_end", "adjoint_cached": "end_to_end"}
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem."""
-    problems = ("overlapping",) if options.quick else ("overlapping", "ring8", "anisotropic", "digits")
+    problems = ("product256",) if options.quick else ("overlapping", "ring8", "anisotropic", "digits")
     samples, measure = 8 if options.quick else 32, f"{__name__}:measure"
     return [error_cell(options, p, "condot", [0.4], samples, VARIANTS, measure=measure) for p in problems]
 

@@ -68,7 +68,7 @@ def made(tmp_path_factory):
 
 def test_an_audit_writes_tables_figures_and_lines(made):
     out = made[0] / FIRST
-    kinds = {f"audit_{name}.{kind}" for name in ("error", "lookahead") for kind in ("pdf", "png", "txt")}
+    kinds = {f"audit_{name}.{kind}" for name in ("error", "lookahead") for kind in ("png", "txt")}
     assert {p.name for p in (out / "figures").iterdir()} == kinds
     stems = {"audit", "audit_lookahead", "audit_advice", "audit_best", "audit_fine", "audit_frontier", "audit_facts"}
     assert {p.stem for p in (out / "tables").iterdir()} == stems
@@ -79,7 +79,7 @@ def test_an_audit_writes_tables_figures_and_lines(made):
     for t in (0.2, 0.8):
         assert f"{table.loc[(t, 'relative_error'), 'value']:.2g} at t = {t}" in lines[1]
     assert results.read_provenance(out / "tables" / "audit.parquet")["factory"] == "mine:factory"
-    assert "figures/audit_error.pdf" in json.loads((out / "manifest.json").read_text())["files"]
+    assert "figures/audit_error.png" in json.loads((out / "manifest.json").read_text())["files"]
 
 
 def test_an_audit_that_is_interrupted_resumes_to_the_same_bytes(made, monkeypatch):

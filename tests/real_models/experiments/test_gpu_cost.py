@@ -215,7 +215,7 @@ def test_the_verb_writes_table_and_figure(monkeypatch, tmp_path, made):
     some = tiny()
     monkeypatch.setattr(gpu_cost, "cells", lambda options: some)
     assert reproduce.main(["run", "gpu_cost", "--quick", "--out", str(tmp_path)]) == 0
-    assert (tmp_path / "figures" / "gpu_cost.pdf").exists()
+    assert (tmp_path / "figures" / "gpu_cost.png").exists()
     assert results.read_provenance(tmp_path / "tables" / "gpu_cost.parquet")["device"].startswith("cpu")
     assert "gpu_cost" not in reproduce.selected(reproduce.parse([]))
 

@@ -156,7 +156,7 @@ def test_the_verb_writes_table_and_figure(monkeypatch, tmp_path, table):
     (size,) = [cell for cell in tiny(monkeypatch) if cell.extra_dict["contender"] == "diffrax_stored"][:1]
     monkeypatch.setattr(bench, "cells", lambda options: [size])
     assert reproduce.main(["run", "bench", "--quick", "--out", str(tmp_path)]) == 0
-    assert (tmp_path / "figures" / "bench.pdf").exists()
+    assert (tmp_path / "figures" / "bench.png").exists()
     made, about = results.read_with_provenance(tmp_path / "tables" / "bench.parquet")
     assert "seconds" in made
     assert set(about["versions"]) >= set(bench.PEERS)
