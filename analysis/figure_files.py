@@ -29,17 +29,22 @@ def _pdf(drawing: Figure, file: IO[bytes]) -> None:
     drawing.savefig(file, format="pdf", metadata={"CreationDate": None})  # without its date, so that bytes repeat
 
 
+def _all_colours(drawing: Figure, file: IO[bytes]) -> None:
+    drawing.savefig(file, format="png")
+
+
 def _png(drawing: Figure, file: IO[bytes]) -> None:
     """Write a picture of at most 256 colours, with a third of the bytes of all of them; the eye sees no difference."""
     whole = io.BytesIO()
-    drawing.savefig(whole, format="png")
+    _all_colours(drawing, whole)
     picture = Image.open(whole)
     few = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
     few.save(file, "png", optimize=True, dpi=picture.info["dpi"])
 
 
 KINDS: dict[str, Callable[[Figure, IO[bytes]], None]] = {"pdf": _pdf, "png": _png}
-QUICK_KINDS = ("png",)  # a PDF is for papers, and a quick run is for none
+# What a quick run has takes less time and more bytes; a PDF is for papers, and a quick run is for none.
+QUICK_KINDS = {"png": _all_colours}
 
 
 def read(out: Path, module: str) -> tuple[ModuleType, dict[str, pd.DataFrame], bool]:
@@ -123,10 +128,10 @@ def write(out: Path, module: str, suite: str = "") -> Entry:
     figure, tables, quick = read(out, module)
     name, note, answer = module.rpartition(".")[2], QUICK if quick else "", figure.answer(tables)
     drawing, base = figure.draw(tables), out / "figures" / name
-    for kind, save in KINDS.items():
-        if quick and kind not in QUICK_KINDS:
-            base.with_suffix(f".{kind}").unlink(missing_ok=True)  # a full run's, whose tables are no longer here
-            continue
+    kinds = QUICK_KINDS if quick else KINDS
+    for kind in KINDS.keys() - kinds:
+        base.with_suffix(f".{kind}").unlink(missing_ok=True)  # a full run's, whose tables are no longer here
+    for kind, save in kinds.items():
         results.write_whole(base.with_suffix(f".{kind}"), partial(save, drawing))
         drawing.set_layout_engine("none")  # the layout of the first file serves the second
     plt.close(drawing)

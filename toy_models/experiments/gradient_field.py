@@ -31,7 +31,8 @@ def cells(options: Options) -> list[Cell]:
     """Return one cell; ``samples`` is the number of arrows along a side, even: the ring's centre is unstable."""
     own: dict[str, Any] = {"measure": f"{__name__}:measure"}
     own["extra"] = (("density_points", 30 if options.quick else 120),)
-    return [error_cell(options, "ring8", "condot", (0.2, 0.5, 0.8), 6 if options.quick else 10, VARIANTS, **own)]
+    times, side = ((0.2, 0.8), 6) if options.quick else ((0.2, 0.5, 0.8), 10)
+    return [error_cell(options, "ring8", "condot", times, side, VARIANTS, **own)]
 
 
 def grid(half_width: float, points: int) -> Tensor:

@@ -22,7 +22,7 @@ AGREE = 0.01  # paths whose errors at equal zeta differ by less, relatively, agr
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per problem and path, with times at equal zeta."""
-    problems = ("gaussian", "overlapping") if options.quick else tuple(PROBLEMS)
+    problems = ("gaussian", "product256") if options.quick else tuple(PROBLEMS)
     paths = ("condot", "vp_linear") if options.quick else tuple(ZOO_PATHS)
     pairs = [(problem, path) for problem in problems for path in paths if problem != "digits" or path in DIGITS]
     zeta = torch.from_numpy(np.geomspace(1e-4, 5, 8 if options.quick else 16))
