@@ -152,13 +152,10 @@ def test_states_without_a_reference_are_counted_as_unresolved_and_not_as_violati
     assert judged["identity"]["unresolved"].sum() == experiment.JUDGED
 
 
-@pytest.fixture(scope="module")
-def quick_cell():
-    return next(c for c in experiment.cells(Options(quick=True)) if c.problem.startswith("random"))
-
-
-def test_a_quick_cell_holds_and_its_estimates_are_close_near_the_end(quick_cell):
-    judged = experiment.derive(experiment.measure(quick_cell))
+def test_a_small_cell_holds_and_its_estimates_are_close_near_the_end():
+    """Of six groups, as a quick run's two have no late times."""
+    cell = next(c for c in experiment.cells(Options(quick=True)) if c.problem.startswith("random"))
+    judged = experiment.derive(experiment.measure(dataclasses.replace(cell, extra=(*cell.extra[:2], ("groups", 6)))))
     assert (judged["overall"]["violated"] == 0).all()
     assert (judged["overall"]["cases"] > 0).all()
     late = judged["estimates"].query("decade == -2")
