@@ -14,7 +14,7 @@ import pytest
 from analysis.settings import Options
 from analysis.sources import ROOMS, ROOT, Sources, strings
 from analysis.syntax import structure
-from toy_models.experiments import claims, convergence, cost_accuracy, estimators, greedy_error, posterior_table
+from toy_models.experiments import claims, common, convergence, cost_accuracy, estimators, greedy_error, posterior_table
 
 SMALL = {
     "analysis/__init__.py": "",
@@ -213,7 +213,7 @@ def test_a_new_estimator_is_a_new_cell_of_the_sweeps(copy, monkeypatch):
     """The estimator is in the variants of the cells that sweep over all, and so in their keys."""
     for module in (cost_accuracy, estimators):
         (cell,) = module.cells(Options(quick=True))
-        assert {variant.estimator for variant in cell.variants} == set(module.ESTIMATORS)
+        assert {variant.estimator for variant in cell.variants} == set(common.ESTIMATORS)
         assert f"{module.__name__}:cells" not in cell.names()
     sweep = {f"{cost_accuracy.__name__}:cells"}
     before = Sources(copy).closure(sweep)
