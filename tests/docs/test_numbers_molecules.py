@@ -11,7 +11,7 @@ from tests.docs.published import PLACES, TABLE_1, WORDS, missing, spread, table
 
 PAGE = "docs/pages/samplers-and-learned-flows.md"
 GRADIENTS = {name: (WORDS | {"euler_4": "four Euler steps"})[name] for name in molecules.DIAL}
-SETTINGS = {name: (PLACES | {"guidance_stable": "per step, kept whole"})[name] for name in molecules.ESTIMATORS}
+SETTINGS = {name: (PLACES | {"guidance_stable": "per step, kept whole"})[name] for name in molecules.BUDGETS}
 PROPERTIES = {"alpha": "α", "gap": "gap", "homo": "HOMO", "lumo": "LUMO", "mu": "μ", "Cv": "C<sub>v</sub>"}
 POOLED = {"property": "all", "over": "all"}
 
