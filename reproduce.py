@@ -183,6 +183,14 @@ def draw(options: Namespace) -> None:
     say(f"Figures, captions, tables and numbers.tex are in {out}; all of it in one page: {place}")
 
 
+def warn_of_other_code(options: Namespace) -> None:
+    """Say of how many drawn tables the code is not today's."""
+    names = tables_of(selected(options))
+    stale = [name for name in names if suite.out_of_date(name, options.out, {})]
+    if stale:
+        say(f"{len(stale)} of {len(names)} tables drawn are of other code than today's; `check` names them", "yellow")
+
+
 def check(options: Namespace) -> int:
     """Say what is missing or out of date among the tables of the selected figures, and of their experiments."""
     asked = {"quick": options.quick, "dtype": options.dtype, "seed": options.seed}
@@ -252,6 +260,8 @@ def command(options: Namespace) -> int:
     cores = (audit if options.verb == "audit" else compute)(options) if options.verb in MAKES else {}
     if options.verb in DRAWS:
         draw(options)
+    if options.verb == "draw":
+        warn_of_other_code(options)
     suite.write_manifest(options.out, time.perf_counter() - start, cores)
     return check(options) if options.verb == "run" else 0
 

@@ -12,13 +12,21 @@ from figures import style
 TABLES = ("audit", "audit_facts")
 QUESTION = "How wrong is the greedy gradient on this flow, and would one have known?"
 answer = style.Caption(
-    "{subject!s}: its relative error is {first:.2g} at t = {first_t:g} and {last:.2g} at t = {last_t:g}.",
+    style.choose(
+        "at",
+        {
+            "one": "On {subject!s} its relative error is {first:.2g} at t = {first_t:g}.",
+            "several": "On {subject!s} its relative error is {first:.2g} at t = {first_t:g} and {last:.2g} at t = "
+            "{last_t:g}.",
+        },
+    ),
     style.choose(
         "estimate",
         {
             "close": "The leading-term estimate, which needs no reference, is within {close:.0%} of it from t = "
             "{close_t:g} on.",
-            "apart": "The leading-term estimate, which needs no reference, is not within {close:.0%} of it at the end.",
+            "apart": "The leading-term estimate, which needs no reference, is not within {close:.0%} of it at the last "
+            "time.",
             "none": "The leading-term estimate cannot be computed.",
         },
     ),

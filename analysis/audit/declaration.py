@@ -83,10 +83,12 @@ def _verdict(
     evidence = _evidence(declared, samples, compared.x1, bad)
     said = f"the model does not fit the data as it is declared: {evidence}"
     if best:
-        said = f"{said}; this looks like {_described(audit, declared, best)} ({best.misfit:.2g} times that error)"
+        like = f"{_described(audit, declared, best)} ({best.misfit:.2g} times the linear fit's)"
         if best.misfit > SEES and best.times_better(declared) < CERTAIN and not bad:
-            return Verdict(False, f"{said}, or like one that is not trained on these data", best)
-        return Verdict(bool(bad) or best.times_better(declared) >= REFUSED, said, best)
+            return Verdict(
+                False, f"{said}; it looks like a model that is not trained on these data, or like {like}", best
+            )
+        return Verdict(bool(bad) or best.times_better(declared) >= REFUSED, f"{said}; this looks like {like}", best)
     if bad:
         return Verdict(True, f"{said}; no other path, prediction, direction of time or scale that was tried fits them")
     if declared.misfit > WORST:

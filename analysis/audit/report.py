@@ -26,6 +26,7 @@ def facts(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         "close": CLOSE,
     }
     row |= {"first_t": error.index[0], "first": error.iloc[0], "last_t": error.index[-1], "last": error.iloc[-1]}
+    row["at"] = "one" if len(error) == 1 else "several"
     close_t = _close_from(by)
     computed = by["leading_term"].notna().all()
     row["estimate"] = ("apart" if close_t is None else "close") if computed else "none"

@@ -57,6 +57,15 @@ def test_published_tables_are_drawn_without_computing(tmp_path, capsys):
     assert b"/Type3" not in pdf
 
 
+def test_a_drawing_says_that_its_tables_are_of_other_code(tmp_path, capsys):
+    for name in ("greedy_error", "greedy_error_slopes", "greedy_error_facts"):
+        frame, about = results.read_with_provenance(reproduce.PUBLISHED / "tables" / f"{name}.parquet")
+        results.write_table(frame, tmp_path / "tables" / f"{name}.parquet", about | {"code": "0" * 16})
+    assert reproduce.main(["draw", "greedy_error", "--jobs", "1", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "3 of 3 tables drawn are of other code than today's" in " ".join(said.split())
+
+
 def test_check_says_of_published_tables_whether_they_are_of_todays_code(capsys):
     code = reproduce.main(["check", "greedy_error", "--published"])
     said = " ".join(capsys.readouterr().out.split())

@@ -74,7 +74,7 @@ def test_an_audit_writes_tables_figures_and_lines(made):
     assert {p.stem for p in (out / "tables").iterdir()} == stems
     lines = (out / "audit.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["Doubtful:", "Greedy's", "Its", "The", "The", *["For"] * 5]
-    assert "or like one that is not trained on these data" in lines[0]  # it is not
+    assert "it looks like a model that is not trained on these data, or like" in lines[0]  # it is not
     table = results.read_table(out / "tables" / "audit.parquet").set_index(["t", "metric"])
     for t in (0.2, 0.8):
         assert f"{table.loc[(t, 'relative_error'), 'value']:.2g} at t = {t}" in lines[1]
