@@ -119,6 +119,11 @@ def split(batch: Any) -> tuple[Tensor, Extras]:
         raise ValueError(
             f"rows of data must be tensors x1, or tuples (x1, extra, ...) of tensors and numbers; got {got}"
         )
+    if parts[0].ndim < 2:
+        raise ValueError(
+            "rows of data must begin with x1, a tensor (*event), and begin with a number: a list of lists of "
+            "numbers becomes data by torch.tensor(data)"
+        )
     return checks.state(parts[0], None, "data"), parts[1:]
 
 

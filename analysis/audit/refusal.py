@@ -51,6 +51,7 @@ def ask(name: str, function: Callable[..., Any], *arguments: Any, **options: Any
 
 
 def _theirs(error: BaseException | None) -> list[traceback.FrameSummary]:
-    """Return the frames of the user's own code below which an error was raised."""
+    """Return the frames of the user's own code below which an error was raised; Python's own have no file."""
     frames = traceback.extract_tb(error.__traceback__) if error else []
+    frames = [f for f in frames if not f.filename.startswith("<frozen")]
     return [f for f in frames if not any(Path(f.filename).is_relative_to(room) for room in NOT_THEIRS)]

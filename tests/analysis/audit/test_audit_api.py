@@ -57,6 +57,7 @@ def test_rows_of_every_kind_of_data_are_its_own(kind):
         ((X, Y[:4]), "one row per sample each"),
         ([], "at least one row"),
         ([{"x": X[0]}], "rows of data must be tensors x1"),
+        ([[1.0, 2.0], [3.0, 4.0]], r"begin with a number: .* torch.tensor\(data\)"),
         (X[0], r"data must have shape \(B, \*event\)"),
     ],
 )

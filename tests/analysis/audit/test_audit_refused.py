@@ -4,6 +4,7 @@ Each factory of this file has one fault that is built in, such as a wrong shape,
 truth is that fault. A refusal must name it, and leave no files behind.
 """
 
+import importlib
 import re
 
 import pytest
@@ -13,6 +14,7 @@ import reproduce
 from analysis import reference
 from analysis.audit import Audited, AuditError, examine, subject, truth
 from analysis.audit.advice import best_lookahead
+from analysis.audit.refusal import ask
 from analysis.audit.report import facts
 from analysis.flow import from_velocity
 from analysis.paths import CondOT
@@ -153,6 +155,11 @@ REFUSED = {
     "bad_loss": "loss must return one value per sample",
     "unknown_prediction": "prediction must be one of score, source, target, velocity",
 }
+
+
+def test_python_s_own_frames_are_not_the_place_of_an_error():
+    with pytest.raises(AuditError, match=r"No module named 'nowhere_at_all'$"):
+        ask("factory", importlib.import_module, "nowhere_at_all")
 
 
 @pytest.mark.parametrize("factory", REFUSED)
