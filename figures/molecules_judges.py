@@ -32,7 +32,6 @@ answer = style.Caption(
             "few": "Density functional theory judges {dft_pairs} targets of both, too few to order them.",
         },
     ),
-    "By density functional theory end-to-end leaves {dft_ratio_all:.2f} of greedy's mean error, where it judges.",
     "Of greedy's mean error end-to-end leaves {guide_ratio_all:.2f} by the guide, {evaluator_ratio_all:.2f} by the "
     "evaluator and {xtb_ratio_all:.2f} by GFN2-xTB, of those that each judges.",
     "{unjudged} of {judged} molecules have no value there (open shell, overlap or no convergence).",
