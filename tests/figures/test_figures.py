@@ -43,8 +43,9 @@ NOT_IN_QUICK = {
     },
     "molecules_compute": {"best_stable", "evaluator_end", "evaluator_greedy", "least_stable"},
     "molecules_gallery": {"stable_atoms_end_to_end"},
-    "molecules_judges": {f"{judge}_{part}" for judge in ("xtb", "dft") for part in ("order", "pairs", "ratio_all")}
-    | {"evaluator_ratio_all", "guide_ratio_all", "judged", "unjudged"},
+    "molecules_judges": {f"{judge}_{part}" for judge in ("xtb", "dft") for part in ("order", "pairs")}
+    | {f"{judge}_ratio_all" for judge in ("evaluator", "guide", "xtb")}
+    | {"judged", "unjudged"},
     "molecules_table": {f"evaluator_{part}" for part in ("end", "greedy", "order", "ratio_alpha")}
     | {"guidance_order", "guidance_stable_order"},
     "outcome_vs_compute": {"better", "diverged", "further", "pays", "worse"},
