@@ -47,8 +47,7 @@ def cells(options: Options) -> list[Cell]:
     dims, counts = ((3,), (4,)) if options.quick else ((1, 2, 4, 8, 32), (1, 4, 16))
     random = [(f"random_d{d}_k{k}", d, k, 32 if options.quick else 384) for d in dims for k in counts]
     flows = {name: zoo.distribution(zoo.build(name, zoo.ZOO_PATHS["condot"]())) for name in zoo.PROBLEMS}
-    chosen = {"ring8": 32} if options.quick else dict.fromkeys(zoo.PROBLEMS, 256)
-    known = [(n, flows[n].dim, len(flows[n].weights), states) for n, states in chosen.items()]
+    known = [(n, flow.dim, len(flow.weights), 256) for n, flow in flows.items() if not options.quick]
     return [_cell(options, *spec) for spec in (*random, *known)]
 
 
