@@ -55,7 +55,7 @@ def parsers(description: str) -> tuple[argparse.ArgumentParser, dict[str, argpar
         parser.set_defaults(published=False)
         if verb != "list":
             parser.add_argument("--out", type=Path, help="output folder (default: results, or results/quick)")
-            parser.add_argument("--quick", action="store_true", help="less of everything: a minute or two")
+            parser.add_argument("--quick", action="store_true", help="less of everything: about a minute")
         if verb in MAKES | DRAWS:
             parser.add_argument("--jobs", type=jobs, help="worker processes (default: one per core)")
         if verb in MAKES | {"check"}:

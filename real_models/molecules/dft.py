@@ -6,9 +6,9 @@ How a molecule is computed is in ``real_models.molecules.kohn_sham``. It takes m
     python -m real_models.molecules.dft --labels 3
 
 The first judges the molecules of four targets of every property by the named estimators at a setting's largest budget,
-the second molecules of the data, whose labels are known. The table, ``weights/dft.json`` or another
-file, is written after every molecule, and the same command goes on with those that are not in it. A molecule without a
-value is a row with the reason. What stands in ``weights/dft.json`` is a judge of the experiment ``molecules``.
+the second molecules of the data, whose labels are known. The table, ``weights/dft.json`` or another file, is written
+after every molecule, and the same command goes on with those that are not in it. A molecule without a value is a row
+with the reason. What stands in ``weights/dft.json`` is a judge of the experiment ``molecules``.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ PLACE = [*KEY, "property", "wanted"]
 def chosen(table: pd.DataFrame, setting: str, estimators: Sequence[str], each: int) -> pd.DataFrame:
     """Choose molecules of a table of the experiment ``molecules``: ``each`` targets of every property.
 
-    Estimators are compared in pairs, and what GFN2-xTB has no value for (an odd number of electrons, mostly) has none
-    here: such molecules are left out, and of a property's targets come first those with molecules of most estimators.
+    Estimators are compared in pairs, and what GFN2-xTB has no value for, such as an odd number of electrons, would have
+    none here: it is left out, and of a property's targets those with molecules of most estimators come first.
 
     Returns
     -------
