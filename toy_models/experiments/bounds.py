@@ -43,11 +43,12 @@ JUDGED = 8  # states of each group on which end-to-end gradients are judged
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return cells of random mixtures by (d, K), and one cell per zoo problem."""
+    """Return cells of random mixtures by (d, K), and one cell per zoo problem; a quick run has one of the former."""
     dims, counts = ((3,), (4,)) if options.quick else ((1, 2, 4, 8, 32), (1, 4, 16))
     random = [(f"random_d{d}_k{k}", d, k, 32 if options.quick else 384) for d in dims for k in counts]
-    flows = {name: zoo.distribution(zoo.build(name, zoo.ZOO_PATHS["condot"]())) for name in zoo.PROBLEMS}
-    known = [(n, flow.dim, len(flow.weights), 256) for n, flow in flows.items() if not options.quick]
+    names = () if options.quick else zoo.PROBLEMS
+    flows = {name: zoo.distribution(zoo.build(name, zoo.ZOO_PATHS["condot"]())) for name in names}
+    known = [(name, flow.dim, len(flow.weights), 256) for name, flow in flows.items()]
     return [_cell(options, *spec) for spec in (*random, *known)]
 
 
