@@ -1,0 +1,150 @@
+"""Source optimisation on mixtures, over budgets, with the optimisers that D-Flow's public code has.
+
+``regimes`` gives L-BFGS a fixed rate, with which its first steps may leave every bound. Here it has a line search. The
+two optimisers are searched separately: with few moves L-BFGS fits best, but where the gradient is not that of the
+objective it stops early, and a search that keeps the best of small budgets would not come back to Adam. Within each,
+trials are all over the ranges until a budget has paid for a few moves; the best of them run again at the next budget,
+half as many at the one after it, and so on (successive halving, Jamieson & Talwalkar, arXiv 1502.07943); and at each
+budget some run near the best. Measurements are those of ``regimes``, and so are the aims.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.experiment import Cell
+from analysis.fitted_search import FittedSearch
+from analysis.guidance.regimes import REGIMES
+from analysis.measurements import MeasuredBatch
+from analysis.search import Search, Tried
+from analysis.settings import Options
+from toy_models.experiments import regime_references, regimes
+from toy_models.experiments.regime_outcomes import AIMS, ESTIMATORS, at_budget, batches, metrics
+from toy_models.mixtures.low_rank import LowRankMixtureFlow
+from toy_models.mixtures.remembered import RememberedLowRankFlow
+
+SUITE = "guidance"
+OPTIMISERS = ("adam", "lbfgs_line_search")
+SOURCE = replace(
+    REGIMES["source"],
+    space={**REGIMES["source"].space, "t": (0.0, 0.2, 0.4, 0.6)},
+    unscaled=("optimiser", OPTIMISERS[1:]),  # a line search finds how long a move is
+)
+SIZES = {"trials": 24, "nearer": 1, "kept": 8}
+MNIST: dict[str, Any] = {"samples": 10, "members": 2, "held_out": 4, "trials": 12, "kept": 2}
+ON_MNIST = ("greedy", "two_step_euler", "midpoint", "midpoint_4", "end_to_end")
+QUICK: dict[str, Any] = {"samples": 4, "members": 2, "exact": 16, "held_out": 4, "trials": 2, "kept": 1}
+
+
+def cells(options: Options) -> list[Cell]:
+    """Return a cell per problem, operator and estimator, and one per problem and operator for its references."""
+    places: list[tuple[str, tuple[str, ...], tuple[str, ...], tuple[int, ...], dict[str, Any]]]
+    if options.quick:
+        places = [("digits", regimes.OPERATORS[:1], ("greedy", "end_to_end"), regimes.BUDGETS[2:4], QUICK)]
+    else:
+        places = [
+            ("digits", regimes.OPERATORS, tuple(ESTIMATORS), regimes.BUDGETS, {}),
+            ("mnist", regimes.OPERATORS, ON_MNIST, regimes.BUDGETS[1:6:2], MNIST),
+        ]
+    made = list[Cell]()
+    for problem, operators, estimators, budgets, sizes in places:
+        for operator in operators:
+            own = [
+                _cell(options, operator, name, regimes.SPARSE if name == "adaptive" else budgets, problem, sizes)
+                for name in estimators
+            ]
+            made += [*own, _reference(own[0])]
+    return made
+
+
+def _cell(
+    options: Options, operator: str, name: str, budgets: tuple[int, ...], problem: str, sizes: dict[str, Any]
+) -> Cell:
+    sizes = SIZES | {"problem": problem, "budgets": budgets} | sizes
+    return replace(regimes.cell(options, operator, "source", name, **sizes), measure=f"{__name__}:measure")
+
+
+def _reference(cell: Cell) -> Cell:
+    kept = tuple(pair for pair in cell.extra if pair[0] in ("operator", "noise", "members", "exact", "held_out"))
+    return replace(cell, measure=f"{regime_references.__name__}:measure", variants=(), extra=kept)
+
+
+def measure(cell: Cell) -> pd.DataFrame:
+    """Return a row per budget, aim, metric and measurement."""
+    flow, tuning, reported = batches(cell)
+    if isinstance(flow, LowRankMixtureFlow):
+        flow = RememberedLowRankFlow(flow.mixture, flow.path)
+    extra, estimator = cell.extra_dict, cell.variants[0].estimator
+    kind = FittedSearch if estimator == "adaptive" else Search  # adaptive's cost depends on the state
+    spaces = [replace(SOURCE, space={**SOURCE.space, "optimiser": (name,)}) for name in OPTIMISERS]
+    searches = [kind(flow, one, ESTIMATORS[estimator], tuning, metrics, AIMS, cell.seed) for one in spaces]
+    place = cell.columns() | {"truth": "exact", "estimator": estimator, "samples": reported.members}
+    place |= {name: extra[name] for name in ("regime", "operator", "noise")}
+    return pd.DataFrame([place | row for row in _over_budgets(searches, reported, extra)])
+
+
+def _over_budgets(
+    searches: Sequence[Search[MeasuredBatch]], reported: MeasuredBatch, extra: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of all budgets, of the best that any search has tried within each."""
+    known: list[list[Tried]] = [[] for _ in searches]
+    kept = [extra["kept"]] * len(searches)
+    for budget in extra["budgets"]:
+        for i, search in enumerate(searches):
+            more = search.grown(known[i], extra["trials"], kept[i], budget)
+            kept[i] = max(1, kept[i] // 2) if known[i] else kept[i]
+            known[i] += more
+            for aim in AIMS if known[i] else ():
+                known[i] += search.near(known[i], aim, extra["nearer"], budget)
+        yield from at_budget(searches[0], [*itertools.chain(*known)], budget, reported)
+
+
+def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the outcome over budgets, the trials that were chosen, the references, and the facts in the caption."""
+    ran = table[table["aim"].notna()]
+    summary, chosen = regimes.summarise(ran), regimes.choices(ran)
+    references = regime_references.derive(table[table["reference"].notna()])["summary"]
+    made = {"summary": summary, "choices": chosen, "references": references}
+    return made | {"facts": facts(summary, chosen)}
+
+
+def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    """Return one row: by problem, outcomes over greedy's at the largest budget, and where end-to-end meets greedy.
+
+    Columns are PROBLEM_AIM_ESTIMATOR, with the ends of intervals, PROBLEM_budget, PROBLEM_operators, and
+    PROBLEM_AIM_from: the budget from which on end-to-end's outcome is at most greedy's.
+
+    Returns
+    -------
+    DataFrame
+        One row.
+    """
+    row: dict[str, Any] = {"at_end_of_range": float(chosen["at_end_of_range"].mean())}
+    row["line_search"] = float(chosen["chosen"].str.contains(OPTIMISERS[1]).mean())
+    for (problem, aim), rows in summary[summary["metric"] == summary["aim"]].groupby(["problem", "aim"], sort=False):
+        by_budget = rows.set_index(["budget", "estimator"])
+        last = by_budget.xs(rows["budget"].max())
+        row |= {f"{problem}_budget": int(rows["budget"].max()), f"{problem}_operators": int(rows["operators"].max())}
+        for name, one in last.iterrows():
+            place = f"{problem}_{aim}_{name}"
+            row |= {place: one["mean"]}
+            row |= {f"{place}_over_{end}": one[f"over_{regimes.BASELINE}_{end}"] for end in ("mean", "low", "high")}
+        row[f"{problem}_{aim}_from"] = _meets(by_budget[f"over_{regimes.BASELINE}_mean"].unstack())
+    return pd.DataFrame([row])
+
+
+def _meets(ratios: pd.DataFrame) -> float:
+    """Return the budget from which on end-to-end is at most greedy, of ratios to it by budget; NaN if none is."""
+    if "end_to_end" not in ratios:
+        return math.nan
+    ahead = (ratios["end_to_end"] <= 1).to_numpy()
+    behind = np.flatnonzero(~ahead)
+    first = behind[-1] + 1 if len(behind) else 0
+    return float(ratios.index[first]) if first < len(ratios) else math.nan
