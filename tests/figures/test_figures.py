@@ -59,6 +59,10 @@ NOT_IN_QUICK = {
         for place in ("noise_0_03", "noise_0_3", "mnist")
         for what in ("guidance_energy_distance", "source_misfit")
     },
+    "source_mixtures": {"mnist_budget"}
+    | {
+        f"mnist_{aim}_end_to_end_over_{end}" for aim in ("misfit", "energy_distance") for end in ("mean", "low", "high")
+    },
     "source_images": {"two_step_euler_misfit", "two_step_euler_psnr"},
     "superconvergence": {"refused"},
     "which_gradient": {"near", *(f"greedy_{part}" for part in ("mean", "low", "high"))},

@@ -1,0 +1,120 @@
+"""Source optimisation on mixtures in small: samplers called by hand, and outcomes written by hand."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.experiment import measure_cell
+from analysis.guidance import SAMPLERS
+from analysis.settings import Options
+from toy_models.experiments import regime_outcomes, regimes, source_mixtures
+from toy_models.mixtures.low_rank import LowRankMixtureFlow
+
+QUICK = source_mixtures.cells(Options(quick=True))
+FULL = source_mixtures.cells(Options())
+
+
+@pytest.fixture(scope="module")
+def table():
+    return pd.concat([measure_cell(cell) for cell in QUICK], ignore_index=True)
+
+
+def test_a_row_is_what_the_sampler_gives_with_the_options_that_were_chosen(table):
+    key = {"estimator": "end_to_end", "budget": 192, "aim": "misfit", "metric": "misfit"}
+    rows = table.loc[(table[list(key)] == pd.Series(key)).all(axis=1)]
+    cell = next(c for c in QUICK if c.variants and c.variants[0].estimator == "end_to_end")
+    trial, count = json.loads(rows["chosen"].iloc[0]), int(rows["count"].iloc[0])
+    flow, _, reported = regime_outcomes.batches(cell)
+    estimator = regimes.ESTIMATORS["end_to_end"]
+    options = source_mixtures.SOURCE.call(trial, estimator, cell.extra_dict["noise"], count)
+    sample = SAMPLERS["optimise_source"](flow, reported.loss(), reported.x0, **options)
+    assert rows["value"].tolist() == reported.misfit(reported.sets(sample.x)).tolist()
+    assert (rows["evaluations"] + rows["vjps"]).max() <= 192
+
+
+def test_with_a_line_search_a_rate_does_not_depend_on_the_number_of_moves():
+    trial = {"learning_rate": 2.0, "optimiser": "lbfgs_line_search", "prior": 0.0, "t": 0.0}
+    for count in (1, 64):
+        assert source_mixtures.SOURCE.call(trial, "greedy", 0.1, count)["learning_rate"] == 2.0
+    adam = source_mixtures.SOURCE.call(trial | {"optimiser": "adam"}, "greedy", 0.1, 64)
+    assert adam["learning_rate"] == 0.5
+
+
+class Recorded:
+    """A search whose trials fit as well as they are numbered, and that says what was asked of it."""
+
+    def __init__(self, offset):
+        self.offset, self.asked = offset, []
+
+    def grown(self, known, wide, kept, budget):
+        self.asked.append((wide, kept, budget, len(known)))
+        return [self.offset]
+
+    def near(self, known, aim, count, budget):
+        return []
+
+
+def test_each_optimiser_is_searched_and_half_as_many_are_kept_at_each_larger_budget(monkeypatch):
+    seen = []
+    monkeypatch.setattr(source_mixtures, "at_budget", lambda one, known, budget, _: seen.append((budget, known)) or [])
+    searches = [Recorded("a"), Recorded("b")]
+    extra = {"budgets": (48, 96, 192, 384), "trials": 24, "kept": 4, "nearer": 1}
+    assert list(source_mixtures._over_budgets(searches, None, extra)) == []
+    assert searches[0].asked == [(24, 4, 48, 0), (24, 4, 96, 1), (24, 2, 192, 2), (24, 1, 384, 3)]
+    assert seen[1] == (96, ["a", "a", "b", "b"])
+
+
+def test_measurements_are_those_of_regimes_and_mnist_remembers_times(monkeypatch):
+    theirs = {
+        (c.problem, c.extra_dict["operator"]): c
+        for c in regimes.cells(Options())
+        if c.extra_dict["regime"] == "source" and c.extra_dict["noise"] == regimes.NOISE
+    }
+    ours = {(c.problem, c.extra_dict["operator"]): c for c in FULL if c.variants}
+    assert {problem for problem, _ in ours} == {"digits", "mnist"}
+    for place in ours.keys() & theirs.keys():
+        for size in ("members", "held_out", "exact", "noise"):
+            assert ours[place].extra_dict[size] == theirs[place].extra_dict[size]
+        assert (ours[place].samples, ours[place].seed) == (theirs[place].samples, theirs[place].seed)
+    used = []
+    monkeypatch.setattr(source_mixtures, "Search", lambda flow, *_: used.append(flow))
+    monkeypatch.setattr(source_mixtures, "_over_budgets", lambda *_: [{}])
+    mnist = next(c for c in FULL if c.problem == "mnist" and c.variants)
+    source_mixtures.measure(mnist)
+    assert isinstance(used[0], LowRankMixtureFlow)
+    assert len({*used}) == 1  # both optimisers share what it remembers
+
+
+def test_facts_are_those_of_outcomes_written_by_hand():
+    rows = []
+    for budget, (greedy, end) in {96: (1.0, 4.0), 384: (2.0, 1.0), 1536: (2.0, 0.5)}.items():
+        for name, value in (("greedy", greedy), ("end_to_end", end)):
+            place = {"problem": "digits", "noise": 0.1, "regime": "source", "budget": budget, "status": "ok"}
+            place |= {"estimator": name, "chosen": '{"optimiser": "adam"}', "count": 1, "at_end_of_range": False}
+            rows += [
+                place | {"aim": aim, "metric": aim, "operator": operator, "value": value * factor}
+                for aim in ("misfit", "energy_distance")
+                for operator, factor in (("a", 1.0), ("b", 3.0))
+            ]
+    ran = pd.DataFrame(rows)
+    row = source_mixtures.facts(regimes.summarise(ran), regimes.choices(ran)).iloc[0]
+    assert row["digits_misfit_from"] == 384
+    assert row["digits_budget"] == 1536
+    assert row["digits_misfit_end_to_end_over_mean"] == pytest.approx(0.25)
+    assert row["digits_energy_distance_end_to_end"] == pytest.approx(1.0)
+    assert (row["line_search"], row["at_end_of_range"]) == (0, 0)
+    never = pd.DataFrame({"end_to_end": [0.5, 2.0], "greedy": [1.0, 1.0]}, index=pd.Index([96, 384]))
+    assert math.isnan(source_mixtures._meets(never))
+    assert source_mixtures._meets(never[["end_to_end"]] / 4) == 96
+    assert math.isnan(source_mixtures._meets(never[["greedy"]]))
+
+
+def test_derived_tables_hold_both_references(table):
+    made = source_mixtures.derive(table)
+    assert {*made["references"]["reference"]} == {"exact_samples", "posterior_mean"}
+    assert {*made["summary"]["estimator"]} == {"greedy", "end_to_end"}
+    assert np.isfinite(made["facts"]["digits_misfit_end_to_end_over_mean"]).all()
+    assert made["choices"]["chosen"].str.contains("optimiser").all()
