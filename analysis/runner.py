@@ -9,8 +9,8 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,19 @@ from analysis.workers import Workers, WorkersError
 __all__ = ["Workers", "WorkersError", "fill", "run"]
 
 
+BEGAN = time.time_ns()
+
+
+def _place() -> str:
+    return f"{platform.node()}:{sources.ROOT}"
+
+
+def _stamps(names: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Return time and size of files, of those that are there."""
+    stats = {name: (sources.ROOT / name).stat() for name in names if (sources.ROOT / name).is_file()}
+    return {name: (stat.st_mtime_ns, stat.st_size) for name, stat in stats.items()}
+
+
 @dataclass(frozen=True)
 class Code:
     """The code of a process: digest of a cell's sources, versions, and path, time and size of the files."""
@@ -33,13 +46,28 @@ class Code:
     versions: dict[str, str]
     place: str
     stamps: dict[str, tuple[int, int]]
+    began: int = BEGAN
 
     @classmethod
     def of(cls, closure: sources.Closure) -> Code:
         """Return the code of a closure, as loaded by this process."""
-        stats = {file.relative_to(sources.ROOT).as_posix(): file.stat() for file in closure.files}
-        stamps = {name: (stat.st_mtime_ns, stat.st_size) for name, stat in stats.items()}
-        return cls(closure.digest, provenance.versions(), f"{platform.node()}:{sources.ROOT}", stamps)
+        names = [file.relative_to(sources.ROOT).as_posix() for file in closure.files]
+        return cls(closure.digest, provenance.versions(), _place(), _stamps(names))
+
+    def again(self) -> Code | None:
+        """Return this code as another process here has it, or None where it may have read other files.
+
+        Files that were last written before the first process began, and are unchanged, were the same for both.
+
+        Returns
+        -------
+        Code or None
+            With the versions of this process.
+        """
+        settled = all(written < self.began for written, _ in self.stamps.values())
+        if not settled or self.place != _place() or self.stamps != _stamps(self.stamps):
+            return None
+        return replace(self, versions=provenance.versions())
 
     def differs(self, other: Code) -> str | None:
         """Return a sentence on the first difference from another process's code, or None."""
@@ -67,15 +95,15 @@ class _Measured:
 _known: dict[tuple[str, ...], tuple[set[str], Code]] = {}
 
 
-def _measure(item: tuple[int, Cell]) -> _Measured:
+def _measure(item: tuple[int, Cell, Code]) -> _Measured:
     """Measure a cell, and record the code that this process imported for it."""
-    (place, cell), start = item, time.process_time()
+    (place, cell, asked), start = item, time.process_time()
     frame, names = measure_cell(cell), tuple(sorted(cell.names()))
     seconds = round(time.process_time() - start, 2)
     loaded = {name for name in sys.modules if name.split(".")[0] in sources.ROOMS}
     # A module stays as it was imported: what the disk holds tells of it only when the import is new.
     if names not in _known or not loaded <= _known[names][0]:
-        _known[names] = loaded, Code.of(sources.Sources().closure(names))
+        _known[names] = loaded, asked.again() or Code.of(sources.Sources().closure(names))
     return _Measured(place, frame, _known[names][1], seconds)
 
 
@@ -104,7 +132,7 @@ def fill(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cel
     here = {i: Code.of(cells[i].closure()) for i in missing}
     try:
         with reported(report):
-            for measured in workers.map(_measure, [(i, cells[i]) for i in missing]):
+            for measured in workers.map(_measure, [(i, cells[i], here[i]) for i in missing]):
                 i = measured.place
                 if said := here[i].differs(measured.code):
                     raise WorkersError(f"{said}; cells that are finished are kept, run again where the code is one")

@@ -117,6 +117,7 @@ def test_a_worker_with_other_code_stops_the_run(cells, tmp_path, monkeypatch, ch
         return found[-1] if len(found) == 1 else dataclasses.replace(found[-1], **change)
 
     monkeypatch.setattr(Code, "of", of)
+    monkeypatch.setattr(Code, "again", lambda self: None)  # a file was written meanwhile: all are read
     monkeypatch.setattr(runner, "_known", {})
     with pytest.raises(WorkersError, match=f"{said}.*cells that are finished are kept"):
         fill([cell], tmp_path / "cells", ONE)
@@ -134,6 +135,18 @@ def test_a_file_written_between_start_and_import_is_noticed():
     elsewhere = dataclasses.replace(touched, place="another:machine")
     assert here.differs(elsewhere) is None
     assert here.differs(dataclasses.replace(here)) is None
+
+
+def test_files_written_before_the_run_are_not_read_again_by_its_workers():
+    here = Code.of(sources.here().closure({"analysis.experiment:measure_errors"}))
+    settled = dataclasses.replace(here, began=1 + max(written for written, _ in here.stamps.values()))
+    assert settled.again() == settled
+    assert dataclasses.replace(settled, versions={}).again() == settled  # those of the process that asks
+    assert dataclasses.replace(settled, began=settled.began - 1).again() is None
+    name, (written, size) = next(iter(here.stamps.items()))
+    for other in ({name: (written, size + 1)}, {name: (written - 1, size)}, {"analysis/gone.py": (1, 2)}):
+        assert dataclasses.replace(settled, stamps=settled.stamps | other).again() is None
+    assert dataclasses.replace(settled, place="another:machine").again() is None
 
 
 def test_a_cell_without_rows_is_an_error_that_names_it(tmp_path):
