@@ -137,6 +137,8 @@ def selected(options: Namespace) -> dict[str, str]:
 def compute(options: Namespace) -> dict[str, float]:
     """Compute the tables of the selected figures; return the seconds of one core by experiment."""
     chosen = suite.makers(tables_of(selected(options)), catalogue.experiments())
+    if options.quick:  # compiling takes longer than such a run has to compute
+        os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
     compiled_solve.installed()  # where it is not, this says so, once: workers are quiet
     spec = Options(options.quick, options.seed, options.dtype, options.device)
     return suite.make(chosen, spec, options.out, workers(options))

@@ -125,11 +125,12 @@ def fill(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cel
         After Ctrl-C; it says how many cells are finished.
     """
     results.remove_abandoned(store)
-    files = [store / f"{cell.key()}.parquet" for cell in cells]
-    once = {file: i for i, file in enumerate(files)}  # experiments may share cells
-    missing = [i for file, i in once.items() if not _is_finished(file, cells[i])]
+    with workers.importing(sorted({cell.measure.partition(":")[0] for cell in cells})):
+        files = [store / f"{cell.key()}.parquet" for cell in cells]
+        once = {file: i for i, file in enumerate(files)}  # experiments may share cells
+        missing = [i for file, i in once.items() if not _is_finished(file, cells[i])]
+        here = {i: Code.of(cells[i].closure()) for i in missing}
     report = Report(title, [cells[i].label for i in missing], workers.count, len(once) - len(missing))
-    here = {i: Code.of(cells[i].closure()) for i in missing}
     try:
         with reported(report):
             for measured in workers.map(_measure, [(i, cells[i], here[i]) for i in missing]):

@@ -7,13 +7,14 @@ message of one line that names the cause.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -80,15 +81,38 @@ class Workers:
         """
         return self._on_dask(function, items) if self.backend == "dask" else self._here(function, items)
 
+    @contextmanager
+    def importing(self, modules: Iterable[str]) -> Iterator[None]:
+        """Let processes here start and import modules while the block goes on, which takes them some seconds.
+
+        Raises
+        ------
+        WorkersError
+            If a process dies.
+        """
+        if self.backend == "dask" or self.count == 1:
+            yield
+            return
+        with self._running(_import, [[*modules]] * self.count) as begun:
+            yield
+            for _ in begun:
+                pass
+
     def _here(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        with self._running(function, items) as results:
+            yield from results
+
+    @contextmanager
+    def _running(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Iterator[Result]]:
+        """Apply a function to items in processes here, in a block that has the results as they finish."""
         parallel = joblib.Parallel(n_jobs=self.jobs, return_as="generator_unordered", batch_size=1)
         bound = partial(_bound_to, os.getpid(), function)
         try:
             with warnings.catch_warnings(), closing(parallel(joblib.delayed(bound)(item) for item in items)) as results:
                 # A worker whose memory has grown is replaced between items; one that crashes is an exception.
                 warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
-                warnings.filterwarnings("ignore", message=".*which were still being processed")  # by a run that stops
-                yield from results
+                warnings.filterwarnings("ignore", message=".*(not used|still being processed)")  # by a run that stops
+                yield results
         except TerminatedWorkerError as error:
             raise WorkersError(
                 "a worker process was ended from outside, perhaps for want of memory; fewer --jobs need less"
@@ -101,6 +125,11 @@ class Workers:
                 yield from _finished(client, futures, self.scheduler)
             finally:
                 client.cancel(futures)
+
+
+def _import(modules: Iterable[str]) -> None:
+    for name in modules:
+        importlib.import_module(name)
 
 
 def _bound_to(parent: int, function: Callable[[Item], Result], item: Item) -> Result:

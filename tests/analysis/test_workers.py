@@ -53,6 +53,34 @@ def test_a_worker_that_is_killed_is_one_line():
         list(Workers(2).map(killed, [1, 2]))
 
 
+def knows_colorsys(_):
+    return os.getpid(), "colorsys" in sys.modules
+
+
+def test_processes_import_while_the_block_goes_on():
+    two = Workers(2)
+    with two.importing(["colorsys"]):
+        pass
+    known = dict(two.map(knows_colorsys, range(8)))
+    assert os.getpid() not in known
+    assert all(known.values())
+    with Workers(1).importing(["no_such_module"]):  # one process: this one, which imports what it needs itself
+        assert "no_such_module" not in sys.modules
+
+
+def test_an_error_of_the_block_is_passed_on_and_processes_serve_later():
+    two = Workers(2)
+    with pytest.raises(ValueError, match="no 7"), two.importing(["colorsys"]):
+        refused(7)
+    assert sorted(two.map(double, [3, 1])) == [2, 6]
+
+
+def test_a_process_that_dies_while_it_imports_is_one_line(monkeypatch):
+    monkeypatch.setattr(workers, "_import", killed)
+    with pytest.raises(WorkersError, match="a worker process was ended from outside"), Workers(2).importing(["os"]):
+        pass
+
+
 @pytest.fixture
 def soon(monkeypatch):
     pytest.importorskip("distributed")
