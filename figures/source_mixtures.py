@@ -8,7 +8,7 @@ from analysis.tables import only
 from figures import style
 from figures.style import names
 
-TABLES = ("source_mixtures_summary", "source_mixtures_references", "source_mixtures_facts")
+TABLES = ("source_mixtures_summary", "source_mixtures_facts")
 QUESTION = "On mixtures, from which budget on does an accurate gradient of the source pay?"
 answer = style.Caption(
     "On digits end-to-end's misfit is {digits_misfit_end_to_end_over_mean:.2f} of greedy's, its distance to the "
@@ -22,22 +22,26 @@ answer = style.Caption(
     "On MNIST: at {mnist_budget:.0f}.",
     "On digits the misfit is at most greedy's from {digits_misfit_from:.0f} on, the distance from "
     "{digits_energy_distance_from:.0f}.",
-    "Dotted: posterior's mean; grey: exact samples. Lines: means over operators of medians; bands and whiskers: 95 % "
-    "intervals.",
+    "Geometric means over operators of ratios of medians; bands and whiskers: 95 % intervals.",
 )
+
+LABELS = {"misfit": "misfit over greedy's", "energy_distance": "distance over greedy's"}
 
 
 @style.figure(legend=3)
 def draw(tables: style.Tables) -> Figure:
-    """Draw a row per aim and a column per problem, with a line per estimator."""
-    table, references = tables["source_mixtures_summary"], tables["source_mixtures_references"]
+    """Draw a row per aim and a column per problem, with a line per estimator, in ratio to greedy."""
+    table = tables["source_mixtures_summary"]
+    ends = {f"over_greedy_{end}": end for end in ("mean", "low", "high")}
+    table = table.drop(columns=[*ends.values()]).rename(columns=ends)
     problems = table["problem"].unique()
-    places = [(metric, problem) for metric in style.OUTCOMES for problem in problems]
-    figure, axes = style.panels(len(places), len(problems), 2.0, sharex="col")
+    places = [(metric, problem) for metric in LABELS for problem in problems]
+    figure, axes = style.panels(len(places), len(problems), 2.0, sharex="col", sharey="row")
     for i, (ax, (metric, problem)) in enumerate(zip(axes, places, strict=True)):
-        place = {"metric": metric, "problem": problem}
-        style.over_budgets(ax, only(table, aim=metric, **place), only(references, **place))
-        ax.set(title=names.label(problem) if i < len(problems) else "", ylabel=style.OUTCOMES[metric])
+        style.over_budgets(ax, only(table, aim=metric, metric=metric, problem=problem))
+        ax.set(title=names.label(problem) if i < len(problems) else "")
+        if i % len(problems) == 0:
+            ax.set_ylabel(LABELS[metric])
         if i >= len(problems):
             ax.set_xlabel("evaluations + products")
     return figure

@@ -18,7 +18,10 @@ MOST_TICKS = 3  # of budgets that a narrow panel has room for
 MANY = 0.1  # a share of diverged measurements that is shown
 
 
-def over_budgets(ax: Axes, table: pd.DataFrame, references: pd.DataFrame) -> None:
+REFERENCES = pd.DataFrame(columns=["reference", "mean", "low", "high"])
+
+
+def over_budgets(ax: Axes, table: pd.DataFrame, references: pd.DataFrame = REFERENCES) -> None:
     """Draw outcomes over budgets, a line per estimator, beside those of exact samples and of the posterior's mean."""
     known = references.set_index("reference")
     for low, high in known.loc[known.index == "exact_samples", ["low", "high"]].to_numpy():

@@ -25,7 +25,7 @@ from analysis.guidance.regimes import REGIMES
 from analysis.measurements import MeasuredBatch
 from analysis.search import Search, Tried
 from analysis.settings import Options
-from toy_models.experiments import regime_references, regimes
+from toy_models.experiments import regimes
 from toy_models.experiments.regime_outcomes import AIMS, ESTIMATORS, at_budget, batches, metrics
 from toy_models.mixtures.low_rank import LowRankMixtureFlow
 from toy_models.mixtures.remembered import RememberedLowRankFlow
@@ -44,7 +44,7 @@ QUICK: dict[str, Any] = {"samples": 4, "members": 2, "exact": 16, "held_out": 4,
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return a cell per problem, operator and estimator, and one per problem and operator for its references."""
+    """Return a cell per problem, operator and estimator."""
     places: list[tuple[str, tuple[str, ...], tuple[str, ...], tuple[int, ...], dict[str, Any]]]
     if options.quick:
         places = [("digits", regimes.OPERATORS[:1], ("greedy", "end_to_end"), regimes.BUDGETS[2:4], QUICK)]
@@ -53,15 +53,12 @@ def cells(options: Options) -> list[Cell]:
             ("digits", regimes.OPERATORS, tuple(ESTIMATORS), regimes.BUDGETS, {}),
             ("mnist", regimes.OPERATORS, ON_MNIST, regimes.BUDGETS[1:6:2], MNIST),
         ]
-    made = list[Cell]()
-    for problem, operators, estimators, budgets, sizes in places:
-        for operator in operators:
-            own = [
-                _cell(options, operator, name, regimes.SPARSE if name == "adaptive" else budgets, problem, sizes)
-                for name in estimators
-            ]
-            made += [*own, _reference(own[0])]
-    return made
+    return [
+        _cell(options, operator, name, regimes.SPARSE if name == "adaptive" else budgets, problem, sizes)
+        for problem, operators, estimators, budgets, sizes in places
+        for operator in operators
+        for name in estimators
+    ]
 
 
 def _cell(
@@ -69,11 +66,6 @@ def _cell(
 ) -> Cell:
     sizes = SIZES | {"problem": problem, "budgets": budgets} | sizes
     return replace(regimes.cell(options, operator, "source", name, **sizes), measure=f"{__name__}:measure")
-
-
-def _reference(cell: Cell) -> Cell:
-    kept = tuple(pair for pair in cell.extra if pair[0] in ("operator", "noise", "members", "exact", "held_out"))
-    return replace(cell, measure=f"{regime_references.__name__}:measure", variants=(), extra=kept)
 
 
 def measure(cell: Cell) -> pd.DataFrame:
@@ -107,12 +99,9 @@ def _over_budgets(
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the outcome over budgets, the trials that were chosen, the references, and the facts in the caption."""
-    ran = table[table["aim"].notna()]
-    summary, chosen = regimes.summarise(ran), regimes.choices(ran)
-    references = regime_references.derive(table[table["reference"].notna()])["summary"]
-    made = {"summary": summary, "choices": chosen, "references": references}
-    return made | {"facts": facts(summary, chosen)}
+    """Return the outcome over budgets, the trials that were chosen, and the facts in the caption."""
+    summary, chosen = regimes.summarise(table), regimes.choices(table)
+    return {"summary": summary, "choices": chosen, "facts": facts(summary, chosen)}
 
 
 def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
