@@ -112,6 +112,19 @@ def test_facts_are_those_of_outcomes_written_by_hand():
     assert math.isnan(source_mixtures._meets(never[["greedy"]]))
 
 
+def test_a_negative_distance_counts_as_a_small_one_in_ratios_alone(table):
+    rows = (table["metric"] == "energy_distance") & (table["estimator"] == "end_to_end")
+    changed = table.assign(value=table["value"].where(~rows, -0.01))
+    summary = source_mixtures.derive(changed)["summary"].set_index(["estimator", "aim", "metric", "budget"])
+    place = ("energy_distance", "energy_distance", 192)
+    assert summary.loc[("end_to_end", *place), "mean"] == pytest.approx(-0.01)
+    greedy = summary.loc[("greedy", *place), "mean"]
+    assert summary.loc[("end_to_end", *place), "over_greedy_mean"] == pytest.approx(0.05 / greedy)
+    before = source_mixtures.derive(table)["summary"].set_index(["estimator", "aim", "metric", "budget"])
+    kept = ("end_to_end", "misfit", "misfit", 192)
+    assert summary.loc[kept, "over_greedy_mean"] == before.loc[kept, "over_greedy_mean"]
+
+
 def test_every_chosen_trial_names_its_optimiser(table):
     made = source_mixtures.derive(table)
     assert {*made["summary"]["estimator"]} == {"greedy", "end_to_end"}
