@@ -11,6 +11,7 @@ import pytest
 from tests.docs.published import PLACES, TABLE_1, WORDS, learned, missing, percent, spread, table
 from toy_models.experiments import regimes
 
+AIMS = ("misfit", "energy_distance")
 DIAL = ("two_step_euler", "midpoint", "midpoint_4", "end_to_end")
 
 
@@ -51,18 +52,32 @@ def crossings():
 
 
 def source():
-    """The dial in source optimisation beside the paper's table 1: rows of misfits over greedy's."""
-    summary, paper = table("regimes_summary"), {k: np.array(v) for k, v in TABLE_1.items()}
+    """The dial in source optimisation beside the paper's table 1: rows of outcomes over greedy's."""
+    row, paper = table("source_mixtures_facts").iloc[0], {k: np.array(v) for k, v in TABLE_1.items()}
     images = learned("source", "misfit").query("budget == budget.max()").set_index("estimator")
     for name in DIAL:
-        theirs = f"{np.exp(np.log(paper[name] / paper['greedy']).mean()):.2f}" if name in paper else ""
-        ours = [_over_greedy(summary, "source", "misfit", name, budget=b, **place) for b, place in _sources()]
+        places = [f"{problem}_{aim}_{name}_over" for problem in ("digits", "mnist") for aim in AIMS]
         image = spread(images.loc[name], "over_greedy", "_mean") if name in images.index else ""
-        yield f"| {WORDS[name]} | {' | '.join([*ours, image, theirs])} |"
+        theirs = f"{np.exp(np.log(paper[name] / paper['greedy']).mean()):.2f}" if name in paper else ""
+        yield f"| {WORDS[name]} | {' | '.join([*(spread(row, p, '_mean') for p in places), image, theirs])} |"
 
 
-def _sources():
-    return (regimes.BUDGETS[-1], regimes.MAIN), (384, {"problem": "mnist", "noise": regimes.NOISE})
+def sources():
+    """From which budget on end-to-end meets greedy in source optimisation, and misfits on the way."""
+    row, summary = table("source_mixtures_facts").iloc[0], table("source_mixtures_summary")
+    for problem, said in (("digits", "on the digits"), ("mnist", "on MNIST")):
+        first, second = (f"{row[f'{problem}_{aim}_from']:.0f}" for aim in AIMS)
+        yield f"{said} from {first} on in misfit and {second} in distance"
+    rows = summary.query("problem == 'digits' and budget == 1536 and aim == 'misfit' and metric == 'misfit'")
+    means = rows.set_index("estimator")["mean"]
+    said = [f"{means[name]:.2g} for {word}" for name, word in WORDS.items()]
+    yield f"{', '.join(said[:-1])} and {said[-1]}"
+    yield f"L-BFGS was chosen in {percent(row['line_search'])} of the cases"
+    yield f"{percent(row['at_end_of_range'])} of the choices lie at an end of a range"
+    older = table("regimes_summary")
+    place = {"budget": 1536, **regimes.MAIN, "regime": "source", "aim": "misfit", "metric": "misfit"}
+    means = older.loc[(older[list(place)] == pd.Series(place)).all(axis=1)].set_index("estimator")["mean"]
+    yield f"greedy's misfit at 1,536 is {means['greedy']:.2g} and end-to-end's {means['end_to_end']:.2g}"
 
 
 def _over_greedy(summary, regime, aim, name, **place):
@@ -72,15 +87,11 @@ def _over_greedy(summary, regime, aim, name, **place):
 
 
 def at_1536():
-    """Misfits and adaptive lookahead's outcomes over greedy's, at the largest budget that adaptive was run with."""
-    summary, names = table("regimes_summary"), {"budget": 1536, **regimes.MAIN}
-    place = names | {"regime": "source", "aim": "misfit", "metric": "misfit"}
-    means = summary.loc[(summary[list(place)] == pd.Series(place)).all(axis=1)].set_index("estimator")["mean"]
-    said = [f"{means[name]:.2g} for {word}" for name, word in WORDS.items()]
-    yield f"{', '.join(said[:-1])} and {said[-1]}"
-    for regime in ("guidance", "source"):
-        over = _over_greedy(summary, regime, "energy_distance", "adaptive", **names)
-        yield f"{over} of greedy's distance at 1,536"
+    """Adaptive lookahead's distance over greedy's per step, at the largest budget that adaptive was run with."""
+    over = _over_greedy(
+        table("regimes_summary"), "guidance", "energy_distance", "adaptive", budget=1536, **regimes.MAIN
+    )
+    yield f"{over} of greedy's distance at 1,536"
 
 
 def last():
@@ -164,7 +175,20 @@ def outcomes():
 
 
 PAGE, SAMPLERS = "docs/pages/which-gradient.md", "docs/pages/samplers-and-learned-flows.md"
-OF_GRADIENTS = (rule, recommended, crossings, source, at_1536, last, controls, elsewhere, windows, correlations, dial)
+OF_GRADIENTS = (
+    rule,
+    recommended,
+    crossings,
+    source,
+    sources,
+    at_1536,
+    last,
+    controls,
+    elsewhere,
+    windows,
+    correlations,
+    dial,
+)
 
 
 @pytest.mark.parametrize("kind", [*OF_GRADIENTS, posteriors], ids=lambda kind: kind.__name__)
