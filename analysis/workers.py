@@ -83,17 +83,18 @@ class Workers:
 
     @contextmanager
     def importing(self, modules: Iterable[str]) -> Iterator[None]:
-        """Let processes here start and import modules while the block goes on, which takes them some seconds.
+        """Let processes here start and import modules, if any, while the block goes on: they take some seconds.
 
         Raises
         ------
         WorkersError
             If a process dies.
         """
-        if self.backend == "dask" or self.count == 1:
+        modules = [*modules]
+        if not modules or self.backend == "dask" or self.count == 1:
             yield
             return
-        with self._running(_import, [[*modules]] * self.count) as begun:
+        with self._running(_import, [modules] * self.count) as begun:
             yield
             for _ in begun:
                 pass

@@ -3,18 +3,21 @@
 ``regimes`` gives L-BFGS a fixed rate, with which its first steps may leave every bound. Here it has a line search. The
 two optimisers are searched separately: with few moves L-BFGS fits best, but where the gradient is not that of the
 objective it stops early, and a search that keeps the best of small budgets would not come back to Adam. Within each,
-trials are all over the ranges until a budget has paid for a few moves; the best of them run again at the next budget,
-half as many at the one after it, and so on (successive halving, Jamieson & Talwalkar, arXiv 1502.07943); and at each
-budget some run near the best. Measurements are those of ``regimes``, and so are the aims.
+trials are all over the ranges until a budget has paid for a few moves; then the best of them run again at each larger
+budget (successive halving, Jamieson & Talwalkar, arXiv 1502.07943); and at each budget some run near the best. The
+number that run again is halved at each budget from the second that pays for a trial on: end-to-end, whose first budgets
+pay for few moves, has a smaller one where they run again first. Measurements are those of ``regimes``, and so are the
+aims.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -112,17 +115,18 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     summary, chosen = regimes.summarise(table), regimes.choices(table)
     ratios = [name for name in summary if name.startswith("over_")]
     medians = table.groupby([*regimes.KEYS, "operator", "status"], sort=False, as_index=False)["value"].median()
-    distances = medians["metric"] == "energy_distance"
-    medians.loc[distances, "value"] = medians.loc[distances, "value"].clip(lower=LEAST["energy_distance"])
-    summary[ratios] = regimes.summarise(medians)[ratios]
-    return {"summary": summary, "choices": chosen, "facts": facts(summary, chosen)}
+    floored = regimes.summarise(medians.assign(value=medians["value"].clip(lower=medians["metric"].map(LEAST))))
+    distances = summary["metric"] == "energy_distance"
+    summary.loc[distances, ratios] = floored.loc[distances, ratios]
+    return {"summary": summary, "choices": chosen, "facts": facts(summary, floored, chosen)}
 
 
-def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+def facts(summary: pd.DataFrame, floored: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     """Return one row: by problem, outcomes over greedy's at the largest budget, and where end-to-end meets greedy.
 
     Columns are PROBLEM_AIM_ESTIMATOR, with the ends of intervals, PROBLEM_budget, PROBLEM_operators, and
-    PROBLEM_AIM_from: the budget from which on end-to-end's outcome is at most greedy's.
+    PROBLEM_AIM_from: the budget from which on end-to-end's outcome is at most greedy's. PROBLEM_floored is the ratio of
+    end-to-end's misfit to greedy's where a misfit below 1, which fits noise, counts as 1.
 
     Returns
     -------
@@ -130,7 +134,14 @@ def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
         One row.
     """
     row: dict[str, Any] = {"at_end_of_range": float(chosen["at_end_of_range"].mean())}
-    row["line_search"] = float(chosen["chosen"].str.contains(OPTIMISERS[1]).mean())
+    trials = chosen["chosen"].map(json.loads)
+    row["line_search"] = float((trials.map(lambda one: one["optimiser"]) == OPTIMISERS[1]).mean())
+    latest = max(cast(Sequence[float], SOURCE.space["t"]))
+    row["latest_start"] = float((trials.map(lambda one: one["t"]) == latest).mean())
+    last = floored.query("metric == 'misfit' and aim == 'misfit' and estimator == 'end_to_end'")
+    for problem, rows in last.groupby("problem", sort=False):
+        one = rows.loc[rows["budget"].idxmax()]
+        row |= {f"{problem}_floored_{end}": one[f"over_{regimes.BASELINE}_{end}"] for end in ("mean", "low", "high")}
     for (problem, aim), rows in summary[summary["metric"] == summary["aim"]].groupby(["problem", "aim"], sort=False):
         by_budget = rows.set_index(["budget", "estimator"])
         last = by_budget.xs(rows["budget"].max())

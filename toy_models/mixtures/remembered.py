@@ -35,6 +35,8 @@ class _Time:
 class RememberedLowRankFlow(LowRankMixtureFlow):
     """The flow of a low-rank mixture along a path, which remembers ``TIMES`` times that all states share.
 
+    Its copies on other paths, dtypes and devices do not remember, and it cannot be pickled.
+
     Raises
     ------
     TypeError
