@@ -63,21 +63,29 @@ def source():
 
 
 def sources():
-    """From which budget on end-to-end meets greedy in source optimisation, and misfits on the way."""
-    row, summary = table("source_mixtures_facts").iloc[0], table("source_mixtures_summary")
-    for problem, said in (("digits", "on the digits"), ("mnist", "on MNIST")):
-        first, second = (f"{row[f'{problem}_{aim}_from']:.0f}" for aim in AIMS)
-        yield f"{said} from {first} on in misfit and {second} in distance"
-    rows = summary.query("problem == 'digits' and budget == 1536 and aim == 'misfit' and metric == 'misfit'")
-    means = rows.set_index("estimator")["mean"]
-    said = [f"{means[name]:.2g} for {word}" for name, word in WORDS.items()]
-    yield f"{', '.join(said[:-1])} and {said[-1]}"
+    """From which budget on end-to-end meets greedy in source optimisation, and outcomes on the way."""
+    row = table("source_mixtures_facts").iloc[0]
+    (first,), (second,) = ({row[f"{problem}_{aim}_from"] for problem in ("digits", "mnist")} for aim in AIMS)
+    yield f"from {first:.0f} on in misfit and from {second:.0f} on in distance, on both mixtures"
     yield f"L-BFGS was chosen in {percent(row['line_search'])} of the cases"
-    yield f"{percent(row['at_end_of_range'])} of the choices lie at an end of a range"
-    older = table("regimes_summary")
-    place = {"budget": 1536, **regimes.MAIN, "regime": "source", "aim": "misfit", "metric": "misfit"}
-    means = older.loc[(older[list(place)] == pd.Series(place)).all(axis=1)].set_index("estimator")["mean"]
-    yield f"greedy's misfit at 1,536 is {means['greedy']:.2g} and end-to-end's {means['end_to_end']:.2g}"
+    yield f"in {percent(row['latest_start'])}; in {percent(row['at_end_of_range'])} the rate was near an end"
+    floored = [spread(row, f"{problem}_floored", "_mean") for problem in ("digits", "mnist")]
+    yield f"{floored[0]} of greedy's on the digits and {floored[1]} on MNIST"
+    new, old = ({aim: _means_at_1536(name, aim) for aim in AIMS} for name in ("source_mixtures", "regimes"))
+    said = [f"{new['misfit'][name]:.2g} for {word}" for name, word in WORDS.items()]
+    yield f"{', '.join(said[:-1])} and {said[-1]}"
+    factors = (old["misfit"] / new["misfit"]).sort_values()
+    ends = [f"{factors.iloc[end]:.1f} ({WORDS[factors.index[end]]})" for end in (0, -1)]
+    yield f"by factors from {ends[0]} to {ends[1]}"
+    yield f"greedy's is {old['misfit']['greedy']:.2g} and end-to-end's {old['misfit']['end_to_end']:.2g}"
+    pairs = [[f"{part['energy_distance'][name]:.2f}" for part in (old, new)] for name in ("greedy", "end_to_end")]
+    yield f"{pairs[0][0]} there and {pairs[0][1]} here for greedy, {pairs[1][0]} and {pairs[1][1]} for end-to-end"
+
+
+def _means_at_1536(name, aim):
+    place = {"budget": 1536, "regime": "source", "aim": aim, "metric": aim, **regimes.MAIN}
+    rows = table(f"{name}_summary")
+    return rows.loc[(rows[list(place)] == pd.Series(place)).all(axis=1)].set_index("estimator")["mean"]
 
 
 def _over_greedy(summary, regime, aim, name, **place):
