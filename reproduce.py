@@ -137,8 +137,6 @@ def selected(options: Namespace) -> dict[str, str]:
 def compute(options: Namespace) -> dict[str, float]:
     """Compute the tables of the selected figures; return the seconds of one core by experiment."""
     chosen = suite.makers(tables_of(selected(options)), catalogue.experiments())
-    if options.quick:  # compiling takes longer than such a run has to compute
-        os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
     compiled_solve.installed()  # where it is not, this says so, once: workers are quiet
     spec = Options(options.quick, options.seed, options.dtype, options.device)
     return suite.make(chosen, spec, options.out, workers(options))
@@ -160,8 +158,10 @@ def say(line: str | Text, style: str = "", **on_terminal: Any) -> None:
 
 
 def workers(options: Namespace) -> Workers:
-    """Return where cells run."""
-    return Workers(options.jobs or -1, options.backend, options.scheduler)
+    """Return where cells run; processes of a quick run compile nothing, which takes longer than it would save."""
+    return Workers(
+        options.jobs or -1, options.backend, options.scheduler, {"NUMBA_DISABLE_JIT": "1"} if options.quick else {}
+    )
 
 
 def draw(options: Namespace) -> None:

@@ -14,9 +14,9 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -45,6 +45,7 @@ class Workers:
     jobs : processes here, not 0; -1 is one per core, -2 one less
     backend : "loky", processes here, or "dask"
     scheduler : address of a Dask scheduler, such as "tcp://host:8786"; None starts a cluster here
+    environment : variables of processes here, set before they import what work needs
 
     Raises
     ------
@@ -55,6 +56,7 @@ class Workers:
     jobs: int = -1
     backend: str = "loky"
     scheduler: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         checks.known("backend", self.backend, BACKENDS)
@@ -95,9 +97,11 @@ class Workers:
             yield
             return
         with self._running(_import, [modules] * self.count) as begun:
-            yield
-            for _ in begun:
-                pass
+            try:
+                yield
+            finally:  # to cancel tasks that have just begun can end loky's own thread
+                for _ in begun:
+                    pass
 
     def _here(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
         with self._running(function, items) as results:
@@ -107,7 +111,7 @@ class Workers:
     def _running(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Iterator[Result]]:
         """Apply a function to items in processes here, in a block that has the results as they finish."""
         parallel = joblib.Parallel(n_jobs=self.jobs, return_as="generator_unordered", batch_size=1)
-        bound = partial(_bound_to, os.getpid(), function)
+        bound = partial(_bound_to, os.getpid(), self.environment, function)
         try:
             with warnings.catch_warnings(), closing(parallel(joblib.delayed(bound)(item) for item in items)) as results:
                 # A worker whose memory has grown is replaced between items; one that crashes is an exception.
@@ -133,9 +137,10 @@ def _import(modules: Iterable[str]) -> None:
         importlib.import_module(name)
 
 
-def _bound_to(parent: int, function: Callable[[Item], Result], item: Item) -> Result:
+def _bound_to(parent: int, environment: Mapping[str, str], function: Callable[[Item], Result], item: Item) -> Result:
     """Run a function in a process that ends when its parent does, and logs no warning that all of them would log."""
     if os.getpid() != parent:
+        os.environ.update(environment)
         _end_with(parent)
         logging.disable(logging.WARNING)
     return function(item)

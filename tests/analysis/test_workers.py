@@ -68,6 +68,17 @@ def test_processes_import_while_the_block_goes_on():
         assert "no_such_module" not in sys.modules
 
 
+def variable(_):
+    return os.getpid(), os.environ.get("GUIDANCE_TEST")
+
+
+def test_an_environment_is_that_of_processes_here_alone():
+    known = dict(Workers(2, environment={"GUIDANCE_TEST": "1"}).map(variable, range(8)))
+    assert {*known.values()} == {"1"}
+    assert dict(Workers(1, environment={"GUIDANCE_TEST": "1"}).map(variable, [0])) == {os.getpid(): None}
+    assert "GUIDANCE_TEST" not in os.environ
+
+
 def test_an_error_of_the_block_is_passed_on_and_processes_serve_later():
     two = Workers(2)
     with pytest.raises(ValueError, match="no 7"), two.importing(["colorsys"]):
