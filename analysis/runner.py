@@ -23,8 +23,6 @@ from analysis.progress import Report, reported
 from analysis.workers import Workers, WorkersError
 
 __all__ = ["Workers", "WorkersError", "fill", "run"]
-
-
 BEGAN = time.time_ns()
 
 
@@ -40,7 +38,10 @@ def _stamps(names: Iterable[str]) -> dict[str, tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Code:
-    """The code of a process: digest of a cell's sources, versions, and path, time and size of the files."""
+    """The code of a process: digest of a cell's sources, versions, and path, time and size of the files.
+
+    ``began`` is when the process that first found it began, in nanoseconds.
+    """
 
     digest: str
     versions: dict[str, str]

@@ -16,9 +16,7 @@ FEW = 3  # budgets
 SPREAD = 0.25  # of whiskers at a budget, to either side, in its logarithm
 MOST_TICKS = 3  # of budgets that a narrow panel has room for
 MANY = 0.1  # a share of diverged measurements that is shown
-
-
-REFERENCES = pd.DataFrame(columns=["reference", "mean", "low", "high"])
+REFERENCES = pd.DataFrame(columns=["reference", "mean", "low", "high"])  # none
 
 
 def over_budgets(ax: Axes, table: pd.DataFrame, references: pd.DataFrame = REFERENCES) -> None:
