@@ -49,12 +49,12 @@ TIME, COSINE = "fixed, in t", "fixed, in cosine time"
 
 def cells(options: Options) -> list[Cell]:
     """Return one cell per family and path, each of a problem of its own."""
-    steps, times = (STEPS[:5], TIMES[::4]) if options.quick else (STEPS, TIMES)
+    steps, times, tolerances = (STEPS[:5], TIMES[::4], TOLERANCES[:2]) if options.quick else (STEPS, TIMES, TOLERANCES)
     judged = [("families", FAMILIES, steps), ("thin_judges", JUDGES, ())]
     made = []
     for module, names, fixed in judged:
         own: dict[str, Any] = {"measure": f"{__name__}:measure", "factory": f"toy_models.problems.{module}:subject"}
-        own["extra"] = (("steps", fixed), ("tolerances", TOLERANCES))
+        own["extra"] = (("steps", fixed), ("tolerances", tolerances))
         pairs = [(f"{name}_{seed}", path) for name in names for path, seed in DRAWS.items()]
         pairs = [(f"{'clusters' if fixed else 'levels'}_3", "vp_linear")] if options.quick else pairs
         made += [error_cell(options, problem, path, times, 4, (), **own) for problem, path in pairs]
