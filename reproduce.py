@@ -158,10 +158,13 @@ def say(line: str | Text, style: str = "", **on_terminal: Any) -> None:
 
 
 def workers(options: Namespace) -> Workers:
-    """Return where cells run; processes of a quick run compile nothing, which takes longer than it would save."""
-    return Workers(
-        options.jobs or -1, options.backend, options.scheduler, {"NUMBA_DISABLE_JIT": "1"} if options.quick else {}
-    )
+    """Return where cells run."""
+    return Workers(options.jobs or -1, options.backend, options.scheduler, environment(options))
+
+
+def environment(options: Namespace) -> dict[str, str]:
+    """Return the environment of processes; a quick run's compile nothing, which would take longer than it saves."""
+    return {"NUMBA_DISABLE_JIT": "1"} if getattr(options, "quick", False) else {}
 
 
 def draw(options: Namespace) -> None:
@@ -176,7 +179,9 @@ def draw(options: Namespace) -> None:
             told = f"no table {name} is shipped" if options.published else f"{place} is not there"
             raise results.TableError(f"{told}; `{making(options, options.names)}` makes it")
     modules = {FIGURES[name]: kind for name, kind in wanted.items()}
-    entries = figure_files.write_all(out, modules, Workers(min(options.jobs or -1, len(wanted))))
+    entries = figure_files.write_all(
+        out, modules, Workers(min(options.jobs or -1, len(wanted)), environment=environment(options))
+    )
     place = write_page(out, entries, glossary.table())
     stated = [name for name in tables_of(wanted) if name.endswith(FACTS)]
     write_macros({name: results.read_table(out / "tables" / f"{name}.parquet") for name in stated}, out / "numbers.tex")

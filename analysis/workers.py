@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import joblib
+from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from analysis import checks
@@ -110,6 +111,7 @@ class Workers:
     @contextmanager
     def _running(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Iterator[Result]]:
         """Apply a function to items in processes here, in a block that has the results as they finish."""
+        _end_other(self.environment)
         parallel = joblib.Parallel(n_jobs=self.jobs, return_as="generator_unordered", batch_size=1)
         bound = partial(_bound_to, os.getpid(), self.environment, function)
         try:
@@ -130,6 +132,16 @@ class Workers:
                 yield from _finished(client, futures, self.scheduler)
             finally:
                 client.cancel(futures)
+
+
+_started: dict[str, Mapping[str, str]] = {}  # the environment of the processes that joblib keeps for the next call
+
+
+def _end_other(environment: Mapping[str, str]) -> None:
+    """End processes that were started with another environment: what they have imported depends on it."""
+    if _started.setdefault("here", environment) != environment:
+        get_reusable_executor(reuse=True).shutdown(wait=True)
+        _started["here"] = environment
 
 
 def _import(modules: Iterable[str]) -> None:

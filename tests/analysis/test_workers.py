@@ -76,6 +76,9 @@ def test_an_environment_is_that_of_processes_here_alone():
     known = dict(Workers(2, environment={"GUIDANCE_TEST": "1"}).map(variable, range(8)))
     assert {*known.values()} == {"1"}
     assert dict(Workers(1, environment={"GUIDANCE_TEST": "1"}).map(variable, [0])) == {os.getpid(): None}
+    after = dict(Workers(2).map(variable, range(8)))
+    assert {*after.values()} == {None}
+    assert not {*after} & {*known}
     assert "GUIDANCE_TEST" not in os.environ
 
 
