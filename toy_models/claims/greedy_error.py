@@ -57,7 +57,7 @@ class Remainder:
 def remainder(quick: bool, seed: int) -> Iterator[Case]:
     """Evaluate both integrals by Gauss quadrature, the identities against the reference, and the bound."""
     zetas = torch.tensor([0.03, 1.0] if quick else [0.03, 0.1, 0.3, 1.0, 2.0, 4.0], dtype=torch.float64)
-    problems = ("product256",) if quick else ("gaussian", "overlapping", "ring8", "product256")
+    problems = ("overlapping",) if quick else ("gaussian", "overlapping", "ring8", "product256")
     for problem, path in product(problems, ("condot",) if quick else ("condot", "vp_linear")):
         states = sample_states(problem, path, path_named(path).time_from_zeta(zetas), 3 if quick else 4, seed)
         coarse, fine = (integrate(problem, states, nodes) for nodes in ((8, 16) if quick else (24, 48)))
@@ -120,7 +120,7 @@ def _curvatures(flow: Flow, y: Tensor, times: Tensor) -> Tensor:
 @claim("D2", *STATEMENTS["D2"])
 def leading(quick: bool, seed: int) -> Iterator[Case]:
     """Compare the leading term with greedy's true error, at zetas below the law's smallest scale."""
-    for problem in (*SMOOTH[-1:], *THIN[:1]) if quick else (*SMOOTH, *THIN):
+    for problem in (*SMOOTH[:1], *THIN[:1]) if quick else (*SMOOTH, *THIN):
         largest = min(SMALL, SHARE * thinnest(problem))
         for path in ("condot",) if quick or problem in THIN else ("condot", "cosine", "vp_linear"):
             yield from _leading_cases(READING, BELOW_THINNEST, problem, path, largest, quick, seed)

@@ -21,7 +21,7 @@ def cells(options: Options) -> list[Cell]:
     """Return one cell per problem and path, all solvers and step counts in it."""
     steps = [2**k for k in range(7 if options.quick else 11)]
     variants = [Variant.of("end_to_end", solver=solver, steps=n) for solver in SHOWN for n in steps]
-    problems = ("overlapping",) if options.quick else ("overlapping", "product256")
+    problems = ("product256",) if options.quick else ("overlapping", "product256")
     paths = ("condot",) if options.quick else tuple(ZOO_PATHS)
     samples = 16 if options.quick else 32
     return [error_cell(options, problem, path, [0.2], samples, variants) for problem in problems for path in paths]
