@@ -128,7 +128,7 @@ def fill(cells: Sequence[Cell], store: Path, workers: Workers, title: str = "cel
     results.remove_abandoned(store)
     # A store with as many files as there are cells probably has them all.
     whole = len(list(store.glob("*.parquet"))) >= len(cells)
-    with workers.importing(sorted({cell.measure.partition(":")[0] for cell in cells if not whole})):
+    with workers.importing(sorted({cell.measure.partition(":")[0] for cell in cells if not whole}), len(cells)):
         files = [store / f"{cell.key()}.parquet" for cell in cells]
         once = {file: i for i, file in enumerate(files)}  # experiments may share cells
         missing = [i for file, i in once.items() if not _is_finished(file, cells[i])]

@@ -85,8 +85,8 @@ class Workers:
         return self._on_dask(function, items) if self.backend == "dask" else self._here(function, items)
 
     @contextmanager
-    def importing(self, modules: Iterable[str]) -> Iterator[None]:
-        """Let processes here start and import modules, if any, while the block goes on: they take some seconds.
+    def importing(self, modules: Iterable[str], most: int) -> Iterator[None]:
+        """Let at most ``most`` processes here start and import modules, if any, while the block goes on.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class Workers:
         if not modules or self.backend == "dask" or self.count == 1:
             yield
             return
-        with self._running(_import, [modules] * self.count) as begun:
+        with self._running(_import, [modules] * min(self.count, most)) as begun:
             try:
                 yield
             finally:  # to cancel tasks that have just begun can end loky's own thread
@@ -112,7 +112,9 @@ class Workers:
     def _running(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Iterator[Result]]:
         """Apply a function to items in processes here, in a block that has the results as they finish."""
         _end_other(self.environment)
-        parallel = joblib.Parallel(n_jobs=self.jobs, return_as="generator_unordered", batch_size=1)
+        parallel = joblib.Parallel(
+            n_jobs=max(1, min(self.count, len(items))), return_as="generator_unordered", batch_size=1
+        )
         bound = partial(_bound_to, os.getpid(), self.environment, function)
         try:
             with warnings.catch_warnings(), closing(parallel(joblib.delayed(bound)(item) for item in items)) as results:

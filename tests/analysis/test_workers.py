@@ -9,6 +9,7 @@ import sys
 import threading
 
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from analysis import workers
 from analysis.workers import Workers, WorkersError
@@ -59,12 +60,12 @@ def knows_colorsys(_):
 
 def test_processes_import_while_the_block_goes_on():
     two = Workers(2)
-    with two.importing(["colorsys"]):
+    with two.importing(["colorsys"], 2):
         pass
     known = dict(two.map(knows_colorsys, range(8)))
     assert os.getpid() not in known
     assert all(known.values())
-    with Workers(1).importing(["no_such_module"]):  # one process: this one, which imports what it needs itself
+    with Workers(1).importing(["no_such_module"], 1):  # one process: this one, which imports what it needs itself
         assert "no_such_module" not in sys.modules
 
 
@@ -82,16 +83,23 @@ def test_an_environment_is_that_of_processes_here_alone():
     assert "GUIDANCE_TEST" not in os.environ
 
 
+def test_no_more_processes_than_items():
+    many = Workers(1000)
+    with many.importing(["colorsys"], 2):
+        assert len({pid for pid, _ in many.map(variable, range(2))} | {os.getpid()}) <= 3
+    assert len(get_reusable_executor(reuse=True)._processes) <= 2
+
+
 def test_an_error_of_the_block_is_passed_on_and_processes_serve_later():
     two = Workers(2)
-    with pytest.raises(ValueError, match="no 7"), two.importing(["colorsys"]):
+    with pytest.raises(ValueError, match="no 7"), two.importing(["colorsys"], 2):
         refused(7)
     assert sorted(two.map(double, [3, 1])) == [2, 6]
 
 
 def test_a_process_that_dies_while_it_imports_is_one_line(monkeypatch):
     monkeypatch.setattr(workers, "_import", killed)
-    with pytest.raises(WorkersError, match="a worker process was ended from outside"), Workers(2).importing(["os"]):
+    with pytest.raises(WorkersError, match="a worker process was ended from outside"), Workers(2).importing(["os"], 2):
         pass
 
 
