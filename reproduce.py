@@ -177,7 +177,9 @@ def draw(options: Namespace) -> None:
     for name in tables_of(wanted):
         if not (place := out / "tables" / f"{name}.parquet").exists():
             told = f"no table {name} is shipped" if options.published else f"{place} is not there"
-            raise results.TableError(f"{told}; `{making(options, options.names)}` makes it")
+            audited = name.startswith("audit")
+            made = "python reproduce.py audit MODULE:FACTORY" if audited else making(options, options.names)
+            raise results.TableError(f"{told}; `{made}` makes it")
     modules = {FIGURES[name]: kind for name, kind in wanted.items()}
     entries = figure_files.write_all(
         out, modules, Workers(min(options.jobs or -1, len(wanted)), environment=environment(options))
@@ -201,6 +203,8 @@ def warn_of_other_code(options: Namespace) -> None:
 def check(options: Namespace) -> int:
     """Say what is missing or out of date among the tables of the selected figures, and of their experiments."""
     asked = {"quick": options.quick, "dtype": options.dtype, "seed": options.seed}
+    if not options.published:  # those are of several devices, which their provenance names
+        asked["device"] = suite.kind_of(options.device)
     out = PUBLISHED if options.published else options.out
     wanted = catalogue.with_others(tables_of(selected(options)), out / "tables")
     found = {name: suite.out_of_date(name, out, asked) for name in wanted}

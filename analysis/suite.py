@@ -129,7 +129,7 @@ def out_of_date(name: str, out: Path, asked: Mapping[str, Any]) -> str | None:
     Parameters
     ----------
     name, out : the table, and the folder of the run
-    asked : what its provenance must say: some of quick, dtype, seed, device
+    asked : what its provenance must say: some of quick, dtype, seed, and device ("cpu" or "gpu")
 
     Returns
     -------
@@ -144,6 +144,7 @@ def out_of_date(name: str, out: Path, asked: Mapping[str, Any]) -> str | None:
     except results.TableError as error:
         return f"{name}: {str(error).removeprefix(f'{path}: ')}"
     told = made | made.get("options", {})
+    told |= {"device": kind_of(str(told.get("device")))} if "device" in asked else {}
     other = [f"{key} {told.get(key)}, not {value}" for key, value in asked.items() if told.get(key) != value]
     if other:
         return f"{name}: the table was made with {', '.join(other)}"
@@ -151,6 +152,11 @@ def out_of_date(name: str, out: Path, asked: Mapping[str, Any]) -> str | None:
     return (
         None if made.get("code") == now else f"{name}: the table was made by other code ({made.get('code')}, now {now})"
     )
+
+
+def kind_of(device: str) -> str:
+    """Return "cpu" or "gpu" for a torch device ("cuda:0") or its name in a table's provenance ("cpu x86_64")."""
+    return "cpu" if device.startswith("cpu") else "gpu"
 
 
 def core_seconds(out: Path) -> dict[str, float]:
