@@ -14,7 +14,13 @@ TABLES = ("adjoints", "adjoints_facts")
 QUESTION = "What does solving the adjoint equation cost in accuracy, against the exact gradient of the discrete solve?"
 answer = style.Caption(
     "With {steps} Euler steps the back-solved adjoint is {off_low..off_high:.1%} off its discrete solve's gradient.",
-    "That falls as the steps to the power {rate_low..rate_high:.2f}.",
+    style.choose(
+        "falls",
+        {
+            True: "That falls as the steps to the power {rate_low..rate_high:.2f}.",
+            False: "That changes as the steps to the power {rate_low..rate_high:.2f}.",
+        },
+    ),
     "End-to-end is that gradient exactly; it is nearest the ideal one for {nearest} of {places} problems and solvers.",
     "Medians and quartiles over states; AdjointDEIS, whose solver is DDIM, is shown with Euler.",
 )

@@ -13,8 +13,14 @@ from figures.style import names
 TABLES = tuple(f"greedy_shrinks{part}" for part in ("_directions", "_mixtures", "_deviations", "_facts"))
 QUESTION = "Along which directions does the greedy gradient shrink, and by how much?"
 answer = style.Caption(
-    "On a Gaussian it shrinks by (1 + ζ²/λ)^−½ along variance λ: directions thinner than ζ are erased.",
-    "The law holds to {gaussian:.0e} relative on {paths} paths.",
+    style.choose(
+        "law",
+        {
+            True: "On a Gaussian it shrinks by (1 + ζ²/λ)^−½ along variance λ: directions thinner than ζ are erased.",
+            False: "On a Gaussian it does not follow (1 + ζ²/λ)^−½ along variance λ.",
+        },
+    ),
+    "That law is met to {gaussian:.0e} relative on {paths} paths.",
     "In terms of the posterior variance v, √v/ζ, mixtures follow that to {margin:.0%} (median) up to ζ = "
     "{follows_low..follows_high:.2g}.",
     style.choose(

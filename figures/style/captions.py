@@ -91,7 +91,8 @@ def _sentence(sentence: str | Choice, known: Mapping[str, Any]) -> str:
     if not _fields(sentence) <= set(known):
         return ""
     text = _Writer().vformat(sentence, (), known)
-    return text[0].upper() + text[1:] if sentence.startswith("{") else text
+    by_glossary = re.match(r"\{[^}]*!n", sentence)  # a user's own name stays as it is
+    return text[0].upper() + text[1:] if by_glossary else text
 
 
 def _fields(text: str) -> set[str]:

@@ -5,9 +5,13 @@ Tables hold keys ("two_step_euler"); figures, captions, LaTeX tables and the rep
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 
 import pandas as pd
+
+from toy_models.problems.families import FAMILIES
+from toy_models.problems.thin_judges import JUDGES
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,10 @@ METHODS = {
     "adjoint_cached": Name("adjoint, cached", "adjoint solved back along stored states"),
     "adjoint_interpolated": Name("adjoint, interpolated", "adjoint solved back along a Hermite interpolant"),
     "adjoint_deis": Name("AdjointDEIS", "adjoint solved back by exponential integrators", "arXiv 2405.15020"),
-    "two_step_euler": Name("Euler, 2 steps", "end-to-end with two Euler steps", GREED),
-    "euler_4": Name("Euler, 4 steps", "end-to-end with four Euler steps", GREED),
-    "midpoint_1": Name("midpoint, 1 step", "end-to-end with one midpoint step", GREED),
-    "midpoint_4": Name("midpoint, 4 steps", "end-to-end with four midpoint steps", GREED),
+    "two_step_euler": Name("two Euler steps", "end-to-end with two Euler steps", GREED),
+    "euler_4": Name("four Euler steps", "end-to-end with four Euler steps", GREED),
+    "midpoint_1": Name("one midpoint step", "end-to-end with one midpoint step", GREED),
+    "midpoint_4": Name("four midpoint steps", "end-to-end with four midpoint steps", GREED),
     "greedy_more": Name("greedy, 64 steps", "greedy guidance in a sampler of 64 steps", GREED),
     "dps": Name("DPS", "greedy gradient of the residual's norm with each step of the sampler", "arXiv 2209.14687"),
     "mgps": Name("MGPS", "at every step, a Gaussian of a later state fitted to its posterior", "arXiv 2410.09945"),
@@ -91,6 +95,10 @@ PROBLEMS = {
     "qm9": Name("learned flow of molecules", "a transformer trained on QM9, molecules of 18 atoms"),
     "mixture_unet": Name("learned flow of the mixture", "a U-Net trained on samples of the MNIST mixture, d = 784"),
 }
+KINDS = {  # of random problems, whose builders say what they draw
+    name: Name(name, (inspect.getdoc(builder) or "").removeprefix("Draw ").removesuffix("."))
+    for name, builder in (FAMILIES | JUDGES).items()
+}
 OPERATORS = {
     "box_inpainting": Name("box inpainting", "a square of pixels is missing"),
     "random_inpainting": Name("random inpainting", "random pixels are missing"),
@@ -131,6 +139,7 @@ GLOSSARY = {
     "solvers": SOLVERS,
     "paths": PATHS,
     "problems": PROBLEMS,
+    "families": KINDS,
     "operators": OPERATORS,
     "regimes": REGIMES,
     "properties": PROPERTIES,

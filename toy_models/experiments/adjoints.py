@@ -74,4 +74,5 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     nearest = only(nearest, solver=["euler", "rk4"])
     row = {"steps": steps, "off_low": off["value"].min(), "off_high": off["value"].max()}
     row |= {"rate_low": rates.min(), "rate_high": rates.max(), "places": len(nearest)}
+    row |= {"falls": bool(rates.max() < 0)} if rates.notna().any() else {}
     return {"facts": pd.DataFrame([row | {"nearest": int((nearest["estimator"] == "end_to_end").sum())}])}

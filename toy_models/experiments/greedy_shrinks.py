@@ -16,6 +16,7 @@ from toy_models.problems import zoo
 
 SUITE = "theory"
 GAUSSIAN = "gaussian"
+HOLDS = 1e-6  # a deviation below it is the law's on every path
 FOLLOWS = 0.05  # a median relative deviation up to this follows the law
 SPEC: dict[str, dict[str, Any]] = {
     "quick": {
@@ -68,6 +69,7 @@ def facts(directions: pd.DataFrame, mixtures: pd.DataFrame, deviations: pd.DataF
     """Give the Gaussian law's error on the Gaussian, and the size and frequency of mixtures' deviations from it."""
     gaussian = directions[directions["variance"].notna()]
     row: dict[str, Any] = {"gaussian": gaussian["deviation"].max(), "paths": gaussian["path"].nunique()}
+    row |= {"law": bool(row["gaussian"] <= HOLDS)} if row["paths"] else {}
     row |= {"margin": FOLLOWS, "total": int(directions["samples"].sum())}
     if lost := int(directions["failed"].sum()):
         row["failed"] = lost

@@ -47,7 +47,7 @@ def test_one_name_for_one_method_whatever_its_key():
     )
     assert names.sampler("dps:greedy") == names.sampler("dps") == "DPS"
     assert names.sampler("pigdm") == names.sampler("likelihood:pigdm") == "ΠGDM"
-    assert names.sampler("midpoint") == "midpoint, 1 step"
+    assert names.sampler("midpoint") == "one midpoint step"
     assert names.method("end_to_end", "midpoint_zeta", 4) == "end-to-end, midpoint in ζ 4"
     assert names.method("somebody's_own") == "somebody's own"
 
