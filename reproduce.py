@@ -189,6 +189,8 @@ def draw(options: Namespace) -> None:
     write_macros({name: results.read_table(out / "tables" / f"{name}.parquet") for name in stated}, out / "numbers.tex")
     for entry in entries:
         say(Text.assemble((entry.name, "bold"), f": {entry.headline}"), no_wrap=True, overflow="ellipsis")
+    if any(entry.quick for entry in entries):
+        say("These are of a quick run: they show that everything works, and are no results.")
     say(f"Figures, captions, tables and numbers.tex are in {out}; all of it in one page: {place}")
 
 
@@ -231,16 +233,22 @@ def check(options: Namespace) -> int:
 def listed(options: Namespace) -> None:
     """Say what can be named: figures by suite, with their questions and what computing them takes."""
     wanted, seconds, known = selected(options), suite.core_seconds(PUBLISHED), catalogue.experiments()
+    cores = Workers().count
     for kind in dict.fromkeys(wanted.values()):
         mine = [name for name, other in wanted.items() if other == kind]
         makers = suite.makers(tables_of(mine), known)
         takes, rest = sum(seconds.get(name, 0) for name in makers), [name for name in makers if name not in seconds]
         about = suite.SUITES.get(kind, "made only where they are named")
-        time_said = f"; {max(takes / 60, 1):.0f} min of one core" if takes else ""
+        time_said = f"; {_minutes(takes)} of one core, about {_minutes(takes / cores)} on {cores} here" if takes else ""
         time_said += f", without {', '.join(rest)}, whose time is not known" if takes and rest else ""
         say(f"{kind or 'by name'}: {about}{time_said}", "bold")
         for name in mine:
-            say(f"  {name}: {catalogue.figure(name).QUESTION}")
+            own = sum(seconds.get(maker, 0) for maker in suite.makers(tables_of([name]), known))
+            say(f"  {name}: {catalogue.figure(name).QUESTION}{f' ({_minutes(own)})' if own >= 60 else ''}")
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else "1 min"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -56,7 +56,8 @@ class AuditReport:
         for name, make in (("best", best_lookahead), ("frontier", frontier), ("advice", advice)):
             tables[f"audit_{name}"] = make(tables["audit"], tables["audit_lookahead"])
         tables["audit_facts"] = facts(tables)
-        said = [f"Doubtful: {doubt}."] if doubt else []
+        said = ["Quick audit of few states and steps, not a result."] if about["options"]["quick"] else []
+        said += [f"Doubtful: {doubt}."] if doubt else []
         return cls(tables, [*said, *words(tables)], about)
 
     def figures(self) -> dict[str, Any]:
