@@ -95,7 +95,7 @@ def making(options: argparse.Namespace, names: Iterable[str]) -> str:
     if not options.published:
         words += ["--quick"] if options.quick else []
         words += ["--out", str(options.out)] if options.out != output(options) else []
-        given = {name: getattr(options, name, usual.get_default(name)) for name in ("seed", "dtype")}
+        given = {name: getattr(options, name, usual.get_default(name)) for name in ("seed", "dtype", "device")}
         words += [f"--{name}={value}" for name, value in given.items() if value != usual.get_default(name)]
     return shlex.join(words)
 

@@ -40,7 +40,7 @@ class AuditReport:
     ----------
     tables : by name, as they are written: "audit" (greedy), "audit_lookahead", "audit_fine" (the truth's convergence),
         "audit_best", "audit_advice", "audit_frontier", "audit_facts"
-    lines : what they say in words; the last ones are advice
+    lines : what they say in words, with advice, and whether the audit was quick
     about : their provenance
     """
 
@@ -56,9 +56,9 @@ class AuditReport:
         for name, make in (("best", best_lookahead), ("frontier", frontier), ("advice", advice)):
             tables[f"audit_{name}"] = make(tables["audit"], tables["audit_lookahead"])
         tables["audit_facts"] = facts(tables)
-        said = ["Quick audit of few states and steps, not a result."] if about["options"]["quick"] else []
-        said += [f"Doubtful: {doubt}."] if doubt else []
-        return cls(tables, [*said, *words(tables)], about)
+        said = [f"Doubtful: {doubt}."] if doubt else []
+        quick = ["Quick audit of few states and steps, not a result."] if about["options"]["quick"] else []
+        return cls(tables, [*said, *words(tables), *quick], about)
 
     def figures(self) -> dict[str, Any]:
         """Return the matplotlib figures of the audit by name, drawn by what is entered in ``registration.FIGURES``.

@@ -50,6 +50,7 @@ def test_check_and_draw_name_a_table_that_is_not_as_it_was_written(made, tmp_pat
         ([], "quick True, not False", "{out}"),
         (["--quick", "--seed", "3"], "seed 0, not 3", "--quick {out} --seed=3"),
         (["--quick", "--dtype", "float32"], "dtype float64, not float32", "--quick {out} --dtype=float32"),
+        (["--quick", "--device", "cuda:0"], "device cpu, not gpu", "--quick {out} --device=cuda:0"),
     ],
 )
 def test_check_tells_what_was_asked_from_what_is_there(made, asked, said, flags, capsys):

@@ -73,7 +73,7 @@ def test_an_audit_writes_tables_figures_and_lines(made):
     stems = {"audit", "audit_lookahead", "audit_advice", "audit_best", "audit_fine", "audit_frontier", "audit_facts"}
     assert {p.stem for p in (out / "tables").iterdir()} == stems
     lines = (out / "audit.txt").read_text().splitlines()
-    assert [line.split()[0] for line in lines] == ["Doubtful:", "Greedy's", "Its", "The", "The", *["For"] * 5]
+    assert [line.split()[0] for line in lines] == ["Doubtful:", "Greedy's", "Its", "The", "The", *["For"] * 5, "Quick"]
     assert "it looks like a model that is not trained on these data, or like" in lines[0]  # it is not
     table = results.read_table(out / "tables" / "audit.parquet").set_index(["t", "metric"])
     for t in (0.2, 0.8):

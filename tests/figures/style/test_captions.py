@@ -59,6 +59,7 @@ def test_a_verdict_is_chosen_by_its_fact():
 
 def test_a_sentence_begins_with_a_capital_but_letters_of_panels_do_not():
     assert said("{best!n} is best.", "a, errors.", best="greedy") == "Greedy is best. a, errors."
+    assert said("{subject!s}: an audit.", subject="mine:factory") == "mine:factory: an audit."
 
 
 def test_the_headline_is_the_first_sentence_and_the_fields_are_all_that_are_named():

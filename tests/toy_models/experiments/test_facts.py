@@ -79,6 +79,8 @@ def test_shrinking_says_how_far_mixtures_follow_and_whether_greedy_exceeds():
     deviations = frame("problem zeta value", ("p", 0.1, 0.01), ("p", 1.0, 0.2), ("q", 0.1, 0.01), ("q", 2.0, 0.04))
     row = only_row(greedy_shrinks.facts(directions, mixtures, deviations))
     assert (row["gaussian"], row["paths"], row["failed"], row["total"]) == (3e-15, 2, 1, 12)
+    assert row["law"]
+    assert not only_row(greedy_shrinks.facts(directions.assign(deviation=2e-6), mixtures, deviations))["law"]
     assert (row["follows_low"], row["follows_high"]) == (0.1, 2.0)
     assert (row["above_low"], row["above_high"], row["exceeds"]) == (0.0, 0.25, True)
 
@@ -131,6 +133,8 @@ def test_backsolve_is_off_by_its_distance_to_the_discrete_gradient():
     row = only_row(adjoints.derive(table)["facts"])
     assert (row["steps"], row["off_low"], row["off_high"]) == (16, 0.025, 0.025)
     assert row["rate_low"] == row["rate_high"] == pytest.approx(-1)
+    assert row["falls"]
+    assert not only_row(adjoints.derive(table.assign(value=0.1))["facts"])["falls"]
     assert (row["nearest"], row["places"]) == (1, 1)
 
 
