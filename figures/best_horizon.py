@@ -21,7 +21,7 @@ answer = style.Caption(
     "The latter's horizons cost {few:.2f} times the least error on fitted and {many:.2f} on unseen step counts; the "
     "end {few_end:.2f} and {many_end:.2f}.",
     "At equal cost stopping short wins {wins} of {budgets} budgets.",
-    "Bands: quartiles; lines: fits; stars: predictions; bars: horizons within 5 % (b), two standard errors (c).",
+    "Bands: quartiles; lines: fits; stars: predictions; bars: horizons within 5% (b), two standard errors (c).",
 )
 RULE = "interval"
 FORMS = {"printed": "as\nprinted", "interval": "B\ngrows", "bounded": "B grows,\nA is\nbounded"}

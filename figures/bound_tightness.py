@@ -29,7 +29,7 @@ answer = style.Caption(
     ),
     "Median errors are {integral_form:.2f} of the integral form, loosest on {loosest!n} at ζ = {loosest_zeta:.2g}, and "
     "{logarithmic_norm:.2g} of the logarithmic norm; {a_priori_vacuous:.0%} of the a priori bounds say nothing.",
-    "Upper row: greedy; lower: end-to-end, 2 to 8 steps. Marks: medians; lines: quartiles and 5 % to 95 %; dashes: "
+    "Upper row: greedy; lower: end-to-end, 2 to 8 steps. Marks: medians; lines: quartiles and 5% to 95%; dashes: "
     "the bound; rows: decades of ζ.",
 )
 BOUNDS = ("integral_form", "sup_form", "a_priori", "logarithmic_norm", "gronwall")

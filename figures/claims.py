@@ -57,7 +57,7 @@ def draw(tables: style.Tables) -> Figure:
     for row, text, top, height in zip(ledger.to_dict("records"), texts, ends - heights, heights, strict=True):
         _words(axes[0], row["id"], text, top)
         _shares(axes[1], only(shares, id=row["id"]), VERDICTS[row["verdict"]][1], top + height / 2)
-        axes[2].text(0.02, top + height / 2, _number(row), va="center", fontsize=style.SMALL, linespacing=1.15)
+        axes[2].text(0.02, top + height / 2, typeset(_number(row)), va="center", fontsize=style.SMALL, linespacing=1.15)
     _finish(axes, ends)
     shown = [VERDICTS[verdict] for verdict in VERDICTS if verdict in set(ledger["verdict"])]
     handles = [plt.Line2D([], [], linestyle="", label=label, **look | {"markersize": 5}) for label, look in shown]
@@ -123,6 +123,12 @@ def _number(row: dict[str, Any]) -> str:
     interval = f" [{known['low']}, {known['high']}]" if row["low"] < row["high"] else ""
     slack = f" {SLACKS[row['rule']]} {known['tolerance']}" if float(known["tolerance"]) else ""
     return f"{known['value']}{interval}\n{SIGNS[row['rule']]} {known['limit']}{slack}"
+
+
+def typeset(text: str) -> str:
+    """Set exponents of ten as powers, and minus signs as such."""
+    powers = re.sub(r"(?<=\d)e([+-]\d+)", lambda m: rf"$\times 10^{{{int(m[1])}}}$", text)
+    return re.sub(r"(?<![\w^{])-(?=\d)", "−", powers)
 
 
 def _keeps(rule: str, known: dict[str, float]) -> bool:

@@ -19,7 +19,7 @@ answer = style.Caption(
     "{refused} combinations have too few errors to fit.",
     "Panels are paths of the {problem!n} problem: medians and quartiles over states, dashes the declared slopes in the "
     "window of the fit, dots the bound of the reference's error. Last panel: fitted orders with the "
-    "95 % intervals of the line fits; the points of a row are, from the top, each problem's paths by name.",
+    "95% intervals of the line fits; the points of a row are, from the top, each problem's paths by name.",
 )
 
 

@@ -18,7 +18,7 @@ answer = style.Caption(
     "({operators!p:operator}).",
     "Intervals that are as wide as they are misplaced cover too: coverage is read beside the distances.",
     "Shares are over coordinates and exact samples, by ranks, so that exact sets of any size are nominal (grey). Bars "
-    "are 95 % bootstrap intervals over measurements.",
+    "are 95% bootstrap intervals over measurements.",
 )
 SHOWN = (
     "oracle_ode",

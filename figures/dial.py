@@ -29,7 +29,7 @@ answer = style.Caption(
     ),
     "Greedy is off the score by {greedy_early:.2f} early and {greedy_late:.2f} late.",
     "Errors are at each state's best scale. Filled: tuned scale; hollow: the score's length; {measurements} "
-    "measurements, 95 % intervals (correlations: over operators); in panels by time the exact score stands elsewhere.",
+    "measurements, 95% intervals (correlations: over operators); in panels by time the exact score stands elsewhere.",
 )
 TRUTHS = {"ideal": "ideal gradient", "score": "likelihood score"}
 KINDS: dict[str, Any] = {"tuned": "-", "matched": (0, (1, 1))}

@@ -23,7 +23,7 @@ answer = style.Caption(
             "differ": "At equal ζ the paths differ by up to {spread:.0%}; lines are of {path!n}.",
         },
     ),
-    "a, error; b, 1 − cosine; c, slopes of the {points} smallest ζ with 95 % intervals of the line fits. Lines are "
+    "a, error; b, 1 − cosine; c, slopes of the {points} smallest ζ with 95% intervals of the line fits. Lines are "
     "medians over states, bands quartiles.",
 )
 SHOWN = {"relative_error": ("relative error", 2, 0.02), "one_minus_cosine": ("1 − cosine", 4, 1e-4)}

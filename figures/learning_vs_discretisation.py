@@ -22,7 +22,7 @@ answer = style.Caption(
     "Parts are relative to the mixture's ideal gradient: learning, from the network's converged gradient; "
     "discretisation, from its steps (one Euler step is greedy); thin lines, steps of the exact field. Geometric means "
     "over {states!p:state}.",
-    "Bars and the shaded band are 95 % bootstrap intervals.",
+    "Bars and the shaded band are 95% bootstrap intervals.",
 )
 LEARNING: style.Look = {"color": "black", "linewidth": 1.4}
 ARITHMETIC = ("float32", "bfloat16")
@@ -39,12 +39,12 @@ def draw(tables: style.Tables) -> Figure:
     for ax, (t, rows) in zip(axes, times, strict=False):
         _over_steps(ax, rows)
         ax.set_title(f"$t = {t:g}$")
-    if several:
-        _over_time(axes[-1], only(shown, estimator="greedy"))
     for i, ax in enumerate(axes):
         ax.set(yscale="log", ylim=(shown["low"].min() / 2, shown["high"].max() * 2))
         if i % 3 == 0:
             ax.set_ylabel("relative to |g*|")
+    if several:
+        _over_time(axes[-1], only(shown, estimator="greedy"))
     style.shared_legend(figure, 3)
     return figure
 
@@ -82,4 +82,6 @@ def _over_time(ax: Axes, table: pd.DataFrame) -> None:
     for part, (label, look) in parts.items():
         rows = only(table, part=part)
         style.errorbars(ax, rows["t"], rows, "mean", label=label, **{"linestyle": "-"} | look)
-    ax.set(xlabel="time t of the state")
+    some = only(table, part=[*parts])
+    ax.set(xlabel="time t of the state", ylim=(some["low"].min() / 1.3, some["high"].max() * 1.3))
+    style.plain(ax.yaxis)

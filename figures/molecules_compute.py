@@ -17,7 +17,7 @@ answer = style.Caption(
     "Over stable molecules alone {best_stable!n} has it ({least_stable:.2f}).",
     "End-to-end errs by {evaluator_end:.2f}, greedy by {evaluator_greedy:.2f}, unguided molecules by {unguided:.2f}.",
     "Mean absolute errors as the evaluator sees them, {molecules!p:molecule}, over all properties as a share of each "
-    "one's spread; 95 % intervals of eight or more; dashes: unguided. A line ends where more work did not help.",
+    "one's spread; 95% intervals of eight or more; dashes: unguided. A line ends where more work did not help.",
 )
 COLUMNS = 4
 

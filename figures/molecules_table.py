@@ -29,7 +29,7 @@ answer = style.Caption(
             "greedy": "Greedy's, {evaluator_greedy:.2f} of the data's spread, is below end-to-end's "
             "{evaluator_end:.2f}.",
             "none": "End-to-end's, {evaluator_end:.2f} of the data's spread, and greedy's, {evaluator_greedy:.2f}, are "
-            "not told apart by a 95 % interval.",
+            "not told apart by a 95% interval.",
             "few": "Too few targets compare end-to-end with greedy.",
         },
     ),

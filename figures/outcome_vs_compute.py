@@ -35,7 +35,7 @@ answer = style.Caption(
         },
     ),
     "{diverged!p:sample} diverged.",
-    "Means over {measurements!p:measurement}, 95 % intervals, noise {noise:g}; hollow: DPS steps.",
+    "Means over {measurements!p:measurement}, 95% intervals, noise {noise:g}; hollow: DPS steps.",
 )
 METRICS = {"energy_distance": "energy distance", "sliced_wasserstein": "sliced Wasserstein-2"}
 LINEAR = 0.1  # below it the axis of the energy distance, which may be negative, is linear

@@ -23,7 +23,7 @@ answer = style.Caption(
     "Of {pairs!p:paired difference} to greedy {better} are better and {worse} worse.",
     "Along two paths {same_order} of {path_pairs} pairs keep their order.",
     "{lost!n} could not run.",
-    "Noise {noise:g}; means (bars: medians) over unguided means, 95 % intervals; truth: the mixture's posterior.",
+    "Noise {noise:g}; means (bars: medians) over unguided means, 95% intervals; truth: the mixture's posterior.",
 )
 METHODS = (
     "oracle_ode",

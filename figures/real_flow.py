@@ -82,7 +82,7 @@ def _steps(ax: Axes, rows: pd.DataFrame, tables: style.Tables) -> None:
         style.band(ax, group, "steps", label=names.of_solver(solver), **style.method("end_to_end", solver))
         order = only(tables["real_flow_fits"], name=solver)["theory"].iloc[0]
         n, last = group["steps"].iloc[-1], group["value"].iloc[-1]
-        style.power_law(ax, [max(n / 4, 1), n], 0.5 * last * n**order, -order, label=False)
+        style.power_law(ax, [max(n / 2, 1), n], 0.5 * last * n**order, -order, label=False)
     ax.axhline(rows["reference_bound"].max(), **style.BOUND)
     low = min(group["value"].min() for _, group in style.groups(rows, "solver"))
     ax.set(yscale="log", xlabel=f"steps from t = {rows['t'].iloc[0]:.2g} to 1", ylabel="end-to-end's relative error")

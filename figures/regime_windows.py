@@ -19,7 +19,7 @@ answer = style.Caption(
     "step.",
     "In the source: {source_misfit:.2g} [{source_misfit_low:.2g}, {source_misfit_high:.2g}].",
     "Guidance acts in a third of time, or in all; in the source the state at the window's start is optimised, so that "
-    "all is early. Means over {operators!p:operator} of medians (misfits: geometric), 95 % intervals, some beyond the "
+    "all is early. Means over {operators!p:operator} of medians (misfits: geometric), 95% intervals, some beyond the "
     "panel.",
 )
 METRICS = {"misfit": "misfit χ²/m", "energy_distance": "energy distance"}

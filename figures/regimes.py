@@ -31,7 +31,7 @@ answer = style.Caption(
         },
     ),
     "Rows: misfit χ²/m, energy distance to the posterior, each tuned for; dotted: posterior's mean; grey: exact "
-    "samples. Means over {operators!p:operator} of medians, 95 % intervals; crosses: over a tenth diverged. "
+    "samples. Means over {operators!p:operator} of medians, 95% intervals; crosses: over a tenth diverged. "
     "Choices at ends of ranges: {at_end_of_range:.0%}.",
 )
 LEAST_MISFIT = 0.03  # shown: what is far below 1 fits noise

@@ -21,7 +21,7 @@ answer = style.Caption(
     "Judged by their own endpoints, gradients' misfits in source optimisation are "
     "{source_own_misfit_low..source_own_misfit_high:.2g}.",
     "Their energy distances are {source_own_energy_distance_low..source_own_energy_distance_high:.2g}.",
-    "Ratios are geometric means over operators at the largest budget. Whiskers: 95 % intervals; dotted: posterior's "
+    "Ratios are geometric means over operators at the largest budget. Whiskers: 95% intervals; dotted: posterior's "
     "mean; grey: exact samples.",
 )
 

@@ -39,7 +39,7 @@ answer = style.Caption(
         },
     ),
     "a: medians over {images!p:held-out image}; bold: best; *: some diverged. b: geometric means of medians. "
-    "c: Spearman's correlation, positive where smaller errors go with better outcomes. 95 % "
+    "c: Spearman's correlation, positive where smaller errors go with better outcomes. 95% "
     "intervals over operators; at most {budget} evaluations and products.",
 )
 ORDER = ("guidance", "steps", "source", "controls", "published")

@@ -18,7 +18,7 @@ answer = style.Caption(
     "End-to-end's PSNR is {end_to_end_psnr:+.1f} dB from greedy's [{end_to_end_psnr_low:+.1f}, "
     "{end_to_end_psnr_high:+.1f}].",
     "Two Euler steps' is {two_step_euler_psnr:+.1f} dB.",
-    "a: misfits, geometric means of medians of at least 1. b: PSNR. Each is tuned for its metric; 95 % intervals over "
+    "a: misfits, geometric means of medians of at least 1. b: PSNR. Each is tuned for its metric; 95% intervals over "
     "{operators!p:operator}.",
 )
 SPREAD = 0.1  # of whiskers at a budget, to either side, in its logarithm

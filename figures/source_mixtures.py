@@ -21,7 +21,7 @@ answer = style.Caption(
     "{mnist_energy_distance_end_to_end_over_mean:.2f} [{mnist_energy_distance_end_to_end_over_low:.2f}, "
     "{mnist_energy_distance_end_to_end_over_high:.2f}].",
     "Where a misfit below 1 counts as 1 it is {digits_floored_mean:.2f} of greedy's on digits.",
-    "Geometric means over operators of ratios of medians; bands and whiskers: 95 % intervals.",
+    "Geometric means over operators of ratios of medians; bands and whiskers: 95% intervals.",
 )
 LABELS = {"misfit": "misfit over greedy's", "energy_distance": "distance over greedy's"}
 

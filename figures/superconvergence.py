@@ -21,7 +21,7 @@ answer = style.Caption(
     "Locally DDIM's slope on linear VP is {vp_low..vp_high:.2f} in ζ, but {vp_first:.2f} to {vp_last:.2f} in 1 − t.",
     "{refused} fits are missing.",
     "Medians and quartiles of errors of DΦ along one x/α, {problem!n}; dashes: theory; dots: reference's error. Last "
-    "row: slopes, 95 % intervals; bars: theory.",
+    "row: slopes, 95% intervals; bars: theory.",
 )
 LEAST = 1e-15  # shown: what is below is round-off
 CURVES = ("euler", "midpoint", "heun", "rk4", "ddim")

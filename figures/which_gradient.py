@@ -19,7 +19,7 @@ answer = style.Caption(
     "{greedy_mean:.2f} [{greedy_low:.2f}, {greedy_high:.2f}] of always greedy's outcome.",
     "a, b: best gradient and its outcome over greedy's. Ratios are geometric means over "
     "{operators!p:operator}; misfits below 1 count as 1, distances below 0.05 as 0.05.",
-    "c, d: Spearman's correlation over gradients, with 95 % intervals.",
+    "c, d: Spearman's correlation over gradients, with 95% intervals.",
 )
 AIMS = {"misfit": "tuned for the misfit", "energy_distance": "for the distance to the posterior"}
 TRUTHS = {"ideal": ("error to the ideal gradient", -0.12), "score": ("error to the likelihood score", 0.12)}

@@ -70,6 +70,7 @@ def power_law(ax: Axes, x: Sequence[float] | np.ndarray, level: float, power: fl
     ax.plot(x, y, **THEORY)
     if label:
         where: dict[str, Any] = {"textcoords": "offset points", "fontsize": SMALL, "color": "0.25"}
+        where["bbox"] = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}  # over other lines
         ax.annotate(f"slope {power:g}", (x[-1], y[-1]), (3, -4), **where)
 
 
