@@ -39,7 +39,7 @@ TIMES = ("early", "middle", "late")
 ENOUGH = 4  # estimators: a correlation of fewer says nothing
 
 
-@style.figure(legend=5)
+@style.figure(legend=4)
 def draw(tables: style.Tables) -> Figure:
     """Draw each operator's errors and outcomes for both truths, then errors, outcomes and correlations by time."""
     summary, ranks = tables["dial_summary"], tables["dial_correlation"]

@@ -25,7 +25,7 @@ AIMS = {"misfit": "tuned for the misfit", "energy_distance": "for the distance t
 TRUTHS = {"ideal": ("error to the ideal gradient", -0.12), "score": ("error to the likelihood score", 0.12)}
 
 
-@style.figure(legend=4)
+@style.figure(legend=3)
 def draw(tables: style.Tables) -> Figure:
     """Draw a column per aim: recommendations by regime and budget above, correlations by regime below."""
     chosen, ranks = tables["which_gradient_recommended"], tables["which_gradient_correlation"]

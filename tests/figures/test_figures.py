@@ -129,7 +129,11 @@ def test_a_figure_of_published_tables_has_a_short_caption_and_entries_that_look_
         pytest.skip("its tables are not published")
     figure, tables, _ = figure_files.read(PUBLISHED, f"figures.{name}")
     assert len(f"{figure.QUESTION} {figure.answer(tables)}".split()) <= WORDS
-    assert alike(figure.draw(tables)) == []
+    drawn = figure.draw(tables)
+    assert alike(drawn) == []
+    drawn.canvas.draw()
+    edges = [edge for legend in drawn.legends for edge in legend.get_window_extent().intervalx]
+    assert not edges or (min(edges) >= 0 and max(edges) <= drawn.bbox.width)
 
 
 @pytest.mark.parametrize("columns", [("estimator", "solver", "steps"), ("operator", "problem", "path", "bound")])
