@@ -55,9 +55,10 @@ NOT_IN_QUICK = {
     "regimes": {"guidance_energy_distance_end_to_end", "source_misfit_end_to_end"},
     "regimes_images": {"guidance_psnr_end_to_end", "guidance_psnr_order"},
     "regimes_elsewhere": {
-        f"{place}_{what}"
+        f"{place}_{what}{end}"
         for place in ("noise_0_03", "noise_0_3", "mnist")
         for what in ("guidance_energy_distance", "source_misfit")
+        for end in ("", "_low", "_high")
     },
     "source_mixtures": {"mnist_budget"}
     | {
