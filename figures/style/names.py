@@ -5,13 +5,9 @@ Tables hold keys ("two_step_euler"); figures, captions, LaTeX tables and the rep
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 
 import pandas as pd
-
-from toy_models.problems.families import FAMILIES
-from toy_models.problems.thin_judges import JUDGES
 
 
 @dataclass(frozen=True)
@@ -95,9 +91,43 @@ PROBLEMS = {
     "qm9": Name("learned flow of molecules", "a transformer trained on QM9, molecules of 18 atoms"),
     "mixture_unet": Name("learned flow of the mixture", "a U-Net trained on samples of the MNIST mixture, d = 784"),
 }
-KINDS = {  # of random problems, whose builders say what they draw
-    name: Name(name, (inspect.getdoc(builder) or "").removeprefix("Draw ").removesuffix("."))
-    for name, builder in (FAMILIES | JUDGES).items()
+KINDS = {  # families of random problems
+    "scattered": Name(
+        "scattered",
+        "a mixture as the audit of the bounds does, d = 1 to 40, 2 to 16 modes: condition numbers up to 1e4",
+    ),
+    "smooth": Name("smooth", "1 to 8 modes that overlap, d = 2 to 24: unit scale, condition 2 to 30"),
+    "grid": Name("grid", "3x3 to 5x5 modes, d = 2, 0.5 to 3 apart, each as wide as 5 to 30 % of that"),
+    "spiral": Name("spiral", "8 to 20 modes along a spiral, d = 2, 2 to 8 times longer along it than across"),
+    "clusters": Name("clusters", "3 to 6 clusters of 2 to 5 modes each, d = 2 to 10: decisions at two scales"),
+    "chain": Name("chain", "8 to 24 modes of condition 3 to 100 along a random walk, d = 5 to 24"),
+    "unequal": Name("unequal", "a broad Gaussian and 2 to 6 rare, tight modes inside it, d = 3 to 16"),
+    "product": Name("product", "mixtures of two or three modes for each of 3 to 6 axes, multiplied and rotated; exact"),
+    "shells": Name(
+        "shells", "2 to 4 concentric isotropic Gaussians of standard deviations 0.2 to 3, d = 3 to 20; exact"
+    ),
+    "posterior": Name(
+        "posterior",
+        "a measurement of 8 to 32 pixels of the 8x8 digits mixture, with noise 0.1 to 0.5: d = 64, ten modes",
+    ),
+    "sheets": Name("sheets", "3 to 5 parallel sheets at uneven distances, 0.003 to 0.05 thick, d = 3 to 20"),
+    "helix": Name("helix", "12 to 30 modes along a helix of radius 1, 0.005 to 0.05 thick, in 3 to 12 dimensions"),
+    "corners": Name("corners", "modes of width 0.01 to 0.08 in most corners of a rotated cube, d = 3 to 5"),
+    "stars": Name("stars", "2 to 6 spikes through one point, of condition 1e4 to 1e6, d = 2 to 16"),
+    "scales": Name("scales", "3 to 8 modes of widths from 0.002 to 1, d = 2 to 30"),
+    "nested": Name(
+        "nested",
+        "a mode in a mode in a mode, each 0.05 to 0.2 times as wide as the last and off its centre, d = 2 to 12",
+    ),
+    "levels": Name(
+        "levels", "seven to nine uneven narrow levels for each of 2 to 4 axes, multiplied and rotated; exact"
+    ),
+    "simplex": Name(
+        "simplex", "d + 1 modes of width 0.01 to 0.1 in the corners of a simplex, one of them rare, d = 3 to 16"
+    ),
+    "saddles": Name(
+        "saddles", "3 to 6 unequal long modes of condition 3 to 300, d = 2 to 16; the states lie between two samples"
+    ),
 }
 OPERATORS = {
     "box_inpainting": Name("box inpainting", "a square of pixels is missing"),

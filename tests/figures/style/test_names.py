@@ -1,5 +1,6 @@
 """The glossary: it has all that can be met in a table. The truth is the registries of the library."""
 
+import inspect
 import itertools
 
 import pandas as pd
@@ -15,6 +16,8 @@ from tests.support.legends import same_looks
 from toy_models.experiments.convergence import SHOWN
 from toy_models.experiments.outcome import METHODS
 from toy_models.experiments.regime_outcomes import ESTIMATORS as ESTIMATORS_IN_REGIMES
+from toy_models.problems.families import FAMILIES
+from toy_models.problems.thin_judges import JUDGES
 from toy_models.problems.zoo import PROBLEMS, ZOO_PATHS
 
 
@@ -91,3 +94,8 @@ def test_a_key_that_ends_in_a_number_but_names_no_method_with_steps_has_a_look_o
 def test_operators_come_in_one_order():
     table = pd.DataFrame({"operator": ["own", "motion_deblurring", "all", "box_inpainting"]})
     assert looks.operators(table) == ["box_inpainting", "motion_deblurring", "own"]
+
+
+def test_families_mean_what_their_builders_say_that_they_draw():
+    said = {name: inspect.getdoc(builder) for name, builder in (FAMILIES | JUDGES).items()}
+    assert said == {name: f"Draw {entry.meaning}." for name, entry in names.KINDS.items()}
