@@ -177,9 +177,7 @@ def draw(options: Namespace) -> None:
     for name in tables_of(wanted):
         if not (place := out / "tables" / f"{name}.parquet").exists():
             told = f"no table {name} is shipped" if options.published else f"{place} is not there"
-            audited = name.startswith("audit")
-            made = "python reproduce.py audit MODULE:FACTORY" if audited else making(options, options.names)
-            raise results.TableError(f"{told}; `{made}` makes it")
+            raise results.TableError(f"{told}; `{making(options, options.names)}` makes it")
     modules = {FIGURES[name]: kind for name, kind in wanted.items()}
     entries = figure_files.write_all(
         out, modules, Workers(min(options.jobs or -1, len(wanted)), environment=environment(options))

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from analysis import __version__
+from analysis import __version__, catalogue
 from analysis.settings import missing_device
 
 VERBS = {
@@ -91,7 +91,10 @@ def output(options: argparse.Namespace) -> Path:
 
 def making(options: argparse.Namespace, names: Iterable[str]) -> str:
     """Return the command that makes the tables of these figures as they are asked for, and where."""
+    if {*names} and {*names} <= {*catalogue.AUDIT}:
+        return "python reproduce.py audit MODULE:FACTORY"
     words, usual = ["python", "reproduce.py", "run", *names], parsers("")[1]["run"]
+    words += [word for module in getattr(options, "plugin", ()) for word in ("--plugin", module)]
     if not options.published:
         words += ["--quick"] if options.quick else []
         words += ["--out", str(options.out)] if options.out != output(options) else []

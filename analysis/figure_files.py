@@ -89,6 +89,7 @@ def write_all(out: Path, suites: Mapping[str, str], workers: Workers) -> list[En
         If a worker is lost.
     """
     modules = [*suites]
+    results.remove_abandoned(out / "figures")
     report = Report("figures", [module.rpartition(".")[2] for module in modules], workers.count, 0)
     entries: dict[str, Entry] = {}  # workers finish in any order
     with reported(report):

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import joblib
 from joblib.externals.loky import get_reusable_executor
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from analysis import checks
 
@@ -122,7 +122,9 @@ class Workers:
                 warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
                 warnings.filterwarnings("ignore", message=".*(not used|still being processed)")  # by a run that stops
                 yield results
-        except TerminatedWorkerError as error:
+        except BrokenProcessPool as error:
+            if isinstance(error.__context__, KeyboardInterrupt):  # a Ctrl-C that ended a process, too
+                raise KeyboardInterrupt from error
             raise WorkersError(
                 "a worker process was ended from outside, perhaps for want of memory; fewer --jobs need less"
             ) from error

@@ -21,9 +21,18 @@ MOST = 6  # ticks of horizons
 def mesh(ax: Axes, value: Any, steps: Any, horizons: Any, best: Any, norm: LogNorm) -> None:
     """Draw errors (steps, horizons) as colours over horizon and log2 of steps, with a dot at each step count's best."""
     heights = np.log2(np.asarray(steps, dtype=float))
-    ax.pcolormesh(horizons, heights, value, norm=norm, cmap="viridis", shading="nearest", rasterized=True)
+    ax.pcolormesh(_edges(horizons), _edges(heights), value, norm=norm, cmap="viridis", rasterized=True)
     look = marked("black", "o", hollow=True) | {"markersize": 4, "linestyle": "none", "clip_on": False}
     ax.plot(best, heights, zorder=4, **look)
+
+
+def _edges(centres: Any) -> np.ndarray:
+    """Return the edges of cells, half-way between their centres; a single one is a tenth wide."""
+    centres = np.asarray(centres, dtype=float)
+    halves = np.diff(centres) / 2 if len(centres) > 1 else np.array([0.05])
+    return np.concatenate(
+        [centres[:1] - halves[0], centres[:-1] + halves[: len(centres) - 1], centres[-1:] + halves[-1]]
+    )
 
 
 def colour_bar(drawing: Figure, ax: Axes, norm: LogNorm) -> None:
@@ -60,7 +69,9 @@ def plot_surface(surface: Any, truth: Any) -> Figure:
     value = np.nanmedian(np.asarray(errors.detach().cpu(), dtype=float), axis=-1)
     if not (np.isfinite(value) & (value > 0)).any():
         raise ValueError("truth must differ from the surface's gradients in a finite error: there is nothing to draw")
-    return _drawn({"value": value, "steps": surface.steps, "horizons": surface.horizons})
+    steps, horizons = np.asarray(surface.steps), np.asarray(surface.horizons, dtype=float)
+    rows, columns = np.argsort(steps), np.argsort(horizons)
+    return _drawn({"value": value[np.ix_(rows, columns)], "steps": steps[rows], "horizons": horizons[columns]})
 
 
 @styled()

@@ -97,6 +97,12 @@ def test_an_error_of_the_block_is_passed_on_and_processes_serve_later():
     assert sorted(two.map(double, [3, 1])) == [2, 6]
 
 
+def test_ctrl_c_that_ends_a_process_too_is_ctrl_c(monkeypatch):
+    monkeypatch.setattr(workers, "_import", killed)
+    with pytest.raises(KeyboardInterrupt), Workers(2).importing(["os"], 2):
+        raise KeyboardInterrupt
+
+
 def test_a_process_that_dies_while_it_imports_is_one_line(monkeypatch):
     monkeypatch.setattr(workers, "_import", killed)
     with pytest.raises(WorkersError, match="a worker process was ended from outside"), Workers(2).importing(["os"], 2):

@@ -44,6 +44,13 @@ def test_check_and_draw_name_a_table_that_is_not_as_it_was_written(made, tmp_pat
     assert line.startswith(f"error: {table}")
 
 
+def test_the_tables_of_an_audit_are_made_by_the_audit(tmp_path, capsys):
+    for verb in ("check", "draw"):
+        assert reproduce.main([verb, "audit_error", "--out", str(tmp_path)]) == 1
+        said = " ".join(capsys.readouterr()).replace("\n", " ")
+        assert "`python reproduce.py audit MODULE:FACTORY` makes" in said
+
+
 @pytest.mark.parametrize(
     ("asked", "said", "flags"),
     [

@@ -29,6 +29,17 @@ def test_a_users_surface_is_drawn_with_the_best_horizon_of_each_step_count():
         assert [label.get_text() for label in panel.get_yticklabels()] == ["1", "2", "4"]
 
 
+@pytest.mark.parametrize(("steps", "horizons"), [([4], [0.3, 0.6, 1.0]), ([4, 1, 2], [1.0, 0.3, 0.6]), ([2], [1.0])])
+def test_one_step_count_and_any_order_of_steps_and_horizons_are_drawn_whole(steps, horizons):
+    surface = gradients.lookahead_surface(FLOW, LOSS, X, 0.3, steps, horizons)
+    panel = figures.plot_surface(surface, reference.ideal_gradient(FLOW, LOSS, X, 0.3)).axes[0]
+    x, y = (panel.collections[0].get_coordinates()[..., i] for i in (0, 1))
+    assert (np.diff(x, axis=1) > 0).all()
+    assert (np.diff(y, axis=0) > 0).all()
+    assert panel.collections[0].get_array().count() == len(steps) * len(horizons)
+    assert [label.get_text() for label in panel.get_yticklabels()] == [str(n) for n in sorted(steps)]
+
+
 def test_what_is_no_surface_is_refused():
     with pytest.raises(TypeError, match="surface must be what lookahead_surface returns, got Estimate"):
         figures.plot_surface(gradients.greedy(FLOW, LOSS, X, 0.3), X)
