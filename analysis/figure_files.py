@@ -16,6 +16,7 @@ from PIL import Image
 from analysis import results
 from analysis.progress import Report, reported
 from analysis.report import Entry
+from analysis.suite import out_of_date
 from analysis.workers import Workers
 
 if TYPE_CHECKING:
@@ -120,16 +121,24 @@ def write(out: Path, module: str, suite: str = "") -> Entry:
 
     Raises
     ------
-    FileNotFoundError, analysis.results.TableError
-        Where a table is not there or cannot be read.
+    FileNotFoundError
+        Where a table is not there.
+    results.TableError
+        Where a table cannot be read, or is of other code and cannot be drawn by this.
     analysis.results.WriteError
         Where a file cannot be written.
     """
     from matplotlib import pyplot as plt
 
     figure, tables, quick = read(out, module)
-    name, note, answer = module.rpartition(".")[2], QUICK if quick else "", figure.answer(tables)
-    drawing, base = figure.draw(tables), out / "figures" / name
+    name, note = module.rpartition(".")[2], QUICK if quick else ""
+    try:
+        answer, headline, drawing = figure.answer(tables), figure.answer.headline(tables), figure.draw(tables)
+    except Exception as error:
+        if other := [said for said in (out_of_date(table, out, {}) for table in tables) if said]:
+            raise results.TableError(f"{other[0]}, which draws {name} from other columns; run it again") from error
+        raise
+    base = out / "figures" / name
     kinds = QUICK_KINDS if quick else KINDS
     for kind in KINDS.keys() - kinds:
         base.with_suffix(f".{kind}").unlink(missing_ok=True)  # a full run's, whose tables are no longer here
@@ -140,5 +149,4 @@ def write(out: Path, module: str, suite: str = "") -> Entry:
     results.write_text(base.with_suffix(".txt"), f"{note}{figure.QUESTION} {answer}\n")
     for table, text in figure.latex(tables).items() if hasattr(figure, "latex") else ():
         results.write_text(out / "tables" / f"{table}.tex", text)
-    headline = figure.answer.headline(tables)
     return Entry(name, suite, figure.QUESTION, headline, f"{note}{answer}", tuple(figure.TABLES), quick)

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 import reproduce
-from analysis import sources
+from analysis import results, sources
 from tests.support.command import ONE
 from tests.support.damage import damage
 
@@ -42,6 +42,17 @@ def test_check_and_draw_name_a_table_that_is_not_as_it_was_written(made, tmp_pat
     assert reproduce.main(["draw", *ONE, "--jobs", "1", "--out", str(tmp_path / "copy")]) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"error: {table}")
+
+
+def test_a_table_of_other_code_that_cannot_be_drawn_is_one_line(made, tmp_path, capsys):
+    shutil.copytree(made, tmp_path / "copy")
+    table = tmp_path / "copy" / "tables" / "lookahead_surface_best.parquet"
+    frame, about = results.read_with_provenance(table)
+    results.write_table(frame.rename(columns={frame.columns[0]: "before"}), table, about | {"code": "0" * 16})
+    assert reproduce.main(["draw", *ONE, "--jobs", "1", "--out", str(tmp_path / "copy")]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: lookahead_surface_best: the table was made by other code")
+    assert "run it again" in line
 
 
 def test_the_tables_of_an_audit_are_made_by_the_audit(tmp_path, capsys):
