@@ -38,13 +38,11 @@ def draw(tables: style.Tables) -> Figure:
     figure, axes = style.panels(len(times) + several, 3 if several else 1, 2.0 if several else 2.6, 0.7)
     for ax, (t, rows) in zip(axes, times, strict=False):
         _over_steps(ax, rows)
-        ax.set_title(f"$t = {t:g}$")
-    for i, ax in enumerate(axes):
-        ax.set(yscale="log", ylim=(shown["low"].min() / 2, shown["high"].max() * 2))
-        if i % 3 == 0:
-            ax.set_ylabel("relative to |g*|")
+        ax.set(title=f"$t = {t:g}$", yscale="log", ylim=(shown["low"].min() / 2, shown["high"].max() * 2))
     if several:
         _over_time(axes[-1], only(shown, estimator="greedy"))
+    for ax in axes[::3]:
+        ax.set_ylabel("relative to |g*|")
     style.shared_legend(figure, 3)
     return figure
 
@@ -83,5 +81,5 @@ def _over_time(ax: Axes, table: pd.DataFrame) -> None:
         rows = only(table, part=part)
         style.errorbars(ax, rows["t"], rows, "mean", label=label, **{"linestyle": "-"} | look)
     some = only(table, part=[*parts])
-    ax.set(xlabel="time t of the state", ylim=(some["low"].min() / 1.3, some["high"].max() * 1.3))
+    ax.set(xlabel="time t of the state", yscale="log", ylim=(some["low"].min() / 1.3, some["high"].max() * 1.3))
     style.plain(ax.yaxis)
