@@ -136,7 +136,7 @@ def write(out: Path, module: str, suite: str = "") -> Entry:
         answer, headline, drawing = figure.answer(tables), figure.answer.headline(tables), figure.draw(tables)
     except Exception as error:
         if other := [said for said in (out_of_date(table, out, {}) for table in tables) if said]:
-            raise results.TableError(f"{other[0]}, which draws {name} from other columns; run it again") from error
+            raise results.TableError(f"{other[0]}, and {name} cannot be drawn from it; run it again") from error
         raise
     base = out / "figures" / name
     kinds = QUICK_KINDS if quick else KINDS
