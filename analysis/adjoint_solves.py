@@ -108,21 +108,27 @@ class Solved:
     log_det: Tensor | None = None
 
 
-def solve(problem: Problem, tolerance: float, max_step: float, budget: Budget, *, with_density: bool) -> Solved:
-    """Solve forward and, from the loss gradient at the endpoint, backward; with the density where there is one."""
-    x, start = problem.x, problem.start
-    with_density = with_density and problem.density is not None
+def forth(problem: Problem, *, with_density: bool, **options: Any) -> list[Tensor]:
+    """Integrate states to the end on the canonical path; with the log-volume (B,) where asked for."""
 
     def forward(s: Tensor, state: list[Tensor]) -> list[Tensor]:
         velocity = problem.rate(s, state[0])
         return [velocity, problem.volume_rate(s, state[0])] if with_density else [velocity]
 
+    initial = [problem.start, torch.zeros(len(problem.x), dtype=problem.x.dtype)]
+    return integrate(forward, initial[: 1 + with_density], 0.0, 1.0, **options)
+
+
+def solve(problem: Problem, tolerance: float, max_step: float, budget: Budget, *, with_density: bool) -> Solved:
+    """Solve forward and, from the loss gradient at the endpoint, backward; with the density where there is one."""
+    x, start = problem.x, problem.start
+    with_density = with_density and problem.density is not None
+
     def backward(s: Tensor, state: list[Tensor]) -> list[Tensor]:
         return list(problem.rates(s, *state))
 
-    initial = [start, torch.zeros(len(x), dtype=x.dtype)] if with_density else [start]
     options: dict[str, Any] = {"tolerance": tolerance, "max_step": max_step, "budget": budget}
-    final = integrate(forward, initial, 0.0, 1.0, **options)
+    final = forth(problem, with_density=with_density, **options)
     endpoint = problem.view.leave(final[0])
     adjoint = value_and_gradient(problem.loss, endpoint)[1]
     # Normalised per sample, so that one absolute tolerance is relative for each of them.
@@ -142,10 +148,12 @@ class Replicas:
     ----------
     round_off : (B,), by how much the gradients differ, relative
     noise : the noise of the rates, relative to what the solver's tolerance is relative to (root mean square)
+    mesh : where the steps of the way forth end, from 0 to 1
     """
 
     round_off: Tensor
     noise: float
+    mesh: tuple[float, ...]
 
 
 def replicas(problem: Problem, tolerance: float, budget: Budget) -> Replicas:
@@ -153,11 +161,13 @@ def replicas(problem: Problem, tolerance: float, budget: Budget) -> Replicas:
     generator, count = torch.Generator().manual_seed(0), REPLICAS + 1
     options: dict[str, Any] = {"tolerance": tolerance, "max_step": LONGEST, "budget": budget, "evaluations": count}
     nodes: list[tuple[float, Tensor]] = []
+    mesh = [0.0]
 
     def perturbed(tensors: Sequence[Tensor]) -> list[Tensor]:
         return [tensors[0], *(last_digits(y, generator) for y in tensors[1:])]
 
     def record(s: float, state: list[Tensor]) -> None:
+        mesh.append(s)
         if len(nodes) < len(PROBED) and s >= PROBED[len(nodes)]:
             nodes.append((s, state[0]))
 
@@ -177,7 +187,7 @@ def replicas(problem: Problem, tolerance: float, budget: Budget) -> Replicas:
     back = integrate(backward, [*final, *(g / size for g in gradients)], 1.0, 0.0, **options)
     first, *others = (problem.gradient(size * a) for a in back[count:])
     spread = torch.stack([relative(g - first, first) for g in others]).amax(0)
-    return Replicas(spread, noise(problem, nodes, budget))
+    return Replicas(spread, noise(problem, nodes, budget), tuple(mesh))
 
 
 def noise(problem: Problem, nodes: Sequence[tuple[float, Tensor]], budget: Budget) -> float:

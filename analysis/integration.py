@@ -64,8 +64,8 @@ class Budget:
         """
         if expected > FORESEEN * (self.limit - self.before):
             raise CertificationError(
-                f"{what} would take about {expected:.2g} evaluations of the flow, more than max_evaluations = "
-                f"{self.limit}. {REMEDIES}"
+                f"{what} would take about {expected:.2g} evaluations of the flow, and {self.limit - self.before} of "
+                f"max_evaluations = {self.limit} were left. {REMEDIES}"
             )
 
     def report(self, share: float) -> None:

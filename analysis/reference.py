@@ -18,6 +18,10 @@ cross entropy of a class that the sample already has; and the endpoint's, throug
 error common to all evaluations; round-off inside one operation of torch, or outside torch (see ``analysis.round_off``);
 and, for a converged gradient, structure that every solve steps over.
 
+**Flows that solve whole plans themselves** (``Flow.solve_vjp``, small mixtures with numba) are solved in fixed steps
+instead, which are halved until each gradient stays as it is (``analysis.doubled_solves``); the difference of the last
+two takes the place of that of two tolerances, and there is no way back to compare with.
+
 The adaptive integrator is SciPy's DOP853 (Hairer, Norsett & Wanner, *Solving ODEs I*, section II.10), over the whole
 batch at once.
 """
@@ -30,8 +34,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from analysis import adjoint_solves, checks
-from analysis.adjoint_solves import Problem
+from analysis import adjoint_solves, checks, doubled_solves
+from analysis.adjoint_solves import Problem, Replicas
 from analysis.errors import relative
 from analysis.flow import Flow, HasDensity, HasExactMap
 from analysis.integration import Budget, CertificationError, Progress
@@ -64,6 +68,8 @@ NOISY = (
     "the flow's own noise: its velocity and its products with adjoints are known to {noise:.2g} only (round-off, or a "
     "network that computes in less than the precision of x, as with a time embedding in float32)"
 )
+FEW = 32  # dimensions: with more of them fixed steps take longer than adaptive ones
+CHECKED = 1e-10  # tolerance of the solve that checks the determinant of a fixed-step solve
 SOLVES = 6  # there and back: replicas, two tolerances
 
 
@@ -183,6 +189,8 @@ def _integrated(problem: Problem, wanted: float | None, least: float, max_error:
     replicas = adjoint_solves.replicas(problem, loose, budget)
     _check_bound(ROUND_OFF * replicas.round_off, {"round_off": replicas.round_off}, max_error)
     tolerance = _tolerance(wanted, least, replicas.noise)
+    if (found := _doubled(problem, replicas, tolerance, max_error, budget)) is not None:
+        return found
     _foresee(budget, loose, tolerance)
     coarse = adjoint_solves.solve(problem, 10 * tolerance, MAX_STEP, budget, with_density=False)
     fine = adjoint_solves.solve(problem, tolerance, MAX_STEP / 2, budget, with_density=True)
@@ -198,6 +206,28 @@ def _integrated(problem: Problem, wanted: float | None, least: float, max_error:
     _check_bound(bound, parts, max_error, noise=replicas.noise if tolerance > (wanted or least) else None)
     tier = "converged" if fine.log_det is None else "certified"
     return Reference(fine.gradient, fine.endpoint, tier, bound, parts)
+
+
+def _doubled(
+    problem: Problem, replicas: Replicas, tolerance: float, max_error: float, budget: Budget
+) -> Reference | None:
+    """Return the reference by fixed steps; None where a flow has none, or the bound or the determinant is not met."""
+    if problem.density is None or problem.x[0].numel() > FEW:
+        return None
+    found = doubled_solves.solve(problem, replicas.mesh, tolerance, budget)
+    if found is None:
+        return None
+    parts = {"tolerances": found.difference, "round_off": replicas.round_off}
+    bound = 2 * found.difference + SAFETY * torch.finfo(problem.x.dtype).eps + ROUND_OFF * replicas.round_off
+    if not bool((bound <= max_error).all()):
+        return None
+    budget.before = budget.spent
+    _, volume = adjoint_solves.forth(problem, with_density=True, tolerance=CHECKED, max_step=MAX_STEP, budget=budget)
+    residual, size = _residual(problem, found.endpoint, volume + problem.log_volume)
+    if not _agrees(residual, size, tolerance):
+        return None
+    parts["determinant"] = residual / size.clamp_min(1.0)
+    return Reference(found.gradient, found.endpoint, "certified", bound, parts)
 
 
 def _tolerance(wanted: float | None, least: float, noise: float) -> float:
@@ -230,16 +260,25 @@ def _foresee(budget: Budget, loose: float, tolerance: float) -> None:
 
 def _determinant(problem: Problem, endpoint: Tensor, log_det: Tensor, tolerance: float) -> Tensor:
     """Return the residual of the identity relative to the log-densities; ``CertificationError`` if it fails."""
-    assert isinstance(problem.flow, HasDensity)
-    before, after = problem.flow.log_prob(problem.x, problem.t), problem.flow.log_prob(endpoint, 1.0)
-    residual, size = (log_det - (before - after)).abs(), before.abs() + after.abs()
-    if not bool((residual < DETERMINANT + max(DETERMINANT_SHARE, 100 * tolerance) * size).all()):
+    residual, size = _residual(problem, endpoint, log_det)
+    if not _agrees(residual, size, tolerance):
         raise CertificationError(
             f"log|det DPhi| and log p_t(x) - log p_1(Phi(x)) differ by {float(residual.max()):.3g}, where the log "
             f"densities are of size {float(size.max()):.3g}: the density and the velocity do not belong to each other, "
             "or the integration failed"
         )
     return residual / size.clamp_min(1.0)
+
+
+def _residual(problem: Problem, endpoint: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
+    """Return by how much the determinant identity fails, (B,), and the size of the log-densities, (B,)."""
+    assert isinstance(problem.flow, HasDensity)
+    before, after = problem.flow.log_prob(problem.x, problem.t), problem.flow.log_prob(endpoint, 1.0)
+    return (log_det - (before - after)).abs(), before.abs() + after.abs()
+
+
+def _agrees(residual: Tensor, size: Tensor, tolerance: float) -> bool:
+    return bool((residual < DETERMINANT + max(DETERMINANT_SHARE, 100 * tolerance) * size).all())
 
 
 def _check_bound(bound: Tensor, parts: Mapping[str, Tensor], max_error: float, noise: float | None = None) -> None:
