@@ -8,6 +8,8 @@ lookahead, whose cost depends on the state, has as many moves as its trials show
 aims, the objective's own (the misfit) and the distance to the exact posterior; the best trial by each is run on other
 measurements.
 
+Source optimisation is searched as ``source_mixtures`` says, by two optimisers with more trials.
+
 The main part is the 8x8 digits at noise 0.1 under five operators. Beside it stand other noise levels; source
 optimisation that takes the estimator's own endpoint for its sample ("source_own"), where every estimator meets its
 target, but not on the data; and mixtures of MNIST.
@@ -15,6 +17,7 @@ target, but not on the data; and mixtures of MNIST.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +37,11 @@ NOISE, OTHER_NOISES = 0.1, (0.03, 0.3)
 MAIN: dict[str, Any] = {"problem": "digits", "noise": NOISE}
 SOME = ("greedy", "midpoint", "midpoint_4", "end_to_end")
 SIZES = {"members": 4, "exact": 64, "held_out": 16, "trials": 8, "nearer": 2, "kept": 1}
+QUICK: dict[str, Any] = {"samples": 4, "members": 2, "exact": 16, "held_out": 4, "trials": 2, "nearer": 1, "kept": 1}
+QUICK |= {"budgets": BUDGETS[1:3]}
+OF_SOURCE: dict[str, Any] = {"trials": 24, "nearer": 1, "kept": 8}  # for each of two optimisers
+ON_MNIST = ("greedy", "two_step_euler", "midpoint", "midpoint_4", "end_to_end")
+MNIST: dict[str, Any] = {"problem": "mnist", "samples": 10, "members": 2, "held_out": 4, "budgets": BUDGETS[1:6:2]}
 BASELINE = "greedy"
 KEYS = ["problem", "noise", "regime", "estimator", "aim", "budget", "metric"]
 
@@ -41,39 +49,45 @@ KEYS = ["problem", "noise", "regime", "estimator", "aim", "budget", "metric"]
 def cells(options: Options) -> list[Cell]:
     """Return a cell per operator, regime and estimator, at the main noise and then at others and on MNIST."""
     if options.quick:
-        sizes: dict[str, Any] = {
-            "members": 2,
-            "exact": 16,
-            "held_out": 4,
-            "trials": 2,
-            "nearer": 1,
-            "kept": 1,
-            "budgets": BUDGETS[:2],
-        }
-        places = [("guidance", NOISE), ("source", NOISE), ("source_own", NOISE)]
-        places += [("guidance", OTHER_NOISES[-1]), ("source", OTHER_NOISES[-1])]
-        return [
-            cell(options, OPERATORS[0], regime, name, noise=noise, samples=4, **sizes)
-            for regime, noise in places
-            for name in ("greedy", "midpoint")
-        ]
+        return _quick_cells(options)
     made = [
-        cell(options, o, r, e, budgets=SPARSE if e == "adaptive" else BUDGETS)
+        in_regime(options, o, r, e, budgets=SPARSE if e == "adaptive" else BUDGETS)
         for o in OPERATORS
         for r in REGIMES
         for e in ESTIMATORS
     ]
     made += [cell(options, o, "source_own", e, budgets=BUDGETS[2:6:2]) for o in OPERATORS for e in SOME]
-    two = ("guidance", "source")
     made += [
-        cell(options, o, r, e, noise=noise, budgets=BUDGETS[:5:2])
+        in_regime(options, o, r, e, noise=noise, budgets=BUDGETS[:5:2], **sizes)
         for noise in OTHER_NOISES
         for o in OPERATORS[:3]
-        for r in two
+        for r, sizes in (("guidance", {}), ("source", {"trials": 12, "kept": 4}))
         for e in ESTIMATORS
     ]
-    mnist: dict[str, Any] = {"samples": 10, "members": 2, "held_out": 4, "budgets": BUDGETS[1:4:2]}
-    return made + [cell(options, o, r, e, problem="mnist", **mnist) for o in OPERATORS[:3] for r in two for e in SOME]
+    return made + [
+        in_regime(options, o, r, e, **MNIST, **sizes)
+        for o in OPERATORS
+        for r, sizes in (("guidance", {}), ("source", {"trials": 12, "kept": 2}))
+        for e in ON_MNIST
+    ]
+
+
+def _quick_cells(options: Options) -> list[Cell]:
+    places = [("guidance", NOISE), ("source", NOISE), ("source_own", NOISE)]
+    places += [("guidance", OTHER_NOISES[-1]), ("source", OTHER_NOISES[-1])]
+    return [
+        in_regime(options, OPERATORS[0], regime, name, noise=noise, **QUICK)
+        for regime, noise in places
+        for name in ("greedy", "midpoint", "end_to_end")[: 3 if (regime, noise) == ("source", NOISE) else 2]
+    ]
+
+
+def in_regime(options: Options, operator: str, regime: str, estimator: str, **sizes: Any) -> Cell:
+    """Return a cell as ``cell`` does, whose search in source optimisation is that of ``source_mixtures``."""
+    if regime != "source":
+        return cell(options, operator, regime, estimator, **sizes)
+    made = cell(options, operator, regime, estimator, **OF_SOURCE | sizes)
+    return replace(made, measure="toy_models.experiments.source_mixtures:measure")
 
 
 def cell(

@@ -1,13 +1,12 @@
 """Source optimisation on mixtures, over budgets, with the optimisers that D-Flow's public code has.
 
-``regimes`` gives L-BFGS a fixed rate, with which its first steps may leave every bound. Here it has a line search. The
-two optimisers are searched separately: with few moves L-BFGS fits best, but where the gradient is not that of the
-objective it stops early, and a search that keeps the best of small budgets would not come back to Adam. Within each,
-trials are all over the ranges until a budget has paid for a few moves; then the best of them run again at each larger
-budget (successive halving, Jamieson & Talwalkar, arXiv 1502.07943); and at each budget some run near the best. The
-number that run again is halved at each budget from the second that pays for a trial on: end-to-end, whose first budgets
-pay for few moves, has a smaller one where they run again first. Measurements are those of ``regimes``, and so are the
-aims.
+L-BFGS has a line search: with a fixed rate its first steps may leave every bound. The two optimisers are searched
+separately: with few moves L-BFGS fits best, but where the gradient is not that of the objective it stops early, and a
+search that keeps the best of small budgets would not come back to Adam. Within each, trials are all over the ranges
+until a budget has paid for a few moves; then the best of them run again at each larger budget (successive halving,
+Jamieson & Talwalkar, arXiv 1502.07943); and at each budget some run near the best. The number that run again is halved
+at each budget from the second that pays for a trial on: end-to-end, whose first budgets pay for few moves, has a
+smaller one where they run again first. Cells, measurements and aims are those of ``regimes``.
 """
 
 from __future__ import annotations
@@ -41,35 +40,12 @@ SOURCE = replace(
     space={**REGIMES["source"].space, "t": (0.0, 0.2, 0.4, 0.6)},
     unscaled=("optimiser", OPTIMISERS[1:]),  # a line search finds how long a move is
 )
-SIZES = {"trials": 24, "nearer": 1, "kept": 8}
-MNIST: dict[str, Any] = {"samples": 10, "members": 2, "held_out": 4, "trials": 12, "kept": 2}
-ON_MNIST = ("greedy", "two_step_euler", "midpoint", "midpoint_4", "end_to_end")
-QUICK: dict[str, Any] = {"samples": 4, "members": 2, "exact": 16, "held_out": 4, "trials": 2, "kept": 1}
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return a cell per problem, operator and estimator."""
-    places: list[tuple[str, tuple[str, ...], tuple[str, ...], tuple[int, ...], dict[str, Any]]]
-    if options.quick:
-        places = [("digits", regimes.OPERATORS[:1], ("greedy", "end_to_end"), regimes.BUDGETS[2:4], QUICK)]
-    else:
-        places = [
-            ("digits", regimes.OPERATORS, tuple(ESTIMATORS), regimes.BUDGETS, {}),
-            ("mnist", regimes.OPERATORS, ON_MNIST, regimes.BUDGETS[1:6:2], MNIST),
-        ]
-    return [
-        _cell(options, operator, name, regimes.SPARSE if name == "adaptive" else budgets, problem, sizes)
-        for problem, operators, estimators, budgets, sizes in places
-        for operator in operators
-        for name in estimators
-    ]
-
-
-def _cell(
-    options: Options, operator: str, name: str, budgets: tuple[int, ...], problem: str, sizes: dict[str, Any]
-) -> Cell:
-    sizes = SIZES | {"problem": problem, "budgets": budgets} | sizes
-    return replace(regimes.cell(options, operator, "source", name, **sizes), measure=f"{__name__}:measure")
+    """Return the cells of ``regimes`` that are of source optimisation at its main noise."""
+    known = [cell for cell in regimes.cells(options) if cell.measure == f"{__name__}:measure"]
+    return [cell for cell in known if cell.extra_dict["noise"] == regimes.NOISE]
 
 
 def measure(cell: Cell) -> pd.DataFrame:

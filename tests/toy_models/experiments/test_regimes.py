@@ -14,7 +14,7 @@ from analysis.guidance import SAMPLERS
 from analysis.guidance.regimes import REGIMES, gradient_in
 from analysis.guidance.registry import Sample
 from analysis.settings import Options
-from toy_models.experiments import regime_outcomes, regimes
+from toy_models.experiments import regime_outcomes, regimes, source_mixtures
 
 QUICK = {
     (c.extra_dict["regime"], c.variants[0].estimator): c
@@ -34,7 +34,7 @@ def test_a_row_is_what_the_sampler_gives_with_the_options_that_were_chosen(table
     cell, trial = QUICK["source", "midpoint"], json.loads(rows["chosen"].iloc[0])
     flow, _, reported = regime_outcomes.batches(cell)
     count = int(rows["count"].iloc[0])
-    options = REGIMES["source"].call(trial, regimes.ESTIMATORS["midpoint"], cell.extra_dict["noise"], count)
+    options = source_mixtures.SOURCE.call(trial, regimes.ESTIMATORS["midpoint"], cell.extra_dict["noise"], count)
     assert options["iterations"] == count
     sample = SAMPLERS["optimise_source"](flow, reported.loss(), reported.x0, **options)
     assert rows["value"].tolist() == reported.misfit(reported.sets(sample.x)).tolist()

@@ -133,6 +133,6 @@ def test_a_negative_distance_counts_as_a_small_one_in_ratios_alone(table):
 
 def test_every_chosen_trial_names_its_optimiser(table):
     made = source_mixtures.derive(table)
-    assert {*made["summary"]["estimator"]} == {"greedy", "end_to_end"}
+    assert {*made["summary"]["estimator"]} == {"greedy", "midpoint", "end_to_end"}
     assert np.isfinite(made["facts"]["digits_misfit_end_to_end_over_mean"]).all()
     assert {json.loads(one)["optimiser"] for one in made["choices"]["chosen"]} <= {*source_mixtures.OPTIMISERS}
