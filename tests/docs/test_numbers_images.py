@@ -59,4 +59,4 @@ def test_the_page_of_learned_flows_states_the_published_numbers(kind):
 
 
 def test_the_page_of_gradients_states_the_published_numbers():
-    assert missing("docs/pages/which-gradient.md", restored_sources()) == []
+    assert missing("docs/pages/regimes.md", restored_sources()) == []

@@ -113,4 +113,4 @@ def test_the_page_states_the_published_numbers(kind):
 def test_the_page_of_gradients_states_the_published_numbers():
     row = table("molecules_facts").iloc[0]
     said = f"end-to-end leaves {row['evaluator_ratio_all']:.2f} of greedy's error in the source at {row['budget']:,}"
-    assert missing("docs/pages/which-gradient.md", [said]) == []
+    assert missing("docs/pages/regimes.md", [said]) == []

@@ -113,7 +113,8 @@ def facts(summary: pd.DataFrame, floored: pd.DataFrame, chosen: pd.DataFrame) ->
     trials = chosen["chosen"].map(json.loads)
     row["line_search"] = float((trials.map(lambda one: one["optimiser"]) == OPTIMISERS[1]).mean())
     latest = max(cast(Sequence[float], SOURCE.space["t"]))
-    row["latest_start"] = float((trials.map(lambda one: one["t"]) == latest).mean())
+    starts = (trials.map(lambda one: one["t"]) == latest).groupby(chosen["aim"]).mean()
+    row |= {f"{aim}_latest_start": share for aim, share in starts.items()}
     last = floored.query("metric == 'misfit' and aim == 'misfit' and estimator == 'end_to_end'")
     for problem, rows in last.groupby("problem", sort=False):
         one = rows.loc[rows["budget"].idxmax()]

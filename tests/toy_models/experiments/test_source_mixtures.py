@@ -89,19 +89,20 @@ def test_measurements_are_those_of_regimes_and_mnist_remembers_times(monkeypatch
 
 
 def test_facts_are_those_of_outcomes_written_by_hand():
+    starts = {"misfit": 0.6, "energy_distance": 0.0}
+    trials = {aim: json.dumps({"optimiser": "adam", "t": t}) for aim, t in starts.items()}
     rows = []
     for budget, (greedy, end) in {96: (1.0, 4.0), 384: (2.0, 1.0), 1536: (2.0, 0.5)}.items():
         for name, value in (("greedy", greedy), ("end_to_end", end)):
             place = {"problem": "digits", "noise": 0.1, "regime": "source", "budget": budget, "status": "ok"}
             place |= {
                 "estimator": name,
-                "chosen": '{"optimiser": "adam", "t": 0.6}',
                 "count": 1,
                 "at_end_of_range": False,
             }
             rows += [
-                place | {"aim": aim, "metric": aim, "operator": operator, "value": value * factor}
-                for aim in ("misfit", "energy_distance")
+                place | {"aim": aim, "metric": aim, "chosen": chosen, "operator": operator, "value": value * factor}
+                for aim, chosen in trials.items()
                 for operator, factor in (("a", 1.0), ("b", 3.0))
             ]
     ran = pd.DataFrame(rows)
@@ -110,7 +111,8 @@ def test_facts_are_those_of_outcomes_written_by_hand():
     assert row["digits_budget"] == 1536
     assert row["digits_misfit_end_to_end_over_mean"] == pytest.approx(0.25)
     assert row["digits_energy_distance_end_to_end"] == pytest.approx(1.0)
-    assert (row["line_search"], row["latest_start"], row["at_end_of_range"]) == (0, 1, 0)
+    assert (row["line_search"], row["at_end_of_range"]) == (0, 0)
+    assert (row["misfit_latest_start"], row["energy_distance_latest_start"]) == (1, 0)
     assert row["digits_floored_mean"] == pytest.approx(((1 / 2) * (1.5 / 6)) ** 0.5)  # 0.5 counts as 1
     never = pd.DataFrame({"end_to_end": [0.5, 2.0], "greedy": [1.0, 1.0]}, index=pd.Index([96, 384]))
     assert math.isnan(source_mixtures._meets(never))
