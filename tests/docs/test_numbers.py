@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.docs.published import PLACES, TABLE_1, WORDS, learned, missing, percent, spread, table
-from toy_models.experiments import regimes
+from toy_models.experiments import regime_tables
 
 AIMS = ("misfit", "energy_distance")
 DIAL = ("two_step_euler", "midpoint", "midpoint_4", "end_to_end")
@@ -38,7 +38,7 @@ def recommended():
     for aim in ("energy_distance", "misfit"):
         for regime, place in PLACES.items():
             rows = chosen[(chosen["aim"] == aim) & (chosen["regime"] == regime)].set_index("budget")
-            cells = [_cell(rows.loc[budget]) for budget in regimes.BUDGETS]
+            cells = [_cell(rows.loc[budget]) for budget in regime_tables.BUDGETS]
             yield f"| {place} | {' | '.join(cells)} |"
 
 
@@ -76,7 +76,7 @@ def sources():
     yield f"In {percent(row['at_end_of_range'])} of the cases the rate was near an end"
     floored = [spread(row, f"{problem}_floored", "_mean") for problem in ("digits", "mnist")]
     yield f"{floored[0]} of greedy's on the digits and {floored[1]} on MNIST"
-    place = {"budget": 1536, "aim": "misfit", "metric": "misfit", **regimes.MAIN}
+    place = {"budget": 1536, "aim": "misfit", "metric": "misfit", **regime_tables.MAIN}
     rows = table("source_mixtures_summary")
     means = rows.loc[(rows[list(place)] == pd.Series(place)).all(axis=1)].set_index("estimator")["mean"]
     said = [f"{means[name]:.2g} for {word}" for name, word in WORDS.items()]
@@ -92,7 +92,7 @@ def _over_greedy(summary, regime, aim, name, **place):
 def at_1536():
     """Adaptive lookahead's distance over greedy's per step, at the largest budget that adaptive was run with."""
     over = _over_greedy(
-        table("regimes_summary"), "guidance", "energy_distance", "adaptive", budget=1536, **regimes.MAIN
+        table("regimes_summary"), "guidance", "energy_distance", "adaptive", budget=1536, **regime_tables.MAIN
     )
     yield f"{over} of greedy's distance at 1,536"
 
@@ -101,8 +101,10 @@ def last():
     """Distances to the posterior over greedy's at the largest budget."""
     summary = table("regimes_summary")
     for regime, place in PLACES.items():
-        budget = regimes.BUDGETS[-1]
-        cells = [_over_greedy(summary, regime, "energy_distance", name, budget=budget, **regimes.MAIN) for name in DIAL]
+        budget = regime_tables.BUDGETS[-1]
+        cells = [
+            _over_greedy(summary, regime, "energy_distance", name, budget=budget, **regime_tables.MAIN) for name in DIAL
+        ]
         yield f"| {place} | {' | '.join(cells)} |"
 
 
@@ -110,10 +112,10 @@ def controls():
     """Misfits in control optimisation, means over operators of medians."""
     summary = table("regimes_summary")
     for name in ("end_to_end", "greedy", "two_step_euler"):
-        place = regimes.MAIN | {"regime": "controls", "aim": "misfit", "metric": "misfit", "estimator": name}
+        place = regime_tables.MAIN | {"regime": "controls", "aim": "misfit", "metric": "misfit", "estimator": name}
         rows = summary.loc[(summary[list(place)] == pd.Series(place)).all(axis=1)].set_index("budget")["mean"]
         said = "exact adjoint" if name == "end_to_end" else WORDS[name]
-        yield f"| {said} | {' | '.join(f'{rows[budget]:.2g}' for budget in regimes.BUDGETS[1:])} |"
+        yield f"| {said} | {' | '.join(f'{rows[budget]:.2g}' for budget in regime_tables.BUDGETS[1:])} |"
 
 
 def elsewhere():

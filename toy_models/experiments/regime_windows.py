@@ -22,7 +22,7 @@ from analysis.guidance.tuning import trials
 from analysis.measurements import MeasuredBatch
 from analysis.search import Search
 from analysis.settings import Options
-from toy_models.experiments import regimes
+from toy_models.experiments import regime_tables
 from toy_models.experiments.regime_outcomes import AIMS, ESTIMATORS, batches, metrics
 
 SUITE = "guidance"
@@ -35,7 +35,7 @@ KEYS = ["regime", "estimator", "aim", "start", "end"]
 
 def cells(options: Options) -> list[Cell]:
     """Return a cell per operator, regime and estimator."""
-    operators = regimes.OPERATORS[:1] if options.quick else regimes.OPERATORS
+    operators = regime_tables.OPERATORS[:1] if options.quick else regime_tables.OPERATORS
     names = ("guidance", "source") if options.quick else tuple(REGIMES)
     sizes: dict[str, Any] = {"trials": 8} | (
         {"samples": 4, "members": 2, "exact": 16, "held_out": 4, "trials": 2} if options.quick else {}
@@ -43,7 +43,7 @@ def cells(options: Options) -> list[Cell]:
     own: dict[str, Any] = {"windows": WINDOWS, "count": 6 if options.quick else COUNT}
     made = []
     for operator, regime, name in ((o, r, n) for o in operators for r in names for n in NAMES):
-        cell = regimes.cell(options, operator, regime, name, **sizes)
+        cell = regime_tables.cell(options, operator, regime, name, **sizes)
         kept = {k: v for k, v in cell.extra if k not in ("budgets", "nearer", "kept")}
         made.append(replace(cell, measure=f"{__name__}:measure", extra=tuple((kept | own).items())))
     return made
@@ -96,7 +96,7 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     rows = []
     for key, part in medians.groupby(level=KEYS, sort=False):
         row = dict(zip(KEYS, key, strict=True)) | {"operators": len(part)}
-        rows.append(row | (regimes.geometric(part) if row["aim"] == "misfit" else _arithmetic(part)))
+        rows.append(row | (regime_tables.geometric(part) if row["aim"] == "misfit" else _arithmetic(part)))
     summary = pd.DataFrame(rows)
     return {"summary": summary, "facts": facts(summary, medians.sort_index())}
 
@@ -123,7 +123,7 @@ def facts(summary: pd.DataFrame, medians: pd.Series) -> pd.DataFrame:
     pairs = summary[["regime", "aim"]].drop_duplicates().itertuples(index=False)
     for regime, aim in pairs:
         early, late = (medians[(regime, NAMES[-1], aim, *window)] for window in (first, last))
-        ratio = regimes.geometric(early / late)
+        ratio = regime_tables.geometric(early / late)
         row |= {f"{regime}_{aim}{'' if end == 'mean' else f'_{end}'}": value for end, value in ratio.items()}
         matters = "early" if ratio["high"] < 1 else "late" if ratio["low"] > 1 else None
         row[f"{regime}_{aim}_matters"] = matters

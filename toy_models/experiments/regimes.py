@@ -17,33 +17,36 @@ target, but not on the data; and mixtures of MNIST.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import functools
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis import intervals
 from analysis.experiment import Cell
 from analysis.guidance.regimes import REGIMES
-from analysis.settings import Options, Variant
+from analysis.settings import Options
+from toy_models.experiments import source_mixtures
 from toy_models.experiments.regime_outcomes import ESTIMATORS
+from toy_models.experiments.regime_tables import (
+    BASELINE,
+    BUDGETS,
+    MAIN,
+    MNIST,
+    NOISE,
+    ON_MNIST,
+    OPERATORS,
+    QUICK,
+    SPARSE,
+    cell,
+    choices,
+    main_part,
+    summarise,
+)
 
 SUITE = "guidance"
-OPERATORS = ("box_inpainting", "random_inpainting", "super_resolution_2", "gaussian_deblurring", "compressed_sensing")
-BUDGETS = tuple(48 * 2**k for k in range(7))
-SPARSE = BUDGETS[1::2]  # of adaptive lookahead, whose steps are chosen by Python, state by state
-NOISE, OTHER_NOISES = 0.1, (0.03, 0.3)
-MAIN: dict[str, Any] = {"problem": "digits", "noise": NOISE}
+OTHER_NOISES = (0.03, 0.3)
 SOME = ("greedy", "midpoint", "midpoint_4", "end_to_end")
-SIZES = {"members": 4, "exact": 64, "held_out": 16, "trials": 8, "nearer": 2, "kept": 1}
-QUICK: dict[str, Any] = {"samples": 4, "members": 2, "exact": 16, "held_out": 4, "trials": 2, "nearer": 1, "kept": 1}
-QUICK |= {"budgets": BUDGETS[1:3]}
-OF_SOURCE: dict[str, Any] = {"trials": 24, "nearer": 1, "kept": 8}  # for each of two optimisers
-ON_MNIST = ("greedy", "two_step_euler", "midpoint", "midpoint_4", "end_to_end")
-MNIST: dict[str, Any] = {"problem": "mnist", "samples": 10, "members": 2, "held_out": 4, "budgets": BUDGETS[1:6:2]}
-BASELINE = "greedy"
-KEYS = ["problem", "noise", "regime", "estimator", "aim", "budget", "metric"]
 
 
 def cells(options: Options) -> list[Cell]:
@@ -64,12 +67,8 @@ def cells(options: Options) -> list[Cell]:
         for r, sizes in (("guidance", {}), ("source", {"trials": 12, "kept": 4}))
         for e in ESTIMATORS
     ]
-    return made + [
-        in_regime(options, o, r, e, **MNIST, **sizes)
-        for r, operators, sizes in (("guidance", OPERATORS[:3], {}), ("source", OPERATORS, {"trials": 12, "kept": 2}))
-        for o in operators
-        for e in ON_MNIST
-    ]
+    made += [cell(options, o, "guidance", e, **MNIST) for o in OPERATORS[:3] for e in ON_MNIST]
+    return made + source_mixtures.on_mnist(options)
 
 
 def _quick_cells(options: Options) -> list[Cell]:
@@ -84,42 +83,8 @@ def _quick_cells(options: Options) -> list[Cell]:
 
 def in_regime(options: Options, operator: str, regime: str, estimator: str, **sizes: Any) -> Cell:
     """Return a cell as ``cell`` does, whose search in source optimisation is that of ``source_mixtures``."""
-    if regime != "source":
-        return cell(options, operator, regime, estimator, **sizes)
-    made = cell(options, operator, regime, estimator, **OF_SOURCE | sizes)
-    return replace(made, measure="toy_models.experiments.source_mixtures:measure")
-
-
-def cell(
-    options: Options,
-    operator: str,
-    regime: str,
-    estimator: str,
-    *,
-    problem: str = "digits",
-    noise: float = NOISE,
-    samples: int = 20,
-    budgets: tuple[int, ...] = BUDGETS,
-    **sizes: int,
-) -> Cell:
-    """Return a cell; ``sizes`` replace some of ``SIZES``."""
-    place = {"regime": regime, "operator": operator, "noise": noise, "budgets": budgets}
-    return Cell(
-        measure=f"toy_models.experiments.regime_outcomes:{'measure_fitted' if estimator == 'adaptive' else 'measure'}",
-        factory="toy_models.problems.mnist:flow" if problem == "mnist" else "toy_models.problems.zoo:build",
-        problem=problem,
-        path="condot",
-        samples=samples,
-        variants=(Variant.of(estimator),),
-        seed=options.seed,
-        extra=tuple((place | SIZES | sizes).items()),
-    )
-
-
-def main_part(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the main part: the 8x8 digits at the main noise, in the four regimes."""
-    rows = (table["problem"] == MAIN["problem"]) & (table["noise"] == MAIN["noise"])
-    return table[rows & table["regime"].isin([*REGIMES])]
+    made = source_mixtures.cell if regime == "source" else functools.partial(cell, regime=regime)
+    return made(options, operator, estimator=estimator, **sizes)
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -127,57 +92,6 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     summary, chosen = summarise(table), choices(table)
     made = {"summary": summary, "choices": chosen, "facts": facts(summary, chosen)}
     return made | {"elsewhere_facts": elsewhere_facts(summary)}
-
-
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Compute medians over measurements, their mean over operators with Student's interval, and failures.
-
-    ``failed`` is the share of measurements with a diverged sample; the medians leave these out. ``over_greedy...`` is
-    the geometric mean over operators of the median over greedy's, with its interval, where all are positive.
-
-    Returns
-    -------
-    DataFrame
-        One row per regime, estimator, budget, aim and metric.
-    """
-    groups = table[table["status"] == "ok"].groupby([*KEYS, "operator"], sort=False)["value"]
-    lost = groups.agg(lambda values: values.isna().mean()).groupby(level=KEYS, sort=False).mean()
-    medians, there = (part.unstack("operator", sort=False) for part in (groups.median(), groups.size()))
-    rows = []
-    for key, every in medians.iterrows():
-        some = every[there.loc[key].notna()]  # the operators of this place: not all places have the same
-        place = dict(zip(KEYS, key, strict=True))
-        mean = intervals.interval_of_few(some.dropna().to_numpy())
-        row = place | {"mean": mean.mean, "low": mean.low, "high": mean.high, "operators": int(some.count())}
-        greedy = tuple((place | {"estimator": BASELINE}).values())
-        ratio = geometric(some / (medians.loc[greedy, some.index] if greedy in medians.index else np.nan))
-        rows.append(row | {f"over_{BASELINE}_{end}": value for end, value in ratio.items()} | {"failed": lost[key]})
-    return pd.DataFrame(rows)
-
-
-def geometric(ratios: pd.Series) -> dict[str, float]:
-    """Return the geometric mean of a few positive ratios and Student's interval of it; NaN where one is not finite."""
-    if not (np.isfinite(ratios) & (ratios > 0)).all():
-        return dict.fromkeys(("mean", "low", "high"), np.nan)
-    found = intervals.interval_of_few(np.log(ratios.to_numpy()))
-    return {"mean": np.exp(found.mean), "low": np.exp(found.low), "high": np.exp(found.high)}
-
-
-def choices(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the chosen trials, one row per operator, regime, estimator, budget and aim."""
-    columns = [
-        "problem",
-        "noise",
-        "operator",
-        "regime",
-        "estimator",
-        "budget",
-        "aim",
-        "chosen",
-        "count",
-        "at_end_of_range",
-    ]
-    return table.loc[table["status"] == "ok", columns].drop_duplicates(ignore_index=True)
 
 
 def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:

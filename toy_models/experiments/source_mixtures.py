@@ -6,7 +6,8 @@ search that keeps the best of small budgets would not come back to Adam. Within 
 until a budget has paid for a few moves; then the best of them run again at each larger budget (successive halving,
 Jamieson & Talwalkar, arXiv 1502.07943); and at each budget some run near the best. The number that run again is halved
 at each budget from the second that pays for a trial on: end-to-end, whose first budgets pay for few moves, has a
-smaller one where they run again first. Cells, measurements and aims are those of ``regimes``.
+smaller one where they run again first. Measurements and aims are those of ``regimes``, which
+has these cells for its source.
 """
 
 from __future__ import annotations
@@ -27,9 +28,21 @@ from analysis.guidance.regimes import REGIMES
 from analysis.measurements import MeasuredBatch
 from analysis.search import Search, Tried
 from analysis.settings import Options
-from toy_models.experiments import regimes
+from toy_models.experiments import regime_tables
 from toy_models.experiments.regime_outcomes import AIMS, ESTIMATORS, at_budget, batches, metrics
-from toy_models.experiments.which_gradient import LEAST
+from toy_models.experiments.regime_tables import (
+    BASELINE,
+    BUDGETS,
+    KEYS,
+    LEAST,
+    MNIST,
+    ON_MNIST,
+    OPERATORS,
+    QUICK,
+    SPARSE,
+    choices,
+    summarise,
+)
 from toy_models.mixtures.low_rank import LowRankMixtureFlow
 from toy_models.mixtures.remembered import RememberedLowRankFlow
 
@@ -40,12 +53,27 @@ SOURCE = replace(
     space={**REGIMES["source"].space, "t": (0.0, 0.2, 0.4, 0.6)},
     unscaled=("optimiser", OPTIMISERS[1:]),  # a line search finds how long a move is
 )
+SIZES = {"trials": 24, "nearer": 1, "kept": 8}  # for each of two optimisers
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return the cells of ``regimes`` that are of source optimisation at its main noise."""
-    known = [cell for cell in regimes.cells(options) if cell.measure == f"{__name__}:measure"]
-    return [cell for cell in known if cell.extra_dict["noise"] == regimes.NOISE]
+    """Return a cell per problem, operator and estimator, as ``regimes`` has them at its main noise."""
+    if options.quick:
+        return [cell(options, OPERATORS[0], e, **QUICK) for e in ("greedy", "midpoint", "end_to_end")]
+    budgets = {e: SPARSE if e == "adaptive" else BUDGETS for e in ESTIMATORS}
+    return [cell(options, o, e, budgets=budgets[e]) for o in OPERATORS for e in ESTIMATORS] + on_mnist(options)
+
+
+def on_mnist(options: Options) -> list[Cell]:
+    """Return the cells on mixtures of MNIST."""
+    sizes = MNIST | {"trials": 12, "kept": 2}
+    return [cell(options, operator, name, **sizes) for operator in OPERATORS for name in ON_MNIST]
+
+
+def cell(options: Options, operator: str, estimator: str, **sizes: Any) -> Cell:
+    """Return a cell; ``sizes`` replace some of ``regime_tables.SIZES``."""
+    made = regime_tables.cell(options, operator, "source", estimator, **SIZES | sizes)
+    return replace(made, measure=f"{__name__}:measure")
 
 
 def measure(cell: Cell) -> pd.DataFrame:
@@ -88,10 +116,10 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     dict
         The tables "summary", "choices" and "facts".
     """
-    summary, chosen = regimes.summarise(table), regimes.choices(table)
+    summary, chosen = summarise(table), choices(table)
     ratios = [name for name in summary if name.startswith("over_")]
-    medians = table.groupby([*regimes.KEYS, "operator", "status"], sort=False, as_index=False)["value"].median()
-    floored = regimes.summarise(medians.assign(value=medians["value"].clip(lower=medians["metric"].map(LEAST))))
+    medians = table.groupby([*KEYS, "operator", "status"], sort=False, as_index=False)["value"].median()
+    floored = summarise(medians.assign(value=medians["value"].clip(lower=medians["metric"].map(LEAST))))
     distances = summary["metric"] == "energy_distance"
     summary.loc[distances, ratios] = floored.loc[distances, ratios]
     return {"summary": summary, "choices": chosen, "facts": facts(summary, floored, chosen)}
@@ -118,7 +146,7 @@ def facts(summary: pd.DataFrame, floored: pd.DataFrame, chosen: pd.DataFrame) ->
     last = floored.query("metric == 'misfit' and aim == 'misfit' and estimator == 'end_to_end'")
     for problem, rows in last.groupby("problem", sort=False):
         one = rows.loc[rows["budget"].idxmax()]
-        row |= {f"{problem}_floored_{end}": one[f"over_{regimes.BASELINE}_{end}"] for end in ("mean", "low", "high")}
+        row |= {f"{problem}_floored_{end}": one[f"over_{BASELINE}_{end}"] for end in ("mean", "low", "high")}
     for (problem, aim), rows in summary[summary["metric"] == summary["aim"]].groupby(["problem", "aim"], sort=False):
         by_budget = rows.set_index(["budget", "estimator"])
         last = by_budget.xs(rows["budget"].max())
@@ -126,8 +154,8 @@ def facts(summary: pd.DataFrame, floored: pd.DataFrame, chosen: pd.DataFrame) ->
         for name, one in last.iterrows():
             place = f"{problem}_{aim}_{name}"
             row |= {place: one["mean"]}
-            row |= {f"{place}_over_{end}": one[f"over_{regimes.BASELINE}_{end}"] for end in ("mean", "low", "high")}
-        row[f"{problem}_{aim}_from"] = _meets(by_budget[f"over_{regimes.BASELINE}_mean"].unstack())
+            row |= {f"{place}_over_{end}": one[f"over_{BASELINE}_{end}"] for end in ("mean", "low", "high")}
+        row[f"{problem}_{aim}_from"] = _meets(by_budget[f"over_{BASELINE}_mean"].unstack())
     return pd.DataFrame([row])
 
 

@@ -28,12 +28,12 @@ from analysis.experiment import Cell
 from analysis.settings import Options
 from toy_models.experiments import dial, outcome, regimes
 from toy_models.experiments.regime_outcomes import ESTIMATORS, batches
+from toy_models.experiments.regime_tables import LEAST, MAIN, geometric, main_part
 from toy_models.mixtures.gaussian import MixtureFlow
 
 SUITE = "guidance"
 TIMES = (1 / 6, 1 / 2, 5 / 6)
 PLACE = ["regime", "aim", "budget"]
-LEAST = {"misfit": 1.0, "energy_distance": 0.05}  # below these one is as good as another
 MANY = 0.1  # a share of diverged measurements from which an estimator has no outcome
 NEAR = 1.1  # an outcome within this factor of the best one is as good
 ENOUGH = 4  # estimators: a correlation of fewer says nothing
@@ -43,7 +43,7 @@ CHEAPEST_FIRST = ("greedy", "two_step_euler", "midpoint", "midpoint_4", "adaptiv
 
 def cells(options: Options) -> list[Cell]:
     """Return the cells of ``regimes``, and one per operator for the errors of gradients."""
-    known = [cell for cell in regimes.cells(options) if regimes.MAIN.items() <= _place(cell).items()]
+    known = [cell for cell in regimes.cells(options) if MAIN.items() <= _place(cell).items()]
     names = tuple(dict.fromkeys(cell.variants[0].estimator for cell in known))
     firsts = {cell.extra_dict["operator"]: cell for cell in known}
     return [*regimes.cells(options), *(_errors_cell(cell, names, options) for cell in firsts.values())]
@@ -82,8 +82,8 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return recommendations, their test, the budgets at which curves cross, and correlations of error and outcome."""
     errors = table[table["metric"] == "gradient_error"]
     ran = table[(table["metric"] == table["aim"]) & (table["status"] == "ok")]
-    others = ran.drop(regimes.main_part(ran).index)
-    ran = regimes.main_part(ran)
+    others = ran.drop(main_part(ran).index)
+    ran = main_part(ran)
     values = outcomes(ran)
     made = {"recommended": recommended(values), "held_out": held_out(ran), "crossings": crossings(values)}
     made["errors"] = errors.groupby(["operator", "estimator", "truth", "t"], sort=False, as_index=False)["value"].mean()
@@ -113,7 +113,7 @@ def recommended(values: pd.DataFrame) -> pd.DataFrame:
     for key, name in rule(values).items():
         some = values.xs(key, level=PLACE)
         row = dict(zip(PLACE, key, strict=True)) | {"estimator": name, "operators": len(some)}
-        rows.append(row | regimes.geometric(some[name] / some["greedy"]))
+        rows.append(row | geometric(some[name] / some["greedy"]))
     return pd.DataFrame(rows)
 
 
@@ -197,7 +197,7 @@ def facts(values: pd.DataFrame, made: dict[str, pd.DataFrame]) -> pd.DataFrame:
             possible = np.isfinite(ratios) & (ratios > 0)  # the rule's outcome over none is 0
             row[f"{other}_possible"] = float(possible.mean())
             by_operator = np.log(ratios[possible]).groupby(level="operator").mean()
-            row |= {f"{other}_{end}": value for end, value in regimes.geometric(np.exp(by_operator)).items()}
+            row |= {f"{other}_{end}": value for end, value in geometric(np.exp(by_operator)).items()}
     moved = made["transfer"]
     if len(moved):
         row |= {"transfer_cases": len(moved), "transfer_near": float((moved["over_best"] <= NEAR).mean())}

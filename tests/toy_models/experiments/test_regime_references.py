@@ -8,7 +8,7 @@ import torch
 
 from analysis.experiment import measure_cell
 from analysis.settings import Options
-from toy_models.experiments import regime_outcomes, regime_references, regimes
+from toy_models.experiments import regime_outcomes, regime_references, regime_tables, regimes
 
 
 @pytest.fixture(scope="module")
@@ -61,5 +61,5 @@ def _all():
 
 def test_there_is_one_cell_for_each_place_and_operator():
     places = [(c.problem, c.extra_dict["noise"], c.extra_dict["operator"]) for c in regime_references.cells(Options())]
-    assert len({*places}) == len(places) == len(regimes.OPERATORS) + 3 * len(regimes.OTHER_NOISES) + 3
+    assert len({*places}) == len(places) == 2 * len(regime_tables.OPERATORS) + 3 * len(regimes.OTHER_NOISES)
     assert np.all([c.variants == () for c in regime_references.cells(Options())])

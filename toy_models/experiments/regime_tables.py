@@ -1,0 +1,110 @@
+"""What the experiments on regimes share: operators, budgets and cells, and summaries of their outcomes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import intervals
+from analysis.experiment import Cell
+from analysis.guidance.regimes import REGIMES
+from analysis.settings import Options, Variant
+
+OPERATORS = ("box_inpainting", "random_inpainting", "super_resolution_2", "gaussian_deblurring", "compressed_sensing")
+BUDGETS = tuple(48 * 2**k for k in range(7))
+SPARSE = BUDGETS[1::2]  # of adaptive lookahead, whose steps are chosen by Python, state by state
+NOISE = 0.1
+MAIN: dict[str, Any] = {"problem": "digits", "noise": NOISE}
+SIZES = {"members": 4, "exact": 64, "held_out": 16, "trials": 8, "nearer": 2, "kept": 1}
+QUICK: dict[str, Any] = {"samples": 4, "members": 2, "exact": 16, "held_out": 4, "trials": 2, "nearer": 1, "kept": 1}
+QUICK |= {"budgets": BUDGETS[1:3]}
+ON_MNIST = ("greedy", "two_step_euler", "midpoint", "midpoint_4", "end_to_end")
+MNIST: dict[str, Any] = {"problem": "mnist", "samples": 10, "members": 2, "held_out": 4, "budgets": BUDGETS[1:6:2]}
+BASELINE = "greedy"
+KEYS = ["problem", "noise", "regime", "estimator", "aim", "budget", "metric"]
+LEAST = {"misfit": 1.0, "energy_distance": 0.05}  # below these one is as good as another
+
+
+def cell(
+    options: Options,
+    operator: str,
+    regime: str,
+    estimator: str,
+    *,
+    problem: str = "digits",
+    noise: float = NOISE,
+    samples: int = 20,
+    budgets: tuple[int, ...] = BUDGETS,
+    **sizes: int,
+) -> Cell:
+    """Return a cell; ``sizes`` replace some of ``SIZES``."""
+    place = {"regime": regime, "operator": operator, "noise": noise, "budgets": budgets}
+    return Cell(
+        measure=f"toy_models.experiments.regime_outcomes:{'measure_fitted' if estimator == 'adaptive' else 'measure'}",
+        factory="toy_models.problems.mnist:flow" if problem == "mnist" else "toy_models.problems.zoo:build",
+        problem=problem,
+        path="condot",
+        samples=samples,
+        variants=(Variant.of(estimator),),
+        seed=options.seed,
+        extra=tuple((place | SIZES | sizes).items()),
+    )
+
+
+def main_part(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the main part: the 8x8 digits at the main noise, in the four regimes."""
+    rows = (table["problem"] == MAIN["problem"]) & (table["noise"] == MAIN["noise"])
+    return table[rows & table["regime"].isin([*REGIMES])]
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Compute medians over measurements, their mean over operators with Student's interval, and failures.
+
+    ``failed`` is the share of measurements with a diverged sample; the medians leave these out. ``over_greedy...`` is
+    the geometric mean over operators of the median over greedy's, with its interval, where all are positive.
+
+    Returns
+    -------
+    DataFrame
+        One row per regime, estimator, budget, aim and metric.
+    """
+    groups = table[table["status"] == "ok"].groupby([*KEYS, "operator"], sort=False)["value"]
+    lost = groups.agg(lambda values: values.isna().mean()).groupby(level=KEYS, sort=False).mean()
+    medians, there = (part.unstack("operator", sort=False) for part in (groups.median(), groups.size()))
+    rows = []
+    for key, every in medians.iterrows():
+        some = every[there.loc[key].notna()]  # the operators of this place: not all places have the same
+        place = dict(zip(KEYS, key, strict=True))
+        mean = intervals.interval_of_few(some.dropna().to_numpy())
+        row = place | {"mean": mean.mean, "low": mean.low, "high": mean.high, "operators": int(some.count())}
+        greedy = tuple((place | {"estimator": BASELINE}).values())
+        ratio = geometric(some / (medians.loc[greedy, some.index] if greedy in medians.index else np.nan))
+        rows.append(row | {f"over_{BASELINE}_{end}": value for end, value in ratio.items()} | {"failed": lost[key]})
+    return pd.DataFrame(rows)
+
+
+def geometric(ratios: pd.Series) -> dict[str, float]:
+    """Return the geometric mean of a few positive ratios and Student's interval of it; NaN where one is not finite."""
+    if not (np.isfinite(ratios) & (ratios > 0)).all():
+        return dict.fromkeys(("mean", "low", "high"), np.nan)
+    found = intervals.interval_of_few(np.log(ratios.to_numpy()))
+    return {"mean": np.exp(found.mean), "low": np.exp(found.low), "high": np.exp(found.high)}
+
+
+def choices(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the chosen trials, one row per operator, regime, estimator, budget and aim."""
+    columns = [
+        "problem",
+        "noise",
+        "operator",
+        "regime",
+        "estimator",
+        "budget",
+        "aim",
+        "chosen",
+        "count",
+        "at_end_of_range",
+    ]
+    return table.loc[table["status"] == "ok", columns].drop_duplicates(ignore_index=True)
