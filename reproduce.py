@@ -78,12 +78,13 @@ from analysis.report import write_macros, write_page
 from analysis.settings import Options
 from analysis.spelling import meant
 from analysis.tables import FACTS
+from analysis.users_code import PluginError
 from analysis.workers import Workers, WorkersError
 from figures.style import names as glossary
 from toy_models.mixtures import compiled_solve
 
 PUBLISHED = Path(__file__).parent / "figures" / "published"
-FAILURES = (WorkersError, audits.AuditError, results.TableError, OSError)
+FAILURES = (WorkersError, PluginError, audits.AuditError, results.TableError, OSError)
 SHOWN = 20  # problems that check names; the others are counted
 console = Console(emoji=False)  # "module:factory:" is no picture of one
 
@@ -97,7 +98,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
     options, refuse = verbs[verb].parse_intermixed_args(given), verbs[verb].error
     options.verb = verb
     try:
-        registration.load(getattr(options, "plugin", ()))
+        catalogue.load(getattr(options, "plugin", ()))
     except ImportError as error:
         refuse(f"argument --plugin: {error}")
     if verb == "audit":
