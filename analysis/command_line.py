@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 from analysis import __version__, catalogue
 from analysis.settings import missing_device
@@ -22,6 +23,14 @@ VERBS = {
 }
 # The verbs that measure, and those that draw.
 MAKES, DRAWS = {"run", "compute", "audit"}, {"run", "draw", "audit"}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line: the usage before them would hide it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with code 2 and a message."""
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
 
 
 def jobs(text: str) -> int:
@@ -40,7 +49,7 @@ def seed(text: str) -> int:
 
 def parsers(description: str) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """Return the parser of the whole, which knows help and version, and that of each verb."""
-    whole = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    whole = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     whole.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = whole.add_subparsers(metavar="VERB")
     verbs = {verb: subparsers.add_parser(verb, help=text, description=text) for verb, text in VERBS.items()}

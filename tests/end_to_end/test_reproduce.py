@@ -181,7 +181,10 @@ def test_bad_options_are_refused_by_name(arguments, said, capsys):
     with pytest.raises(SystemExit) as stopped:
         reproduce.main(arguments)
     assert stopped.value.code == 2
-    assert said in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+    assert line.endswith(f" {arguments[0] if arguments[0] in reproduce.VERBS else 'run'} --help")
 
 
 def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path):
