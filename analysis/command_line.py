@@ -47,7 +47,7 @@ def seed(text: str) -> int:
     return value
 
 
-def parsers(description: str) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+def parsers(description: str) -> tuple[Parser, dict[str, Parser]]:
     """Return the parser of the whole, which knows help and version, and that of each verb."""
     whole = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     whole.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
