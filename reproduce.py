@@ -86,7 +86,20 @@ from toy_models.mixtures import compiled_solve
 PUBLISHED = Path(__file__).parent / "figures" / "published"
 FAILURES = (WorkersError, PluginError, audits.AuditError, results.TableError, OSError)
 SHOWN = 20  # problems that check names; the others are counted
-console = Console(emoji=False)  # "module:factory:" is no picture of one
+
+
+class Lines(Console):
+    """What is printed; where its reader goes away, as ``| head`` does, the rest is for nobody and the work goes on."""
+
+    def print(self, *what: Any, **how: Any) -> None:
+        """Print as rich does, which makes a pipe's end that of the process, or leaves its error."""
+        try:
+            super().print(*what, **how)
+        except (BrokenPipeError, SystemExit):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+console = Lines(emoji=False)  # "module:factory:" is no picture of one
 
 
 def parse(arguments: Sequence[str]) -> Namespace:

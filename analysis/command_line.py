@@ -47,6 +47,18 @@ def seed(text: str) -> int:
     return value
 
 
+def filled(text: str) -> str:
+    """Read an argument that names something; raises ``argparse.ArgumentTypeError`` for an empty one."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+def folder(text: str) -> Path:
+    """Read --out; raises ``argparse.ArgumentTypeError`` for an empty one, which would be the current folder."""
+    return Path(filled(text))
+
+
 def parsers(description: str) -> tuple[Parser, dict[str, Parser]]:
     """Return the parser of the whole, which knows help and version, and that of each verb."""
     whole = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -59,22 +71,29 @@ def parsers(description: str) -> tuple[Parser, dict[str, Parser]]:
         else:
             parser.add_argument("names", nargs="*", metavar="NAME", help="suite, figure or experiment (see list)")
             parser.add_argument(
-                "--plugin", action="append", default=[], metavar="MODULE", help="import first (analysis.registration)"
+                "--plugin",
+                type=filled,
+                action="append",
+                default=[],
+                metavar="MODULE",
+                help="import first (analysis.registration)",
             )
         parser.set_defaults(published=False)
         if verb != "list":
-            parser.add_argument("--out", type=Path, help="output folder (default: results, or results/quick)")
+            parser.add_argument("--out", type=folder, help="output folder (default: results, or results/quick)")
             parser.add_argument("--quick", action="store_true", help="less of everything: about a minute")
         if verb in MAKES | DRAWS:
             parser.add_argument("--jobs", type=jobs, help="worker processes (default: one per core)")
         if verb in MAKES | {"check"}:
-            parser.add_argument("--device", default="cpu", help="torch device of the estimators (default: cpu)")
+            parser.add_argument(
+                "--device", type=filled, default="cpu", help="torch device of estimators (default: cpu)"
+            )
             parser.add_argument("--seed", type=seed, default=0, help="of states, losses and noise (default: 0)")
         if verb in MAKES:
             parser.add_argument(
                 "--backend", choices=("loky", "dask"), default="loky", help="where cells run (default: here)"
             )
-            parser.add_argument("--scheduler", help="address of a Dask scheduler (with --backend dask)")
+            parser.add_argument("--scheduler", type=filled, help="address of a Dask scheduler (with --backend dask)")
         if verb in (MAKES | {"check"}) - {"audit"}:
             parser.add_argument("--dtype", choices=("float32", "float64"), default="float64", help="of estimators")
         if verb in ("draw", "check"):
@@ -84,7 +103,7 @@ def parsers(description: str) -> tuple[Parser, dict[str, Parser]]:
 
 def _add_audit(parser: argparse.ArgumentParser) -> None:
     """Add what an audit is asked."""
-    parser.add_argument("factory", help="package.module:factory, which returns your flow")
+    parser.add_argument("factory", type=filled, help="package.module:factory, which returns your flow")
     parser.add_argument(
         "--error", type=float, default=0.05, help="relative error wanted of a lookahead (default: 0.05)"
     )
