@@ -85,9 +85,7 @@ def parsers(description: str) -> tuple[Parser, dict[str, Parser]]:
         if verb in MAKES | DRAWS:
             parser.add_argument("--jobs", type=jobs, help="worker processes (default: one per core)")
         if verb in MAKES | {"check"}:
-            parser.add_argument(
-                "--device", type=filled, default="cpu", help="torch device of estimators (default: cpu)"
-            )
+            parser.add_argument("--device", type=filled, default="cpu", help="torch device (default: cpu)")
             parser.add_argument("--seed", type=seed, default=0, help="of states, losses and noise (default: 0)")
         if verb in MAKES:
             parser.add_argument(
