@@ -22,7 +22,7 @@ from analysis.workers import Workers
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-QUICK = "Quick run, not a result: "
+QUICK = "Quick run: "  # short, since a caption has at most 90 words with it
 COLOURS = 256
 FAST = 1  # of zlib's levels: a sixth of the default's time, and more bytes
 

@@ -27,7 +27,7 @@ def test_a_figure_comes_with_its_tables_caption_and_manifest(made):
         p.name for p in (made / "tables").iterdir()
     }
     caption = (made / "figures" / "lookahead_surface.txt").read_text()
-    assert caption.startswith("Quick run, not a result: At a fixed budget")
+    assert caption.startswith("Quick run: At a fixed budget")
     assert "A quick run" in (made / "report.html").read_text()
     manifest = results.json.loads((made / "manifest.json").read_text())
     assert manifest["tables"]["lookahead_surface_best"]["options"]["quick"] is True
