@@ -78,14 +78,28 @@ from analysis.report import write_macros, write_page
 from analysis.settings import Options
 from analysis.spelling import meant
 from analysis.tables import FACTS
+from analysis.users_code import PluginError
 from analysis.workers import Workers, WorkersError
 from figures.style import names as glossary
 from toy_models.mixtures import compiled_solve
 
 PUBLISHED = Path(__file__).parent / "figures" / "published"
-FAILURES = (WorkersError, audits.AuditError, results.TableError, OSError)
+FAILURES = (WorkersError, PluginError, audits.AuditError, results.TableError, OSError)
 SHOWN = 20  # problems that check names; the others are counted
-console = Console(emoji=False)  # "module:factory:" is no picture of one
+
+
+class Lines(Console):
+    """What is printed; where its reader goes away, as ``| head`` does, the rest is for nobody and the work goes on."""
+
+    def print(self, *what: Any, **how: Any) -> None:
+        """Print as rich does, which makes a pipe's end that of the process, or leaves its error."""
+        try:
+            super().print(*what, **how)
+        except (BrokenPipeError, SystemExit):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+console = Lines(emoji=False)  # "module:factory:" is no picture of one
 
 
 def parse(arguments: Sequence[str]) -> Namespace:
@@ -97,7 +111,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
     options, refuse = verbs[verb].parse_intermixed_args(given), verbs[verb].error
     options.verb = verb
     try:
-        registration.load(getattr(options, "plugin", ()))
+        catalogue.load(getattr(options, "plugin", ()))
     except ImportError as error:
         refuse(f"argument --plugin: {error}")
     if verb == "audit":
@@ -207,7 +221,8 @@ def check(options: Namespace) -> int:
         asked["device"] = suite.kind_of(options.device)
     out = PUBLISHED if options.published else options.out
     wanted = catalogue.with_others(tables_of(selected(options)), out / "tables")
-    found = {name: suite.out_of_date(name, out, asked) for name in wanted}
+    audited = {*tables_of(catalogue.AUDIT)}  # whose dtype is the model's own
+    found = {n: suite.out_of_date(n, out, asked | {"dtype": None} if n in audited else asked) for n in wanted}
     problems = [problem for problem in found.values() if problem]
     for problem in problems[:SHOWN]:
         say(problem, "red")

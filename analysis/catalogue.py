@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from analysis import suite
+from analysis import registration, suite
 from analysis.registration import EXPERIMENTS, FIGURES
+from analysis.users_code import is_users
 
 AUDIT = ("audit_error", "audit_lookahead")  # the figures of an audit, which no suite makes
+
+
+def load(modules: Sequence[str]) -> None:
+    """Import what users have entered, as ``registration.load`` does.
+
+    Raises
+    ------
+    ImportError
+        As there, and for an experiment of a suite that there is not.
+    """
+    registration.load(modules)
+    for name, module in EXPERIMENTS.items():
+        kind = getattr(importlib.import_module(module), "SUITE", "") if is_users(module) else ""
+        if kind not in ("", *suite.SUITES):
+            raise ImportError(f"SUITE of experiment {name!r} must be one of {', '.join(suite.SUITES)}, got {kind!r}")
 
 
 def experiments() -> dict[str, ModuleType]:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 from analysis import __version__, catalogue
 from analysis.settings import missing_device
@@ -24,6 +25,14 @@ VERBS = {
 MAKES, DRAWS = {"run", "compute", "audit"}, {"run", "draw", "audit"}
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line: the usage before them would hide it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with code 2 and a message."""
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
 def jobs(text: str) -> int:
     """Read --jobs; raises ``argparse.ArgumentTypeError`` for 0."""
     if (count := int(text)) == 0:
@@ -38,9 +47,21 @@ def seed(text: str) -> int:
     return value
 
 
-def parsers(description: str) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+def filled(text: str) -> str:
+    """Read an argument that names something; raises ``argparse.ArgumentTypeError`` for an empty one."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+def folder(text: str) -> Path:
+    """Read --out; raises ``argparse.ArgumentTypeError`` for an empty one, which would be the current folder."""
+    return Path(filled(text))
+
+
+def parsers(description: str) -> tuple[Parser, dict[str, Parser]]:
     """Return the parser of the whole, which knows help and version, and that of each verb."""
-    whole = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    whole = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     whole.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = whole.add_subparsers(metavar="VERB")
     verbs = {verb: subparsers.add_parser(verb, help=text, description=text) for verb, text in VERBS.items()}
@@ -50,22 +71,27 @@ def parsers(description: str) -> tuple[argparse.ArgumentParser, dict[str, argpar
         else:
             parser.add_argument("names", nargs="*", metavar="NAME", help="suite, figure or experiment (see list)")
             parser.add_argument(
-                "--plugin", action="append", default=[], metavar="MODULE", help="import first (analysis.registration)"
+                "--plugin",
+                type=filled,
+                action="append",
+                default=[],
+                metavar="MODULE",
+                help="import first (analysis.registration)",
             )
         parser.set_defaults(published=False)
         if verb != "list":
-            parser.add_argument("--out", type=Path, help="output folder (default: results, or results/quick)")
+            parser.add_argument("--out", type=folder, help="output folder (default: results, or results/quick)")
             parser.add_argument("--quick", action="store_true", help="less of everything: about a minute")
         if verb in MAKES | DRAWS:
             parser.add_argument("--jobs", type=jobs, help="worker processes (default: one per core)")
         if verb in MAKES | {"check"}:
-            parser.add_argument("--device", default="cpu", help="torch device of the estimators (default: cpu)")
+            parser.add_argument("--device", type=filled, default="cpu", help="torch device (default: cpu)")
             parser.add_argument("--seed", type=seed, default=0, help="of states, losses and noise (default: 0)")
         if verb in MAKES:
             parser.add_argument(
                 "--backend", choices=("loky", "dask"), default="loky", help="where cells run (default: here)"
             )
-            parser.add_argument("--scheduler", help="address of a Dask scheduler (with --backend dask)")
+            parser.add_argument("--scheduler", type=filled, help="address of a Dask scheduler (with --backend dask)")
         if verb in (MAKES | {"check"}) - {"audit"}:
             parser.add_argument("--dtype", choices=("float32", "float64"), default="float64", help="of estimators")
         if verb in ("draw", "check"):
@@ -75,7 +101,7 @@ def parsers(description: str) -> tuple[argparse.ArgumentParser, dict[str, argpar
 
 def _add_audit(parser: argparse.ArgumentParser) -> None:
     """Add what an audit is asked."""
-    parser.add_argument("factory", help="package.module:factory, which returns your flow")
+    parser.add_argument("factory", type=filled, help="package.module:factory, which returns your flow")
     parser.add_argument(
         "--error", type=float, default=0.05, help="relative error wanted of a lookahead (default: 0.05)"
     )

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 import pandas as pd
 from PIL import Image
 
-from analysis import results
+from analysis import results, users_code
 from analysis.progress import Report, reported
 from analysis.report import Entry
 from analysis.suite import out_of_date
@@ -22,7 +22,7 @@ from analysis.workers import Workers
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-QUICK = "Quick run, not a result: "
+QUICK = "Quick run: "  # short, since a caption has at most 90 words with it
 COLOURS = 256
 FAST = 1  # of zlib's levels: a sixth of the default's time, and more bytes
 
@@ -125,6 +125,8 @@ def write(out: Path, module: str, suite: str = "") -> Entry:
         Where a table is not there.
     results.TableError
         Where a table cannot be read, or is of other code and cannot be drawn by this.
+    users_code.PluginError
+        Where a user's figure fails.
     analysis.results.WriteError
         Where a file cannot be written.
     """
@@ -133,7 +135,9 @@ def write(out: Path, module: str, suite: str = "") -> Entry:
     figure, tables, quick = read(out, module)
     name, note = module.rpartition(".")[2], QUICK if quick else ""
     try:
-        answer, headline, drawing = figure.answer(tables), figure.answer.headline(tables), figure.draw(tables)
+        with users_code.one_line(users_code.file_of(figure)):
+            answer, headline, drawing = figure.answer(tables), figure.answer.headline(tables), _drawn(figure, tables)
+            printed = figure.latex(tables) if hasattr(figure, "latex") else {}
     except Exception as error:
         if other := [said for said in (out_of_date(table, out, {}) for table in tables) if said]:
             raise results.TableError(f"{other[0]}, and {name} cannot be drawn from it; run it again") from error
@@ -147,6 +151,13 @@ def write(out: Path, module: str, suite: str = "") -> Entry:
         drawing.set_layout_engine("none")  # the layout of the first file serves the second
     plt.close(drawing)
     results.write_text(base.with_suffix(".txt"), f"{note}{figure.QUESTION} {answer}\n")
-    for table, text in figure.latex(tables).items() if hasattr(figure, "latex") else ():
+    for table, text in printed.items():
         results.write_text(out / "tables" / f"{table}.tex", text)
     return Entry(name, suite, figure.QUESTION, headline, f"{note}{answer}", tuple(figure.TABLES), quick)
+
+
+def _drawn(figure: ModuleType, tables: dict[str, pd.DataFrame]) -> Figure:
+    drawing = figure.draw(tables)
+    if not hasattr(drawing, "savefig"):
+        raise TypeError(f"draw(tables) must return a matplotlib figure, got {type(drawing).__name__}")
+    return drawing

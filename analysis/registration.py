@@ -21,15 +21,16 @@ import importlib
 import os
 import pkgutil
 import sys
-import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
-from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from analysis import users_code
 
 EXPERIMENTS: dict[str, str] = {}
 FIGURES: dict[str, str] = {}
 GROUP = "guidance_gradients"
-ROOT = Path(__file__).parents[1]
 
 
 def enter(registry: dict[str, str], package: str, folders: Iterable[str], helpers: Sequence[str]) -> None:
@@ -52,28 +53,50 @@ def load(modules: Sequence[str] = ()) -> None:
     for name in (*(entry.value for entry in metadata.entry_points(group=GROUP)), *modules):
         _imported(name)
     for registry, parts in ((EXPERIMENTS, ("cells",)), (FIGURES, ("TABLES", "QUESTION", "answer", "draw"))):
-        for module in {*registry.values()} - known:
-            _complete(module, parts)
+        for name, module in registry.items():
+            if not isinstance(module, str):
+                raise ImportError(f"{name!r} must be entered as the name of its module, got {type(module).__name__}")
+            if module not in known:
+                _complete(module, parts)
 
 
-def _imported(name: str) -> None:
+def _imported(name: str) -> ModuleType:
     """Import a module; ``ImportError`` with the line for any error of its own."""
     if name.endswith(".py"):
         raise ImportError(f"{name!r} must be a module's name, without .py")
     try:
-        importlib.import_module(name)
-    except ImportError:
-        raise
-    except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(last.filename).name}:{last.lineno}"
-        raise ImportError(f"{name} cannot be imported: {type(error).__name__}: {error} ({place})") from error
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ImportError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            raise  # it is not there itself
+        place = users_code.place(error)
+        raise ImportError(
+            f"{name} cannot be imported: {users_code.told(error)}{f' ({place})' if place else ''}"
+        ) from error
 
 
 def _complete(name: str, parts: Sequence[str]) -> None:
-    """Refuse a user's module that lacks a part of a figure or of an experiment."""
-    if missing := [part for part in parts if not hasattr(importlib.import_module(name), part)]:
+    """Refuse a user's module in which a part of a figure or of an experiment is missing, or is of another kind."""
+    module = _imported(name)
+    if missing := [part for part in parts if not hasattr(module, part)]:
         raise ImportError(f"module {name!r} must define {', '.join(parts)}, and lacks {', '.join(missing)}")
+    for part in (part for part in parts if part in KINDS):
+        (fits, kind), value = KINDS[part], getattr(module, part)
+        if not fits(value):
+            raise ImportError(f"{part} of module {name!r} must be {kind}, got {value!r}")
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, tuple | list) and all(isinstance(name, str) for name in value)
+
+
+# What a part of a module must be.
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "cells": (callable, "a function of the options"),
+    "draw": (callable, "a function of the tables"),
+    "answer": (lambda a: callable(a) and hasattr(a, "headline"), "a figures.style.Caption, or have its headline"),
+    "TABLES": (_are_names, "a tuple of names, such as ('mine',)"),
+}
 
 
 def import_from_here() -> None:
@@ -82,4 +105,4 @@ def import_from_here() -> None:
     This project's own folder goes before it: an editable installation is found after all that is on the path, and a
     process that measures would import an ``analysis.py`` of the user's.
     """
-    sys.path += [place for place in (str(ROOT), os.getcwd()) if place not in sys.path]
+    sys.path += [place for place in (str(users_code.ROOT), os.getcwd()) if place not in sys.path]

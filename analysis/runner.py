@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from analysis import provenance, results, sources
+from analysis import provenance, results, sources, users_code
 from analysis.experiment import Cell, measure_cell
 from analysis.progress import Report, reported
 from analysis.workers import Workers, WorkersError
@@ -99,7 +99,10 @@ _known: dict[tuple[str, ...], tuple[set[str], Code]] = {}
 def _measure(item: tuple[int, Cell, Code]) -> _Measured:
     """Measure a cell, and record the code that this process imported for it."""
     (place, cell, asked), start = item, time.process_time()
-    frame, names = measure_cell(cell), tuple(sorted(cell.names()))
+    with users_code.one_line(cell.measure if users_code.MARK in cell.extra_dict else None):
+        frame, names = measure_cell(cell), tuple(sorted(cell.names()))
+        if not isinstance(frame, pd.DataFrame) or not len(frame):
+            raise ValueError(f"the measure of {cell.measure} has returned no rows for {cell.problem}")
     seconds = round(time.process_time() - start, 2)
     loaded = {name for name in sys.modules if name.split(".")[0] in sources.ROOMS}
     # A module stays as it was imported: what the disk holds tells of it only when the import is new.
@@ -166,10 +169,6 @@ def _is_finished(file: Path, cell: Cell) -> bool:
 
 
 def _write(frame: pd.DataFrame, file: Path, about: dict[str, Any]) -> None:
-    if not len(frame):
-        raise ValueError(
-            f"the measure of {about['cell']['measure']} has returned no rows for {about['cell']['problem']}"
-        )
     if file.is_dir():  # not ours, and in the way
         file.rename(file.with_name(f"{file.name}.folder"))
     results.write_table(frame, file, about, csv=False)

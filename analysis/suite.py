@@ -21,11 +21,11 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import results, sources
+from analysis import checks, results, sources, users_code
 from analysis.experiment import Cell, split_timings
 from analysis.provenance import PACKAGES, provenance, versions
 from analysis.runner import fill
-from analysis.settings import Options
+from analysis.settings import Options, resolve
 from analysis.workers import Workers, WorkersError
 
 SUITES = {
@@ -57,11 +57,13 @@ def make(experiments: Mapping[str, ModuleType], options: Options, out: Path, wor
     ------
     WorkersError
         Where a package is missing, or workers are lost.
+    users_code.PluginError
+        Where a user's experiment fails.
     results.WriteError
         Where a file cannot be written.
     """
     try:
-        cells = {name: _marked(experiment, experiment.cells(options)) for name, experiment in experiments.items()}
+        cells = {name: _cells(experiment, options) for name, experiment in experiments.items()}
     except ImportError as error:
         raise WorkersError(str(error)) from error
     serial = [name for name, experiment in experiments.items() if getattr(experiment, "SERIAL", False)]
@@ -91,12 +93,20 @@ def makers(tables: Iterable[str], known: Mapping[str, ModuleType]) -> dict[str, 
     return {name: known[name] for some in owners if some for name in [max(some, key=len)]}
 
 
-def _marked(experiment: ModuleType, cells: list[Cell]) -> list[Cell]:
+def _cells(experiment: ModuleType, options: Options) -> list[Cell]:
     """Return the cells, marked by the source of an experiment that is none of this project's: an edit is noticed."""
-    if experiment.__name__.partition(".")[0] in sources.ROOMS or not experiment.__file__:
+    if not (file := users_code.file_of(experiment)):
+        return experiment.cells(options)
+    with users_code.one_line(file):
+        cells = experiment.cells(options)
+        if not isinstance(cells, list) or not cells or not all(isinstance(cell, Cell) for cell in cells):
+            raise TypeError(f"cells(options) must return a list of at least one Cell, got {checks.kind(cells)}")
+        for cell in cells:
+            resolve(cell.measure)
+    if not experiment.__file__:
         return cells
     digest = hashlib.sha256(Path(experiment.__file__).read_bytes()).hexdigest()[:16]
-    return [replace(cell, extra=(*cell.extra, ("source", digest))) for cell in cells]
+    return [replace(cell, extra=(*cell.extra, (users_code.MARK, digest))) for cell in cells]
 
 
 def _names(experiment: ModuleType, cells: Iterable[Cell]) -> set[str]:
@@ -107,11 +117,12 @@ def _names(experiment: ModuleType, cells: Iterable[Cell]) -> set[str]:
 
 def _write(name: str, experiment: ModuleType, frame: pd.DataFrame, out: Path, about: dict[str, Any]) -> None:
     parts = {"": frame} if getattr(experiment, "SERIAL", False) else dict(split_timings(frame))
-    derived = experiment.derive(parts[""]) if hasattr(experiment, "derive") else {}
-    for suffix, part in (parts | {f"_{key}": value for key, value in derived.items()}).items():
-        results.write_table(part, out / "tables" / f"{name}{suffix}.parquet", about)
-    if hasattr(experiment, "write"):
-        experiment.write(derived, out)
+    with users_code.one_line(users_code.file_of(experiment)):
+        derived = experiment.derive(parts[""]) if hasattr(experiment, "derive") else {}
+        for suffix, part in (parts | {f"_{key}": value for key, value in derived.items()}).items():
+            results.write_table(part, out / "tables" / f"{name}{suffix}.parquet", about)
+        if hasattr(experiment, "write"):
+            experiment.write(derived, out)
 
 
 def record(options: Options, names: Iterable[str], packages: Iterable[str] = ()) -> dict[str, Any]:

@@ -187,7 +187,9 @@ def _client(workers: Workers, function: Callable[..., Any]) -> Iterator[Any]:
         import distributed
     except ImportError as error:
         raise WorkersError('backend "dask" needs: pip install -e ".[cluster]"') from error
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # it would log, with tracebacks, what is said here
+    for name in ("distributed", *logging.root.manager.loggerDict):  # some have a level of their own
+        if name.partition(".")[0] == "distributed":  # it would log, with tracebacks, what is said here
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         where = workers.scheduler
         if where is None:

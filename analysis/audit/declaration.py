@@ -8,6 +8,10 @@ reading at the scale of the data as they are does better than a line.
 The thresholds were set on thirty networks (three data sets, five paths, four predictions, both directions of time; 2000
 steps of training, or 300), whose misfit as declared was 0.27 to 1.07. A network whose misfit is above one even if it is
 read as it was trained is doubted where it is declared otherwise, and nothing is advised.
+
+Where the rows are so few, of so few dimensions, that they leave the variance of the data uncertain by more than a fifth
+(``DEGREES``; 49 rows are always enough), nothing is compared: what fits them best fits their chance. With 2 to 8 rows
+of a mixture in the plane, a quarter of the right declarations would be refused.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from analysis.audit.misfit import STEPS, Moments
+from analysis.audit.misfit import STEPS, Moments, degrees
 from analysis.audit.model import DIRECTIONS, finite_rows, unguarded
 from analysis.audit.readings import Compared, Reading
 from analysis.audit.subject import Audit
@@ -29,9 +33,10 @@ STATES = 256
 DOUBTED, REFUSED, CERTAIN = 1.06, 1.15, 1.5  # by how many times another reading fits better
 SEES, FITS = 0.98, 1.02  # a misfit that takes more than the data's moments; one no worse than theirs
 WORST = 1.2  # a misfit that no model of the data has
+DEGREES = 48  # of freedom of the variance, whose standard error is then a fifth of it
 UNCHECKED = (
-    "path, prediction, direction of time and scale are not checked, since the data have one row or equal rows: pass "
-    "more of the data that the model was trained on"
+    "path, prediction, direction of time and scale are not checked, since {}: pass more of the data that the model was "
+    "trained on"
 )
 NAMES = {"velocity": "the velocity", "target": "the data", "source": "the noise", "score": "the score"}
 
@@ -51,9 +56,11 @@ def judge(audit: Audit, seed: int) -> Verdict:
     generator = torch.Generator().manual_seed(seed + 1)
     x0 = torch.randn(x1.shape, generator=generator, dtype=torch.float64).to(x1)
     if len(x1) < 2 or not Moments.of(x1).deviation > 0:
-        return Verdict(False, UNCHECKED)
+        return Verdict(False, UNCHECKED.format("the data have one row or equal rows"))
     directions = DIRECTIONS if isinstance(audit.made.flow, Flow) else (audit.made.time,)
     compared = Compared(unguarded(flow), directions, x1, x0)
+    if degrees(x1) < DEGREES:
+        return _of_few(compared)
     declared, others = compared.readings()
     samples = compared.samples(declared)
     best = _best(compared, declared, others)
@@ -61,6 +68,14 @@ def judge(audit: Audit, seed: int) -> Verdict:
     if doubtful and not (best and best.misfit <= SEES):
         best = _best(compared, declared, [*others, *compared.rescaled([declared, *others])])
     return _verdict(audit, compared, declared, best, samples)
+
+
+def _of_few(compared: Compared) -> Verdict:
+    """Return the verdict on rows too few to compare readings on: only samples that are not finite are refused."""
+    samples, n = compared.samples(compared.declared()), len(compared.x1)
+    if bad := _not_finite(samples):
+        return Verdict(True, f"{bad} of {n} samples of a {STEPS}-step solve are not finite")
+    return Verdict(False, UNCHECKED.format(f"{n} rows of the data are too few to tell their spread"))
 
 
 def _best(compared: Compared, declared: Reading, others: Sequence[Reading]) -> Reading | None:
@@ -79,7 +94,7 @@ def _best(compared: Compared, declared: Reading, others: Sequence[Reading]) -> R
 def _verdict(
     audit: Audit, compared: Compared, declared: Reading, best: Reading | None, samples: Tensor | None
 ) -> Verdict:
-    bad = 0 if samples is None else int((~finite_rows(samples)).sum())
+    bad = _not_finite(samples)
     evidence = _evidence(declared, samples, compared.x1, bad)
     said = f"the model does not fit the data as it is declared: {evidence}"
     if best:
@@ -98,6 +113,10 @@ def _verdict(
             f"time or scale that was tried: {evidence}; it may not be trained, or not on these data",
         )
     return Verdict(False, None)
+
+
+def _not_finite(samples: Tensor | None) -> int:
+    return 0 if samples is None else int((~finite_rows(samples)).sum())
 
 
 def _evidence(declared: Reading, samples: Tensor | None, x1: Tensor, bad: int) -> str:

@@ -40,6 +40,22 @@ class Moments:
         return cls(float(x.double().mean()), float(x.double().var(0).mean().sqrt()))
 
 
+def degrees(x1: Tensor) -> float:
+    """Return about how many free numbers the variance of samples (n, *event) is an average of: its degrees of freedom.
+
+    The standard error of the variance, relative to it, is about the root of two over their number.
+
+    Returns
+    -------
+    float
+        n - 1 for each effective dimension, (tr C)^2 / tr C^2 of the samples' covariance C, of which few samples show
+        too few.
+    """
+    centred = (x1 - x1.mean(0)).flatten(1).double()
+    products = centred @ centred.T
+    return float((len(x1) - 1) * products.trace() ** 2 / products.square().sum())
+
+
 def misfits(flow: PredictionFlow, path: AffinePath, turned: bool, x1: Tensor, x0: Tensor) -> Mapping[Taken, float]:
     """Return the misfit of a model's function on a path, by what it is taken to predict and the sign of its values.
 

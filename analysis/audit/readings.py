@@ -91,12 +91,16 @@ class Compared:
     x1: Tensor
     x0: Tensor
 
+    def declared(self) -> Reading:
+        """Return the declared reading, without its misfit."""
+        flow = self.flow
+        return Reading(flow.own, flow.prediction) if isinstance(flow, PredictionFlow) else Reading(flow.path, "target")
+
     def readings(self) -> tuple[Reading, list[Reading]]:
         """Return the declared reading, and those with another path, prediction or direction of time."""
-        flow = self.flow
+        flow, declared = self.flow, self.declared()
         if not isinstance(flow, PredictionFlow):
-            return Reading(flow.path, "target", misfit=misfit_of_flow(flow, self.x1, self.x0)), []
-        declared = Reading(flow.own, flow.prediction)
+            return replace(declared, misfit=misfit_of_flow(flow, self.x1, self.x0)), []
         others = [replace(reading, misfit=misfit) for reading, misfit in self._every(flow) if reading != declared]
         own = misfits(flow, flow.own, False, self.x1, self.x0)
         return replace(declared, misfit=own[flow.prediction, False]), others

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import torch
-
-NOT_THEIRS = (Path(__file__).parents[1], Path(torch.__file__).parents[1], Path(inspect.__file__).parent)
+from analysis import users_code
 
 # What errors of torch say of a network's times, and what to do about it.
 HINTS = {
@@ -43,15 +38,9 @@ def ask(name: str, function: Callable[..., Any], *arguments: Any, **options: Any
     except AuditError as error:
         raise AuditError(f"{name}: {error}") from error
     except Exception as error:
-        theirs = _theirs(error) or _theirs(error.__cause__)  # analysis.probe says in its words what a function raised
-        where = f" ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else ""
+        # analysis.probe says in its words what a function raised.
+        place = users_code.place(error) or users_code.place(error.__cause__)
+        where = f" ({place})" if place else ""
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         hint = next((hint for part, hint in HINTS.items() if part in str(error)), "")
         raise AuditError(f"{name}: {kind}{error}{where}{hint}") from error
-
-
-def _theirs(error: BaseException | None) -> list[traceback.FrameSummary]:
-    """Return the frames of the user's own code below which an error was raised; Python's own have no file."""
-    frames = traceback.extract_tb(error.__traceback__) if error else []
-    frames = [f for f in frames if not f.filename.startswith("<frozen")]
-    return [f for f in frames if not any(Path(f.filename).is_relative_to(room) for room in NOT_THEIRS)]

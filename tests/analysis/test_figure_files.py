@@ -99,11 +99,11 @@ def test_a_quick_table_is_told_in_the_caption_and_has_no_pdf(module, out):
     about = {"options": {"quick": True}}
     results.write_table(pd.DataFrame({"x": [0.0, 2.0]}), out / "tables" / "line.parquet", about)
     figure_files.write(out, "drawings.line")
-    assert (out / "figures" / "line.txt").read_text().startswith("Quick run, not a result: How steep")
+    assert (out / "figures" / "line.txt").read_text().startswith("Quick run: How steep")
     assert {path.name for path in (out / "figures").iterdir()} == {"line.png", "line.txt"}  # the full run's is gone
     entry = figure_files.write(out, "drawings.line", "theory")
     assert entry.quick
-    assert entry.caption.startswith("Quick run, not a result: Its slope")
+    assert entry.caption.startswith("Quick run: Its slope")
 
 
 def test_many_are_written_and_entered_in_the_order_that_was_asked_for(module, out, monkeypatch):

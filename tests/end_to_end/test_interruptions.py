@@ -4,6 +4,7 @@ The runs are of the real command line, with an experiment in it whose cells do n
 """
 
 import os
+import re
 import resource
 import signal
 import time
@@ -89,6 +90,34 @@ def test_two_runs_share_a_folder(tmp_path, whole):
     assert ended(other)[0] == 0
     assert hashes(tmp_path / "tables") == hashes(whole / "tables")
     assert not list(tmp_path.rglob(".*.tmp"))
+
+
+@pytest.fixture
+def cluster():
+    """A Dask scheduler and a worker, in processes of their own: the scheduler's process, and its address."""
+    pytest.importorskip("distributed")
+    quiet = ("--no-dashboard", "--host", "127.0.0.1")
+    scheduler = popen("-m", "distributed.cli.dask_scheduler", *quiet, "--port", "0", "--no-show")
+    address = next(found[0] for line in scheduler.stderr if (found := re.search(r"tcp://[\d.:]+", line)))
+    worker = popen("-m", "distributed.cli.dask_worker", address, *quiet, "--no-nanny", "--nthreads", "1")
+    yield scheduler, address
+    for process in (worker, scheduler):
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def test_a_scheduler_that_is_killed_is_one_line_and_finished_cells_are_kept(tmp_path, whole, cluster, monkeypatch):
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "2s")  # until the run gives it up
+    scheduler, address = cluster
+    process = begin("--backend", "dask", "--scheduler", address, out=tmp_path)
+    scheduler.kill()
+    assert ended(process) == (1, [f"error: the Dask scheduler at {address} is gone"])
+    finished = {path: path.stat().st_mtime_ns for path in cells(tmp_path)}
+    assert 0 < len(finished) < sleepy.CELLS
+    assert run_here(tmp_path) == 0
+    assert hashes(tmp_path / "tables") == hashes(whole / "tables")
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in finished.items())
 
 
 def test_ctrl_c_while_modules_are_imported_is_one_line():

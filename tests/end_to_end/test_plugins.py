@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import reproduce
-from analysis import registration, results
+from analysis import catalogue, registration, results
 from analysis.paths import PATHS, CondOT
 from analysis.solvers import SOLVERS
+from tests.support.command import command
 
 OWN = """
 import pandas as pd
@@ -114,14 +115,82 @@ def test_a_plugin_that_is_not_there_is_an_error_that_names_it(own, capsys):
     assert "argument --plugin: No module named 'nowhere'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [("fails", "fails cannot be imported: RuntimeError: why (fails.py:2)"), ("fails.py", "name, without .py")],
-)
-def test_a_plugin_that_fails_is_an_error_that_names_its_line(name, said, tmp_path, monkeypatch, capsys):
-    (tmp_path / "fails.py").write_text("X = 1\nraise RuntimeError('why')\n")
+BROKEN = {
+    "fails": ("X = 1\nraise RuntimeError('why')", "fails cannot be imported: RuntimeError: why (fails.py:2)"),
+    "fails.py": ("", "name, without .py"),
+    "leaves": ("raise SystemExit(3)", "leaves cannot be imported: SystemExit: 3 (leaves.py:1)"),
+    "spells": ("def (", "spells cannot be imported: SyntaxError: invalid syntax (spells.py, line 1)"),
+    "needs": ("import no_such_package", "No module named 'no_such_package' (needs.py:1)"),
+    "enters_broken": ("ENTER['broken'] = 'broken'", "broken cannot be imported: ZeroDivisionError: division by zero"),
+    "enters_itself": ("ENTER['mine'] = registration", "'mine' must be entered as the name of its module, got module"),
+    "no_function": ("ENTER['mine'] = __name__\ncells = 3", "cells of module 'no_function' must be a function of the"),
+    "no_suite": (
+        "ENTER['mine'] = __name__\nSUITE = 'theoryy'\ncells = print",
+        "SUITE of experiment 'mine' must be one of theory, guidance, images, molecules, got 'theoryy'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_plugin_that_fails_or_enters_what_cannot_be_is_an_error_that_names_it(name, tmp_path, monkeypatch, capsys):
+    source, said = BROKEN[name]
+    head = "from analysis import registration; ENTER = registration.EXPERIMENTS; "
+    (tmp_path / f"{name.removesuffix('.py')}.py").write_text(source.replace("ENTER", f"{head}ENTER", 1))
+    (tmp_path / "broken.py").write_text("1 / 0")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [*sys.path])
-    with pytest.raises(SystemExit):
+    monkeypatch.setattr(registration, "EXPERIMENTS", registration.EXPERIMENTS.copy())
+    monkeypatch.setattr(catalogue, "EXPERIMENTS", registration.EXPERIMENTS)
+    with pytest.raises(SystemExit) as stopped:
         reproduce.main(["list", "--plugin", name])
-    assert said in capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+FIGURE = {
+    "TABLES = 'own_table'": "TABLES of module 'own_work' must be a tuple of names, such as ('mine',), got 'own_table'",
+    "answer = lambda tables: ''": "answer of module 'own_work' must be a figures.style.Caption, or have its headline",
+    "draw = 3": "draw of module 'own_work' must be a function of the tables, got 3",
+}
+
+
+@pytest.mark.parametrize("line", FIGURE)
+def test_a_figure_with_a_part_of_another_kind_is_refused_before_anything_is_measured(line, own, capsys):
+    (own / "own_work.py").write_text(f"{OWN}\n{line}\n")
+    with pytest.raises(SystemExit):
+        reproduce.main(["run", "own_work", "--plugin", "own_work", "--out", "out"])
+    assert FIGURE[line] in capsys.readouterr().err
+    assert not (own / "out").exists()
+
+
+LAST = len(OWN.splitlines()) + 1
+# A last line of the module, and what is said of it; a line that fails is named, also of another process.
+FAILING = {
+    "cells = lambda options: None": "own_work.py: TypeError: cells(options) must return a list of at least one Cell",
+    "cells = lambda options: []": "own_work.py: TypeError: cells(options) must return a list of at least one Cell",
+    "cells = lambda options: [1]": "own_work.py: TypeError: cells(options) must return a list of at least one Cell",
+    "cells = lambda options: 1 / 0": f"own_work.py:{LAST}: ZeroDivisionError: division by zero",
+    "del measure": "own_work.py: ValueError: 'own_work:measure' must name an importable module:attribute",
+    "measure = lambda cell: None": "own_work:measure: ValueError: the measure of own_work:measure has returned no rows",
+    "measure = lambda cell: {}['b']": f"own_work.py:{LAST}: KeyError: 'b'",
+    "measure = lambda cell: open('no')": f"own_work.py:{LAST}: FileNotFoundError: [Errno 2] No such file",
+    "derive = lambda table: None": "own_work.py: AttributeError: 'NoneType' object has no attribute 'items'",
+    "write = lambda derived, out: 1 / 0": f"own_work.py:{LAST}: ZeroDivisionError: division by zero",
+    "draw = lambda tables: None": "own_work.py: TypeError: draw(tables) must return a matplotlib figure, got NoneType",
+    "draw = lambda tables: 1 / 0": f"own_work.py:{LAST}: ZeroDivisionError: division by zero",
+}
+
+
+@pytest.mark.parametrize("line", FAILING)
+def test_a_users_module_that_fails_in_a_run_is_one_line_that_names_it(line, own, capsys):
+    (own / "own_work.py").write_text(f"{OWN}{line}\n")
+    assert reproduce.main(["run", "own_work", "--plugin", "own_work", "--out", "out", "--jobs", "1"]) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"error: {FAILING[line]}")
+
+
+def test_a_line_that_fails_in_another_process_is_named(own):
+    (own / "own_work.py").write_text(f"{OWN}measure = lambda cell: 1 / 0\n")
+    done = command("compute", "own_work", "--plugin", "own_work", "--out", "out", "--jobs", "2", cwd=own)
+    assert done.returncode == 1
+    assert done.stderr.decode() == f"error: own_work.py:{LAST}: ZeroDivisionError: division by zero\n"

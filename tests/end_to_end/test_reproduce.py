@@ -1,6 +1,7 @@
 """The command line from end to end; the truth is bytes on disk, exit codes, and what is printed."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def test_a_figure_comes_with_its_tables_caption_and_manifest(made):
         p.name for p in (made / "tables").iterdir()
     }
     caption = (made / "figures" / "lookahead_surface.txt").read_text()
-    assert caption.startswith("Quick run, not a result: At a fixed budget")
+    assert caption.startswith("Quick run: At a fixed budget")
     assert "A quick run" in (made / "report.html").read_text()
     manifest = results.json.loads((made / "manifest.json").read_text())
     assert manifest["tables"]["lookahead_surface_best"]["options"]["quick"] is True
@@ -174,6 +175,14 @@ def test_help_names_the_verbs_and_each_verb_its_options(capsys):
         (["audit", "m:f", "--dtype", "float32"], "unrecognized arguments: --dtype"),
         (["audit", "m:f", "digits"], "unrecognized arguments: digits"),
         (["audit", "--quick"], "required: factory"),
+        (["--out", ""], "--out: must not be empty"),
+        (["draw", "--out", " "], "--out: must not be empty"),
+        (["check", "--out="], "--out: must not be empty"),
+        (["--plugin", ""], "--plugin: must not be empty"),
+        (["--backend", "dask", "--scheduler", ""], "--scheduler: must not be empty"),
+        (["--device", ""], "--device: must not be empty"),
+        (["audit", ""], "factory: must not be empty"),
+        (["audit", "m:f", "--out", ""], "--out: must not be empty"),
         (["--backend", "dask", "--scheduler", "tcp://a:1", "--jobs", "2"], "takes no --jobs"),
     ],
 )
@@ -181,7 +190,10 @@ def test_bad_options_are_refused_by_name(arguments, said, capsys):
     with pytest.raises(SystemExit) as stopped:
         reproduce.main(arguments)
     assert stopped.value.code == 2
-    assert said in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+    assert line.endswith(f" {arguments[0] if arguments[0] in reproduce.VERBS else 'run'} --help")
 
 
 def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path):
@@ -222,6 +234,18 @@ def test_what_a_terminal_cannot_show_stops_nothing(made, tmp_path):
     done = command("draw", *ONE, "--jobs", 1, "--out", tmp_path / "größe 漢", PYTHONIOENCODING="cp1252")
     assert done.returncode == 0, done.stderr
     assert b"gr\xf6\xdfe \\u6f22" in done.stdout.replace(b"\n", b"")
+
+
+def test_a_reader_that_has_gone_stops_nothing(made, tmp_path):
+    """As ``| head -1`` goes: the pipe is closed before the first line."""
+    out = Path(shutil.copytree(made, tmp_path / "copy"))
+    (out / "manifest.json").unlink()
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = command("run", *FAST, "--out", out, stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "figures/lookahead_surface.png" in json.loads((out / "manifest.json").read_text())["files"]
 
 
 def test_the_users_matplotlib_changes_no_byte(made, tmp_path):

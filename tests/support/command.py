@@ -15,10 +15,11 @@ FAST = [*ONE, "--quick", "--jobs", "1"]
 SLEEPY = ("-m", "tests.support.sleepy", "compute", "greedy_error")
 
 
-def command(*arguments, cwd=ROOT, **changed):
+def command(*arguments, cwd=ROOT, stdout=subprocess.PIPE, **changed):
     """Run the command line with changes of the environment."""
     full = [sys.executable, str(ROOT / "reproduce.py"), *map(str, arguments)]
-    return subprocess.run(full, cwd=cwd, env=os.environ | changed, capture_output=True, check=False)
+    pipes = {"stdout": stdout, "stderr": subprocess.PIPE}
+    return subprocess.run(full, cwd=cwd, env=os.environ | changed, check=False, **pipes)
 
 
 def popen(*arguments, **options):

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from analysis import losses, registration, results
-from analysis.audit import Audited, AuditError, audit, data, declaration, subject
+from analysis.audit import Audited, AuditError, audit, data, subject
 from analysis.audit.advice import advice_lines
 from analysis.audit.report import words
 from analysis.flow import from_velocity
@@ -268,10 +268,14 @@ def test_what_a_flow_says_itself_is_not_declared_again(declared):
         audit(flow, X, **{**SMALL, "path": CondOT()} | declared)
 
 
-def test_an_audit_of_data_without_spread_says_that_the_declaration_is_not_checked():
-    with pytest.warns(RuntimeWarning, match="are not checked, since the data have one row or equal rows"):
-        report = audit(Network().double(), torch.ones(5, 2).double(), **SMALL | {"check": True})
-    assert declaration.UNCHECKED in " ".join(report.lines)
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [(torch.ones(5, 2), "the data have one row or equal rows"), (randn(5, 2), "5 rows of the data are too few to")],
+)
+def test_an_audit_of_data_without_a_known_spread_says_that_the_declaration_is_not_checked(data, why):
+    with pytest.warns(RuntimeWarning, match=f"are not checked, since {why}"):
+        report = audit(Network().double(), data.double(), **SMALL | {"check": True})
+    assert report.lines[0].startswith("Doubtful: path, prediction, direction of time and scale are not checked, since")
 
 
 def test_a_fixed_target_is_a_loss_as_before():

@@ -82,6 +82,17 @@ def test_an_audit_writes_tables_figures_and_lines(made):
     assert "figures/audit_error.png" in json.loads((out / "manifest.json").read_text())["files"]
 
 
+def test_check_knows_the_tables_of_an_audit_and_what_they_were_made_with(made, capsys):
+    names = ["check", "audit_error", "audit_lookahead", "--out", str(made[0] / FIRST)]
+    assert reproduce.main([*names, "--quick"]) == 0
+    assert "All 4 tables are there and current." in capsys.readouterr().out
+    for other, said in ([], "quick True, not False"), (["--quick", "--seed", "3"], "seed 0, not 3"):
+        assert reproduce.main([*names, *other]) == 1
+        text = " ".join(capsys.readouterr().out.split())
+        assert f"audit: the table was made with {said} audit_best: " in text
+        assert "4 of 4 tables" in text
+
+
 def test_an_audit_that_is_interrupted_resumes_to_the_same_bytes(made, monkeypatch):
     here, arguments = made
     measured, seen = measure.measure, []

@@ -127,6 +127,67 @@ def test_a_flow_of_closed_form_is_judged_and_its_scale_is_seen():
     assert "trained on data 10 times smaller: pass data / 10" in judged[1].sentence
 
 
+FEW = "are not checked, since {} rows of the data are too few to tell their spread: pass more of the data"
+
+
+def judged(flow, data, seed=0, **declared):
+    made = {"path": CondOT(), "prediction": "velocity"} | declared
+    return declaration.judge(subject.of(Audited(lambda x, t: flow.velocity(x, t), data, **made), "mine", "cpu"), seed)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 6, 8, 12, 16])
+def test_too_few_rows_to_judge_are_said_and_never_refused(n):
+    """The flow is that of the data: whatever else fits a few of them better fits their chance."""
+    flow = MixtureFlow(mixture(), CondOT())
+    for seed in range(20):
+        found = judged(flow, mixture().sample(n, torch.Generator().manual_seed(seed)), seed)
+        assert not found.refused
+        assert FEW.format(n) in found.sentence
+
+
+def test_samples_that_are_not_finite_are_refused_also_with_few_rows():
+    data = mixture().sample(4, torch.Generator().manual_seed(0))
+    made = Audited(lambda x, t: torch.full_like(x, torch.nan), data, path=CondOT())
+    assert declaration.judge(subject.of(made, "mine", "cpu"), 0) == declaration.Verdict(
+        True, "4 of 4 samples of a 32-step solve are not finite"
+    )
+
+
+WITH_64 = {
+    "time": ({"time": DIRECTION[1]}, "pass time='noise_to_data'"),
+    "path": ({"path": LinearVP()}, "pass path=CondOT()"),
+    "prediction": ({"prediction": "source"}, "pass prediction='velocity'"),
+    "scale": ({}, "pass data / 1"),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_64_rows_are_enough_for_the_right_declaration_and_to_refuse_wrong_ones(seed):
+    flow, data = MixtureFlow(mixture(), CondOT()), mixture().sample(64, torch.Generator().manual_seed(seed))
+    assert judged(flow, data, seed) == declaration.Verdict(False, None)
+    for kind, (declared, said) in WITH_64.items():
+        found = judged(flow, 10 * data if kind == "scale" else data, seed, **declared)
+        assert found.refused
+        assert said in found.sentence
+
+
+def test_rows_of_many_dimensions_are_enough_where_they_are_few():
+    data = torch.randn(10, 40, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert misfit.degrees(data) > declaration.DEGREES > misfit.degrees(data[:, :1])
+    found = declaration.judge(subject.of(Audited(lambda x, t: x, 10 * data, path=CondOT()), "mine", "cpu"), 0)
+    assert found.sentence
+    assert "too few" not in found.sentence
+
+
+def test_the_degrees_of_freedom_of_a_variance_tell_its_standard_error():
+    """Of many sets of samples; the truth is the spread of their variances."""
+    generator, deviations = torch.Generator().manual_seed(0), torch.tensor([2.0, 1.0, 1.0, 0.5], dtype=torch.float64)
+    sets = deviations * torch.randn(2000, 200, 4, generator=generator, dtype=torch.float64)
+    variances = sets.var(1).mean(1)
+    expected = float(2 / (variances.std() / variances.mean()).square())
+    assert misfit.degrees(sets[0]) == pytest.approx(expected, rel=0.15)
+
+
 def test_an_audit_refuses_a_wrong_declaration_unless_it_is_told_not_to_look():
     network = trained(*TRUE["velocity, turned"])
     options = {"path": CondOT(), "times": [0.7], "samples": 2, "quick": True}
