@@ -175,8 +175,8 @@ def latex(tables: style.Tables) -> dict[str, str]:
 def _text(row: Any, digits: int) -> str:
     """Return a mean above its interval, if there are enough molecules for one."""
     if np.isfinite(row["low"]):
-        return tex.interval(row["mean"], row["low"], row["high"], digits)
-    return f"{row['mean']:.{digits}f}"
+        return tex.interval(row["mean"], row["low"], row["high"], f".{digits}f")
+    return tex.number(row["mean"], f".{digits}f")
 
 
 def _head(column: str) -> str:
