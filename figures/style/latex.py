@@ -81,12 +81,12 @@ def stacked(*lines: str) -> str:
 
 
 def interval(middle: float, low: float, high: float, spec: str = ".2f", bold: bool = False) -> str:
-    """Return a number stacked on its interval, both in one format, or "failed" where the number is NaN."""
+    """Return a number stacked on its interval, if there is one; "failed" where the number is NaN."""
     if pd.isna(middle):
         return "failed"
     shown, *ends = (number(value, spec) for value in (middle, low, high))
     value = rf"\textbf{{{shown}}}" if bold else shown
-    return stacked(value, rf"{{\scriptsize [{', '.join(ends)}]}}")
+    return value if pd.isna(low) else stacked(value, rf"{{\scriptsize [{', '.join(ends)}]}}")
 
 
 def table(frame: pd.DataFrame, name: str, caption: str, columns: str, plain: list[str] | None = None) -> str:
