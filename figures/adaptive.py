@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -11,6 +13,8 @@ from matplotlib.figure import Figure
 
 from analysis.tables import only
 from figures import style
+from figures.style import latex as tex
+from figures.style import names
 
 TABLES = tuple(f"adaptive{part}" for part in ("_choices", "_families", "_kinds", "_summary", "_facts"))
 QUESTION = "Does lookahead that chooses its own steps keep its tolerance, say where it may not, and save evaluations?"
@@ -33,6 +37,12 @@ LOOKS = {
     "fixed, in t": style.method("end_to_end", "midpoint"),
     "fixed, in cosine time": style.method("lookahead", "midpoint") | {"linestyle": (0, (4, 1.5))},
 }
+NUMBERS = (  # head, column and format, in LaTeX
+    ("Within", "within", ".3f"),
+    ("Error", "error_95", ".2g"),
+    ("Eval.", "evaluations", ".0f"),
+    ("VJPs", "vjps", ".0f"),
+)
 
 
 @style.figure(legend=5)
@@ -102,3 +112,25 @@ def _costs(ax: Axes, table: pd.DataFrame) -> None:
 def _tolerances(ax: Axes, tolerances: np.ndarray) -> None:
     ax.set_xlabel("tolerance")
     style.ticks(ax.xaxis, tolerances)
+
+
+def latex(tables: style.Tables) -> dict[str, str]:
+    """Return one table: a row per tolerance and way to choose steps, with the share within it, error and cost."""
+    pooled = only(tables["adaptive_summary"], problem="all").sort_values("tolerance", kind="stable")
+    share = tables["adaptive_facts"]["share"].iloc[0]
+    caption = (
+        "Adaptive lookahead beside the cheapest fixed number of steps, chosen with hindsight, that keeps the tolerance "
+        rf"in {100 * share:.0f}\,\% of the states; a dash where none does. Within: the share of states; error: "
+        "its 95th percentile."
+    )
+    frame = pd.DataFrame([_line(row) for row in pooled.to_dict("records")])
+    return {"adaptive": tex.table(frame, "adaptive", caption, "rllrrrr", plain=["Steps", "Solver"])}
+
+
+def _line(row: dict[Any, Any]) -> dict[str, str]:
+    line = {"Tolerance": f"{row['tolerance']:g}", "Steps": row["estimator"], "Solver": ""}
+    if isinstance(row["solver"], str):
+        line["Solver"] = f"{names.of_solver(row['solver'])} {row['steps']:.0f}"
+    for head, key, spec in NUMBERS:
+        line[head] = "--" if pd.isna(row[key]) else tex.number(row[key], spec)
+    return line

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.tables import only
+from analysis.typeset import signs
 from figures import style
 from figures.style import latex as tex
 from figures.style import looks
@@ -57,7 +58,7 @@ def draw(tables: style.Tables) -> Figure:
     for row, text, top, height in zip(ledger.to_dict("records"), texts, ends - heights, heights, strict=True):
         _words(axes[0], row["id"], text, top)
         _shares(axes[1], only(shares, id=row["id"]), VERDICTS[row["verdict"]][1], top + height / 2)
-        axes[2].text(0.02, top + height / 2, typeset(_number(row)), va="center", fontsize=style.SMALL, linespacing=1.15)
+        axes[2].text(0.02, top + height / 2, _number(row), va="center", fontsize=style.SMALL, linespacing=1.15)
     _finish(axes, ends)
     shown = [VERDICTS[verdict] for verdict in VERDICTS if verdict in set(ledger["verdict"])]
     handles = [plt.Line2D([], [], linestyle="", label=label, **look | {"markersize": 5}) for label, look in shown]
@@ -68,14 +69,7 @@ def draw(tables: style.Tables) -> Figure:
 def symbols(text: str) -> str:
     """Set the Greek letters, hats, bars, powers and indices that a text spells out as mathematics."""
     shown = re.sub(rf"(?<![A-Za-z])([dD]?)({'|'.join(GREEK)})(?![a-z])", lambda m: m[1] + GREEK[m[2]], text)
-    for plain, sign in (
-        ("<=", "≤"),
-        ("->", "→"),
-        ("sqrt", "√"),
-        (" - ", " − "),
-        ("→", r"$\rightarrow$"),
-        ("∇", r"$\nabla$"),
-    ):
+    for plain, sign in SYMBOLS.items():
         shown = shown.replace(plain, sign)
     shown = re.sub(r"(x|x0|x1)(hat|bar)", lambda m: rf"$\{m[2]}{{x}}{'_' + m[1][1:] if m[1][1:] else ''}$", shown)
     shown = re.sub(r"\^\(([^()]*(?:\([^()]*\))?[^()]*)\)", r"$^{(\1)}$", shown)
@@ -120,15 +114,10 @@ def _number(row: dict[str, Any]) -> str:
             known["tolerance"] = "0"
         if _keeps(row["rule"], {key: float(text) for key, text in known.items()}) == row["standing"]:
             break
-    interval = f" [{known['low']}, {known['high']}]" if row["low"] < row["high"] else ""
-    slack = f" {SLACKS[row['rule']]} {known['tolerance']}" if float(known["tolerance"]) else ""
-    return f"{known['value']}{interval}\n{SIGNS[row['rule']]} {known['limit']}{slack}"
-
-
-def typeset(text: str) -> str:
-    """Set exponents of ten as powers, and minus signs as such."""
-    powers = re.sub(r"(?<=\d)e([+-]\d+)", lambda m: rf"$\times 10^{{{int(m[1])}}}$", text)
-    return re.sub(r"(?<![\w^{])-(?=\d)", "−", powers)
+    said = {key: signs(text) for key, text in known.items()}
+    interval = f" [{said['low']}, {said['high']}]" if row["low"] < row["high"] else ""
+    slack = f" {SLACKS[row['rule']]} {said['tolerance']}" if float(known["tolerance"]) else ""
+    return f"{said['value']}{interval}\n{SIGNS[row['rule']]} {said['limit']}{slack}"
 
 
 def _keeps(rule: str, known: dict[str, float]) -> bool:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from analysis.tables import only
 from figures import style
+from figures.style import latex as tex
 from figures.style import names
 
 TABLES = ("estimators_chosen", "estimators_facts")
@@ -61,3 +62,28 @@ def _panel(ax: Axes, table: pd.DataFrame, rows: dict[tuple[str, str | None], int
     ax.margins(x=0.12)
     style.decades(ax.xaxis, 2)
     ax.grid(axis="y", color="0.92", linewidth=0.5)
+
+
+def latex(tables: style.Tables) -> dict[str, str]:
+    """Return one table: a row per estimator, medians above their quartiles, in the order of the figure."""
+    table, facts = tables["estimators_chosen"], tables["estimators_facts"].iloc[0]
+    ranked = only(table, against=IDEAL, metric="relative_error").sort_values("value")
+    lines = [
+        _line(only(table, estimator=estimator, solver=solver), names.method(estimator, solver))
+        for (estimator, solver), _ in style.groups(ranked, "estimator", "solver")
+    ]
+    caption = (
+        "Estimators of the guidance gradient, each in its variant nearest 16 evaluations: medians and quartiles over "
+        rf"{facts['problems']:.0f} problems at $t = {facts['t']:g}$."
+    )
+    return {"estimators": tex.table(pd.DataFrame(lines), "estimators", caption, "lcccrrr", plain=[""])}
+
+
+def _line(part: pd.DataFrame, name: str) -> dict[str, str]:
+    line, cost = {"": name}, part.iloc[0]
+    for title, against, metric, column in PANELS:
+        if column == "value":
+            row = only(part, against=against, metric=metric).iloc[0]
+            line[title] = tex.interval(row["value"], row["low"], row["high"], ".2g")
+    line |= {"Eval.": f"{cost['evaluations']:.0f}", "VJPs": f"{cost['vjps']:.0f}"}
+    return line | {"Peak\nMB": f"{cost['bytes'] / 1e6:.2f}"}

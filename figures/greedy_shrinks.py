@@ -16,8 +16,8 @@ answer = style.Caption(
     style.choose(
         "law",
         {
-            True: "On a Gaussian it shrinks by (1 + ζ²/λ)^−½ along variance λ: directions thinner than ζ are erased.",
-            False: "On a Gaussian it does not follow (1 + ζ²/λ)^−½ along variance λ.",
+            True: "On a Gaussian it shrinks by 1/√(1 + ζ²/λ) along variance λ: directions thinner than ζ are erased.",
+            False: "On a Gaussian it does not follow 1/√(1 + ζ²/λ) along variance λ.",
         },
     ),
     "That law is met to {gaussian:.0e} relative on {paths} paths.",

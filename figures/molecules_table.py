@@ -159,8 +159,8 @@ def latex(tables: style.Tables) -> dict[str, str]:
         line = {"": SETTINGS[setting] if name != "unguided" else "", "Gradient": names.sampler(name)}
         for column in _columns(summary):
             row, head = _cell(part, column), _head(column)
-            digits = DIGITS.get(column, 2)
-            line[head] = "" if row is None else _text(row, digits)
+            spec = f".{DIGITS.get(column, 2)}f"
+            line[head] = "" if row is None else tex.interval(row["mean"], row["low"], row["high"], spec)
         lines.append(line)
     frame = pd.DataFrame(lines)
     count = int(only(summary, metric="error", property="all", over="all")["measurements"].max())
@@ -170,13 +170,6 @@ def latex(tables: style.Tables) -> dict[str, str]:
     )
     columns = f"ll{'c' * (len(frame.columns) - 2)}"
     return {"molecules_table": tex.table(frame, "molecules_table", caption, columns, plain=["", "Gradient"])}
-
-
-def _text(row: Any, digits: int) -> str:
-    """Return a mean above its interval, if there are enough molecules for one."""
-    if np.isfinite(row["low"]):
-        return tex.interval(row["mean"], row["low"], row["high"], digits)
-    return f"{row['mean']:.{digits}f}"
 
 
 def _head(column: str) -> str:

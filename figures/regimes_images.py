@@ -155,7 +155,7 @@ def _table(metric: str, best: pd.DataFrame) -> str:
         for operator in operators:
             value = values.get((operator, regime, name), np.nan)
             head = names.two_lines(names.of("operators", operator))
-            line[head] = f"{value:.{digits}f}" if np.isfinite(value) else "–"
+            line[head] = tex.number(value, f".{digits}f") if np.isfinite(value) else "–"
         lines.append(line)
     count = int(best["images"].max())
     caption = f"Restored digits: {title}, medians over {count} held-out images, each method at its best budget."

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.tables import only
 from figures import style
+from figures.style import latex as tex
 from figures.style import names
 
 TABLES = ("which_gradient_recommended", "which_gradient_correlation", "which_gradient_facts")
@@ -63,3 +66,44 @@ def _correlations(ax: Axes, table: pd.DataFrame, regimes: list[str]) -> None:
     ax.axvline(0, **style.THEORY)
     ax.set(xlim=(-1.05, 1.05), xlabel="rank correlation of error and outcome")
     style.rows_of_names(ax, [names.two_lines(names.of("regimes", regime)) for regime in regimes])
+
+
+def latex(tables: style.Tables) -> dict[str, str]:
+    """Return the recommendations by aim and budget and, if there are any, the correlations, a column per regime."""
+    chosen, ranks = tables["which_gradient_recommended"], tables["which_gradient_correlation"]
+    caption = (
+        "Recommended gradients by regime and budget of evaluations and products, and their outcomes over greedy's: "
+        rf"geometric means over {int(chosen['operators'].max())} operators with 95\,\% intervals."
+    )
+    made = {"which_gradient": _table("which_gradient", caption, chosen, "budget")}
+    if len(ranks):
+        caption = (
+            "Rank correlation over gradients of the error, to the ideal gradient or to the likelihood score, and the "
+            rf"outcome: means over {int(ranks['operators'].max())} operators with 95\,\% intervals."
+        )
+        made["which_gradient_correlation"] = _table("which_gradient_correlation", caption, ranks, "truth")
+    return made
+
+
+def _table(name: str, caption: str, table: pd.DataFrame, second: str) -> str:
+    regimes = [regime for regime in names.REGIMES if regime in set(table["regime"])]
+    lines = []
+    for (aim, value), rows in style.groups(table.sort_values(["aim", second], ascending=[False, True]), "aim", second):
+        line = {"Outcome": style.OUTCOMES[aim], second.capitalize(): _second(value)}
+        cells = {row["regime"]: _cell(row) for row in rows.to_dict("records")}
+        lines.append(line | {names.two_lines(names.of("regimes", regime)): cells.get(regime, "") for regime in regimes})
+    columns = f"ll{'c' * len(regimes)}"
+    return tex.table(pd.DataFrame(lines), name, caption, columns, plain=["Outcome"])
+
+
+def _second(value: Any) -> str:
+    """Return a budget, or the name of what the error is to."""
+    return names.of("methods", value) if isinstance(value, str) else f"{value:.0f}"
+
+
+def _cell(row: dict[Any, Any]) -> str:
+    """Return a correlation, or the recommended estimator and, unless it is greedy, its ratio, above the interval."""
+    if row.get("estimator") == "greedy":
+        return names.sampler("greedy")
+    shown = tex.interval(row["mean"], row["low"], row["high"])
+    return tex.stacked(names.sampler(row["estimator"]), shown) if "estimator" in row else shown

@@ -78,6 +78,11 @@ def _of_tensors(tensors: tuple[Any, ...]) -> Rows:
 
 
 def _of_dataset(dataset: Any, collate: Callable[[list[Any]], Any]) -> Rows:
+    if not callable(getattr(dataset, "__len__", None)):
+        raise TypeError(
+            f"data must have a length, and {checks.kind(dataset)} has no __len__: give it one, or make it an "
+            "IterableDataset, whose rows are read one after another"
+        )
     if not len(dataset):
         raise ValueError("data must hold at least one row, and has none")
     return Rows(len(dataset), lambda rows: ask("data", _picked, dataset, collate, rows))

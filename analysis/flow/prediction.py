@@ -11,6 +11,7 @@ from torch.autograd.forward_ad import unpack_dual
 
 from analysis import checks
 from analysis.flow.interface import Flow, Pullback
+from analysis.flow.plain_words import PlainProbe
 from analysis.paths import AffinePath, Readout, at_equal_zeta, expand
 from analysis.probe import Probe, select_rows, unrelated
 
@@ -154,7 +155,7 @@ def from_velocity(function: Prediction, path: AffinePath) -> PredictionFlow:
     PredictionFlow
         The flow of the function.
     """
-    return PredictionFlow(function, path, "velocity", t_max=usable_times(path, "velocity")[1])
+    return _asked(PredictionFlow(function, path, "velocity", t_max=usable_times(path, "velocity")[1]))
 
 
 def from_denoiser(function: Prediction, path: AffinePath, t_max: float | None = None) -> PredictionFlow:
@@ -167,7 +168,8 @@ def from_denoiser(function: Prediction, path: AffinePath, t_max: float | None = 
     PredictionFlow
         The flow of the function.
     """
-    return PredictionFlow(function, path, "target", t_max=usable_times(path, "target")[1] if t_max is None else t_max)
+    last = usable_times(path, "target")[1] if t_max is None else t_max
+    return _asked(PredictionFlow(function, path, "target", t_max=last))
 
 
 def from_noise_predictor(
@@ -184,7 +186,14 @@ def from_noise_predictor(
         The flow of the function.
     """
     first, last = usable_times(path, "source")
-    return PredictionFlow(function, path, "source", first if t_min is None else t_min, last if t_max is None else t_max)
+    first, last = first if t_min is None else t_min, last if t_max is None else t_max
+    return _asked(PredictionFlow(function, path, "source", first, last))
+
+
+def _asked(flow: PredictionFlow) -> PredictionFlow:
+    """Return the flow of a user's function, whose faults are said in plain words."""
+    flow.probe = PlainProbe()
+    return flow
 
 
 def usable_times(path: AffinePath, prediction: str) -> tuple[float, float]:

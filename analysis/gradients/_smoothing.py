@@ -46,7 +46,7 @@ def smoothed_gradient(loss: Loss, centre: Tensor, radius: Tensor, samples: int, 
         value, gradient = value_and_gradient(loss, centre + radius * noise)
         values.append(value)
         gradients.append(gradient)
-    weights = torch.softmax(-torch.stack(values), 0)
+    weights = torch.softmax(-torch.stack(values), 0).to(centre)  # a loss may compute in another dtype than x
     return torch.einsum("nb,nb...->b...", weights, torch.stack(gradients))
 
 

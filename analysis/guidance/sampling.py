@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,8 @@ from analysis.guidance.posterior import posterior_guidance
 from analysis.guidance.registry import Sample
 from analysis.losses import Loss
 from analysis.paths import AffinePath
+
+UNGUIDED = ("solver", "divergence")  # options of the sampler that matter without a loss too
 
 
 def sample(
@@ -61,7 +64,7 @@ def sample(
     if grid is None:
         grid = canonical_grid(flow.path, checks.steps(steps))
     if loss is None:
-        _refuse_guidance(lookahead=lookahead, scale=scale, rule=rule)
+        _refuse_guidance(lookahead=lookahead, scale=scale, rule=rule, **options)
         return posterior_guidance(flow, _nothing, x0, steps=steps, scale=0.0, grid=grid, **options)
     options |= {"steps": steps, "scale": scale, "rule": rule, "lookahead": lookahead, "grid": grid}
     return posterior_guidance(flow, loss, x0, **options)
@@ -69,8 +72,9 @@ def sample(
 
 def _refuse_guidance(**given: Any) -> None:
     """Raise ``ValueError`` for an option of guidance that is not the usual one: without a loss it would do nothing."""
-    usual = inspect.signature(sample).parameters
-    named = [name for name, value in given.items() if value != usual[name].default]
+    usual = {**inspect.signature(posterior_guidance).parameters, **inspect.signature(sample).parameters}
+    guiding = [name for name in given if name in usual and name not in UNGUIDED]
+    named = [name for name in guiding if not np.array_equal(given[name], usual[name].default)]
     if named:
         raise ValueError(f"{' and '.join(named)} can only be given with a loss; without one, samples are not guided")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,12 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 
-from analysis import results
+from analysis import results, typeset
 
 ROWS = 200  # more of a table is not readable on a page; the file beside it has the rest
+SAID = {"statement", "reading", "tested", "case"}  # columns of sentences, which spell mathematics out
 LEDGER = ["id", "statement", "reading", "verdict", "value", "interval", "limit", "source"]
 
 
@@ -106,19 +107,21 @@ def page(out: Path, entries: Sequence[Entry], glossary: pd.DataFrame) -> str:
 def shown(name: str, frame: pd.DataFrame) -> Shown:
     """Return the first rows of a table as texts and sort keys."""
     head = frame.head(ROWS)
-    rows = [[_cell(value) for value in row] for row in head.itertuples(index=False, name=None)]
+    columns = [[_cell(value, column in SAID) for value in head[column]] for column in head]
+    rows = [list(row) for row in zip(*columns, strict=True)]
     return Shown(name, [str(column) for column in frame.columns], rows, len(frame))
 
 
-def _cell(value: Any) -> tuple[str, str]:
-    """Return a value's text, with four significant digits, and its sort key."""
+def _cell(value: Any, said: bool = False) -> tuple[str, str]:
+    """Return a value's text, with four significant digits, or with its symbols if it is said, and its sort key."""
+    if said and isinstance(value, str):
+        return Markup(typeset.symbols(value)), value  # escaped there
     if isinstance(value, (list, tuple)):
         return ", ".join(_cell(part)[0] for part in value), str(value[0]) if value else ""
     if not isinstance(value, str) and pd.isna(value):
         return "", ""
     if isinstance(value, float):
-        text = f"{value:.4g}".replace("-", "−") if math.isfinite(value) else str(value)
-        return text, text
+        return typeset.number(value, ".4g"), f"{value:.4g}".replace("-", "−")
     return str(value), str(value)
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from pathlib import Path
 
 import pandas as pd
 
+from analysis import typeset
 from analysis.claims import NO_READING, STATEMENTS, judge
 from docs.generator.markdown import linked
 
 ROOT = Path(__file__).parents[2]
 WORDS = ROOT / "docs" / "data" / "claims.toml"
 CASES = ROOT / "figures" / "published" / "tables" / "claims.parquet"
-GREEK = {"alpha": "α", "gamma": "γ", "sigma": "σ", "zeta": "ζ", "eta": "η", "Phi": "Φ", "lambda": "λ", "grad": "∇"}
-SIGNS = {"<=": "≤", "->": "→", " - ": " − ", "x1hat": "x̂₁", "x0hat": "x̂₀", "xbar": "x̄"}
 
 
 def words() -> dict[str, str]:
@@ -24,13 +22,8 @@ def words() -> dict[str, str]:
 
 
 def symbols(text: str) -> str:
-    """Set the Greek letters, powers and indices that a text spells out, as HTML."""
-    for plain, sign in SIGNS.items():
-        text = text.replace(plain, sign)
-    text = re.sub(rf"(?<![A-Za-z])([dD]?)({'|'.join(GREEK)})(?![a-z])", lambda m: m[1] + GREEK[m[2]], text)
-    text = re.sub(r"\^\(([^()]*(?:\([^()]*\))?[^()]*)\)|\^(-?\w+)", lambda m: f"<sup>{m[1] or m[2]}</sup>", text)
-    text = re.sub(r"(?<=[A-Za-zα-ωΑ-Ω])_(\w)(?!\w)", r"<sub>\1</sub>", text)
-    return text.replace("*", "\\*").replace("|", "&#124;")
+    """Return a text for Markdown, with the mathematics that it spells out set as HTML."""
+    return typeset.symbols(text).replace("*", "\\*").replace("|", "&#124;")
 
 
 def ledger() -> str:

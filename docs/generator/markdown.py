@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable, Sequence
 
+from analysis import typeset
 from docs.generator.docstrings import markdown
 
 
@@ -28,7 +29,7 @@ def sentence(text: str) -> str:
 
 def number(value: float) -> str:
     """Return a number to four digits, with the signs of print."""
-    return f"{value:.4g}".replace("inf", "∞").replace("-", "−")
+    return typeset.number(value, ".4g")
 
 
 def linked(source: str) -> str:

@@ -1,7 +1,7 @@
 """Shared parts of the figures: names, looks, panels and their legend, marks, captions, LaTeX."""
 
 from figures.style import latex, names
-from figures.style.budgets import OUTCOMES, over_budgets
+from figures.style.budgets import MANY, OUTCOMES, over_budgets
 from figures.style.captions import Caption, choose
 from figures.style.layout import (
     NORMAL,
@@ -54,6 +54,7 @@ __all__ = [
     "BOUND",
     "CHECKPOINTING",
     "DASHES",
+    "MANY",
     "NORMAL",
     "OPERATORS",
     "OUTCOMES",

@@ -20,11 +20,11 @@ from typing import Any
 import pandas as pd
 
 from analysis.tables import FACTS
+from analysis.typeset import number
 from figures.style import names
 from figures.style.layout import Tables
 
 RANGE = ".."
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -119,16 +119,3 @@ class _Writer(string.Formatter):
             ends = dict.fromkeys(number(v, format_spec) for v in (value.low, value.high))
             return " to ".join(ends)
         return number(value, format_spec)
-
-
-def number(value: Any, spec: str) -> str:
-    """Format a value, with exponents of ten as superscripts, proper minus signs, and no sign for zero."""
-    text = format(value, spec)
-    if isinstance(value, str):
-        return text
-    text = re.sub(r"^-(?=[0.]+%?$)", "", text)
-    mantissa, _, exponent = text.partition("e")
-    if exponent and "inf" not in text:
-        power = f"10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
-        return power if mantissa == "1" else f"{mantissa} × {power}"
-    return text.replace("-", "−").replace("inf", "∞")

@@ -7,24 +7,37 @@ import re
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from analysis import typeset
+
 GREEK = {
     "α": "alpha",
     "γ": "gamma",
     "σ": "sigma",
     "ζ": "zeta",
+    "χ": "chi",
+    "ρ": "rho",
     "η": "eta",
     "λ": "lambda",
     "μ": "mu",
     "Φ": "Phi",
     "Π": "Pi",
 }
-SIGNS = {"∇": r"\nabla", "≤": r"\le", "≥": r"\ge", "≈": r"\approx", "±": r"\pm", "×": r"\times", "→": r"\to"}
-SIGNS |= (
-    {sign: sign for sign in "<>|"} | {"−": "-", "³": "^3"} | {letter: rf"\{name}" for letter, name in GREEK.items()}
-)
+SIGNS = {
+    "∇": r"\nabla",
+    "≤": r"\le",
+    "≥": r"\ge",
+    "≈": r"\approx",
+    "±": r"\pm",
+    "×": r"\times",
+    "→": r"\to",
+    "∞": r"\infty",
+}
+SIGNS |= {sign: sign for sign in "<>|"} | {"−": "-"} | {letter: rf"\{name}" for letter, name in GREEK.items()}
 SPELT = {"<=": "≤", "->": "→", " - ": " − ", " * ": " "}
 SYMBOLS = {name: rf"\{name}" for name in GREEK.values()} | {"grad": r"\nabla", "sqrt": r"\surd"}
 SYMBOLS |= {"x1hat": r"\hat x_1", "x0hat": r"\hat x_0", "xbar": r"\bar x"}
+LOWERED = {raised: chr(plain) for plain, raised in typeset.SUPERSCRIPTS.items()}
+RAISED = f"[{''.join(map(chr, LOWERED))}]+"
 POWER = r"\\textasciicircum (?:\([^()]+\)|-?\w+)"  # as pandas escapes it
 SCRIPT = rf"'|\*|\\_\w(?!\w)|{POWER}"
 TOKEN = re.compile(rf"(?<![A-Za-z\\])([dD]?)({'|'.join(SYMBOLS)}|[A-Za-z])(?![A-Za-z0-9])((?:{SCRIPT})*)")
@@ -35,7 +48,13 @@ def maths(escaped: str) -> str:
     for spelt, sign in SPELT.items():
         escaped = escaped.replace(spelt, sign)
     shown = re.sub(POWER, lambda power: f"${_script(power[0])}$", TOKEN.sub(_symbol, escaped))
+    shown = re.sub(RAISED, lambda run: f"$^{{{run[0].translate(LOWERED)}}}$", shown)
     return "".join(f"${SIGNS[c]}$" if c in SIGNS else c for c in shown)
+
+
+def number(value: float, spec: str) -> str:
+    """Return a number as captions write it, with its signs and powers as mathematics."""
+    return maths(typeset.number(value, spec))
 
 
 def _symbol(found: re.Match[str]) -> str:
@@ -61,13 +80,13 @@ def stacked(*lines: str) -> str:
     return rf"\shortstack{{{joined}}}" if len(lines) > 1 else joined
 
 
-def interval(middle: float, low: float, high: float, digits: int = 2, bold: bool = False) -> str:
-    """Return a number stacked on its interval, or "failed" where the number is NaN."""
+def interval(middle: float, low: float, high: float, spec: str = ".2f", bold: bool = False) -> str:
+    """Return a number stacked on its interval, if there is one; "failed" where the number is NaN."""
     if pd.isna(middle):
         return "failed"
-    shown = f"{middle:.{digits}f}"
+    shown, *ends = (number(value, spec) for value in (middle, low, high))
     value = rf"\textbf{{{shown}}}" if bold else shown
-    return stacked(value, rf"{{\scriptsize [{low:.{digits}f}, {high:.{digits}f}]}}")
+    return value if pd.isna(low) else stacked(value, rf"{{\scriptsize [{', '.join(ends)}]}}")
 
 
 def table(frame: pd.DataFrame, name: str, caption: str, columns: str, plain: list[str] | None = None) -> str:

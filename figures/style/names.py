@@ -94,10 +94,10 @@ PROBLEMS = {
 KINDS = {  # families of random problems
     "scattered": Name(
         "scattered",
-        "a mixture as the audit of the bounds does, d = 1 to 40, 2 to 16 modes: condition numbers up to 1e4",
+        "a mixture as the audit of the bounds does, d = 1 to 40, 2 to 16 modes: condition numbers up to 10⁴",
     ),
     "smooth": Name("smooth", "1 to 8 modes that overlap, d = 2 to 24: unit scale, condition 2 to 30"),
-    "grid": Name("grid", "3x3 to 5x5 modes, d = 2, 0.5 to 3 apart, each as wide as 5 to 30 % of that"),
+    "grid": Name("grid", "3×3 to 5×5 modes, d = 2, 0.5 to 3 apart, each as wide as 5 to 30 % of that"),
     "spiral": Name("spiral", "8 to 20 modes along a spiral, d = 2, 2 to 8 times longer along it than across"),
     "clusters": Name("clusters", "3 to 6 clusters of 2 to 5 modes each, d = 2 to 10: decisions at two scales"),
     "chain": Name("chain", "8 to 24 modes of condition 3 to 100 along a random walk, d = 5 to 24"),
@@ -108,12 +108,12 @@ KINDS = {  # families of random problems
     ),
     "posterior": Name(
         "posterior",
-        "a measurement of 8 to 32 pixels of the 8x8 digits mixture, with noise 0.1 to 0.5: d = 64, ten modes",
+        "a measurement of 8 to 32 pixels of the 8×8 digits mixture, with noise 0.1 to 0.5: d = 64, ten modes",
     ),
     "sheets": Name("sheets", "3 to 5 parallel sheets at uneven distances, 0.003 to 0.05 thick, d = 3 to 20"),
     "helix": Name("helix", "12 to 30 modes along a helix of radius 1, 0.005 to 0.05 thick, in 3 to 12 dimensions"),
     "corners": Name("corners", "modes of width 0.01 to 0.08 in most corners of a rotated cube, d = 3 to 5"),
-    "stars": Name("stars", "2 to 6 spikes through one point, of condition 1e4 to 1e6, d = 2 to 16"),
+    "stars": Name("stars", "2 to 6 spikes through one point, of condition 10⁴ to 10⁶, d = 2 to 16"),
     "scales": Name("scales", "3 to 8 modes of widths from 0.002 to 1, d = 2 to 30"),
     "nested": Name(
         "nested",

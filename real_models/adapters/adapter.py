@@ -75,7 +75,7 @@ class Adapter(nn.Module):
         self.network, self.clock, self.call, self.weight = network, clock, call, weight
         self.time_shape = checks.known("time_shape", time_shape, TIME_SHAPES)
         self.event_shape = None if event_shape is None else event_counts(event_shape)
-        self.conditioning = {name: _row(value) for name, value in (conditioning or {}).items()}
+        self.conditioning = {name: _row(value) for name, value in _named(conditioning or {}).items()}
         self.half_times = half_times
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
@@ -147,6 +147,16 @@ class Adapter(nn.Module):
             raise ValueError(f"conditioning {name!r} must have 1 row or one per sample, {len(x)}; got {len(value)}")
         value = value.to(x) if value.is_floating_point() else value.to(x.device)
         return value.expand(len(x), *value.shape[1:])
+
+
+def _named(conditioning: Any) -> Mapping[str, Any]:
+    """Return further arguments by name; raises ``TypeError`` for what is no mapping from names."""
+    if not isinstance(conditioning, Mapping) or not all(isinstance(name, str) for name in conditioning):
+        raise TypeError(
+            "conditioning must be a dictionary from names of the network's arguments to their values, such as "
+            f'{{"class_labels": torch.tensor([3])}}; got {checks.kind(conditioning)}'
+        )
+    return conditioning
 
 
 def _row(value: Any) -> Any:

@@ -32,7 +32,7 @@ def test_the_ledger_names_readings_and_their_cases():
 
 def test_spelled_mathematics_is_set():
     assert ledger.symbols("x1hat(x^(n)) -> x_1*, dPhi") == "x̂₁(x<sup>n</sup>) → x<sub>1</sub>\\*, dΦ"
-    assert ledger.symbols("A zeta_s^2 + |n^-p| <= 1") == "A ζ<sub>s</sub><sup>2</sup> + &#124;n<sup>-p</sup>&#124; ≤ 1"
+    assert ledger.symbols("A zeta_s^2 + |n^-p| <= 1") == "A ζ<sub>s</sub><sup>2</sup> + &#124;n<sup>−p</sup>&#124; ≤ 1"
 
 
 def test_every_verb_and_suite_is_there():

@@ -27,7 +27,7 @@ _RUNNING = (
 )
 UPPER = tuple(f"analysis.{name}" for name in (*_RUNNING, "claims", "audit"))
 RUNNERS = frozenset({"pandas", "pyarrow", "joblib", "rich", "distributed", "dask"})
-FOR_FIGURES = ("analysis.tables", "analysis.registration")  # what figures take from the library
+FOR_FIGURES = ("analysis.tables", "analysis.typeset", "analysis.registration")  # what figures take from the library
 NAMED = re.compile(rf"((?:{'|'.join(ROOMS)})(?:\.\w+)+):\w+")
 
 

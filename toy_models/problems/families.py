@@ -60,7 +60,7 @@ def subject(
 
 @family
 def scattered(path: AffinePath, generator: Generator) -> RandomFlow:
-    """Draw a mixture as the audit of the bounds does, d = 1 to 40, 2 to 16 modes: condition numbers up to 1e4."""
+    """Draw a mixture as the audit of the bounds does, d = 1 to 40, 2 to 16 modes: condition numbers up to 10⁴."""
     mixture = random_mixture(integer(generator, 1, 40), integer(generator, 2, 16), generator)
     return MixtureFlow(mixture, path)
 
@@ -75,7 +75,7 @@ def smooth(path: AffinePath, generator: Generator) -> RandomFlow:
 
 @family
 def grid(path: AffinePath, generator: Generator) -> RandomFlow:
-    """Draw 3x3 to 5x5 modes, d = 2, 0.5 to 3 apart, each as wide as 5 to 30 % of that."""
+    """Draw 3×3 to 5×5 modes, d = 2, 0.5 to 3 apart, each as wide as 5 to 30 % of that."""
     side, spacing = integer(generator, 3, 5), log_uniform(generator, 0.5, 3)
     ticks = spacing * torch.arange(side, dtype=torch.float64)
     means = torch.cartesian_prod(ticks, ticks)
@@ -148,7 +148,7 @@ def shells(path: AffinePath, generator: Generator) -> RandomFlow:
 
 @family
 def posterior(path: AffinePath, generator: Generator) -> RandomFlow:
-    """Draw a measurement of 8 to 32 pixels of the 8x8 digits mixture, with noise 0.1 to 0.5: d = 64, ten modes."""
+    """Draw a measurement of 8 to 32 pixels of the 8×8 digits mixture, with noise 0.1 to 0.5: d = 64, ten modes."""
     prior = GaussianMixture(*(torch.from_numpy(part) for part in digits.load("digits")))
     count, noise = integer(generator, 8, 32), log_uniform(generator, 0.1, 0.5)
     seen = torch.eye(64, dtype=torch.float64)[torch.randperm(64, generator=generator)[:count]]

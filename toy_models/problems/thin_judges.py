@@ -74,7 +74,7 @@ def corners(path: AffinePath, generator: Generator) -> RandomFlow:
 
 @family
 def stars(path: AffinePath, generator: Generator) -> RandomFlow:
-    """Draw 2 to 6 spikes through one point, of condition 1e4 to 1e6, d = 2 to 16."""
+    """Draw 2 to 6 spikes through one point, of condition 10⁴ to 10⁶, d = 2 to 16."""
     count, dim = integer(generator, 2, 6), integer(generator, 2, 16)
     covariances = []
     for _ in range(count):

@@ -8,7 +8,7 @@ import warnings
 import pandas as pd
 import pytest
 import torch
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from analysis import losses, registration, results
 from analysis.audit import Audited, AuditError, audit, data, subject
@@ -28,6 +28,11 @@ SMALL = {"path": CondOT(), "times": [0.4, 0.8], "samples": 3, "quick": True, "ch
 class Stream(IterableDataset):
     def __iter__(self):
         yield from zip(X, Y, strict=True)
+
+
+class Unmeasured(Dataset):
+    def __getitem__(self, i):
+        return X[i], Y[i]
 
 
 SOURCES = {
@@ -58,6 +63,8 @@ def test_rows_of_every_kind_of_data_are_its_own(kind):
         ([], "at least one row"),
         ([{"x": X[0]}], "rows of data must be tensors x1"),
         ([[1.0, 2.0], [3.0, 4.0]], r"begin with a number: .* torch.tensor\(data\)"),
+        (Unmeasured(), "data must have a length, and Unmeasured has no __len__: give it one"),
+        (DataLoader(Unmeasured()), "data must have a length, and Unmeasured has no __len__: give it one"),
         (X[0], r"data must have shape \(B, \*event\)"),
     ],
 )

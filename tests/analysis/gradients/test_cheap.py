@@ -227,3 +227,13 @@ def test_they_work_in_every_dtype(name, dtype, error):
     found, exact = (run(name, flow, loss, state, 0.4) for state in (x.to(dtype), x))
     assert found.gradient.dtype == dtype
     assert errors.relative_error(found.gradient.double(), exact.gradient).max() <= error
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+@pytest.mark.parametrize("computed", [torch.float64, torch.float32])
+def test_lgd_takes_a_loss_that_computes_in_another_dtype(dtype, computed):
+    flow, x = from_velocity(lambda x, t: -x, CondOT()), randn(5, 3)
+    found = gradients.lgd(flow, lambda x: x.to(computed).square().sum(1), x.to(dtype), 0.3).gradient
+    expected = gradients.lgd(flow, lambda x: x.square().sum(1), x, 0.3).gradient
+    assert found.dtype == dtype
+    assert relative_l2(found.double(), expected).max() <= 32 * max(torch.finfo(d).eps for d in (dtype, computed))

@@ -8,7 +8,7 @@ import torch
 from analysis import flow as flows
 from analysis import losses, solvers
 from analysis.guidance import SAMPLERS, sample
-from analysis.guidance.sampling import canonical_grid
+from analysis.guidance.sampling import UNGUIDED, canonical_grid
 from analysis.guidance.step_sizes import Move, bounded, likelihood
 from analysis.paths import CondOT, LinearVP, VarianceExploding
 from analysis.sample_distances import energy_distance
@@ -50,10 +50,35 @@ def test_what_the_sampler_refuses_is_refused():
         sample(FLOW, X0, steps=0)
 
 
-@pytest.mark.parametrize("options", [{"scale": 2.0}, {"rule": "dps"}, {"lookahead": "midpoint"}], ids=lambda o: min(o))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale": 2.0},
+        {"rule": "dps"},
+        {"lookahead": "midpoint"},
+        {"lookahead": ("adaptive", {"tolerance": 0.1})},
+        {"inner": 2},
+        {"when": "with"},
+        {"window": (0.0, 0.5)},
+        {"window": f64([0.0, 0.5])},
+    ],
+    ids=lambda o: min(o),
+)
 def test_options_of_guidance_need_a_loss(options):
-    with pytest.raises(ValueError, match=f"{min(options)} can only be given with a loss"):
+    with pytest.raises(ValueError, match=f"^{min(options)} can only be given with a loss"):
         sample(FLOW, X0, steps=3, **options)
+
+
+def test_without_a_loss_usual_values_and_options_of_the_solve_are_taken():
+    usual = {"inner": 1, "window": (0, 1), "rule": "bounded", "scale": 1}
+    found = sample(FLOW, X0, steps=3, solver="euler", divergence=1e3, **usual)
+    assert torch.equal(found.x, sample(FLOW, X0, steps=3, solver="euler").x)
+
+
+def test_every_option_of_the_sampler_is_one_of_guidance_or_of_the_solve():
+    options = set(inspect.signature(SAMPLERS["posterior_guidance"]).parameters) - {"flow", "loss", "x0"}
+    guiding = {"scale", "rule", "lookahead", "inner", "when", "window"}
+    assert options == guiding | {"steps", "grid", *UNGUIDED}
 
 
 def test_a_loss_that_is_no_likelihood_is_taken():

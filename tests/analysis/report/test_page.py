@@ -66,7 +66,7 @@ def test_a_table_is_shown_as_it_is(out):
     assert rows == [
         ["method", "error", "count"],
         ["greedy", "0.1235", "3"],
-        ["a & <b>", "−2e+10", "10"],
+        ["a & <b>", "−2 × 10¹⁰", "10"],
         ["none", "", "0"],
     ]
 
@@ -74,7 +74,7 @@ def test_a_table_is_shown_as_it_is(out):
 def test_a_number_is_its_own_sort_key_and_is_not_written_twice(out):
     text = page(out, ENTRIES, GLOSSARY)
     assert "<td>0.1235</td>" in text
-    assert "<td>−2e+10</td>" in text
+    assert '<td data-key="−2e+10">−2 × 10¹⁰</td>' in text
     assert 'replaceAll("−", "-")' in text
 
 
@@ -99,6 +99,16 @@ def test_ledger_glossary_and_provenance_are_there(out):
     ]
     assert read.tables["glossary-rows"][1][:3] == ["methods", "greedy", "greedy"]
     assert ["error", "abc", "False", "cpu x", "7", "torch 2", "True"] in read.tables["provenance-rows"]
+
+
+def test_symbols_are_set_in_statements_of_ledger_and_tables_and_nowhere_else(out):
+    said = {"statement": "x_t <= zeta^2 <b>", "solver": "euler_zeta", "variable": "zeta"}
+    results.write_table(pd.DataFrame([said]), out / "tables" / "error.parquet", {})
+    (out / "claims.json").write_text(json.dumps([{"id": "P1", "reading": "h = zeta_t"}]))
+    text = page(out, ENTRIES, GLOSSARY)
+    assert '<td data-key="x_t &lt;= zeta^2 &lt;b&gt;">x<sub>t</sub> ≤ ζ<sup>2</sup> &lt;b&gt;</td>' in text
+    assert "<td>euler_zeta</td><td>zeta</td>" in text
+    assert ">h = ζ<sub>t</sub></td>" in text
 
 
 def test_a_run_without_claims_has_no_ledger(out):

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from figures.style.captions import Caption, choose, facts, number
+from figures.style.captions import Caption, choose, facts
 
 
 def said(*sentences, **values):
@@ -17,23 +17,6 @@ def test_numbers_are_written_in_their_formats():
     assert said("{low..high:.0%} of them.", low=0.871, high=0.874) == "87% of them."
     assert said("{low..high:.1f} of them.", low=0.5, high=2.0) == "0.5 to 2.0 of them."
     assert said("{n!p:case}, {m!p:state}.", n=1, m=12000) == "1 case, 12,000 states."
-
-
-@pytest.mark.parametrize(
-    ("value", "spec", "text"),
-    [
-        (-0.0001, ".2f", "0.00"),
-        (-0.5, ".2f", "−0.50"),
-        (1e-5, ".0e", "10⁻⁵"),
-        (2.34e12, ".1e", "2.3 × 10¹²"),
-        (-0.001, ".0%", "0%"),
-        (0.3, "+.1f", "+0.3"),
-        (math.inf, ".2f", "∞"),
-        ("a-b", "", "a-b"),
-    ],
-)
-def test_signs_exponents_and_zeros(value, spec, text):
-    assert number(value, spec) == text
 
 
 def test_names_are_those_of_the_glossary():

@@ -3,7 +3,7 @@
 import pytest
 from pandas.io.formats.style_render import _escape_latex
 
-from figures.style.latex import maths
+from figures.style.latex import interval, maths, number
 
 
 @pytest.mark.parametrize(
@@ -24,4 +24,17 @@ def test_symbols_indices_and_powers_become_mathematics_and_words_stay(said, set_
 
 
 def test_units_with_greek_letters_and_powers_are_set():
-    assert maths("μ, Bohr³") == r"$\mu$, Bohr$^3$"
+    assert maths("μ, Bohr³") == r"$\mu$, Bohr$^{3}$"
+
+
+@pytest.mark.parametrize(
+    ("value", "spec", "set_"),
+    [(-0.25, ".2f", "$-$0.25"), (1.5e-7, ".2g", r"1.5 $\times$ 10$^{-7}$"), (float("inf"), ".2g", r"$\infty$")],
+)
+def test_signs_and_powers_of_numbers_are_set(value, spec, set_):
+    assert number(value, spec) == set_
+
+
+def test_both_ends_of_an_interval_have_the_format_and_the_signs_of_its_number():
+    assert interval(-0.25, -0.5, 0.125) == r"\shortstack{$-$0.25 \\ {\scriptsize [$-$0.50, 0.12]}}"
+    assert interval(float("nan"), 0, 0) == "failed"

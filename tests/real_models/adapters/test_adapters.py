@@ -126,6 +126,14 @@ def test_one_label_is_that_of_all_samples(one):
         gradients.greedy(number, HalfSquaredDistance(x[0]), x, 0.5)
 
 
+@pytest.mark.parametrize("given", [3, "label", [torch.tensor([3])], torch.tensor([3]), {3: torch.tensor([3])}])
+@pytest.mark.parametrize("adapt", [adapters.module.flow, adapters.edm.flow])
+def test_conditioning_that_is_no_dictionary_of_names_is_refused(adapt, given):
+    arguments = {"path": CondOT()} if adapt is adapters.module.flow else {}
+    with pytest.raises(TypeError, match=r"^conditioning must be a dictionary from names of the network's arguments"):
+        adapt(lambda x, time: x, conditioning=given, **arguments)
+
+
 def test_flat_events_are_the_images_of_the_network():
     image = Small(6)
     x = randn(5, 6, seed=1)
