@@ -67,9 +67,9 @@ def test_pressing_a_column_sorts_by_number_and_then_backwards_with_gaps_last(bro
     browser.execute_script(PRESS, 2)
     assert browser.execute_script(COLUMN, 2) == ["10", "3", "0"]
     browser.execute_script(PRESS, 1)
-    assert browser.execute_script(COLUMN, 1) == ["−2e+10", "0.1235", ""]
+    assert browser.execute_script(COLUMN, 1) == ["−2 × 10¹⁰", "0.1235", ""]
     browser.execute_script(PRESS, 1)
-    assert browser.execute_script(COLUMN, 1) == ["0.1235", "−2e+10", ""]
+    assert browser.execute_script(COLUMN, 1) == ["0.1235", "−2 × 10¹⁰", ""]
     browser.execute_script(PRESS, 0)
     assert browser.execute_script(COLUMN, 0) == ["a & <b>", "greedy", "none"]
 
