@@ -21,6 +21,7 @@ def rule():
     yield f"within 10 % of the best in {percent(row['near'])} of {row['cases']:.0f} cases"
     yield f"{spread(row, 'greedy', '_mean')} of those of always greedy"
     yield f"{spread(row, 'end_to_end', '_mean')} of those of always end-to-end"
+    yield f"{spread(row, 'source_greedy', '_mean')} in the source alone"
     none = percent(1 - row["end_to_end_possible"])
     yield f"In {none} of the cases, the source at 48, end-to-end cannot pay for one step"
     yield f"within 10 % of the best in {percent(row['transfer_near'])} of {row['transfer_cases']:.0f} cases there"
@@ -216,4 +217,5 @@ def test_the_readme_states_the_published_numbers():
     row = table("which_gradient_facts").iloc[0]
     said = [f"{spread(row, 'greedy', '_mean')} of always greedy's"]
     said += [f"{spread(row, 'end_to_end', '_mean')} of always end-to-end's"]
+    said += [f"{spread(row, 'source_greedy', '_mean')} in the source alone"]
     assert missing("README.md", said) == []

@@ -28,7 +28,7 @@ from analysis.experiment import Cell
 from analysis.settings import Options
 from toy_models.experiments import dial, outcome, regimes
 from toy_models.experiments.regime_outcomes import ESTIMATORS, batches
-from toy_models.experiments.regime_tables import LEAST, MAIN, geometric, main_part
+from toy_models.experiments.regime_tables import BASELINE, LEAST, MAIN, geometric, main_part
 from toy_models.mixtures.gaussian import MixtureFlow
 
 SUITE = "guidance"
@@ -193,11 +193,10 @@ def facts(values: pd.DataFrame, made: dict[str, pd.DataFrame]) -> pd.DataFrame:
     if len(tested):
         row |= {"cases": len(tested), "near": float((tested["over_best"] <= NEAR).mean())}
         for other in ALWAYS:
-            ratios = tested.set_index("operator")[f"over_{other}"]
-            possible = np.isfinite(ratios) & (ratios > 0)  # the rule's outcome over none is 0
-            row[f"{other}_possible"] = float(possible.mean())
-            by_operator = np.log(ratios[possible]).groupby(level="operator").mean()
-            row |= {f"{other}_{end}": value for end, value in geometric(np.exp(by_operator)).items()}
+            row[f"{other}_possible"] = float(_possible(tested[f"over_{other}"]).mean())
+            row |= {f"{other}_{end}": value for end, value in _over(tested, other).items()}
+        for regime, part in tested.groupby("regime", sort=False):
+            row |= {f"{regime}_{BASELINE}_{end}": value for end, value in _over(part, BASELINE).items()}
     moved = made["transfer"]
     if len(moved):
         row |= {"transfer_cases": len(moved), "transfer_near": float((moved["over_best"] <= NEAR).mean())}
@@ -207,3 +206,15 @@ def facts(values: pd.DataFrame, made: dict[str, pd.DataFrame]) -> pd.DataFrame:
         name = f"{one['regime']}_{one['aim']}_{one['truth']}"
         row |= {name: one["mean"], f"{name}_low": one["low"], f"{name}_high": one["high"]}
     return pd.DataFrame([row])
+
+
+def _possible(ratios: pd.Series) -> pd.Series:
+    """Return where the other could pay for a step: the rule's outcome over none is 0."""
+    return np.isfinite(ratios) & (ratios > 0)
+
+
+def _over(tested: pd.DataFrame, other: str) -> dict[str, float]:
+    """Return the geometric mean of the rule's outcomes over another's, with its interval over operators."""
+    ratios = tested.set_index("operator")[f"over_{other}"]
+    by_operator = np.log(ratios[_possible(ratios)]).groupby(level="operator").mean()
+    return geometric(np.exp(by_operator))

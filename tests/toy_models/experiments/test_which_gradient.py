@@ -95,6 +95,7 @@ def test_an_error_in_the_order_of_the_outcomes_correlates_by_one():
     assert facts["source_misfit_ratio"] == pytest.approx((1.5 / 9 * 2 / 8) ** 0.5)  # a geometric mean over operators
     assert (facts["cases"], facts["near"], facts["source_misfit_crossing"]) == (2, 1.0, 96)
     assert facts["greedy_mean"] == pytest.approx((1.5 / 9 * 2 / 8) ** 0.5)
+    assert facts["source_greedy_mean"] == facts["greedy_mean"]  # the only regime here
 
 
 def test_outcomes_that_are_all_alike_have_no_correlation():
