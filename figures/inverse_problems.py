@@ -14,7 +14,7 @@ from figures.style import names
 TABLES = ("regimes_images", "regimes_images_best", "regimes_images_facts")
 QUESTION = "What does the learned flow restore from each measurement, by which gradient in which regime?"
 answer = style.Caption(
-    "{best!n} ({best_regime!n}) has the best PSNR on {wins} of {operators!p:operator}.",
+    "{best!g} ({best_regime!n}) has the best PSNR on {wins} of {operators!p:operator}.",
     "Held-out MNIST digits in the order drawn; noise {noise:g}. Measured: of linear operators the "
     "pseudo-inverse. The columns are a selection; DPS is greedy with its authors' step rule. Each method is tuned for "
     "PSNR on other images and shown at its best budget of at most {budget} evaluations and products. Below: misfit "

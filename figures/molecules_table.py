@@ -21,7 +21,7 @@ from figures.style import looks, names
 TABLES = ("molecules_summary", "molecules_paired", "molecules_facts")
 QUESTION = "Does a more accurate gradient make molecules with the wanted property?"
 answer = style.Caption(
-    "In source optimisation {best!n} has the least error; the largest is of {worst!n}.",
+    "In source optimisation {best!g} has the least error; the largest is of {worst!g}.",
     style.choose(
         "evaluator_order",
         {

@@ -19,7 +19,7 @@ QUESTION = "Which guided samplers come near the exact posterior of real digits?"
 answer = style.Caption(
     "Of unguided samples' energy distance to the posterior greedy leaves {digits_low..digits_high:.0%} on 8×8 digits.",
     "On MNIST it leaves {mnist_low..mnist_high:.0%}, in the median {mnist_median_low..mnist_median_high:.0%}.",
-    "Without the exact score {best!n} is best most often ({wins} of {places}).",
+    "Without the exact score {best!g} is best most often ({wins} of {places}).",
     "Of {pairs!p:paired difference} to greedy {better} are better and {worse} worse.",
     "Along two paths {same_order} of {path_pairs} pairs keep their order.",
     "{lost!n} could not run.",

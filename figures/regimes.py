@@ -13,7 +13,7 @@ from figures.style import names
 TABLES = ("regimes_summary", "regime_references_summary", "regimes_facts")
 QUESTION = "In which regime does an accurate gradient pay, and from which budget on?"
 answer = style.Caption(
-    "The least misfit is that of {guidance_misfit_best!n} in per-step guidance, {source_misfit_best!n} in the source.",
+    "The least misfit is that of {guidance_misfit_best!g} in per-step guidance, {source_misfit_best!g} in the source.",
     style.choose(
         "source_misfit_order",
         {

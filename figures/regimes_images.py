@@ -19,7 +19,7 @@ from figures.style import names
 TABLES = tuple(f"regimes_images_{part}" for part in ("best", "pooled", "correlation", "facts"))
 QUESTION = "Which gradient restores best with a learned flow, in which regime, at its best budget?"
 answer = style.Caption(
-    "{best!n} ({best_regime!n}) has the best PSNR on {wins} of {operators!p:operator}.",
+    "{best!g} ({best_regime!n}) has the best PSNR on {wins} of {operators!p:operator}.",
     style.choose(
         "source_misfit_order",
         {

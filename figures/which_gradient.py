@@ -16,7 +16,7 @@ from figures.style import names
 TABLES = ("which_gradient_recommended", "which_gradient_correlation", "which_gradient_facts")
 QUESTION = "Which gradient should one use, in which regime, at which budget?"
 answer = style.Caption(
-    "In the source at {budget} evaluations and products the choice is {source_misfit_best!n}, with "
+    "In the source at {budget} evaluations and products the choice is {source_misfit_best!g}, with "
     "{source_misfit_ratio:.2g} of greedy's misfit.",
     "On other operators and images such a choice is within 10% of the best in {near:.0%} of cases, with "
     "{greedy_mean:.2f} [{greedy_low:.2f}, {greedy_high:.2f}] of always greedy's outcome.",

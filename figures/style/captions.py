@@ -5,6 +5,7 @@ numbers is missing. Which of several sentences is true is a fact too, and chosen
 
 - ``{low..high:.2f}`` writes "0.10 to 0.20", and one number where both print alike;
 - ``{best!n}`` writes the printed name of a key, or of several with commas, by the glossary;
+- ``{best!g}`` writes that of a gradient that guides: "midpoint" is one midpoint step there, and a solver elsewhere;
 - ``{count!p:state}`` writes "1 state" or "2 states";
 - an exponent of ten is set with superscripts, and zero has no sign.
 """
@@ -91,7 +92,7 @@ def _sentence(sentence: str | Choice, known: Mapping[str, Any]) -> str:
     if not _fields(sentence) <= set(known):
         return ""
     text = _Writer().vformat(sentence, (), known)
-    by_glossary = re.match(r"\{[^}]*!n", sentence)  # a user's own name stays as it is
+    by_glossary = re.match(r"\{[^}]*![ng]", sentence)  # a user's own name stays as it is
     return text[0].upper() + text[1:] if by_glossary else text
 
 
@@ -108,6 +109,8 @@ class _Writer(string.Formatter):
     def convert_field(self, value: Any, conversion: Any) -> Any:
         if conversion == "p":
             return _Counted(value)
+        if conversion == "g":
+            return names.sampler(value)
         if conversion == "n":
             return ", ".join(map(names.label, value.split(", ")))
         return super().convert_field(value, conversion)

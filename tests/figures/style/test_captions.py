@@ -22,6 +22,8 @@ def test_numbers_are_written_in_their_formats():
 def test_names_are_those_of_the_glossary():
     assert said("{best!n} is best on {where!n}.", best="likelihood:pigdm", where="ring8") == "ΠGDM is best on ring."
     assert said("Lost: {lost!n}.", lost="d_flow, dps:greedy") == "Lost: D-Flow, DPS."
+    assert said("{best!g} wins.", best="midpoint") == "One midpoint step wins."
+    assert said("{best!g} wins.", best="likelihood:pigdm") == "ΠGDM wins."
 
 
 @pytest.mark.parametrize("value", [None, math.nan])
