@@ -18,11 +18,11 @@ QUESTION = "Which gradient should one use, in which regime, at which budget?"
 answer = style.Caption(
     "In the source at {budget} evaluations and products the choice is {source_misfit_best!g}, with "
     "{source_misfit_ratio:.2g} of greedy's misfit.",
-    "On other operators and images such a choice is within 10% of the best in {near:.0%} of cases, with "
+    "On other operators and images it is within 10% of the best in {near:.0%} of cases, with "
     "{greedy_mean:.2f} [{greedy_low:.2f}, {greedy_high:.2f}] of always greedy's outcome.",
     "a, b: best gradient and its outcome over greedy's. Ratios are geometric means over "
     "{operators!p:operator}; misfits below 1 count as 1, distances below 0.05 as 0.05.",
-    "c, d: Spearman's correlation over gradients, with 95% intervals.",
+    "c, d: Spearman's correlation over gradients, 95% intervals.",
 )
 AIMS = {"misfit": "tuned for the misfit", "energy_distance": "for the distance to the posterior"}
 TRUTHS = {"ideal": ("error to the ideal gradient", -0.12), "score": ("error to the likelihood score", 0.12)}
