@@ -10,7 +10,7 @@ from analysis import figure_files
 from analysis.provenance import ROOT
 from analysis.tables import only
 from figures import adaptive, estimators, regimes, which_gradient
-from figures.style import names
+from figures.style import latex, names
 from tests.support.tables import tables_of
 
 PUBLISHED = ROOT / "figures" / "published"
@@ -109,6 +109,8 @@ def test_correlations_of_errors_and_outcomes_have_a_table_where_there_are_any():
     tables = published(which_gradient)
     rows = body(which_gradient.latex(tables)["which_gradient_correlation"])
     assert len(rows) == 4
-    assert r"$-$0.66 \\ {\scriptsize [$-$0.70, $-$0.63]}" in rows[1][4]
+    row = only(tables["which_gradient_correlation"], regime="source", aim="misfit", truth="score").iloc[0]
+    shown = [latex.number(row[end], ".2f") for end in ("mean", "low", "high")]
+    assert rf"{shown[0]} \\ {{\scriptsize [{shown[1]}, {shown[2]}]}}" in rows[1][4]
     empty = tables | {"which_gradient_correlation": pd.DataFrame(columns=tables["which_gradient_correlation"].columns)}
     assert list(which_gradient.latex(empty)) == ["which_gradient"]

@@ -26,8 +26,8 @@ add(
     REFUSALS,
     {
         "reference: any determinant": (
-            "if not bool((residual < DETERMINANT",
-            "if False and not bool((residual < DETERMINANT",
+            "return bool((residual < DETERMINANT",
+            "return True or bool((residual < DETERMINANT",
         ),
         "reference: the determinant's limit whatever the densities": (
             "max(DETERMINANT_SHARE, 100 * tolerance) * size",
