@@ -63,7 +63,6 @@ import time
 from argparse import Namespace
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
 import figures  # noqa: F401  # this and the next two enter their names
@@ -72,7 +71,7 @@ import toy_models.experiments  # noqa: F401
 from analysis import audit as audits
 from analysis import catalogue, figure_files, registration, results, suite
 from analysis.catalogue import tables_of
-from analysis.command_line import DRAWS, MAKES, VERBS, making, output, parsers, possible
+from analysis.command_line import DRAWS, MAKES, VERBS, Lines, making, output, parsers, possible
 from analysis.registration import FIGURES
 from analysis.report import write_macros, write_page
 from analysis.settings import Options
@@ -86,19 +85,6 @@ from toy_models.mixtures import compiled_solve
 PUBLISHED = Path(__file__).parent / "figures" / "published"
 FAILURES = (WorkersError, PluginError, audits.AuditError, results.TableError, OSError)
 SHOWN = 20  # problems that check names; the others are counted
-
-
-class Lines(Console):
-    """What is printed; where its reader goes away, as ``| head`` does, the rest is for nobody and the work goes on."""
-
-    def print(self, *what: Any, **how: Any) -> None:
-        """Print as rich does, which makes a pipe's end that of the process, or leaves its error."""
-        try:
-            super().print(*what, **how)
-        except (BrokenPipeError, SystemExit):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 console = Lines(emoji=False)  # "module:factory:" is no picture of one
 
 

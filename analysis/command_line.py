@@ -1,14 +1,17 @@
-"""The parsers of the command line: its verbs, and what each of them can be asked."""
+"""The command line: its verbs, what each of them can be asked, and the lines that it prints."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from rich.console import Console
 
 from analysis import __version__, catalogue
 from analysis.settings import missing_device
@@ -23,6 +26,17 @@ VERBS = {
 }
 # The verbs that measure, and those that draw.
 MAKES, DRAWS = {"run", "compute", "audit"}, {"run", "draw", "audit"}
+
+
+class Lines(Console):
+    """What is printed; where its reader goes away, as ``| head`` does, the rest is for nobody and the work goes on."""
+
+    def print(self, *what: Any, **how: Any) -> None:
+        """Print as rich does, which makes a pipe's end that of the process, or leaves its error."""
+        try:
+            super().print(*what, **how)
+        except (BrokenPipeError, SystemExit):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Parser(argparse.ArgumentParser):

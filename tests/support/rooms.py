@@ -8,7 +8,8 @@ import ast
 import re
 from graphlib import CycleError, TopologicalSorter
 
-ROOMS = ("analysis", "toy_models", "real_models", "figures")
+from analysis.users_code import ROOMS
+
 # The upper part of the library, which needs more than the numerical packages: the rest of it needs none of RUNNERS.
 _RUNNING = (
     "experiment",
