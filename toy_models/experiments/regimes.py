@@ -18,6 +18,8 @@ target, but not on the data; and mixtures of MNIST.
 from __future__ import annotations
 
 import functools
+import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -67,7 +69,12 @@ def cells(options: Options) -> list[Cell]:
         for r, sizes in (("guidance", {}), ("source", {"trials": 12, "kept": 4}))
         for e in ESTIMATORS
     ]
-    made += [cell(options, o, "guidance", e, **MNIST) for o in OPERATORS[:3] for e in ON_MNIST]
+    made += [
+        cell(options, o, r, e, **MNIST)
+        for r in ("guidance", "steps", "controls")
+        for o in OPERATORS[:3]
+        for e in ON_MNIST
+    ]
     return made + source_mixtures.on_mnist(options)
 
 
@@ -95,8 +102,17 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
-    """Return one row: the outcomes at the largest budget by regime and aim, and how often a choice is at an end."""
+    """Return one row: the outcomes at the largest budget by regime and aim, and how often a choice is at an end.
+
+    REGIME_OPTION_largest is the share of choices with the largest value of an option that is taken from a list.
+
+    Returns
+    -------
+    DataFrame
+        One row.
+    """
     row: dict[str, Any] = {"at_end_of_range": float(chosen["at_end_of_range"].mean())}
+    row |= _largest(main_part(chosen))
     summary = main_part(summary)
     row |= MAIN | {"budget": int(summary["budget"].max()), "operators": int(summary["operators"].max())}
     last = summary[(summary["budget"] == row["budget"]) & (summary["metric"] == summary["aim"])]
@@ -107,6 +123,16 @@ def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
         row |= {f"{regime}_{metric}_{name}": float(value) for name, value in values.items()}
         row[f"{regime}_{metric}_order"] = _order(by_name)
     return pd.DataFrame([row])
+
+
+def _largest(chosen: pd.DataFrame) -> dict[str, float]:
+    row: dict[str, float] = {}
+    for regime, choices in chosen.groupby("regime", sort=False):
+        trials = pd.DataFrame([*choices["chosen"].map(json.loads)])
+        known = (source_mixtures.SOURCE if regime == "source" else REGIMES[str(regime)]).space
+        lists = {name: v for name, v in known.items() if isinstance(v, Sequence) and not isinstance(v[0], str)}
+        row |= {f"{regime}_{name}_largest": float((trials[name] == max(v)).mean()) for name, v in lists.items()}
+    return row
 
 
 def elsewhere_facts(summary: pd.DataFrame) -> pd.DataFrame:
