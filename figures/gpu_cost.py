@@ -67,7 +67,7 @@ def _seconds(ax: Axes, cost: pd.DataFrame) -> None:
             style.errorbars(ax, rows["batch"], rows, "seconds", **look)
         handles.append(Line2D([], [], label=names.method(estimator), **look | {"linestyle": "-"}))
     handles += [Line2D([], [], color="0.3", linestyle=d, label=SHOWN.get(n, n)) for n, d in dashes.items()]
-    ax.set(ylabel="seconds per gradient")
+    ax.set(ylabel="seconds per image")
     style.decades(ax.yaxis)
     _batches(ax, cost)
     _legend(ax, handles)
@@ -101,7 +101,7 @@ def _errors(ax: Axes, cost: pd.DataFrame, precision: pd.DataFrame) -> None:
     handles = [
         Line2D([], [], marker="o", linestyle="none", color=style.ARITHMETIC[n][0], label=SHOWN.get(n, n)) for n in shown
     ]
-    ax.set(xlabel="seconds per gradient", ylabel="relative error", yscale="log")
+    ax.set(xlabel="seconds per image", ylabel="relative error", yscale="log")
     style.decades(ax.xaxis)
     _legend(ax, handles)
 

@@ -1,4 +1,4 @@
-"""The error of property-guided molecules against work, a line per estimator, in source optimisation."""
+"""The error of property-guided molecules against work, a line per estimator."""
 
 from __future__ import annotations
 
@@ -19,18 +19,23 @@ answer = style.Caption(
     "Mean absolute errors as the evaluator sees them, {molecules!p:molecule}, over all properties as a share of each "
     "one's spread; 95% intervals of eight or more; dashes: unguided. A line ends where more work did not help.",
 )
-COLUMNS = 4
+COLUMNS = 3
+OTHERS = {"guidance": "per step, all / spread", "controls": "controls, all / spread"}
 
 
 @style.figure(legend=3)
 def draw(tables: style.Tables) -> Figure:
-    """Draw a panel per property."""
-    table = only(tables["molecules_summary"], setting="source", metric="error", over="all")
-    shown = [name for name in names.PROPERTIES if name in set(table["property"])]
+    """Draw a panel per property for source optimisation, and one of all properties for each other setting."""
+    table = only(tables["molecules_summary"], metric="error", over="all")
+    source, pooled = only(table, setting="source"), only(table, property="all")
+    shown = {names.of("properties", name): only(source, property=name) for name in names.PROPERTIES}
+    plain = only(pooled, estimator="unguided")
+    shown |= {title: pd.concat([only(pooled, setting=name), plain]) for name, title in OTHERS.items()}
+    shown = {title: rows for title, rows in shown.items() if len(rows) > (rows["estimator"] == "unguided").sum()}
     figure, axes = style.panels(len(shown), COLUMNS, 1.6, 0.7)
-    for i, (ax, name) in enumerate(zip(axes, shown, strict=True)):
-        _panel(ax, only(table, property=name))
-        ax.set_title(names.of("properties", name))
+    for i, (ax, (title, rows)) in enumerate(zip(axes, shown.items(), strict=True)):
+        _panel(ax, rows)
+        ax.set_title(title)
         if i + COLUMNS >= len(shown):
             ax.set_xlabel("evaluations\n+ products")
         if i % COLUMNS == 0:

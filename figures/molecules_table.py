@@ -56,7 +56,8 @@ answer = style.Caption(
     "bold: the best that lost at most a fifth; coloured: a paired interval excludes 0.",
 )
 LOST = 0.2  # the largest share of molecules that diverged, of an estimator that can be the best
-DIGITS = {"all": 2, "alpha": 2, "gap": 0, "homo": 0, "lumo": 0, "mu": 2, "Cv": 2}
+STABLE = "all_stable"  # the column of errors over stable molecules alone
+DIGITS = {"all": 2, STABLE: 2, "alpha": 2, "gap": 0, "homo": 0, "lumo": 0, "mu": 2, "Cv": 2}
 SHARES = {"stable_atoms": "stable\natoms", "stable": "stable\nmol.", "valid": "valid"}
 SETTINGS = {
     "source": "source",
@@ -96,22 +97,27 @@ def _tint(colour: str, share: float) -> tuple[float, float, float]:
 
 def _columns(summary: pd.DataFrame) -> list[str]:
     there = {*summary["property"]}, {*summary["metric"]}
+    there[0].add(STABLE)
     return [*(c for c in DIGITS if c in there[0]), *(c for c in SHARES if c in there[1])]
 
 
 def _rows(summary: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Yield setting, estimator and summary, at each setting's largest budget."""
-    for (setting, name), part in style.groups(only(summary, over="all"), "setting", "estimator"):
+    for (setting, name), part in style.groups(summary, "setting", "estimator"):
         yield setting, name, part[part["budget"] == part["budget"].max()]
 
 
 def _cell(part: pd.DataFrame, column: str) -> Any:
     """Return the row of a column: the evaluator's error for a property, or a share of all molecules."""
     if column in DIGITS:
-        some = only(part, metric="error", property=column)
+        some = only(part, metric="error", **_place(column))
     else:
-        some = only(part, metric=column, property="all")
+        some = only(part, metric=column, property="all", over="all")
     return some.iloc[0] if len(some) else None
+
+
+def _place(column: str) -> dict[str, str]:
+    return {"property": column.removesuffix("_stable"), "over": "stable" if column == STABLE else "all"}
 
 
 def _shown(row: Any, column: str) -> str:
@@ -125,7 +131,7 @@ def _line(ax: Axes, i: int, part: pd.DataFrame, paired: pd.DataFrame, columns: l
     for j, column in enumerate(columns):
         if (row := _cell(part, column)) is None:
             continue
-        pair = only(paired, metric="error", property=column, over="all", budget=row["budget"])
+        pair = only(paired, metric="error", budget=row["budget"], **_place(column))
         low, high = pair[["low", "high"]].iloc[0] if len(pair) else (0.0, 0.0)
         shade = "better than greedy" if high < 0 else "worse than greedy" if low > 0 else None
         if shade:
@@ -174,4 +180,6 @@ def latex(tables: style.Tables) -> dict[str, str]:
 
 def _head(column: str) -> str:
     """Return a property with its unit or a share, in two lines."""
+    if column == STABLE:
+        return "stable\nonly"
     return names.two_lines(names.of("properties", column)) if column in DIGITS else SHARES[column]

@@ -9,6 +9,7 @@ no order.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -125,16 +126,25 @@ def facts(summary: pd.DataFrame, paired: pd.DataFrame, made: pd.DataFrame) -> pd
         row |= {f"best{suffix}": means.idxmin(), f"worst{suffix}": means.idxmax(), f"least{suffix}": means.min()}
     for metric, judge in ERRORS.items():
         row |= _verdicts(last, paired, metric, judge)
-    for setting in ("guidance", "guidance_stable", "controls"):
-        pair = only(paired, setting=setting, estimator=ACCURATE, metric="error", property=ALL, over=ALL)
-        row |= {f"{setting}_order": _order(pair[pair["budget"] == pair["budget"].max()])} if len(pair) else {}
+    for setting, metric in itertools.product(("guidance", "guidance_stable", "controls"), ("error", "xtb_error")):
+        pair = only(paired, setting=setting, estimator=ACCURATE, metric=metric, property=ALL, over=ALL)
+        name = f"{setting}_order" if metric == "error" else f"{setting}_xtb_order"
+        row |= {name: _order(pair[pair["budget"] == pair["budget"].max()])} if len(pair) else {}
     plain = only(summary, estimator=UNGUIDED)
     row |= _chemistry(last, plain) | {"unguided": only(plain, metric="error", property=ALL, over=ALL)["mean"].iloc[0]}
-    physics = made[(made["metric"] == "xtb_error") & made["property"].ne("Cv")]
-    row |= {"judged": len(physics), "unjudged": int(physics["value"].isna().sum())} if len(physics) else {}
+    row |= _unjudged(only(made, setting="source", budget=row["budget"]))
     chosen = made.loc[made["estimator"] != UNGUIDED, [*PLACE, "chosen", END]].drop_duplicates()
     row |= {END: float(chosen[END].astype(float).mean())}
     return pd.DataFrame([{name: value for name, value in row.items() if value is not None}])
+
+
+def _unjudged(made: pd.DataFrame) -> dict[str, int]:
+    """Return how many molecules GFN2-xTB was given, diverged ones and heat capacities aside, and how many it lost."""
+    values = made.pivot(index=["estimator", "order", "property"], columns="metric", values="value")
+    if "xtb_error" not in values:
+        return {}
+    physics = values.loc[values["error"].notna() & (values.index.get_level_values("property") != "Cv"), "xtb_error"]
+    return {"judged": len(physics), "unjudged": int(physics.isna().sum())}
 
 
 def _verdicts(last: pd.DataFrame, paired: pd.DataFrame, metric: str, judge: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Numbers that the page of benchmarks states of a GPU. The truth is the published tables."""
+"""Numbers that the page of benchmarks states. The truth is the published tables."""
 
 from tests.docs.published import missing, table
 
+PEERS = ("torchdiffeq", "diffrax", "diffrax_stored")
 ARITHMETICS = ("tf32", "bfloat16", "channels_last")
 
 
@@ -42,6 +43,30 @@ def devices():
     whole = {key: f"{1000 * value:.0f}" for key, value in found["seconds"].items()}
     yield f"{whole['greedy', 1]} ms for one molecule and {whole['greedy', 64]} ms for a batch of 64"
     yield f"end-to-end takes {whole['end_to_end', 1]} and {whole['end_to_end', 64]} ms"
+
+
+def bench():
+    """Peers' times over ours, and ours over the floors, by size."""
+    found = table("bench").set_index(["problem", "workload", "contender"])
+    assert found.loc[(slice(None), ("surface", "end_to_end"), PEERS), "agreement"].max() < 6e-11
+    ratios = found["ratio"]
+    sizes = ratios.loc[:, "surface"].index.unique("problem")
+    for name in sizes:
+        cells = [f"{ratios[name, kind, peer]:.2g}" for kind in ("surface", "end_to_end") for peer in PEERS]
+        yield f"| ({name.replace('x', ', ')}) | {' | '.join(cells)} |"
+    for floor, said in (("floor", "times the floor"), ("floor_loop", "times the loop floor")):
+        yield f"{_listed(1 / ratios[name, 'surface', floor] for name in sizes)} {said}"
+    yield f"surfaces take {_listed(ratios[name, 'surface', 'ours_torch'] for name in sizes)} times as long"
+    yield f"has {_listed(ratios[name, 'estimators', 'adaptive'] for name in sizes)} times at its three sizes"
+
+
+def _listed(values):
+    first, second, third = (f"{value:.2g}" for value in values)
+    return f"{first}, {second} and {third}"
+
+
+def test_the_page_states_the_published_ratios():
+    assert missing("docs/pages/benchmarks.md", bench()) == []
 
 
 def test_the_page_states_the_published_numbers():

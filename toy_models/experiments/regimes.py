@@ -127,8 +127,8 @@ def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
 
 def _largest(chosen: pd.DataFrame) -> dict[str, float]:
     row: dict[str, float] = {}
-    for regime, choices in chosen.groupby("regime", sort=False):
-        trials = pd.DataFrame([*choices["chosen"].map(json.loads)])
+    for regime, part in chosen.groupby("regime", sort=False):
+        trials = pd.DataFrame([*part["chosen"].map(json.loads)])
         known = (source_mixtures.SOURCE if regime == "source" else REGIMES[str(regime)]).space
         lists = {name: v for name, v in known.items() if isinstance(v, Sequence) and not isinstance(v[0], str)}
         row |= {f"{regime}_{name}_largest": float((trials[name] == max(v)).mean()) for name, v in lists.items()}

@@ -88,6 +88,7 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     made = {"recommended": recommended(values), "held_out": held_out(ran), "crossings": crossings(values)}
     made["errors"] = errors.groupby(["operator", "estimator", "truth", "t"], sort=False, as_index=False)["value"].mean()
     made["correlation"] = correlation(values, made["errors"])
+    made["error_times"] = error_times(made["errors"])
     made["transfer"] = transfer(values, others)
     return made | {"facts": facts(values, made)}
 
@@ -173,6 +174,16 @@ def correlation(values: pd.DataFrame, errors: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["regime", "aim", "truth", "operators", "mean", "low", "high"]).dropna()
 
 
+def error_times(errors: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean over operators of each gradient's error at each time, with Student's interval."""
+    rows = []
+    for key, values in errors.groupby(["truth", "estimator", "t"], sort=False)["value"]:
+        found = intervals.interval_of_few(values.to_numpy())
+        row = dict(zip(("truth", "estimator", "t"), key, strict=True)) | {"operators": len(values)}
+        rows.append(row | {"mean": found.mean, "low": found.low, "high": found.high})
+    return pd.DataFrame(rows, columns=["truth", "estimator", "t", "operators", "mean", "low", "high"])
+
+
 def _rank(error: pd.Series, outcome: pd.Series) -> float:
     """Return the correlation over estimators; NaN for too few of them, and for outcomes that are all alike."""
     both = pd.concat([error, outcome], axis=1, join="inner")
@@ -200,12 +211,26 @@ def facts(values: pd.DataFrame, made: dict[str, pd.DataFrame]) -> pd.DataFrame:
     moved = made["transfer"]
     if len(moved):
         row |= {"transfer_cases": len(moved), "transfer_near": float((moved["over_best"] <= NEAR).mean())}
+        for other in ALWAYS:
+            row |= {f"transfer_{other}_{end}": value for end, value in _over(moved, other).items()}
+    row |= _nearest(made["error_times"])
     for one in made["crossings"].to_dict("records"):
         row[f"{one['regime']}_{one['aim']}_crossing"] = one["budget"]
     for one in made["correlation"].to_dict("records"):
         name = f"{one['regime']}_{one['aim']}_{one['truth']}"
         row |= {name: one["mean"], f"{name}_low": one["low"], f"{name}_high": one["high"]}
     return pd.DataFrame([row])
+
+
+def _nearest(errors: pd.DataFrame) -> dict[str, Any]:
+    """Return the gradient with the least mean error to each reference, at the first time and at the last."""
+    row: dict[str, Any] = {}
+    for end, t in (("first", errors["t"].min()), ("last", errors["t"].max())) if len(errors) else ():
+        row[f"{end}_time"] = t
+        for truth, rows in errors[errors["t"] == t].groupby("truth", sort=False):
+            best = rows.loc[rows["mean"].idxmin()]
+            row |= {f"{truth}_{end}": best["estimator"], f"{truth}_{end}_error": best["mean"]}
+    return row
 
 
 def _possible(ratios: pd.Series) -> pd.Series:

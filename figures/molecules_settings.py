@@ -1,0 +1,69 @@
+"""The errors of guided molecules in every setting, as the networks and GFN2-xTB see them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.tables import only
+from figures import style
+from figures.molecules_judges import JUDGES
+from figures.molecules_table import SETTINGS
+from figures.style import names
+from figures.style.captions import Choice
+
+TABLES = ("molecules_summary", "molecules_facts")
+QUESTION = "Is the order of the gradients that the networks report in each setting true of the molecules?"
+
+
+def _verdict(fact: str, said: str) -> Choice:
+    return style.choose(
+        fact,
+        {
+            "end": f"{said} end-to-end's errors are below greedy's.",
+            "greedy": f"{said} greedy's errors are below end-to-end's.",
+            "none": f"{said} they are not told apart.",
+            "few": f"{said} too few targets compare them.",
+        },
+    )
+
+
+answer = style.Caption(
+    _verdict("guidance_order", "Per step, by the evaluator,"),
+    _verdict("guidance_xtb_order", "By GFN2-xTB"),
+    _verdict("controls_order", "In controls, by the evaluator,"),
+    _verdict("controls_xtb_order", "By GFN2-xTB"),
+    "Mean errors over all properties, each over its spread in the data (dashes: the best constant), at the largest "
+    "budget of each setting; 95% intervals of eight or more. GFN2-xTB has values for some molecules alone.",
+)
+
+
+@style.figure(legend=3)
+def draw(tables: style.Tables) -> Figure:
+    """Draw a panel per judge, the settings side by side with the gradients in the same order in each."""
+    table = only(tables["molecules_summary"], property="all", over="all")
+    table = table[table["estimator"] != "unguided"]
+    table = table[table["budget"] == table.groupby("setting")["budget"].transform("max")]
+    judges = [name for name in JUDGES if name in set(table["metric"]) and name != "dft_error"]
+    shown = [name for name in SETTINGS if name in set(table["setting"])]
+    figure, axes = style.panels(len(judges), 1, 1.4, 0.7, sharex=True)
+    for ax, name in zip(axes, judges, strict=True):
+        _panel(ax, only(table, metric=name), shown)
+        ax.set(title=JUDGES[name], ylabel="error\n/ spread")
+    return figure
+
+
+def _panel(ax: Axes, table: pd.DataFrame, shown: list[str]) -> None:
+    methods = style.values(table, "estimator")
+    ax.axhline(1, **style.THEORY)
+    for offset, name in zip(np.linspace(-0.3, 0.3, max(len(methods), 2)), methods, strict=False):
+        rows = only(table, estimator=name)
+        rows = rows[rows["mean"].notna()]
+        x = rows["setting"].map(shown.index) + offset
+        style.errorbars(ax, x, rows, "mean", label=names.sampler(name), **style.sampler(name) | {"linestyle": "none"})
+    style.ticks(ax.xaxis, range(len(shown)), [SETTINGS[name] for name in shown])
+    ax.set_xlim(-0.5, len(shown) - 0.5)
+    style.from_zero(ax.yaxis)
+    ax.tick_params(axis="x", length=0)
