@@ -36,7 +36,7 @@ answer = style.Caption(
     "evaluator and {xtb_ratio_all:.2f} by GFN2-xTB, of those that each judges.",
     "Of {judged} molecules that did not diverge {unjudged} have no value there (open shell, overlap, no convergence).",
     "Source optimisation, {budget} evaluations and products, {molecules!p:molecule}.",
-    "Errors over the spread of the data (dashes), 95% intervals of eight or more.",
+    "Errors over the data's spread (dashes), 95% intervals of eight or more.",
 )
 JUDGES = {
     "guide_error": "the guide itself",

@@ -103,8 +103,53 @@ def elsewhere():
             yield f"{GRADIENTS[name]} errs by {_error(found, name)} and leaves {whole.loc[name, 'mean']:.2f} stable"
 
 
+def by_xtb():
+    """What GFN2-xTB says of the settings other than source optimisation, at their largest budgets."""
+    row = table("molecules_facts").iloc[0]
+    assert (row["guidance_order"], row["guidance_xtb_order"]) == ("greedy", "none")
+    seen = last("summary", setting="guidance", metric="xtb_error")
+    guide = last("summary", setting="guidance", metric="guide_error").loc["greedy", "mean"]
+    yield f"Greedy's molecules err by {guide:.2f} as the guide sees them, which it followed, and by"
+    for name, said in (("greedy", "as GFN2-xTB does"), ("euler_4", ", end-to-end"), ("end_to_end", ". On")):
+        one = seen.loc[name]
+        yield f"by {interval(one)} ({_judged(one)} judged) {said}".replace(" ,", ",").replace(" .", ".")
+    pairs = last("paired", setting="guidance", metric="xtb_error")
+    yield f"four Euler steps err less than greedy, by {interval(pairs.loc['euler_4'])}"
+    yield f"is not told apart ({interval(pairs.loc['end_to_end'])})"
+    whole = only(
+        table("molecules_paired"),
+        setting="guidance",
+        metric="xtb_error",
+        property="all",
+        over="stable",
+        estimator="end_to_end",
+    )
+    one = whole.loc[whole["budget"].idxmax()]
+    yield f"less greedy's are {interval(one)} on {_judged(one)} targets"
+    pair = last("paired", setting="controls", metric="xtb_error").loc["end_to_end"]
+    yield f"By GFN2-xTB end-to-end's errors less greedy's are {interval(pair)}."
+
+
+def _judged(row):
+    return f"{row['measurements'] - row['failed']:.0f}"
+
+
+def searches():
+    """The options that the search of the source chose, and the iterations that they pay for."""
+    rows = only(table("molecules_summary"), setting="source", metric="error", **POOLED).sort_values("budget")
+    rows = rows[rows["estimator"] != "unguided"]
+    chosen = rows["chosen"].map(json.loads)
+    assert {one["optimiser"] for one in chosen[rows["budget"] > 96]} == {"adam"}
+    final = rows["budget"] == rows["budget"].max()
+    prior = {name for name, one in zip(rows["estimator"][final], chosen[final], strict=True) if one["prior"]}
+    assert prior == {"greedy", "end_to_end", "euler_4"}
+    counts = {name: [f"{count:.0f}" for count in part["count"]] for name, part in rows.groupby("estimator")}
+    said = [f"{', '.join(counts[name][:-1])} and {counts[name][-1]}" for name in ("end_to_end", "greedy")]
+    yield f"End-to-end has {said[0]} iterations in the source, greedy {said[1]}."
+
+
 @pytest.mark.parametrize(
-    "kind", [errors, by_property, shares, source, by_dft, elsewhere], ids=lambda kind: kind.__name__
+    "kind", [errors, by_property, shares, source, by_dft, by_xtb, searches, elsewhere], ids=lambda kind: kind.__name__
 )
 def test_the_page_states_the_published_numbers(kind):
     assert missing(PAGE, kind()) == []
