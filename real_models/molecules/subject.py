@@ -74,10 +74,18 @@ def subject(problem: str, path: str, dtype: str, device: str, atoms: int = ATOMS
 
 
 def audited(atoms: int = ATOMS) -> Audited:
-    """Return the flow and the guide for ``python reproduce.py audit real_models.molecules.subject:audited``."""
-    learned = flow(atoms)
+    """Return the flow and the guide for ``python reproduce.py audit real_models.molecules.subject:audited``.
+
+    They are in float64: in float32 round-off leaves no converged gradient to compare with.
+
+    Returns
+    -------
+    Audited
+        With states (B, N, 8) on trajectories from noise.
+    """
+    learned = flow(atoms, torch.float64)
 
     def states(t: float, n: int, generator: torch.Generator) -> Tensor:
-        return trajectories(learned, torch.tensor([t]), noise(n, atoms, generator))
+        return trajectories(learned, torch.tensor([t]), noise(n, atoms, generator, torch.float64))
 
-    return Audited(learned, states, PropertyLoss(predictor(), "alpha", data.DECILES["alpha"][4]))
+    return Audited(learned, states, PropertyLoss(predictor(dtype=torch.float64), "alpha", data.DECILES["alpha"][4]))

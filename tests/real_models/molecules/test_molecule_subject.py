@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from analysis import gradients
+from analysis.audit import audit
+from analysis.errors import relative_error
 from analysis.paths import CondOT
 from real_models.molecules import subject
 from real_models.molecules.flow import flow, noise
@@ -70,8 +72,13 @@ def test_unknown_problems_are_refused(small):
         subject.subject("qm9_mu", "condot", "float32", "cpu", atoms=30)
 
 
-def test_the_audit_takes_it(small):
+def test_the_audit_measures_it(small):
     made = subject.audited(atoms=6)
     x = made.data(0.5, 3, torch.Generator().manual_seed(0))
-    assert x.shape == (3, 6, 8)
-    assert made.loss(x).shape == (3,)
+    assert (x.shape, x.dtype) == ((3, 6, 8), torch.float64)
+    report = audit(made.flow, made.data, loss=made.loss, times=[0.5], samples=3, quick=True)
+    greedy = report.tables["audit"].query("metric == 'relative_error'")["value"].item()
+    times = torch.full((3,), 0.5, dtype=torch.float64)
+    fine = gradients.end_to_end(made.flow, made.loss, x, times, steps=32, solver="rk4").gradient
+    own = relative_error(gradients.greedy(made.flow, made.loss, x, times).gradient, fine).median()
+    assert 0.2 < greedy / float(own) < 5  # of other states of the same flow
