@@ -74,4 +74,5 @@ def test_the_page_shows_how_to_guide_to_an_own_target():
     made = {}
     exec(compile(code, "page", "exec"), made)
     assert made["made"].x.shape == (4, 18, 8)
-    assert made["loss"](made["made"].x).isfinite().any()
+    plain = sample(made["flow"](18), made["x0"], steps=16).x
+    assert made["loss"](made["made"].x).median() < made["loss"](plain).median()
