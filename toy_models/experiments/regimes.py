@@ -48,6 +48,7 @@ from toy_models.experiments.regime_tables import (
 
 SUITE = "guidance"
 OTHER_NOISES = (0.03, 0.3)
+ALWAYS = ("greedy", "end_to_end")
 SOME = ("greedy", "midpoint", "midpoint_4", "end_to_end")
 
 
@@ -104,7 +105,8 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     """Return one row: the outcomes at the largest budget by regime and aim, and how often a choice is at an end.
 
-    REGIME_OPTION_largest is the share of choices with the largest value of an option that is taken from a list.
+    REGIME_OPTION_largest is the share of choices with the largest value of an option that is taken from a list, and
+    REGIME_ESTIMATOR_moves how many steps or iterations the largest budget pays for, the median over choices.
 
     Returns
     -------
@@ -115,6 +117,8 @@ def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     row |= _largest(main_part(chosen))
     summary = main_part(summary)
     row |= MAIN | {"budget": int(summary["budget"].max()), "operators": int(summary["operators"].max())}
+    moves = main_part(chosen).query("budget == budget.max()").groupby(["regime", "estimator"])["count"].median()
+    row |= {f"{regime}_{name}_moves": moves[regime, name] for regime, name in moves.index if name in ALWAYS}
     last = summary[(summary["budget"] == row["budget"]) & (summary["metric"] == summary["aim"])]
     for (regime, metric), rows in last.groupby(["regime", "metric"]):
         by_name = rows.set_index("estimator")
