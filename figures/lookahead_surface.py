@@ -38,13 +38,12 @@ def draw(tables: style.Tables) -> Figure:
     single = table["problem"].nunique() == 1
     columns = 2 if single else table["problem"].nunique()
     figure, axes = style.panels(len(places), columns, 2.0, 0.3)
+    norm = LogNorm(max(table["value"].min(), FLOOR), table["value"].max())
     for ax, (solver, problem) in zip(axes, places, strict=True):
         where = {"problem": problem, "solver": solver}
-        shown = only(table, solver=solver)
-        norm = LogNorm(max(shown["value"].min(), FLOOR), shown["value"].max())
         _panel(ax, only(table, **where), only(best, **where), norm)
         ax.set_title(f"{names.of('problems', problem)}, {names.of_solver(solver)}", loc="right")
-        ax.set(xlabel="horizon (fraction of 1 − t)", ylabel="steps (evaluations)")
+        ax.set(xlabel="(horizon − t) / (1 − t)", ylabel="steps (evaluations)")
         if not single:
             ax.label_outer()
         if single or problem == places[-1][1]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pandas as pd
@@ -37,23 +38,31 @@ OWN = "source_own"
 
 @style.figure(legend=3)
 def draw(tables: style.Tables) -> Figure:
-    """Draw a row for each of two regimes, and a column per noise, data set and reading of the sample."""
+    """Draw a row for each of two regimes, a column per noise, data set and reading, then panels of other regimes."""
     table, references = tables["regimes_summary"], tables["regime_references_summary"]
     main = tables["regimes_facts"].iloc[0][["problem", "noise"]].to_dict()
-    shown = list[tuple[str, str, str, dict[str, Any]]]()
+    places, shown = _places(table, main), list[tuple[str, str, str, dict[str, Any]]]()
     for regime, metric in ROWS:
-        kind = names.of("regimes", regime).removesuffix(" guidance").removesuffix(" optimisation")
-        shown += [(f"{title},\n{kind}", regime, metric, place) for title, place in _places(table, main).items()]
+        shown += [(_title(title, regime), regime, metric, place) for title, place in places.items()]
         shown.append((names.of("regimes", OWN).replace(", ", ",\n"), OWN, metric, main))
-    figure, axes = style.panels(len(shown), len(shown) // len(ROWS), 1.9, 0.7)
+    columns = len(shown) // len(ROWS)
+    for metric, (title, place) in itertools.product(style.OUTCOMES, places.items()):
+        there = set(only(table, **place)["regime"]) - {regime for regime, _ in ROWS}
+        shown += [(_title(title, regime), regime, metric, place) for regime in names.REGIMES if regime in there]
+    figure, axes = style.panels(len(shown), columns, 1.9, 0.7)
     for ax, (title, regime, metric, place) in zip(axes, shown, strict=True):
         style.over_budgets(
             ax, only(table, aim=metric, metric=metric, regime=regime, **place), only(references, metric=metric, **place)
         )
         ax.set(title=title, ylabel=style.OUTCOMES[metric])
-    for ax in axes[-len(axes) // len(ROWS) :]:
+    for ax in axes[-columns:]:
         ax.set_xlabel("evaluations\n+ products")
     return figure
+
+
+def _title(place: str, regime: str) -> str:
+    kind = names.of("regimes", regime)
+    return f"{place},\n{kind if kind.startswith('per-step o') else kind.rpartition(' ')[0]}"
 
 
 def _places(table: pd.DataFrame, main: dict[str, Any]) -> dict[str, dict[str, Any]]:
