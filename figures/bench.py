@@ -19,9 +19,9 @@ answer = style.Caption(
     "{end_to_end_low..end_to_end_high:.2g} times for one gradient.",
     "A surface takes us {floor_low..floor_high:.2g} times the floor, its matrix products alone, and "
     "{floor_loop_low..floor_loop_high:.2g} times the loop floor, as many evaluations in one long solve.",
-    "Last row: over samples, steps and components, the time of an operation changes by factors of "
+    "Last row: over samples, steps and components the time of an operation changes by factors of "
     "{samples_spread:.2g}, {steps_spread:.2g} and {components_spread:.2g}.",
-    "Medians of paired repetitions with their range, {threads!p:thread}; hollow markers compute another gradient "
+    "Medians of paired repetitions, ranges, {threads!p:thread}; hollow markers compute another gradient "
     "(optimise-then-discretise).",
 )
 WORKLOADS = {

@@ -11,12 +11,12 @@ from figures.style import names
 TABLES = ("which_gradient_error_times", "which_gradient_facts")
 QUESTION = "Which gradient is near the ideal gradient, which near the likelihood score, and when?"
 answer = style.Caption(
-    "Early (t = {first_time:.2g}) {ideal_first!g} is nearest to the ideal gradient, with an error of "
-    "{ideal_first_error:.2f}, and {score_first!g} to the likelihood score ({score_first_error:.2f}).",
-    "Late (t = {last_time:.2g}) these are {ideal_last!g} ({ideal_last_error:.2f}) and {score_last!g} "
+    "Early {ideal_first!g} is nearest to the ideal gradient, and {score_first!g} to the likelihood score.",
+    "At t = {first_time:.2g} their errors are {ideal_first_error:.2f} and {score_first_error:.2f}.",
+    "At t = {last_time:.2g} the nearest are {ideal_last!g} ({ideal_last_error:.3f}) and {score_last!g} "
     "({score_last_error:.2f}).",
-    "The error is the sine of the angle to the reference, and 1 beyond a right angle: that after the best rescaling. "
-    "States are of the exact posterior sampler; means over {operators!p:operator}, 95% intervals.",
+    "The error is that after the best rescaling: the sine of the angle to the reference. "
+    "States of the exact posterior sampler; means over {operators!p:operator}, 95% intervals.",
 )
 TRUTHS = {"ideal": "to the ideal gradient", "score": "to the likelihood score"}
 

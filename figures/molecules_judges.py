@@ -38,12 +38,6 @@ answer = style.Caption(
     "Source optimisation, {budget} evaluations and products, {molecules!p:molecule}.",
     "Errors over the data's spread (dashes), 95% intervals of eight or more.",
 )
-JUDGES = {
-    "guide_error": "the guide itself",
-    "error": "evaluator",
-    "xtb_error": "GFN2-xTB",
-    "dft_error": "density functional theory",
-}
 
 
 @style.figure(legend=3)
@@ -52,12 +46,12 @@ def draw(tables: style.Tables) -> Figure:
     table = only(tables["molecules_summary"], setting="source", over="all")
     guided = table[table["estimator"] != "unguided"]
     table = table[(table["budget"] == guided["budget"].max()) | (table["estimator"] == "unguided")]
-    judges = [name for name in JUDGES if name in set(table["metric"])]
+    judges = [name for name in names.JUDGES if name in set(table["metric"])]
     shown = [name for name in names.PROPERTIES if name in set(table["property"])]
     figure, axes = style.panels(len(judges), 1, 1.5, 0.7, sharex=True)
     for ax, name in zip(axes, judges, strict=True):
         _panel(ax, only(table, metric=name), shown)
-        ax.set(title=JUDGES[name], ylabel="error\n/ spread")
+        ax.set(title=names.JUDGES[name], ylabel="error\n/ spread")
     return figure
 
 

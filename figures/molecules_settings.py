@@ -9,16 +9,13 @@ from matplotlib.figure import Figure
 
 from analysis.tables import only
 from figures import style
-from figures.molecules_judges import JUDGES
-from figures.molecules_table import SETTINGS
 from figures.style import names
-from figures.style.captions import Choice
 
 TABLES = ("molecules_summary", "molecules_facts")
-QUESTION = "Is the order of the gradients that the networks report in each setting true of the molecules?"
+QUESTION = "Is the order that the networks report in each setting true of the molecules?"
 
 
-def _verdict(fact: str, said: str) -> Choice:
+def _verdict(fact: str, said: str) -> style.Choice:
     return style.choose(
         fact,
         {
@@ -31,12 +28,13 @@ def _verdict(fact: str, said: str) -> Choice:
 
 
 answer = style.Caption(
+    "In the source, by the evaluator, {best!g} has the least error.",
     _verdict("guidance_order", "Per step, by the evaluator,"),
     _verdict("guidance_xtb_order", "By GFN2-xTB"),
     _verdict("controls_order", "In controls, by the evaluator,"),
     _verdict("controls_xtb_order", "By GFN2-xTB"),
-    "Mean errors over all properties, each over its spread in the data (dashes: the best constant), at the largest "
-    "budget of each setting; 95% intervals of eight or more. GFN2-xTB has values for some molecules alone.",
+    "Mean errors over all properties, each over its spread in the data (dashes), at the largest budget of each "
+    "setting; 95% intervals of eight or more.",
 )
 
 
@@ -45,13 +43,14 @@ def draw(tables: style.Tables) -> Figure:
     """Draw a panel per judge, the settings side by side with the gradients in the same order in each."""
     table = only(tables["molecules_summary"], property="all", over="all")
     table = table[table["estimator"] != "unguided"]
-    table = table[table["budget"] == table.groupby("setting")["budget"].transform("max")]
-    judges = [name for name in JUDGES if name in set(table["metric"]) and name != "dft_error"]
-    shown = [name for name in SETTINGS if name in set(table["setting"])]
+    last = [part[part["budget"] == part["budget"].max()] for _, part in style.groups(table, "setting")]
+    table = pd.concat(last)
+    judges = [name for name in names.JUDGES if name in set(table["metric"]) and name != "dft_error"]
+    shown = [name for name in names.SETTINGS if name in set(table["setting"])]
     figure, axes = style.panels(len(judges), 1, 1.4, 0.7, sharex=True)
     for ax, name in zip(axes, judges, strict=True):
         _panel(ax, only(table, metric=name), shown)
-        ax.set(title=JUDGES[name], ylabel="error\n/ spread")
+        ax.set(title=names.JUDGES[name], ylabel="error\n/ spread")
     return figure
 
 
@@ -63,7 +62,7 @@ def _panel(ax: Axes, table: pd.DataFrame, shown: list[str]) -> None:
         rows = rows[rows["mean"].notna()]
         x = rows["setting"].map(shown.index) + offset
         style.errorbars(ax, x, rows, "mean", label=names.sampler(name), **style.sampler(name) | {"linestyle": "none"})
-    style.ticks(ax.xaxis, range(len(shown)), [SETTINGS[name] for name in shown])
+    style.ticks(ax.xaxis, range(len(shown)), [names.SETTINGS[name] for name in shown])
     ax.set_xlim(-0.5, len(shown) - 0.5)
     style.from_zero(ax.yaxis)
     ax.tick_params(axis="x", length=0)

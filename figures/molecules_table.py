@@ -59,12 +59,6 @@ LOST = 0.2  # the largest share of molecules that diverged, of an estimator that
 STABLE = "all_stable"  # the column of errors over stable molecules alone
 DIGITS = {"all": 2, STABLE: 2, "alpha": 2, "gap": 0, "homo": 0, "lumo": 0, "mu": 2, "Cv": 2}
 SHARES = {"stable_atoms": "stable\natoms", "stable": "stable\nmol.", "valid": "valid"}
-SETTINGS = {
-    "source": "source",
-    "guidance": "per step",
-    "guidance_stable": "per step, whole",
-    "controls": "controls",
-}
 SHADES = {"better than greedy": (looks.BLUE, 0.5), "worse than greedy": (looks.ORANGE, 0.25)}  # and how much of it
 
 
@@ -77,10 +71,10 @@ def draw(tables: style.Tables) -> Figure:
     for i, (setting, name, part) in enumerate(rows):
         _line(ax, i, part, only(tables["molecules_paired"], setting=setting, estimator=name), columns)
     for j, column in enumerate(columns):
-        for setting in SETTINGS:
+        for setting in names.SETTINGS:
             _bold(ax, [(i, part) for i, (s, _, part) in enumerate(rows) if s == setting], column, j)
     ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
-    labels = [f"{SETTINGS[s]}: {names.sampler(n)}" if n != "unguided" else names.sampler(n) for s, n, _ in rows]
+    labels = [f"{names.SETTINGS[s]}: {names.sampler(n)}" if n != "unguided" else names.sampler(n) for s, n, _ in rows]
     style.ticks(ax.yaxis, range(len(rows)), labels)
     style.ticks(ax.xaxis, range(len(columns)), [_head(c) for c in columns], fontsize=7)
     ax.tick_params(length=0, labeltop=True, labelbottom=False, pad=2)
@@ -162,7 +156,7 @@ def latex(tables: style.Tables) -> dict[str, str]:
     summary = tables["molecules_summary"]
     lines = []
     for setting, name, part in _rows(summary):
-        line = {"": SETTINGS[setting] if name != "unguided" else "", "Gradient": names.sampler(name)}
+        line = {"": names.SETTINGS[setting] if name != "unguided" else "", "Gradient": names.sampler(name)}
         for column in _columns(summary):
             row, head = _cell(part, column), _head(column)
             spec = f".{DIGITS.get(column, 2)}f"

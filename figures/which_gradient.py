@@ -20,9 +20,9 @@ answer = style.Caption(
     "{source_misfit_ratio:.2g} of greedy's misfit.",
     "On other operators and images it is within 10% of the best in {near:.0%} of cases, with "
     "{greedy_mean:.2f} [{greedy_low:.2f}, {greedy_high:.2f}] of always greedy's outcome.",
-    "a, b: best gradient and its outcome over greedy's (geometric mean over {operators!p:operator}; misfits below 1 "
-    "count as 1, distances below 0.05 as 0.05; bold: the interval is below 1).",
-    "c, d: Spearman's over gradients, 95% intervals; none where outcomes tie.",
+    "a, b: best gradient, outcome over greedy's (geometric mean over {operators!p:operator}; misfits below 1 count as "
+    "1, distances below 0.05 as 0.05; bold: interval below 1).",
+    "c, d: Spearman's, 95% intervals; none where outcomes tie.",
 )
 AIMS = {"misfit": "misfit", "energy_distance": "distance to the posterior"}
 TRUTHS = {"ideal": ("error to the ideal gradient", -0.12), "score": ("error to the likelihood score", 0.12)}

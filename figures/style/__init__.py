@@ -2,7 +2,7 @@
 
 from figures.style import latex, names
 from figures.style.budgets import MANY, OUTCOMES, over_budgets
-from figures.style.captions import Caption, choose
+from figures.style.captions import Caption, Choice, choose
 from figures.style.layout import (
     NORMAL,
     PAGE_HEIGHT,
@@ -66,6 +66,7 @@ __all__ = [
     "THEORY",
     "TRUTHS",
     "Caption",
+    "Choice",
     "Look",
     "Tables",
     "band",

@@ -176,6 +176,15 @@ GLOSSARY = {
     "bounds": BOUNDS,
 }
 """Every name by kind."""
+JUDGES = {
+    "guide_error": "the guide itself",
+    "error": "evaluator",
+    "xtb_error": "GFN2-xTB",
+    "dft_error": "density functional theory",
+}
+"""What judges guided molecules, by the metric that holds its errors."""
+SETTINGS = {"source": "source", "guidance": "per step", "guidance_stable": "per step, whole", "controls": "controls"}
+"""In which molecules are guided."""
 RULES = {"likelihood": "", "dps": ", DPS steps"}
 SAMPLED = {"midpoint": "midpoint_1"}  # keys of samplers' tables
 VARIABLES = {"_zeta": " in ζ", "_gamma": " in γ", "_logsnr": " in log SNR"}

@@ -46,6 +46,9 @@ NOT_IN_QUICK = {
     "molecules_judges": {f"{judge}_{part}" for judge in ("xtb", "dft") for part in ("order", "pairs")}
     | {f"{judge}_ratio_all" for judge in ("evaluator", "guide", "xtb")}
     | {"judged", "unjudged"},
+    "molecules_settings": {
+        f"{setting}_{order}" for setting in ("guidance", "controls") for order in ("order", "xtb_order")
+    },
     "molecules_table": {f"evaluator_{part}" for part in ("end", "greedy", "order", "ratio_alpha")}
     | {"guidance_order", "guidance_stable_order"},
     "outcome_vs_compute": {"better", "diverged", "further", "pays", "worse"},

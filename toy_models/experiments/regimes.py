@@ -135,7 +135,8 @@ def _largest(chosen: pd.DataFrame) -> dict[str, float]:
         trials = pd.DataFrame([*part["chosen"].map(json.loads)])
         known = (source_mixtures.SOURCE if regime == "source" else REGIMES[str(regime)]).space
         lists = {name: v for name, v in known.items() if isinstance(v, Sequence) and not isinstance(v[0], str)}
-        row |= {f"{regime}_{name}_largest": float((trials[name] == max(v)).mean()) for name, v in lists.items()}
+        shares = {name: float((trials[name] == max(v)).mean()) for name, v in lists.items() if name in trials}
+        row |= {f"{regime}_{name}_largest": share for name, share in shares.items()}
     return row
 
 

@@ -211,7 +211,7 @@ def facts(values: pd.DataFrame, made: dict[str, pd.DataFrame]) -> pd.DataFrame:
     moved = made["transfer"]
     if len(moved):
         row |= {"transfer_cases": len(moved), "transfer_near": float((moved["over_best"] <= NEAR).mean())}
-        for other in ALWAYS:
+        for other in ALWAYS if _possible(moved["over_end_to_end"]).any() else ():
             row |= {f"transfer_{other}_{end}": value for end, value in _over(moved, other).items()}
     row |= _nearest(made["error_times"])
     for one in made["crossings"].to_dict("records"):
