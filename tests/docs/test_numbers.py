@@ -25,12 +25,24 @@ def rule():
     none = percent(1 - row["end_to_end_possible"])
     yield f"In {none} of the cases, the source at 48, end-to-end cannot pay for one step"
     yield f"within 10 % of the best in {percent(row['transfer_near'])} of {row['transfer_cases']:.0f} cases there"
+    moved = [spread(row, f"transfer_{name}", "_mean") for name in ("greedy", "end_to_end")]
+    yield f"Its outcomes there are {moved[0]} of always greedy's and {moved[1]} of always end-to-end's"
 
 
 def searches():
     """How often the best option was at the end of its range."""
     near = percent(table("regimes_facts").iloc[0]["at_end_of_range"])
     yield f"In {near} of the cases the best option was near the smallest or largest one tried"
+    row = table("regimes_facts").iloc[0]
+    options = ("source_t", "source_prior", "controls_weight", "steps_inner")
+    said = ("the source's start, t = 0.6", "its prior, 1: the density of noise", "the price of controls, 1")
+    said = [*said, "moves per step, 8"]
+    shares = [f"{percent(row[f'{name}_largest'])} ({what})" for name, what in zip(options, said, strict=True)]
+    shares[0] = shares[0].replace(" (", " of the cases (")
+    yield f"{', '.join(shares[:-1])} and {shares[-1]}"
+    for name, who in (("end_to_end", "end-to-end for"), ("greedy", "greedy for")):
+        moves = [f"{row[f'{regime}_{name}_moves']:.0f}" for regime in PLACES]
+        yield f"{who} {', '.join(moves[:-1])} and {moves[-1]}"
 
 
 def recommended():
@@ -131,6 +143,13 @@ def elsewhere():
         yield f"| {said} | {' | '.join(spread(row, name) if np.isfinite(row[name]) else '' for name in names)} |"
 
 
+def on_mnist():
+    """End-to-end's outcomes over greedy's on MNIST in every regime, at the largest budget there."""
+    row = table("regimes_elsewhere_facts").iloc[0]
+    for regime, place in PLACES.items():
+        yield f"| {place} | {spread(row, f'mnist_{regime}_energy_distance')} | {spread(row, f'mnist_{regime}_misfit')} |"
+
+
 def windows():
     """Guidance in the first third of time over that in the last."""
     row = table("regime_windows_facts").iloc[0]
@@ -192,6 +211,7 @@ OF_REGIMES = (
     last,
     controls,
     elsewhere,
+    on_mnist,
     windows,
     correlations,
     dial,
