@@ -178,3 +178,13 @@ def test_facts_from_elsewhere_are_ratios_at_the_largest_budget_of_a_place():
     pd.testing.assert_series_equal(regimes.derive(more)["elsewhere_facts"].iloc[0], found)  # with operators of its own
     assert [found[f"source_own_misfit_{end}"] for end in ("low", "high")] == [1.5, 4.0]
     assert regimes.derive(table)["elsewhere_facts"].iloc[0].to_dict() == {"places": 0}
+
+
+def test_facts_state_how_often_the_largest_of_a_list_was_chosen_and_what_the_budget_pays_for():
+    table = by_hand(greedy=(1.0, 10.0), end_to_end=(0.5, 20.0)).assign(regime="controls")
+    dear = table["estimator"] == "end_to_end"
+    trials = np.where(dear, json.dumps({"weight": 1.0}), json.dumps({"weight": 0.1}))
+    table = table.assign(chosen=trials, count=np.where(dear, 7, 30))
+    found = regimes.derive(table)["facts"].iloc[0]
+    assert found["controls_weight_largest"] == 0.5
+    assert (found["controls_end_to_end_moves"], found["controls_greedy_moves"]) == (7, 30)

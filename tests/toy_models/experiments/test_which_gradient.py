@@ -125,3 +125,28 @@ def test_the_rule_is_applied_to_other_noise_levels_and_data():
     assert (first["estimator"], first["noise"]) == ("midpoint", 0.3)
     assert (first["over_best"], first["over_greedy"], first["over_end_to_end"]) == (4.0, 2.0, 4.0)
     assert (second["over_best"], second["over_greedy"]) == (1.0, 0.5)
+
+
+def test_errors_over_time_are_means_over_operators_and_the_least_is_named():
+    early, late = errors(greedy=0.6, midpoint=0.2), errors(greedy=0.1, midpoint=0.3).assign(t=0.9)
+    times = which_gradient.error_times(pd.concat([early, late], ignore_index=True))
+    rows = times[(times["truth"] == "score") & (times["estimator"] == "greedy")].set_index("t")
+    assert rows["mean"].to_dict() == pytest.approx({0.5: 0.4, 0.9: 0.9})
+    assert rows["operators"].tolist() == [3, 3]
+    table = pd.concat(
+        [ran(greedy=[2.0, 2.0], midpoint=[1.5, 1.5], end_to_end=[3.0, 3.0]), early, late], ignore_index=True
+    )
+    found = which_gradient.derive(table)["facts"].iloc[0]
+    assert (found["first_time"], found["last_time"]) == (0.5, 0.9)
+    named = [found[f"{truth}_{end}"] for truth in ("ideal", "score") for end in ("first", "last")]
+    assert named == ["midpoint", "greedy", "greedy", "midpoint"]
+    assert found["score_first_error"] == pytest.approx(0.4)
+
+
+def test_the_moved_rule_is_compared_with_always_greedy():
+    table = ran(greedy=[2.0, 2.0], midpoint=[1.5, 1.5], end_to_end=[3.0, 3.0])
+    moved = ran(greedy=[2.0, 8.0], midpoint=[1.0, 1.0], end_to_end=[4.0, 4.0]).assign(noise=0.3)
+    both = pd.concat([table, moved, errors(greedy=0.1)], ignore_index=True)
+    found = which_gradient.derive(both)["facts"].iloc[0]
+    assert found["transfer_greedy_mean"] == pytest.approx(0.25)  # of 1 / 2 and 1 / 8
+    assert found["transfer_end_to_end_mean"] == pytest.approx(0.25)
