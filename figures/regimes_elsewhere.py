@@ -43,12 +43,16 @@ def draw(tables: style.Tables) -> Figure:
     main = tables["regimes_facts"].iloc[0][["problem", "noise"]].to_dict()
     places, shown = _places(table, main), list[tuple[str, str, str, dict[str, Any]]]()
     for regime, metric in ROWS:
-        shown += [(_title(title, regime), regime, metric, place) for title, place in places.items()]
+        shown += [(f"{title},\n{names.SETTINGS[regime]}", regime, metric, place) for title, place in places.items()]
         shown.append((names.of("regimes", OWN).replace(", ", ",\n"), OWN, metric, main))
     columns = len(shown) // len(ROWS)
     for metric, (title, place) in itertools.product(style.OUTCOMES, places.items()):
         there = set(only(table, **place)["regime"]) - {regime for regime, _ in ROWS}
-        shown += [(_title(title, regime), regime, metric, place) for regime in names.REGIMES if regime in there]
+        shown += [
+            (f"{title},\n{names.SETTINGS[regime]}", regime, metric, place)
+            for regime in names.REGIMES
+            if regime in there
+        ]
     figure, axes = style.panels(len(shown), columns, 1.9, 0.7)
     for ax, (title, regime, metric, place) in zip(axes, shown, strict=True):
         style.over_budgets(
@@ -58,11 +62,6 @@ def draw(tables: style.Tables) -> Figure:
     for ax in axes[-columns:]:
         ax.set_xlabel("evaluations\n+ products")
     return figure
-
-
-def _title(place: str, regime: str) -> str:
-    kind = names.of("regimes", regime)
-    return f"{place},\n{kind if kind.startswith('per-step o') else kind.rpartition(' ')[0]}"
 
 
 def _places(table: pd.DataFrame, main: dict[str, Any]) -> dict[str, dict[str, Any]]:

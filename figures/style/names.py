@@ -183,8 +183,14 @@ JUDGES = {
     "dft_error": "density functional theory",
 }
 """What judges guided molecules, by the metric that holds its errors."""
-SETTINGS = {"source": "source", "guidance": "per step", "guidance_stable": "per step, whole", "controls": "controls"}
-"""In which molecules are guided."""
+SETTINGS = {
+    "source": "source",
+    "guidance": "per step",
+    "guidance_stable": "per step, whole",
+    "steps": "optimiser per step",
+    "controls": "controls",
+}
+"""Short names of regimes, and of the settings in which molecules are guided."""
 RULES = {"likelihood": "", "dps": ", DPS steps"}
 SAMPLED = {"midpoint": "midpoint_1"}  # keys of samplers' tables
 VARIABLES = {"_zeta": " in ζ", "_gamma": " in γ", "_logsnr": " in log SNR"}
