@@ -40,6 +40,16 @@ def restored_with_care():
     yield f"{steps[96]:.0f} steps at 96 and {steps[384]:.0f} at 384, and"
 
 
+def test_end_to_end_fits_better_than_greedy_in_controls_alone():
+    said = "In controls end-to-end's misfit is below greedy's at 96 and at 384; in no other regime up to 384."
+    assert missing("docs/pages/samplers-and-learned-flows.md", [said]) == []
+    ahead = set()
+    for regime in PLACES:
+        rows = learned(regime, "misfit").query("estimator == 'end_to_end' and budget <= 384 and over_greedy_mean < 1")
+        ahead |= {(regime, budget) for budget in rows["budget"]}
+    assert ahead == {("controls", 96), ("controls", 384)}
+
+
 def restored_sources():
     """The source of the learned flow beside the table of source optimisation."""
     row, fits = table("regimes_images_source_facts").iloc[0], learned("source", "misfit", "pooled")
