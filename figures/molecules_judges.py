@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.tables import only
@@ -46,34 +43,9 @@ def draw(tables: style.Tables) -> Figure:
     table = only(tables["molecules_summary"], setting="source", over="all")
     guided = table[table["estimator"] != "unguided"]
     table = table[(table["budget"] == guided["budget"].max()) | (table["estimator"] == "unguided")]
-    judges = [name for name in names.JUDGES if name in set(table["metric"])]
-    shown = [name for name in names.PROPERTIES if name in set(table["property"])]
-    figure, axes = style.panels(len(judges), 1, 1.5, 0.7, sharex=True)
-    for ax, name in zip(axes, judges, strict=True):
-        _panel(ax, only(table, metric=name), shown)
-        ax.set(title=names.JUDGES[name], ylabel="error\n/ spread")
-    return figure
-
-
-def _panel(ax: Axes, table: pd.DataFrame, shown: list[str]) -> None:
-    methods = style.values(table, "estimator")
-    for i in range(0, len(shown), 2):
-        ax.axvspan(i - 0.5, i + 0.5, color="0.95", linewidth=0, zorder=-1)
-    ax.axhline(1, **style.THEORY)
-    for offset, name in zip(np.linspace(-0.35, 0.35, max(len(methods), 2)), methods, strict=False):
-        rows = only(table, estimator=name)
-        rows = rows[rows["relative_mean"].notna()]
-        ends = rows[["relative_mean", "relative_low", "relative_high"]].set_axis(["value", "low", "high"], axis=1)
-        x = rows["property"].map(shown.index) + offset
-        style.errorbars(ax, x, ends, label=names.sampler(name), **style.sampler(name) | {"linestyle": "none"})
-    style.ticks(
-        ax.xaxis,
-        range(len(shown)),
-        [_short(name) for name in shown],
-    )
-    ax.set_xlim(-0.5, len(shown) - 0.5)
-    style.from_zero(ax.yaxis)
-    ax.tick_params(axis="x", length=0)
+    ends = ("mean", "low", "high")
+    table = table.assign(**{end: table[f"relative_{end}"] for end in ends})
+    return style.by_judge(table, "property", {name: _short(name) for name in names.PROPERTIES})
 
 
 def _short(name: str) -> str:

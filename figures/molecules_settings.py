@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.tables import only
@@ -42,27 +40,6 @@ answer = style.Caption(
 def draw(tables: style.Tables) -> Figure:
     """Draw a panel per judge, the settings side by side with the gradients in the same order in each."""
     table = only(tables["molecules_summary"], property="all", over="all")
-    table = table[table["estimator"] != "unguided"]
+    table = table[(table["estimator"] != "unguided") & (table["metric"] != "dft_error")]
     last = [part[part["budget"] == part["budget"].max()] for _, part in style.groups(table, "setting")]
-    table = pd.concat(last)
-    judges = [name for name in names.JUDGES if name in set(table["metric"]) and name != "dft_error"]
-    shown = [name for name in names.SETTINGS if name in set(table["setting"])]
-    figure, axes = style.panels(len(judges), 1, 1.4, 0.7, sharex=True)
-    for ax, name in zip(axes, judges, strict=True):
-        _panel(ax, only(table, metric=name), shown)
-        ax.set(title=names.JUDGES[name], ylabel="error\n/ spread")
-    return figure
-
-
-def _panel(ax: Axes, table: pd.DataFrame, shown: list[str]) -> None:
-    methods = style.values(table, "estimator")
-    ax.axhline(1, **style.THEORY)
-    for offset, name in zip(np.linspace(-0.3, 0.3, max(len(methods), 2)), methods, strict=False):
-        rows = only(table, estimator=name)
-        rows = rows[rows["mean"].notna()]
-        x = rows["setting"].map(shown.index) + offset
-        style.errorbars(ax, x, rows, "mean", label=names.sampler(name), **style.sampler(name) | {"linestyle": "none"})
-    style.ticks(ax.xaxis, range(len(shown)), [names.SETTINGS[name] for name in shown])
-    ax.set_xlim(-0.5, len(shown) - 0.5)
-    style.from_zero(ax.yaxis)
-    ax.tick_params(axis="x", length=0)
+    return style.by_judge(pd.concat(last), "setting", names.SETTINGS)

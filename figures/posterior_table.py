@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -71,22 +70,13 @@ def _panel(ax: Axes, table: pd.DataFrame, methods: list[str]) -> None:
     style.ticks(ax.yaxis, [0, LINEAR, 0.1, 0.5, 1, 2, 5, 10, 20])
     ax.axhline(1, label="unguided", **style.THEORY)
     ax.axhline(0, color="0.75", linewidth=0.6, zorder=0)
-    for i in range(0, len(operators), 2):
-        ax.axvspan(i - 0.5, i + 0.5, color="0.95", linewidth=0, zorder=-1)
-    for offset, name in zip(np.linspace(-0.4, 0.4, max(len(methods), 2)), methods, strict=False):
-        rows = only(table, estimator=name)
-        if rows.empty:
-            continue
-        x = rows["operator"].map(operators.index) + offset
-        look = style.sampler(name) | {"linestyle": "none", "zorder": 3}
-        style.errorbars(ax, x, rows, "mean", label=names.sampler(name), **look)
-        ax.plot(x, rows["median"], "_", color=look["color"], markersize=5, zorder=2)  # a few images may rule a mean
-    style.ticks(
-        ax.xaxis, range(len(operators)), [names.two_lines(names.of("operators", o)) for o in operators], fontsize=7
-    )
+    places = {name: names.two_lines(names.of("operators", name)) for name in operators}
+    for name, rows, x in style.side_by_side(ax, table, "operator", places, methods, reach=0.4, zorder=3):
+        colour = style.sampler(name)["color"]
+        ax.plot(x, rows["median"], "_", color=colour, markersize=5, zorder=2)  # a few images may rule a mean
     shown = only(table, estimator=methods)
-    ax.set(xlim=(-0.5, len(operators) - 0.5), ylim=(min(-LINEAR / 2, shown["low"].min()), 1.5 * shown["high"].max()))
-    ax.tick_params(axis="x", length=0)
+    ax.set_ylim((min(-LINEAR / 2, shown["low"].min()), 1.5 * shown["high"].max()))
+    ax.tick_params(axis="x", labelsize=7)
 
 
 def latex(tables: style.Tables) -> dict[str, str]:

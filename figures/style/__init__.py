@@ -1,6 +1,7 @@
 """Shared parts of the figures: names, looks, panels and their legend, marks, captions, LaTeX."""
 
 from figures.style import latex, names
+from figures.style.beside import by_judge, side_by_side
 from figures.style.budgets import MANY, OUTCOMES, over_budgets
 from figures.style.captions import Caption, Choice, choose
 from figures.style.layout import (
@@ -70,6 +71,7 @@ __all__ = [
     "Look",
     "Tables",
     "band",
+    "by_judge",
     "choose",
     "colour_bar",
     "decades",
@@ -95,6 +97,7 @@ __all__ = [
     "sampler",
     "series",
     "shared_legend",
+    "side_by_side",
     "stepped",
     "ticks",
     "values",
