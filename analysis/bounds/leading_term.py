@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from analysis import checks
+from analysis.bounds.plain_norms import PlainNorms
 from analysis.flow import Flow, PredictionFlow, Reparametrized
 from analysis.losses import Loss, WithGraph, value_and_gradient
 from analysis.paths import expand
@@ -79,6 +80,7 @@ def leading_term(flow: Flow, loss: Loss, x: Tensor, t: Tensor | float) -> Tensor
     """Compute the leading-term estimate of greedy's error g* - g at states x (B, *event), t (float or (B,)).
 
     The estimate is a signed vector: for small zeta, greedy's gradient plus the estimate is closer to the ideal one.
+    It is a third derivative of a network, and torch's is wrong where layers are normalised: see ``plain_norms``.
 
     Returns
     -------
@@ -93,7 +95,7 @@ def leading_term(flow: Flow, loss: Loss, x: Tensor, t: Tensor | float) -> Tensor
         As ``curvature`` does, and for a loss that ``losses.value_and_gradient`` refuses.
     """
     x, t = checks.arguments(flow, loss, x, t)
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), PlainNorms():
         x = x.detach().requires_grad_()
         endpoint = flow.predict(x, t, flow.path.readout("target", t))
         cotangent = value_and_gradient(WithGraph(loss, loss), endpoint)[1]

@@ -20,7 +20,7 @@ from analysis import solvers
 from analysis.errors import relative
 from analysis.flow import Flow
 from analysis.gradients import ESTIMATORS
-from analysis.losses import HalfSquaredDistance, Loss
+from analysis.losses import Loss
 from analysis.paths import PATHS, AffinePath, UserPath, expand
 from analysis.reference import EPS
 
@@ -30,10 +30,10 @@ SHORT = "stopped short"
 
 @dataclass(frozen=True)
 class FlowStates:
-    """A flow, its states x (B, d) at times t (B,), and a loss with one target per state."""
+    """A flow, its states x (B, d) at times t (B,), and a loss for each of them."""
 
     flow: Flow
-    loss: HalfSquaredDistance
+    loss: Loss
     x: Tensor
     t: Tensor
 

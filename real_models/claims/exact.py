@@ -37,7 +37,7 @@ from analysis.errors import relative_error
 from analysis.gradients import ESTIMATORS
 from analysis.reference import EPS, SAFETY
 from analysis.solvers import SOLVERS
-from real_models.claims.learned import WINDOWS, Learned, on_network
+from real_models.claims.learned import Learned, on_network
 
 PATHS = ("condot", "cosine", "vp_linear")
 OWN_PREDICTION = "x_1* is what the estimator predicts for the state itself; {}"
@@ -67,7 +67,7 @@ def adjoint_step(learned: Learned, quick: bool, seed: int) -> Iterator[Case]:
 @on_network("P2")
 def dynamics(learned: Learned, quick: bool, seed: int) -> Iterator[Case]:
     """Differentiate the solved map by differences along greedy, and by forward mode along the formula's step."""
-    states = learned.sample_states("condot", [one_step.T], 3, seed)
+    states = learned.sample_states("condot", [learned.late], 3, seed)
     plan = solvers.plan("rk4", states.flow.path, solvers.uniform_grid(states.t[0], torch.ones(()).double(), 12))
 
     def end(x: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def dynamics(learned: Learned, quick: bool, seed: int) -> Iterator[Case]:
 @functools.cache
 def _ends(learned: Learned, path: str, order: int, seed: int) -> tuple[FlowStates, Tensor, Tensor, float]:
     """Return late states for a method's order, their times (T,), their endpoints, and a floor of distances to those."""
-    times = path_named(path).time_from_zeta(WINDOWS[order].double())
+    times = path_named(path).time_from_zeta(learned.window(order))
     states = learned.sample_states(path, times, 2, seed)
     view = canonical.view(states.flow, states.t)
     plans = [solvers.plan("rk4", CANONICAL, solvers.uniform_grid(view.begin, view.end, count)) for count in (8, 4)]

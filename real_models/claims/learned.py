@@ -12,17 +12,11 @@ from analysis.claims import Case
 from analysis.claims.states import FlowStates, path_named
 from analysis.converged import converged_gradients
 from analysis.flow import Flow
-from analysis.losses import HalfSquaredDistance, Loss
+from analysis.losses import Loss
 from analysis.reference import Reference
 from analysis.settings import resolve
 from analysis.subject import Subject
 
-FACTORY, PROBLEM = "real_models.images:subject", "mnist_unet"
-# Images have pixels that never vary, so the learned field changes over every doubling of zeta down to about 1e-3, where
-# the network's own smoothness sets in: orders in a step to t = 1 show below that.
-SMALL = 1.2e-4
-WINDOWS = {p: SMALL / 2.0 ** torch.arange(4) for p in (1, 2)} | {p: SMALL / 1.3 ** torch.arange(4) for p in (3, 4)}
-RESOLVED = 1 / (1 + 5e-4)  # a time from which a few steps resolve the network
 Measure = Callable[["Learned", bool, int], Iterator[Case]]
 MEASURES: dict[str, Measure] = {}
 
@@ -38,27 +32,63 @@ def on_network(id: str) -> Callable[[Measure], Measure]:
 
 
 @dataclass(frozen=True)
-class Learned:
-    """A learned flow in float64 and its data, given by a subject's name, along CondOT."""
+class LearnedStates(FlowStates):
+    """States that are ordered by time, n for each of T; ``each`` is the loss of the n of one time."""
 
-    factory: str = FACTORY
-    problem: str = PROBLEM
+    each: Loss
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A learned flow in float64 and its data, given by a subject's name, along CondOT.
+
+    Attributes
+    ----------
+    factory, problem : of a ``Subject`` with flat states (B, d), as ``analysis.settings.resolve`` takes them
+    smooth : the zeta below which the network's own smoothness sets in, so that orders in a step to t = 1 show there
+    resolved : the zeta from which on a few steps resolve the network
+    """
+
+    factory: str = "real_models.images:subject"
+    problem: str = "mnist_unet"
+    # Images have pixels that never vary, so the learned field changes over every doubling of zeta down to about 1e-3.
+    smooth: float = 1.2e-4
+    resolved: float = 5e-4
+
+    def window(self, order: int) -> Tensor:
+        """Return four zetas from ``smooth`` down, over which the error of a single step of an order is above round-off.
+
+        Returns
+        -------
+        Tensor
+            (4,), float64, falling.
+        """
+        return self.smooth / (2.0 if order < 3 else 1.3) ** torch.arange(4, dtype=torch.float64)
+
+    @property
+    def late(self) -> float:
+        """The time at which zeta is ``resolved`` on CondOT."""
+        return 1 / (1 + self.resolved)
 
     def subject(self, dtype: str = "float64") -> Subject:
         """Return the subject along CondOT in a dtype, on the CPU."""
         return resolve(self.factory)(self.problem, "condot", dtype, "cpu")
 
-    def sample_states(self, path: str, times: Sequence[float] | Tensor, n: int, seed: int) -> FlowStates:
-        """Sample n states at each of the times (T,), with the same image, noise and target at each of them."""
+    def sample_states(self, path: str, times: Sequence[float] | Tensor, n: int, seed: int) -> LearnedStates:
+        """Sample n states at each of the times (T,), with the same data, noise and loss at each of them."""
         subject, schedule = self.subject(), path_named(path)
-        times = torch.as_tensor(times, dtype=torch.float64)
-        generator = torch.Generator().manual_seed(seed)
-        clean = subject.states(torch.ones(1, dtype=torch.float64), n, generator)
-        noise = torch.randn(clean.shape, dtype=torch.float64, generator=generator)
-        loss = subject.loss(len(times), n, generator)
-        assert isinstance(loss, HalfSquaredDistance)
-        flow = subject.reference_flow if path == "condot" else subject.reference_flow.with_path(schedule)
-        return FlowStates(flow, loss, schedule.states(times, clean, noise), times.repeat_interleave(n))
+        times, generator = torch.as_tensor(times, dtype=torch.float64), torch.Generator().manual_seed(seed)
+        flow = subject.reference_flow
+        condot = flow.path.time_from_zeta(schedule.zeta(times))
+        x = subject.states(condot, n, generator)
+        x = x * (schedule.alpha(times) / flow.path.alpha(condot)).repeat_interleave(n)[:, None]
+        before = generator.get_state()
+        loss, each = (
+            subject.loss(repeats, n, generator.set_state(before))  # the same draw
+            for repeats in (len(times), 1)
+        )
+        flow = flow if path == "condot" else flow.with_path(schedule)
+        return LearnedStates(flow, loss, x, times.repeat_interleave(n), each)
 
 
 def ideal_gradients(flow: Flow, losses: Sequence[Loss], x: Tensor, times: Tensor, steps: int) -> Reference:
@@ -71,7 +101,6 @@ def ideal_gradients(flow: Flow, losses: Sequence[Loss], x: Tensor, times: Tensor
     return Reference(gradient, endpoint, "converged", bound)
 
 
-def reference_of(states: FlowStates, times: Tensor, steps: int) -> Reference:
+def reference_of(states: LearnedStates, times: Tensor, steps: int) -> Reference:
     """Return the ideal gradients (T * n, d) at states that are ordered by time (T,)."""
-    losses = [HalfSquaredDistance(part) for part in states.loss.target.chunk(len(times))]
-    return ideal_gradients(states.flow, losses, states.x, times, steps)
+    return ideal_gradients(states.flow, [states.each] * len(times), states.x, times, steps)

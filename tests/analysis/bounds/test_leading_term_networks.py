@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 import torch
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from analysis import gradients, losses
@@ -51,6 +52,53 @@ def test_an_operation_without_forward_mode_falls_back_to_two_backward_passes(t):
     assert distance(curvature(network(NoForward.apply), x, t), curvature(network(torch.tanh), x, t)) <= 64 * EPS
     expected = leading_term(network(torch.tanh), LOSS, x, t)
     assert distance(leading_term(network(NoForward.apply), LOSS, x, t), expected) <= 256 * EPS
+
+
+def by_hand(x, axes):
+    """Normalised over axes, by the formula; torch's eps."""
+    variance = x.var(axes, correction=0, keepdim=True)
+    return (x - x.mean(axes, keepdim=True)) / (variance + 1e-5).sqrt()
+
+
+SCALE, SHIFT = f64([1.5, -0.7, 0.4]), f64([0.1, 0.2, -0.3])
+NORMS = {
+    "layer_norm": (lambda x: functional.layer_norm(x, (3,)), lambda x: by_hand(x, 1)),
+    "layer_norm with weights": (
+        lambda x: functional.layer_norm(x, (3,), weight=SCALE, bias=SHIFT),
+        lambda x: by_hand(x, 1) * SCALE + SHIFT,
+    ),
+    "layer_norm of two axes": (
+        lambda x: functional.layer_norm(x[:, None] * SCALE[:, None], (3, 3)).sum(1),
+        lambda x: by_hand(x[:, None] * SCALE[:, None], (1, 2)).sum(1),
+    ),
+    "LayerNorm": (torch.nn.LayerNorm(3, dtype=torch.float64), lambda x: by_hand(x, 1)),
+    "torch.layer_norm": (lambda x: torch.layer_norm(x, (3,), SCALE), lambda x: by_hand(x, 1) * SCALE),
+    "instance_norm": (
+        lambda x: functional.instance_norm(x[:, None] * SCALE[:, None], weight=SCALE, bias=SHIFT).sum(1),
+        lambda x: (by_hand(x[:, None] * SCALE[:, None], 2) * SCALE[:, None] + SHIFT[:, None]).sum(1),
+    ),
+    "InstanceNorm1d": (
+        lambda x: torch.nn.InstanceNorm1d(3)(x[:, None] * SCALE[:, None]).sum(1),
+        lambda x: by_hand(x[:, None] * SCALE[:, None], 2).sum(1),
+    ),
+    "running instance_norm": (
+        lambda x: functional.instance_norm(x[:, :, None], SHIFT, SCALE.square(), use_input_stats=False)[..., 0],
+        lambda x: (x - SHIFT) / (SCALE.square() + 1e-5).sqrt(),
+    ),
+    "group_norm": (lambda x: functional.group_norm(x, 1), lambda x: by_hand(x, 1)),
+    "rms_norm": (
+        lambda x: functional.rms_norm(x, (3,), eps=1e-5),
+        lambda x: x / (x.square().mean(1, keepdim=True) + 1e-5).sqrt(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_a_normalisation_has_its_third_derivative(name):
+    ours, plain = NORMS[name]
+    x = randn(5, 3, seed=7)
+    mine, expected = (leading_term(network(lambda h, f=f: torch.tanh(f(h))), LOSS, x, 0.4) for f in (ours, plain))
+    assert distance(mine, expected) <= 1e4 * EPS
 
 
 def test_what_cannot_be_differentiated_twice_is_refused():

@@ -1,16 +1,13 @@
 """The claims on a learned flow: the ledger of a small smooth network, which is not even in zeta."""
 
-from dataclasses import replace
-
 import pandas as pd
 import pytest
-import torch
 
 from analysis.claims import FAILS, HOLDS, HOLDS_SO, INSTEAD, STATEMENTS, judge, leading, one_step
 from analysis.experiment import measure_cell
 from analysis.settings import Options
 from real_models.claims import exact, steps
-from real_models.claims.learned import MEASURES, WINDOWS
+from real_models.claims.learned import MEASURES, Learned
 from real_models.claims.steps import EVENLY, LINEARLY, NOT_EVEN
 from real_models.experiments import real_claims
 from tests.support.wrong_statements import higher_order, other_terms, scaled
@@ -28,23 +25,13 @@ WRONG = {
     "D6": other_terms,
     "D7": higher_order,
 } | dict.fromkeys(SLOPES, higher_order)
-FACTORY = "tests.real_models.experiments.test_real_flow:subject"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def smooth_scales():
-    """This network is smooth on scales where the digits' is not."""
-    with pytest.MonkeyPatch.context() as patch:
-        for order in WINDOWS:
-            patch.setitem(WINDOWS, order, 0.016 / 1.6 ** torch.arange(4))
-        patch.setattr(steps, "SMALL", 0.01)
-        patch.setattr(steps, "RESOLVED", 0.2)
-        yield
+# This network is smooth on scales where the digits' is not.
+SMALL = Learned("tests.real_models.experiments.test_real_flow:subject", "mnist_unet", smooth=0.016, resolved=4.0)
 
 
 def measured(id):
-    (cell,) = (c for c in real_claims.cells(Options()) if c.problem == id)
-    return measure_cell(replace(cell, factory=FACTORY))
+    (cell,) = (c for c in real_claims.cells_on(SMALL, Options()) if c.problem == id)
+    return measure_cell(cell)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +73,7 @@ def test_without_evenness_the_leading_term_and_midpoint_lose_an_order(cases):
 
 
 def test_cases_repeat(cases):
-    cell = replace(real_claims.cells(Options(quick=True))[0], factory=FACTORY)
+    (cell,) = real_claims.cells_on(SMALL, Options(quick=True))
     first, second = (measure_cell(cell) for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
     assert set(cases["id"]) == {*CHEAP, *SLOPES}
