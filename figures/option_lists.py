@@ -15,8 +15,8 @@ QUESTION = "Do the lists of options from which the regimes take theirs end too e
 answer = style.Caption(
     "By distance a start after the list's is best in {source_t_energy_distance_beyond:.0%} of {cases!p:case}, "
     "by misfit in {source_t_misfit_beyond:.0%}.",
-    "In the median case the best beyond is {source_t_energy_distance_gain:.2f} and {source_t_misfit_gain:.2f} times the "
-    "best within.",
+    "In the median case the best beyond the list is {source_t_energy_distance_gain:.2f} and {source_t_misfit_gain:.2f} "
+    "times the best within.",
     "Outcomes of the best trial at {budget:,} evaluations and products, over that at the list's end (dashes); right of "
     "it lies what is not in the list. Geometric means over {operators!p:operator}, 95% intervals.",
 )
