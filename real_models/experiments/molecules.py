@@ -34,7 +34,7 @@ from real_models.molecules.targets import ATOMS, draw, statistics
 
 SUITE = "molecules"
 PACKAGES = ("rdkit", "tblite")
-BATCHES = 2
+BATCHES = 1
 SIZES = (ATOMS,)  # the numbers of atoms in batches, in turn
 EACH, TUNING = 16, 2  # molecules of each property in a batch, to report and to tune on
 ON_GPU = {"each": 64, "tuning": 4}  # which launches as many kernels for few molecules as for many
