@@ -18,7 +18,7 @@ answer = style.Caption(
     "Of all atoms {stable_atoms_unguided:.0%} are stable without guidance, {stable_atoms_end_to_end:.0%} with "
     "end-to-end's gradient.",
     "Of the atoms of greedy's molecules {stable_atoms_greedy:.0%} are stable.",
-    "The first target of each property, from the same noise; below each molecule its error as the evaluator sees it. "
+    "The first target of each property, from the same noise; below each molecule its value as the evaluator sees it. "
     "Hydrogen white, carbon grey, nitrogen blue, oxygen red, fluorine green; a red frame: not all atoms are stable.",
 )
 COLOURS = {"H": "white", "C": "0.35", "N": "tab:blue", "O": "tab:red", "F": "tab:green"}
@@ -44,10 +44,7 @@ def draw(tables: style.Tables) -> Figure:
             place = {"estimator": method, "property": name}
             _molecule(ax, only(atoms, **place), only(tables["molecules_bonds"], **place), name, reach)
     for ax, name in zip(grid[0], properties, strict=True):
-        wanted = only(atoms, property=name)["wanted"].iloc[0]
-        ax.set_title(
-            f"{SHOWN.get(name, name)} = {wanted:.3g}" if abs(wanted) < 100 else f"{SHOWN[name]} = {wanted:.0f}"
-        )
+        ax.set_title(f"{SHOWN[name]} = {number(only(atoms, property=name)['wanted'].iloc[0])}")
     return figure
 
 
@@ -63,5 +60,9 @@ def _molecule(ax: Axes, atoms: pd.DataFrame, bonds: pd.DataFrame, name: str, rea
     ax.spines[:].set_visible(True)
     if len(atoms):
         ax.spines[:].set_color("0.85" if atoms["stable"].all() else "tab:red")
-        digits = 0 if UNITS[name] == "meV" else 2
-        ax.set_xlabel(f"{atoms['error'].iloc[0]:.{digits}f} {UNITS[name]}", fontsize=style.SMALL, labelpad=2)
+        ax.set_xlabel(f"{number(atoms['value'].iloc[0])} {UNITS[name]}", fontsize=style.SMALL, labelpad=2)
+
+
+def number(value: float) -> str:
+    """Return a value with three digits, or all before the point where there are more, with a typographic minus."""
+    return (f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}").replace("-", "−")

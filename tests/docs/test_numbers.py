@@ -201,6 +201,15 @@ def outcomes():
     yield f"In {row['further']} comparisons with dearer gradients of as many steps, {counts}"
 
 
+def thin():
+    """How many states adaptive lookahead keeps within its tolerance, or reports, where structure is thin."""
+    row = table("adaptive_facts").iloc[0]
+    said = [f"{100 * row[name]:.1f} %" for name in ("thin_within", "covered", "unsure", "unsure_smooth")]
+    within = f"{said[0]} of the states and tolerances are within the tolerance"
+    yield f"Of each kind at least {within}, and at least {said[1]} within it or unsure"
+    yield f"Of all, {said[2]} are unsure; of those of smooth problems, {said[3]}"
+
+
 ADVICE, PAGE = "docs/pages/which-gradient.md", "docs/pages/regimes.md"
 SAMPLERS = "docs/pages/samplers-and-learned-flows.md"
 OF_ADVICE = (rule, recommended)
@@ -218,6 +227,7 @@ OF_REGIMES = (
     correlations,
     dial,
     posteriors,
+    thin,
 )
 
 

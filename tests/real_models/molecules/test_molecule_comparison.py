@@ -5,10 +5,14 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.spatial.distance import pdist
 
 from real_models.molecules import comparison, dft, gallery, judging, targets
+from real_models.molecules.data import property_index
 from real_models.molecules.flow import encode
+from real_models.molecules.network import event
+from real_models.molecules.property_loss import predictor
 
 METHANE = [[0.0, 0, 0], [0.63, 0.63, 0.63], [-0.63, -0.63, 0.63], [-0.63, 0.63, -0.63], [0.63, -0.63, -0.63]]
 METHANE_TEXT = judging.text(encode("CHHHH", METHANE))[0]
@@ -145,5 +149,6 @@ def test_drawn_molecules_are_turned_but_keep_their_distances():
     assert len(tables["atoms"]) == 5 * 2 * 3
     assert set(tables["bonds"]["order"]) == {1}
     assert len(tables["bonds"]) == 4 * 2 * 3
-    first = made.query("order == 12 and metric == 'error' and estimator == 'greedy'")["value"].iloc[-1]
-    assert one["error"].iloc[0] == first
+    types, place = torch.tensor([[1, 0, 0, 0, 0]]), torch.tensor(METHANE, dtype=torch.float32)[None]
+    seen = predictor("evaluator")(event(types, place))[0, property_index("gap")]
+    assert one["value"].to_list() == pytest.approx([float(seen)] * 5, rel=1e-3)
