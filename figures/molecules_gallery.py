@@ -65,4 +65,4 @@ def _molecule(ax: Axes, atoms: pd.DataFrame, bonds: pd.DataFrame, name: str, rea
 
 def number(value: float) -> str:
     """Return a value with three digits, or all before the point where there are more, with a typographic minus."""
-    return (f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}").replace("-", "−")
+    return (f"{value:#.3g}" if abs(value) < 100 else f"{value:.0f}").replace("-", "−")
