@@ -11,8 +11,8 @@ from figures.style import names
 TABLES = ("control_optimisers_summary", "control_optimisers_facts")
 QUESTION = "Does L-BFGS, or more than a hundred iterations, change which gradient of controls pays?"
 answer = style.Caption(
-    "At {budget:,} end-to-end's distance to the posterior is {energy_distance_lbfgs_line_search_mean:.2f} of greedy's by "
-    "L-BFGS, {energy_distance_adam_mean:.2f} by Adam, {energy_distance_sgd_mean:.2f} by SGD.",
+    "At {budget:,} end-to-end's distance to the posterior is {energy_distance_lbfgs_line_search_mean:.2f} of greedy's "
+    "by L-BFGS, {energy_distance_adam_mean:.2f} by Adam, {energy_distance_sgd_mean:.2f} by SGD.",
     "Where each has its best optimiser it is {energy_distance_best_mean:.2f} [{energy_distance_best_low:.2f}, "
     "{energy_distance_best_high:.2f}] of greedy's, and the misfit {misfit_best_mean:.2f} [{misfit_best_low:.2f}, "
     "{misfit_best_high:.2f}].",
