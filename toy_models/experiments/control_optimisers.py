@@ -87,8 +87,9 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def facts(wide: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Return one row: at the largest budget, end-to-end over greedy and L-BFGS over Adam, and end-to-end's iterations.
 
-    Columns are AIM_OPTIMISER for end-to-end over greedy, AIM_best for the same where each has the optimiser that is best
-    for it on an operator, and AIM_ESTIMATOR_line_search for L-BFGS over Adam, with the ends of intervals over operators.
+    Columns are AIM_OPTIMISER for end-to-end over greedy, AIM_best for the same where each has the optimiser that is
+    best for it on an operator, and AIM_ESTIMATOR_line_search for L-BFGS over Adam, with the ends of intervals over
+    operators.
 
     Returns
     -------
