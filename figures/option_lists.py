@@ -21,10 +21,10 @@ answer = style.Caption(
     "it lies what is not in the list. Geometric means over {operators!p:operator}, 95% intervals.",
 )
 TITLES = {
-    ("source", "t"): "source: start t",
-    ("source", "prior"): "source: weight of the prior",
-    ("steps", "inner"): "per step: moves",
-    ("controls", "weight"): "controls: price",
+    ("source", "t"): "source:\nstart t",
+    ("source", "prior"): "source:\nweight of prior",
+    ("steps", "inner"): "per step:\nmoves",
+    ("controls", "weight"): "controls:\nprice",
 }
 AIMS = {"energy_distance": "distance", "misfit": "misfit"}
 
@@ -38,7 +38,7 @@ def draw(tables: style.Tables) -> Figure:
     figure, axes = style.panels(len(places), len(shown), 1.7, 0.7, sharey="row", sharex="col")
     for i, (ax, (aim, regime, option)) in enumerate(zip(axes, places, strict=True)):
         _panel(ax, only(table, aim=aim, regime=regime, option=option))
-        ax.set(yscale="log", title=names.two_lines(TITLES[regime, option]) if i < len(shown) else "")
+        ax.set(yscale="log", title=TITLES[regime, option] if i < len(shown) else "")
         if i % len(shown) == 0:
             ax.set_ylabel(f"{AIMS[aim]} over\nthat at the list's end")
     return figure
@@ -49,7 +49,8 @@ def _panel(ax: Axes, table: pd.DataFrame) -> None:
     places = {value: i for i, value in enumerate(values)}
     for k, (name, rows) in enumerate(style.groups(table, "estimator")):
         place = rows["chosen"].map(places) + (k - 1) * 0.15
-        style.errorbars(ax, place, rows, "mean", label=names.sampler(name), **style.sampler(name))
+        look = style.sampler(name) | {"linestyle": "none"}
+        style.errorbars(ax, place, rows, "mean", label=names.sampler(name), **look)
     ax.axhline(1, **style.THEORY)
     ax.axvline(len(set(only(table, beyond=False)["chosen"])) - 0.5, **style.THEORY)
-    style.ticks(ax.xaxis, range(len(values)), [f"{value:g}" for value in values])
+    style.ticks(ax.xaxis, range(len(values)), [f"{value:g}".replace("0.", ".") for value in values])
