@@ -50,7 +50,7 @@ def lists():
     row = table("option_lists_facts").iloc[0]
     assert (row["operators"], row["budget"]) == (3, 768)
     distance, misfit = ("source_t_energy_distance", "source_t_misfit")
-    yield f"a start after 0.6 is the best in {percent(row[f'{distance}_beyond'])} of the {row['cases']} cases"
+    yield f"a start after 0.6 is the best in {percent(row[f'{distance}_beyond'])} of the {row['cases']:.0f} cases"
     yield f"Judged by misfit it is in {percent(row[f'{misfit}_beyond'])}"
     yield f"gives {row[f'{misfit}_gain']:.2f} times the misfit of the best within"
     options = ("source_prior", "steps_inner", "controls_weight")
