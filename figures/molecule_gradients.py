@@ -14,13 +14,12 @@ TABLES = ("molecule_gradients", "molecule_gradients_facts", "molecule_claims", "
 QUESTION = "How accurate are gradients on a learned flow of molecules?"
 answer = style.Caption(
     "Greedy errs by {greedy:.2g} of the ideal gradient at t = {t:.2g} (cosine {greedy_cosine:.2f}).",
-    "End-to-end, eight midpoint steps, errs by {end_to_end:.2g} there (cosine {end_to_end_cosine:.2f}).",
-    "Greedy's error falls as ζ to the power {slope:.2f} [{slope_low:.2f}, {slope_high:.2f}] at the least ζ "
-    "(theory: 2).",
-    "Turning a molecule changes gradients by {turned_float64:.0e} (float64), {turned_float32:.0e} (float32).",
+    "Eight midpoint steps err by {end_to_end:.2g} (cosine {end_to_end_cosine:.2f}).",
+    "Greedy's error falls as ζ to the power {slope:.2f} [{slope_low:.2f}, {slope_high:.2f}] (theory: 2).",
+    "Turning molecules changes gradients by {turned_float64:.0e} (float64), {turned_float32:.0e} (float32).",
     "From noise, those of {wild!n} lie up to {farthest:.0e} times as far out.",
     "{claims_hold} of {claims} claims hold.",
-    "Medians, quartiles, {molecules!p:molecule}; dots: the reference.",
+    "Medians, quartiles; dots: the reference.",
 )
 
 NEAR: style.Look = {"textcoords": "offset points", "va": "center", "fontsize": style.SMALL}
