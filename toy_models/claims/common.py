@@ -32,12 +32,6 @@ def sample_states(problem: str, path: str, times: Sequence[float] | Tensor, n: i
     return FlowStates(flow, loss, schedule.states(times, clean, noise), times.repeat_interleave(n))
 
 
-def target_of(states: FlowStates) -> Tensor:
-    """Return the targets (B, d) of states whose loss is half the squared distance to them."""
-    assert isinstance(states.loss, HalfSquaredDistance)
-    return states.loss.target
-
-
 def measure_cells(cells: Iterable[Cell]) -> pd.DataFrame:
     """Return the rows of all cells in one table."""
     return pd.concat([measure_cell(cell) for cell in cells], ignore_index=True)

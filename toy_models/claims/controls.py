@@ -11,9 +11,8 @@ from torch import Tensor
 from analysis.claims import STATEMENTS, Case, claim
 from analysis.claims.controls import T, control_cases
 from analysis.claims.states import FlowStates, trajectory
-from analysis.losses import HalfSquaredDistance
 from analysis.reference import ideal_gradient
-from toy_models.claims.common import sample_states, target_of
+from toy_models.claims.common import sample_states
 
 
 @claim("T5", *STATEMENTS["T5"])
@@ -29,6 +28,6 @@ def control(quick: bool, seed: int) -> Iterator[Case]:
 def adjoints(states: FlowStates, times: Tensor) -> Tensor:
     """Return the ideal gradients (n, B, d) at increasing times (n,) on the uncontrolled trajectory."""
     x = trajectory(states.flow, states.x, torch.cat([states.t[:1], times]), 4)[1:]
-    loss = HalfSquaredDistance(target_of(states).repeat(len(times), 1))
+    loss = type(states.loss)(states.loss.target.repeat(len(times), 1))  # type: ignore[attr-defined, misc]
     reference = ideal_gradient(states.flow, loss, x.flatten(0, 1), times.repeat_interleave(len(states.x)))
     return reference.gradient.unflatten(0, (len(times), -1))

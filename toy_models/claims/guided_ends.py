@@ -24,7 +24,7 @@ from analysis.losses import Linear
 from analysis.paths import expand
 from analysis.reference import ideal_gradient
 from analysis.solvers import SOLVERS
-from toy_models.claims.common import path_named, sample_states, target_of
+from toy_models.claims.common import path_named, sample_states
 
 ITERATIONS = 60
 # The errors of higher orders are at round-off soon: their windows lie at larger zeta, and are shorter.
@@ -37,7 +37,7 @@ def guided_states(problem: str, path: str, times: Tensor, n: int, seed: int, nam
     """Return the states (T * n, d) at which an estimator's guidance ends when it starts at the path's mean."""
     states = sample_states(problem, path, times, n, seed)
     alpha = expand(states.flow.path.alpha(states.t), states.x)
-    x = alpha * target_of(states)
+    x = alpha * states.loss.target  # type: ignore[attr-defined]
     for _ in range(ITERATIONS):
         x = x - alpha**2 * ESTIMATORS[name](states.flow, states.loss, x, states.t, **options).gradient
     return replace(states, x=x)
@@ -47,7 +47,7 @@ def arrival_case(kind: str, reading: str, case: str, states: FlowStates, name: s
     """Return the case of the premise: the estimator's prediction for the last state is x_1*, to round-off."""
     endpoint = ESTIMATORS[name](states.flow, states.loss, states.x, states.t, **options).endpoint
     conditions = 1 / states.flow.path.alpha(states.t) + states.flow.path.zeta(states.t)
-    return equality_case(kind, reading, f"premise, {case}", endpoint, target_of(states), round_off(conditions))
+    return equality_case(kind, reading, f"premise, {case}", endpoint, states.loss.target, round_off(conditions))  # type: ignore[attr-defined]
 
 
 def miss(states: FlowStates) -> tuple[Tensor, float]:
@@ -55,8 +55,8 @@ def miss(states: FlowStates) -> tuple[Tensor, float]:
     # The gradient of this loss does not vanish where the sample has arrived, so that its error bound means something.
     loss = Linear(torch.ones(states.x.shape[1]))
     truth = ideal_gradient(states.flow, loss, states.x, states.t, max_error=math.inf)
-    floor = 10 * float((truth.error_bound * target_of(states).norm(dim=1)).max())
-    return (truth.endpoint - target_of(states)).norm(dim=1), floor
+    floor = 10 * float((truth.error_bound * states.loss.target.norm(dim=1)).max())  # type: ignore[attr-defined]
+    return (truth.endpoint - states.loss.target).norm(dim=1), floor  # type: ignore[attr-defined]
 
 
 @claim("T3", *STATEMENTS["T3"])
