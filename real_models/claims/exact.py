@@ -1,8 +1,8 @@
 r"""Claims that hold without a step size, and the claims about where guided samples end, measured on a learned flow.
 
-The statements, readings and limits are those of ``analysis.claims``; the states are X_t of held-out images, and the
+The statements, readings and limits are those of ``analysis.claims``; the states are those of the subject, and the
 truth is ``analysis.converged`` in float64. Some claims of the paper start from a sequence that guidance brings to its
-target. Guidance that is projected onto a learned manifold need not reach an image chosen beforehand, so the target here
+target. Guidance that is projected onto a learned manifold need not reach a sample chosen beforehand, so the target here
 is the estimator's own prediction for the state, which makes the premise hold exactly.
 
 Not measured: D3, which is about one Gaussian, and of D1 the part with D in front and the bound, which need whole

@@ -88,7 +88,7 @@ def _single_step_errors(learned: Learned, path: str, solver: str, seed: int) -> 
 
 @functools.cache
 def _late_states(learned: Learned, path: str, order: int, seed: int) -> tuple[LearnedStates, Tensor, Reference]:
-    """Return late states of equal x/alpha, clean images; random unit covectors (n, d); and their ideal pullbacks."""
+    """Return late states of equal x/alpha, clean data; random unit covectors (n, d); and their ideal pullbacks."""
     times, n = path_named(path).time_from_zeta(learned.window(order)), 2
     states = learned.sample_states(path, torch.cat([torch.ones(1).double(), times]), n, seed)
     clean, schedule = states.x[:n], states.flow.path
