@@ -15,7 +15,8 @@ QUESTION = "How accurate are gradients on a learned flow of molecules?"
 answer = style.Caption(
     "Greedy errs by {greedy:.2g} of the ideal gradient at t = {t:.2g} (cosine {greedy_cosine:.2f}).",
     "Eight midpoint steps err by {end_to_end:.2g} (cosine {end_to_end_cosine:.2f}).",
-    "Greedy's error falls as ζ to the power {slope:.2f} [{slope_low:.2f}, {slope_high:.2f}] (theory: 2).",
+    "Greedy's error falls as ζ to the power {slope:.2f} [{slope_low:.2f}, {slope_high:.2f}] at the least ζ "
+    "(theory: 2).",
     "Turning molecules changes gradients by {turned_float64:.0e} (float64), {turned_float32:.0e} (float32).",
     "From noise, those of {wild!n} lie up to {farthest:.0e} times as far out.",
     "{claims_hold} of {claims} claims hold.",
