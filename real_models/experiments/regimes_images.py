@@ -27,10 +27,7 @@ BUDGETS = (96, 384)
 LARGER = 1536  # in source optimisation, which needs iterations, on some operators; the experiment regimes has these too
 LONGER = ("box_inpainting", "random_inpainting", "super_resolution_2", "gaussian_deblurring")
 ESTIMATORS = {
-    "guidance": tuple(methods.DIAL),
-    "steps": ("greedy", "end_to_end"),
-    "source": ("greedy", "two_step_euler", "midpoint", "end_to_end"),
-    "controls": ("greedy", "end_to_end"),
+    **dict.fromkeys(("guidance", "steps", "source", "controls"), tuple(methods.DIAL)),
     "published": tuple(methods.PUBLISHED),
 }
 QUICK = {"guidance": ("greedy", "midpoint"), "source": ("greedy", "midpoint", "end_to_end"), "published": ("dps",)}
@@ -54,8 +51,11 @@ def cell(options: Options, operator: str, regime: str, name: str) -> Cell:
     sizes["kept"] = KEPT
     sizes |= {"tuning": 2, "budgets": (24, 48), "trials": 2, "kept": 1} if options.quick else {}
     samples = accuracy.IMAGES if regime == "errors" else 2 if options.quick else REPORTED
+    measure = "measure:measure_source" if regime == "source" else "measure:measure"
+    if (regime, name) == ("source", "adaptive"):
+        measure = "fitted_source:measure"
     return Cell(
-        measure=f"real_models.restoration.measure:{'measure_source' if regime == 'source' else 'measure'}",
+        measure=f"real_models.restoration.{measure}",
         factory="real_models.images:flow",
         problem="mnist_unet",
         path="condot",
