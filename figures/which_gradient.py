@@ -13,13 +13,19 @@ from figures import style
 from figures.style import latex as tex
 from figures.style import names
 
-TABLES = ("which_gradient_recommended", "which_gradient_correlation", "which_gradient_facts")
+TABLES = (
+    "which_gradient_recommended",
+    "which_gradient_correlation",
+    "which_gradient_facts",
+    "control_mixtures_recommended",
+    "control_mixtures_correlation",
+)
 QUESTION = "Which gradient should one use, in which regime, at which budget?"
 answer = style.Caption(
     "In the source at {budget} evaluations and products the choice is {source_misfit_best!g}, with "
     "{source_misfit_ratio:.2g} of greedy's misfit.",
-    "On other operators and images it is within 10% of the best in {near:.0%} of cases, with "
-    "{greedy_mean:.2f} [{greedy_low:.2f}, {greedy_high:.2f}] of always greedy's outcome.",
+    "On other operators and images the rule's outcome is {source_greedy_mean:.2f} [{source_greedy_low:.2f}, "
+    "{source_greedy_high:.2f}] of always greedy's in the source, {guidance_greedy_mean:.2f} per step.",
     "a, b: best gradient, outcome over greedy's (geometric mean over {operators!p:operator}; misfits below 1 count as "
     "1, distances below 0.05 as 0.05; bold: interval below 1).",
     "c, d: Spearman's, 95% intervals; none where outcomes tie.",
@@ -31,7 +37,7 @@ TRUTHS = {"ideal": ("error to the ideal gradient", -0.12), "score": ("error to t
 @style.figure(legend=3)
 def draw(tables: style.Tables) -> Figure:
     """Draw a column per aim: recommendations by regime and budget above, correlations by regime below."""
-    chosen, ranks = tables["which_gradient_recommended"], tables["which_gradient_correlation"]
+    chosen, ranks = (style.with_controls(tables, "which_gradient", part) for part in ("recommended", "correlation"))
     aims = [aim for aim in AIMS if aim in set(chosen["aim"])]
     regimes = [regime for regime in names.REGIMES if regime in set(chosen["regime"])]
     rows = 1 + bool(len(ranks))
@@ -73,7 +79,7 @@ def _correlations(ax: Axes, table: pd.DataFrame, regimes: list[str]) -> None:
 
 def latex(tables: style.Tables) -> dict[str, str]:
     """Return the recommendations by aim and budget and, if there are any, the correlations, a column per regime."""
-    chosen, ranks = tables["which_gradient_recommended"], tables["which_gradient_correlation"]
+    chosen, ranks = (style.with_controls(tables, "which_gradient", part) for part in ("recommended", "correlation"))
     caption = (
         "Recommended gradients by regime and budget of evaluations and products, and their outcomes over greedy's: "
         rf"geometric means over {int(chosen['operators'].max())} operators with 95\,\% intervals."

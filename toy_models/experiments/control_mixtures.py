@@ -8,14 +8,28 @@ trials for Adam and SGD together; the recommendation for controls is made from t
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
+
 from analysis.experiment import Cell
 from analysis.settings import Options
-from toy_models.experiments import regime_tables, which_gradient
+from toy_models.experiments import regime_tables, regimes, which_gradient
+from toy_models.experiments.control_outcomes import OPTIMISERS, PRICES
 from toy_models.experiments.regime_outcomes import ESTIMATORS
-from toy_models.experiments.regime_tables import BUDGETS, MNIST, ON_MNIST, OPERATORS, QUICK, SPARSE
+from toy_models.experiments.regime_tables import (
+    BASELINE,
+    BUDGETS,
+    MNIST,
+    ON_MNIST,
+    OPERATORS,
+    QUICK,
+    SPARSE,
+    choices,
+    main_part,
+)
 
 SUITE = "guidance"
 SIZES = {"trials": 12, "nearer": 1, "kept": 4}  # for each of three optimisers
@@ -36,3 +50,49 @@ def cell(options: Options, operator: str, estimator: str, **sizes: Any) -> Cell:
     """Return a cell; ``sizes`` replace some of ``regime_tables.SIZES``."""
     made = regime_tables.cell(options, operator, "controls", estimator, **SIZES | sizes)
     return replace(made, measure="toy_models.experiments.control_outcomes:measure")
+
+
+def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return outcomes over budgets, what was chosen, and what ``which_gradient`` derives, of controls alone.
+
+    In ratios to greedy a distance below 0.05 counts as 0.05: estimates of small ones may be negative.
+
+    Returns
+    -------
+    dict
+        The tables "summary", "choices", "recommended", "correlation" and "facts".
+    """
+    rows = table[table["metric"] != "gradient_error"]
+    summary, chosen, made = regime_tables.summarise(rows), choices(rows), which_gradient.derive(table)
+    ratios = [name for name in summary if name.startswith("over_")]
+    summary[ratios] = regimes.floored(rows)[ratios]
+    tables = {"summary": summary, "choices": chosen, "recommended": made["recommended"]}
+    of_rule = made["facts"].iloc[0].filter(regex="^(?!first|last|ideal_|score_)")  # without errors over time
+    row = of_rule.to_dict() | facts(summary, chosen)
+    return tables | {"correlation": made["correlation"], "facts": pd.DataFrame([row])}
+
+
+def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> dict[str, Any]:
+    """Return what was chosen, the iterations of the largest budget, and end-to-end's outcome over greedy's there.
+
+    Names are chosen_ESTIMATOR_OPTIMISER, the share of an estimator's choices; price_AIM_PRICE, of all of an aim;
+    moves_ESTIMATOR, a median over choices; and PROBLEM_AIM with its interval.
+
+    Returns
+    -------
+    dict
+        A value by name.
+    """
+    row: dict[str, Any] = {"at_end_of_range": float(chosen["at_end_of_range"].mean())}
+    trials = pd.DataFrame([*chosen["chosen"].map(json.loads)], index=chosen.index).join(chosen)
+    main = main_part(trials)
+    for name, part in main.groupby("estimator", sort=False):
+        row |= {f"chosen_{name}_{one}": float((part["optimiser"] == one).mean()) for one in OPTIMISERS}
+        row[f"moves_{name}"] = float(part.loc[part["budget"] == main["budget"].max(), "count"].median())
+    for aim, part in main.groupby("aim", sort=False):
+        row |= {f"price_{aim}_{price:g}": float((part["weight"] == price).mean()) for price in PRICES}
+    own = summary[(summary["metric"] == summary["aim"]) & (summary["estimator"] == "end_to_end")]
+    for (problem, aim), part in own.groupby(["problem", "aim"], sort=False):
+        last = part.loc[part["budget"].idxmax()]
+        row |= {f"{problem}_{aim}_{end}": last[f"over_{BASELINE}_{end}"] for end in ("mean", "low", "high")}
+    return row
