@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -83,7 +83,8 @@ def make(experiments: Mapping[str, ModuleType], options: Options, out: Path, wor
         frame = pd.concat([rows for rows, _ in read], ignore_index=True)
         seconds[name] = sum(about.get("seconds", 0.0) for about in new)
         about = record(options, _names(experiment, cells[name]), getattr(experiment, "PACKAGES", ()))
-        _write(name, experiment, frame, out, about)
+        counts = [(told["key"], len(rows)) for rows, told in read]  # by which ``restore`` finds them again
+        _write(name, experiment, frame, out, about, counts)
     return seconds
 
 
@@ -115,12 +116,44 @@ def _names(experiment: ModuleType, cells: Iterable[Cell]) -> set[str]:
     return steps.union(*(cell.names() for cell in cells))
 
 
-def _write(name: str, experiment: ModuleType, frame: pd.DataFrame, out: Path, about: dict[str, Any]) -> None:
+def restore(name: str, experiment: ModuleType, options: Options, tables: Path, store: Path) -> int:
+    """Write the cells whose rows a table NAME has into ``store``, so that a run computes the others alone.
+
+    A table that was shipped without its cells can be continued so: with further estimators, budgets or batches. Seconds
+    that the cells took are not known.
+
+    Returns
+    -------
+    int
+        The number of today's cells that are restored: those that the same code and versions made.
+    """
+    file = tables / f"{name}.parquet"
+    frame, about = results.read_with_provenance(file)
+    start, parts = 0, dict[str, pd.DataFrame]()
+    for key, count in about.get("cells", ()):
+        parts[key], start = frame.iloc[start : start + count], start + count
+    cells = {cell.key(): cell for cell in experiment.cells(options)}
+    for key in parts.keys() & cells.keys():
+        told = {"key": key, "code": cells[key].closure().digest, "cell": asdict(cells[key])}
+        rows = parts[key].dropna(axis=1, how="all").reset_index(drop=True)
+        results.write_table(rows, store / f"{key}.parquet", told, csv=False)
+    return len(parts.keys() & cells.keys())
+
+
+def _write(
+    name: str,
+    experiment: ModuleType,
+    frame: pd.DataFrame,
+    out: Path,
+    about: dict[str, Any],
+    counts: list[tuple[str, int]],
+) -> None:
     parts = {"": frame} if getattr(experiment, "SERIAL", False) else dict(split_timings(frame))
     with users_code.one_line(users_code.file_of(experiment)):
         derived = experiment.derive(parts[""]) if hasattr(experiment, "derive") else {}
         for suffix, part in (parts | {f"_{key}": value for key, value in derived.items()}).items():
-            results.write_table(part, out / "tables" / f"{name}{suffix}.parquet", about)
+            told = about | ({} if suffix else {"cells": counts})
+            results.write_table(part, out / "tables" / f"{name}{suffix}.parquet", told)
         if hasattr(experiment, "write"):
             experiment.write(derived, out)
 

@@ -1,8 +1,9 @@
 """Ship the tables of a run with the project: ``python -m tests.tools.publish FOLDER NAME ...``.
 
 Every table that a figure of the names (suites, figures or experiments) is drawn from is copied to
-``figures/published``, with what its cells took. ``--gallery`` then draws the pictures of README and gallery again, from
-all published tables.
+``figures/published``, with what its cells took, and so is the table of all rows of an experiment that takes long. From
+that ``--restore`` writes the finished cells into a folder, where a run with more cells goes on from them. ``--gallery``
+draws the pictures of README and gallery again, from all published tables.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import sys
 from pathlib import Path
 
 import reproduce
-from analysis import figure_files, suite
+from analysis import catalogue, figure_files, suite
+from analysis.settings import Options
 
+LONG = 1800  # seconds of one core
 GALLERY = Path(reproduce.__file__).parent / "figures" / "gallery"
 
 
@@ -29,14 +32,23 @@ def publish(out: Path, names: list[str]) -> list[str]:
     options = reproduce.parse(["check", *names, "--out", str(out)])
     tables = reproduce.tables_of(reproduce.selected(options))
     tables += ["claims"] if "claims_ledger" in tables else []  # whose cases the documentation lists
+    seconds = suite.core_seconds(out)
+    long = {name for name in suite.makers(tables, catalogue.experiments()) if seconds.get(name, 0) > LONG}
+    tables = sorted({*tables} | long)
     full = {"quick": False, "dtype": "float64", "seed": 0}
     if problems := [said for name in tables if (said := suite.out_of_date(name, out, full))]:
         sys.exit("\n".join(problems))
     (reproduce.PUBLISHED / "tables").mkdir(parents=True, exist_ok=True)
     for name in tables:
         shutil.copyfile(out / "tables" / f"{name}.parquet", reproduce.PUBLISHED / "tables" / f"{name}.parquet")
-    suite.write_manifest(reproduce.PUBLISHED, 0.0, suite.core_seconds(out))
+    suite.write_manifest(reproduce.PUBLISHED, 0.0, seconds)
     return tables
+
+
+def restore(out: Path, names: list[str]) -> int:
+    """Write the cells of shipped tables into a run's folder; return how many."""
+    known, tables = catalogue.experiments(), reproduce.PUBLISHED / "tables"
+    return sum(suite.restore(name, known[name], Options(), tables, out / "cells") for name in names)
 
 
 def gallery() -> None:
@@ -58,8 +70,11 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder of a run")
     parser.add_argument("names", nargs="*", help="suites, figures or experiments")
     parser.add_argument("--gallery", action="store_true")
+    parser.add_argument("--restore", action="store_true")
     options = parser.parse_args()
-    if options.names:
+    if options.restore:
+        print(f"{restore(options.out, options.names)} cells are restored")
+    elif options.names:
         print(f"{len(publish(options.out, options.names))} tables are published")
     if options.gallery:
         gallery()
