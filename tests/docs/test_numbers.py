@@ -226,8 +226,8 @@ def outcomes():
     yield f"greedy closes {100 * row['closed_low']:.0f} to {percent(row['closed_high'])} of the energy distance"
     assert row["reached"] == 0
     yield f"In none of {row['cases']} cases does the interval of its distance reach zero"
-    counts = f"{row['better']} of these are nearer to the posterior than greedy and {row['worse']} are farther"
-    yield f"In {row['further']} comparisons with dearer gradients of as many steps, {counts}"
+    counts = f"the dearer one is nearer to the posterior in {row['better']} and farther in {row['worse']}"
+    yield f"Of {row['further']} comparisons of greedy with a dearer gradient of as many steps, {counts}"
 
 
 def thin():
