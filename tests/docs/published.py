@@ -2,6 +2,8 @@
 
 import re
 
+import pandas as pd
+
 from analysis import results
 from analysis.guidance.regimes import REGIMES
 from analysis.provenance import ROOT
@@ -42,6 +44,12 @@ def learned(regime, aim, part="budgets"):
     """Rows of restored digits with the learned flow."""
     rows = table(f"regimes_images_{part}")
     return rows[(rows["regime"] == regime) & (rows["aim"] == aim)]
+
+
+def in_every_regime(name, part):
+    """Rows of table NAME_part, with the controls of the separate searches, as the figures have them."""
+    rows = table(f"{name}_{part}")
+    return pd.concat([rows[rows["regime"] != "controls"], table(f"control_mixtures_{part}")], ignore_index=True)
 
 
 def missing(page, lines):
