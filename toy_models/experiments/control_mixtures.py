@@ -17,7 +17,7 @@ import pandas as pd
 from analysis.experiment import Cell
 from analysis.settings import Options
 from toy_models.experiments import regime_tables, regimes, which_gradient
-from toy_models.experiments.control_outcomes import OPTIMISERS, PRICES
+from toy_models.experiments.control_outcomes import PRICES, RATES
 from toy_models.experiments.regime_outcomes import ESTIMATORS
 from toy_models.experiments.regime_tables import (
     BASELINE,
@@ -87,7 +87,7 @@ def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> dict[str, Any]:
     trials = pd.DataFrame([*chosen["chosen"].map(json.loads)], index=chosen.index).join(chosen)
     main = main_part(trials)
     for name, part in main.groupby("estimator", sort=False):
-        row |= {f"chosen_{name}_{one}": float((part["optimiser"] == one).mean()) for one in OPTIMISERS}
+        row |= {f"chosen_{name}_{one}": float((part["optimiser"] == one).mean()) for one in RATES}
         row[f"moves_{name}"] = float(part.loc[part["budget"] == main["budget"].max(), "count"].median())
     for aim, part in main.groupby("aim", sort=False):
         row |= {f"price_{aim}_{price:g}": float((part["weight"] == price).mean()) for price in PRICES}

@@ -23,7 +23,8 @@ def test_a_row_is_what_the_sampler_gives_with_the_options_that_were_chosen():
     trial, count = json.loads(rows["chosen"].iloc[0]), int(rows["count"].iloc[0])
     flow, _, reported = batches(cell)
     choice = gradient_in("controls", "end_to_end", ESTIMATORS)
-    options = control_outcomes.CONTROLS.call(trial, choice, cell.extra_dict["noise"], count)
+    regime = control_outcomes.SEARCHED[trial["optimiser"]]
+    options = regime.call(trial, choice, cell.extra_dict["noise"], count)
     sample = SAMPLERS["optimise_controls"](flow, reported.loss(), reported.x0, **options)
     assert rows["value"].tolist() == reported.misfit(reported.sets(sample.x)).tolist()
     assert (rows["evaluations"] + rows["vjps"]).max() <= 192
@@ -44,7 +45,14 @@ def test_every_optimiser_has_a_search_of_its_own(name, monkeypatch):
 def test_with_a_line_search_alone_a_rate_does_not_depend_on_the_number_of_moves():
     for name, rate in (("sgd", 0.5), ("adam", 0.5), ("lbfgs_line_search", 2.0)):
         trial = {"learning_rate": 2.0, "optimiser": name, "weight": 0.0}
-        assert control_outcomes.CONTROLS.call(trial, "greedy", 0.1, 64)["learning_rate"] == rate
+        assert control_outcomes.SEARCHED[name].call(trial, "greedy", 0.1, 64)["learning_rate"] == rate
+
+
+def test_a_choice_is_at_an_end_by_the_range_of_its_own_optimiser():
+    for name, expected in (("sgd", True), ("adam", False)):
+        row = {"chosen": json.dumps({"optimiser": name, "learning_rate": 0.99, "weight": 0.0})}
+        assert control_outcomes.at_end(row | {"at_end_of_range": None})["at_end_of_range"] is expected
+    assert control_outcomes.at_end({"status": "none"}) == {"status": "none"}
 
 
 def test_measurements_and_gradients_are_those_of_regimes():
