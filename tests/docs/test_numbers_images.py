@@ -37,10 +37,8 @@ def restored_with_care():
     yield f"linear operators, where greedy has {linear['guidance', 'greedy'].mean():.1f}"
     samples = table("regimes_images").query("metric == 'psnr' and chosen.notna()")
     lost = samples[samples["value"].isna()].groupby(["regime", "estimator"]).size()
-    dear = (
-        f"{lost['source', 'end_to_end']} of end-to-end's and {lost['source', 'adaptive']} of adaptive's in the source"
-    )
-    yield f"{lost.sum()} of {len(samples):,} samples diverged: {lost['published', 'pigdm']} of ΠGDM's, {dear}"
+    yield f"{lost.sum()} of {len(samples):,} samples diverged: {lost['published', 'pigdm']} of ΠGDM's,"
+    yield f"{lost['source', 'end_to_end']} of end-to-end's and {lost['source', 'adaptive']} of adaptive's in the source"
     yield f"and {lost['controls', 'two_step_euler']} of two Euler steps' in controls on random inpainting"
     assert len(lost) == 4
     choices = samples.drop_duplicates(["operator", "regime", "estimator", "budget", "aim"])
@@ -53,7 +51,7 @@ def restored_with_care():
     adaptive = choices[choices["estimator"] == "adaptive"]
     assert min(adaptive.loc[adaptive["regime"] == "controls", "budget"]) == 384
     steps = adaptive[adaptive["regime"] == "guidance"].groupby("budget")["count"].median()
-    yield f"{steps[96]:.0f} steps at 96 and {steps[384]:.0f} at 384, and"
+    yield f"{steps[96]:.0f} steps at 96 and {steps[384]:.0f} at 384"
 
 
 def test_what_is_better_than_greedy_by_its_interval():
