@@ -22,6 +22,9 @@ def rule():
     yield f"{spread(row, 'greedy', '_mean')} of those of always greedy"
     yield f"{spread(row, 'end_to_end', '_mean')} of those of always end-to-end"
     yield f"{spread(row, 'source_greedy', '_mean')} in the source alone"
+    own = table("control_mixtures_facts").iloc[0]
+    said = [f"{spread(own, 'greedy', '_mean')} of always greedy's outcome", spread(own, "end_to_end", "_mean")]
+    yield f"in {percent(own['near'])} of {own['cases']:.0f} cases, with {said[0]} and {said[1]} of always end-to-end's"
     none = percent(1 - row["end_to_end_possible"])
     yield f"In {none} of the cases, the source at 48, end-to-end cannot pay for one step"
     yield f"within 10 % of the best in {percent(row['transfer_near'])} of {row['transfer_cases']:.0f} cases there"
@@ -34,14 +37,16 @@ def searches():
     near = percent(table("regimes_facts").iloc[0]["at_end_of_range"])
     yield f"In {near} of the cases the best option was near the smallest or largest one tried"
     row = table("regimes_facts").iloc[0]
-    options = ("source_t", "source_prior", "controls_weight", "steps_inner")
-    said = ("the source's start, t = 0.6", "its prior, 1: the density of noise", "the price of controls, 1")
-    said = [*said, "moves per step, 8"]
+    options = ("source_t", "source_prior", "steps_inner")
+    said = ("the source's start, t = 0.6", "its prior, 1: the density of noise", "moves per step, 8")
     shares = [f"{percent(row[f'{name}_largest'])} ({what})" for name, what in zip(options, said, strict=True)]
     shares[0] = shares[0].replace(" (", " of the cases (")
-    yield f"{', '.join(shares[:-1])} and {shares[-1]}"
+    own = table("control_mixtures_facts").iloc[0]
+    price = percent((own["price_misfit_10"] + own["price_energy_distance_10"]) / 2)  # as many choices by either aim
+    yield f"{', '.join(shares)} and {price} (the price of controls, 10)"
     for name, who in (("end_to_end", "end-to-end for"), ("greedy", "greedy for")):
         moves = [f"{row[f'{regime}_{name}_moves']:.0f}" for regime in PLACES]
+        moves[-1] = f"{own[f'moves_{name}']:.0f}"
         yield f"{who} {', '.join(moves[:-1])} and {moves[-1]}"
 
 
@@ -147,6 +152,15 @@ def controls():
         rows = summary.loc[(summary[list(place)] == pd.Series(place)).all(axis=1)].set_index("budget")["mean"]
         said = "exact adjoint" if name == "end_to_end" else WORDS[name]
         yield f"| {said} | {' | '.join(f'{rows[budget]:.2g}' for budget in regime_tables.BUDGETS[1:])} |"
+    row = table("control_mixtures_facts").iloc[0]
+    greedy, dear = (percent(row[f"chosen_{name}_sgd"]) for name in ("greedy", "end_to_end"))
+    yield f"SGD was chosen in {greedy} of greedy's cases and in {dear} of the adjoint's"
+    yield f"In {percent(row['at_end_of_range'])} of the cases the rate was near an end of its range"
+    rule = table("control_mixtures_recommended").query("aim == 'energy_distance' and estimator != 'greedy'")
+    assert rule["budget"].tolist() == [384]
+    fits = table("control_mixtures_summary").query("aim == 'misfit' and metric == 'misfit' and problem == 'digits'")
+    fits = fits.set_index(["estimator", "budget"])["over_greedy_mean"]["end_to_end"]
+    assert (fits[192] < 0.8, fits.loc[384:].between(0.9, 1.0).all()) == (True, True)
 
 
 def control_optimisers():
@@ -283,7 +297,7 @@ def test_the_page_of_samplers_states_the_published_numbers():
 
 def test_the_readme_states_the_published_numbers():
     row = table("which_gradient_facts").iloc[0]
-    said = [f"{spread(row, 'greedy', '_mean')} times that of always using greedy"]
-    said += [f"{spread(row, 'end_to_end', '_mean')} times that of always using end-to-end"]
-    said += [f"{spread(row, 'source_greedy', '_mean')} in source optimisation"]
+    said = [f"{spread(row, 'source_greedy', '_mean')} times that of always using greedy in source optimisation"]
+    said += [f"{spread(row, 'guidance_greedy', '_mean')} per step, {spread(row, 'steps_greedy', '_mean')} with"]
+    said += [f"{spread(table('control_mixtures_facts').iloc[0], 'greedy', '_mean')} in controls"]
     assert missing("README.md", said) == []

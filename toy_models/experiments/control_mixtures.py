@@ -16,12 +16,14 @@ import pandas as pd
 
 from analysis.experiment import Cell
 from analysis.settings import Options
-from toy_models.experiments import regime_tables, regimes, which_gradient
+from toy_models.experiments import regime_tables, which_gradient
 from toy_models.experiments.control_outcomes import PRICES, RATES
 from toy_models.experiments.regime_outcomes import ESTIMATORS
 from toy_models.experiments.regime_tables import (
     BASELINE,
     BUDGETS,
+    KEYS,
+    LEAST,
     MNIST,
     ON_MNIST,
     OPERATORS,
@@ -55,7 +57,7 @@ def cell(options: Options, operator: str, estimator: str, **sizes: Any) -> Cell:
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return outcomes over budgets, what was chosen, and what ``which_gradient`` derives, of controls alone.
 
-    In ratios to greedy a distance below 0.05 counts as 0.05: estimates of small ones may be negative.
+    In ratios to greedy a misfit below 1, which fits noise, counts as 1, and a distance below 0.05 as 0.05.
 
     Returns
     -------
@@ -65,7 +67,9 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     rows = table[table["metric"] != "gradient_error"]
     summary, chosen, made = regime_tables.summarise(rows), choices(rows), which_gradient.derive(table)
     ratios = [name for name in summary if name.startswith("over_")]
-    summary[ratios] = regimes.floored(rows)[ratios]
+    medians = rows.groupby([*KEYS, "operator", "status"], sort=False, as_index=False)["value"].median()
+    floored = medians.assign(value=medians["value"].clip(lower=medians["metric"].map(LEAST)))
+    summary[ratios] = regime_tables.summarise(floored)[ratios]
     tables = {"summary": summary, "choices": chosen, "recommended": made["recommended"]}
     of_rule = made["facts"].iloc[0].filter(regex="^(?!first|last|ideal_|score_)")  # without errors over time
     row = of_rule.to_dict() | facts(summary, chosen)
