@@ -4,7 +4,7 @@ A cell is one estimator in one regime, or one published method, on one of eight 
 chosen on images that are not reported (all were held out from the training of flow and classifier), by the same number
 of trials for each: ``TRIALS`` all over the ranges at the least budget; at a larger budget the ``KEPT`` best by each aim
 run again, with moves as long as before and with a run that goes as far as before. A budget is a limit: the best of all
-that was tried within it counts; adaptive lookahead, whose cost depends on the state, has as many moves as its trials
+that was tried within it counts. In controls SGD and Adam have as many trials each; adaptive lookahead, whose cost depends on the state, has as many moves as its trials
 show that the budget pays for. There are two aims, the misfit and PSNR. Rows are values per image and metric, so that
 differences are paired; a sample that diverges is a row with a missing value and a status that names the step. Rows of
 the first images hold their pixels, two hexadecimal digits each.
@@ -30,6 +30,7 @@ ESTIMATORS = {
     **dict.fromkeys(("guidance", "steps", "source", "controls"), tuple(methods.DIAL)),
     "published": tuple(methods.PUBLISHED),
 }
+MEASURES = {"source": "measure:measure_source", "controls": "control_search:measure"}
 QUICK = {"guidance": ("greedy", "midpoint"), "source": ("greedy", "midpoint", "end_to_end"), "published": ("dps",)}
 derive = comparison.derive
 
@@ -51,7 +52,7 @@ def cell(options: Options, operator: str, regime: str, name: str) -> Cell:
     sizes["kept"] = KEPT
     sizes |= {"tuning": 2, "budgets": (24, 48), "trials": 2, "kept": 1} if options.quick else {}
     samples = accuracy.IMAGES if regime == "errors" else 2 if options.quick else REPORTED
-    measure = "measure:measure_source" if regime == "source" else "measure:measure"
+    measure = MEASURES.get(regime, "measure:measure")
     if (regime, name) == ("source", "adaptive"):
         measure = "fitted_source:measure"
     return Cell(
