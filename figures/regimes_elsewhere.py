@@ -12,8 +12,7 @@ from analysis.tables import only
 from figures import style
 from figures.style import names
 
-TABLES = tuple(f"{name}_summary" for name in ("regimes", "control_mixtures", "regime_references"))
-TABLES += ("regimes_facts", "regimes_elsewhere_facts")
+TABLES = ("regimes_summary", "regime_references_summary", "regimes_facts", "regimes_elsewhere_facts")
 QUESTION = "Does what pays on the digits pay at other noise levels, and on other data?"
 
 
@@ -40,7 +39,7 @@ OWN = "source_own"
 @style.figure(legend=3)
 def draw(tables: style.Tables) -> Figure:
     """Draw a row for each of two regimes, a column per noise, data set and reading, then panels of other regimes."""
-    table, references = style.with_controls(tables, "regimes", "summary"), tables["regime_references_summary"]
+    table, references = tables["regimes_summary"], tables["regime_references_summary"]
     main = tables["regimes_facts"].iloc[0][["problem", "noise"]].to_dict()
     places, shown = _places(table, main), list[tuple[str, str, str, dict[str, Any]]]()
     for regime, metric in ROWS:

@@ -22,7 +22,13 @@ REFERENCES = pd.DataFrame(columns=["reference", "mean", "low", "high"])  # none
 
 
 def with_controls(tables: Mapping[str, pd.DataFrame], name: str, part: str) -> pd.DataFrame:
-    """Return table NAME_PART with the controls of ``control_mixtures``, which searches every optimiser separately."""
+    """Return table NAME_PART with the controls of ``control_mixtures``, which searches every optimiser separately.
+
+    Returns
+    -------
+    DataFrame
+        The rows; other controls, of problems that ``control_mixtures`` does not have, are left out.
+    """
     table = tables[f"{name}_{part}"]
     others = table[table["regime"] != "controls"]
     return pd.concat([others, tables[f"control_mixtures_{part}"]], ignore_index=True)

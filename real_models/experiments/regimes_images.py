@@ -4,10 +4,10 @@ A cell is one estimator in one regime, or one published method, on one of eight 
 chosen on images that are not reported (all were held out from the training of flow and classifier), by the same number
 of trials for each: ``TRIALS`` all over the ranges at the least budget; at a larger budget the ``KEPT`` best by each aim
 run again, with moves as long as before and with a run that goes as far as before. A budget is a limit: the best of all
-that was tried within it counts. In controls SGD and Adam have as many trials each; adaptive lookahead, whose cost depends on the state, has as many moves as its trials
-show that the budget pays for. There are two aims, the misfit and PSNR. Rows are values per image and metric, so that
-differences are paired; a sample that diverges is a row with a missing value and a status that names the step. Rows of
-the first images hold their pixels, two hexadecimal digits each.
+that was tried within it counts. Adaptive lookahead, whose cost depends on the state, has as many moves as its trials
+show that the budget pays for. In controls SGD and Adam have ``TRIALS`` each (adaptive lookahead: both together). There are two aims, the misfit and PSNR.
+Rows are values per image and metric, so that differences are paired; a sample that diverges is a row with a missing
+value and a status that names the step. Rows of the first images hold their pixels, two hexadecimal digits each.
 
 One more cell per operator measures the errors of all estimators against converged gradients, at states of greedy
 guidance.
@@ -31,6 +31,7 @@ ESTIMATORS = {
     "published": tuple(methods.PUBLISHED),
 }
 MEASURES = {"source": "measure:measure_source", "controls": "control_search:measure"}
+ADAPTIVE = {"source": "fitted_source:measure"}  # which has three iterations of controls, whatever the optimiser
 QUICK = {"guidance": ("greedy", "midpoint"), "source": ("greedy", "midpoint", "end_to_end"), "published": ("dps",)}
 derive = comparison.derive
 
@@ -52,11 +53,9 @@ def cell(options: Options, operator: str, regime: str, name: str) -> Cell:
     sizes["kept"] = KEPT
     sizes |= {"tuning": 2, "budgets": (24, 48), "trials": 2, "kept": 1} if options.quick else {}
     samples = accuracy.IMAGES if regime == "errors" else 2 if options.quick else REPORTED
-    measure = MEASURES.get(regime, "measure:measure")
-    if (regime, name) == ("source", "adaptive"):
-        measure = "fitted_source:measure"
+    measures = ADAPTIVE if name == "adaptive" else MEASURES
     return Cell(
-        measure=f"real_models.restoration.{measure}",
+        measure=f"real_models.restoration.{measures.get(regime, 'measure:measure')}",
         factory="real_models.images:flow",
         problem="mnist_unet",
         path="condot",

@@ -24,28 +24,23 @@ from toy_models.experiments.regime_tables import (
     BUDGETS,
     KEYS,
     LEAST,
-    MNIST,
-    ON_MNIST,
     OPERATORS,
     QUICK,
     SPARSE,
     choices,
-    main_part,
 )
 
 SUITE = "guidance"
 SIZES = {"trials": 12, "nearer": 1, "kept": 4}  # for each of three optimisers
-FEWER = MNIST | {"trials": 6, "kept": 1}
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return a cell per operator and estimator, on the digits and on MNIST, and those of the errors of gradients."""
+    """Return a cell per operator and estimator, and those of the errors of gradients."""
     errors = [one for one in which_gradient.cells(options) if one.measure == f"{which_gradient.__name__}:measure"]
     if options.quick:
         return [*(cell(options, OPERATORS[0], e, **QUICK) for e in ("greedy", "end_to_end")), *errors]
     budgets = {e: SPARSE if e == "adaptive" else BUDGETS for e in ESTIMATORS}
-    made = [cell(options, o, e, budgets=budgets[e]) for o in OPERATORS for e in ESTIMATORS]
-    return [*made, *errors, *(cell(options, o, e, **FEWER) for o in OPERATORS[:3] for e in ON_MNIST)]
+    return [*(cell(options, o, e, budgets=budgets[e]) for o in OPERATORS for e in ESTIMATORS), *errors]
 
 
 def cell(options: Options, operator: str, estimator: str, **sizes: Any) -> Cell:
@@ -71,8 +66,9 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     floored = medians.assign(value=medians["value"].clip(lower=medians["metric"].map(LEAST)))
     summary[ratios] = regime_tables.summarise(floored)[ratios]
     tables = {"summary": summary, "choices": chosen, "recommended": made["recommended"]}
-    of_rule = made["facts"].iloc[0].filter(regex="^(?!first|last|ideal_|score_)")  # without errors over time
-    row = of_rule.to_dict() | facts(summary, chosen)
+    of_rule = made["facts"].iloc[0].filter(regex="^(?!first|last|ideal_|score_|budget|operators)")
+    row = {f"controls_{name.removeprefix('controls_')}": value for name, value in of_rule.items()}
+    row |= facts(summary, chosen)
     return tables | {"correlation": made["correlation"], "facts": pd.DataFrame([row])}
 
 
@@ -80,7 +76,7 @@ def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> dict[str, Any]:
     """Return what was chosen, the iterations of the largest budget, and end-to-end's outcome over greedy's there.
 
     Names are chosen_ESTIMATOR_OPTIMISER, the share of an estimator's choices; price_AIM_PRICE, of all of an aim;
-    moves_ESTIMATOR, a median over choices; and PROBLEM_AIM with its interval.
+    moves_ESTIMATOR, a median over choices; and AIM with its interval.
 
     Returns
     -------
@@ -89,14 +85,13 @@ def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> dict[str, Any]:
     """
     row: dict[str, Any] = {"at_end_of_range": float(chosen["at_end_of_range"].mean())}
     trials = pd.DataFrame([*chosen["chosen"].map(json.loads)], index=chosen.index).join(chosen)
-    main = main_part(trials)
-    for name, part in main.groupby("estimator", sort=False):
+    for name, part in trials.groupby("estimator", sort=False):
         row |= {f"chosen_{name}_{one}": float((part["optimiser"] == one).mean()) for one in RATES}
-        row[f"moves_{name}"] = float(part.loc[part["budget"] == main["budget"].max(), "count"].median())
-    for aim, part in main.groupby("aim", sort=False):
+        row[f"moves_{name}"] = float(part.loc[part["budget"] == trials["budget"].max(), "count"].median())
+    for aim, part in trials.groupby("aim", sort=False):
         row |= {f"price_{aim}_{price:g}": float((part["weight"] == price).mean()) for price in PRICES}
     own = summary[(summary["metric"] == summary["aim"]) & (summary["estimator"] == "end_to_end")]
-    for (problem, aim), part in own.groupby(["problem", "aim"], sort=False):
+    for aim, part in own.groupby("aim", sort=False):
         last = part.loc[part["budget"].idxmax()]
-        row |= {f"{problem}_{aim}_{end}": last[f"over_{BASELINE}_{end}"] for end in ("mean", "low", "high")}
+        row |= {f"{aim}_{end}": last[f"over_{BASELINE}_{end}"] for end in ("mean", "low", "high")}
     return row
