@@ -23,9 +23,9 @@ def rule():
     yield f"{spread(row, 'end_to_end', '_mean')} of those of always end-to-end"
     yield f"{spread(row, 'source_greedy', '_mean')} in the source alone"
     own = table("control_mixtures_facts").iloc[0]
-    said = [f"{spread(own, 'controls_greedy', '_mean')} of always greedy's outcome"]
-    said.append(spread(own, "controls_end_to_end", "_mean"))
-    yield f"in {percent(own['controls_near'])} of {own['controls_cases']:.0f} cases, with {said[0]} and {said[1]} of always end-to-end's"
+    over = [spread(own, f"controls_{name}", "_mean") for name in ("greedy", "end_to_end")]
+    yield f"in {percent(own['controls_near'])} of {own['controls_cases']:.0f} cases, with {over[0]} of always greedy's"
+    yield f"and {over[1]} of always end-to-end's"
     none = percent(1 - row["end_to_end_possible"])
     yield f"In {none} of the cases, the source at 48, end-to-end cannot pay for one step"
     yield f"within 10 % of the best in {percent(row['transfer_near'])} of {row['transfer_cases']:.0f} cases there"
