@@ -69,11 +69,8 @@ NOT_IN_QUICK = {
     },
     "source_images": {"two_step_euler_misfit", "two_step_euler_psnr"},
     "superconvergence": {"refused"},
-    "which_gradient": {
-        "guidance_greedy_mean",
-        "controls_greedy_mean",
-        *(f"source_greedy_{part}" for part in ("mean", "low", "high")),
-    },
+    "which_gradient": {f"{regime}_greedy_mean" for regime in ("guidance", "controls", "source")}
+    | {"source_greedy_low", "source_greedy_high"},
 }
 
 
