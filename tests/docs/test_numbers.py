@@ -157,6 +157,10 @@ def controls():
     greedy, dear = (percent(row[f"chosen_{name}_sgd"]) for name in ("greedy", "end_to_end"))
     yield f"SGD was chosen in {greedy} of greedy's cases and in {dear} of the adjoint's"
     yield f"In {percent(row['at_end_of_range'])} of the cases the rate was near an end of its range"
+    rows = table("control_mixtures").query("aim == 'misfit' and metric == 'misfit' and estimator == 'greedy'")
+    last = rows[rows["budget"] >= 768].groupby(["operator", "budget"])["value"].median().unstack()
+    assert last.index[(last > 1).any(axis=1)].tolist() == ["gaussian_deblurring"]
+    yield f"on every operator but Gaussian deblurring, where it stays at {last.loc['gaussian_deblurring'].min():.1f}"
     rule = table("control_mixtures_recommended").query("aim == 'energy_distance' and estimator != 'greedy'")
     assert rule["budget"].tolist() == [384]
     fits = table("control_mixtures_summary").query("aim == 'misfit' and metric == 'misfit' and problem == 'digits'")
