@@ -17,7 +17,7 @@ from analysis.guidance import SAMPLERS
 from analysis.settings import Options
 from figures import inverse_problems, regimes_images, source_images
 from real_models.experiments import regimes_images as experiment
-from real_models.restoration import comparison, measure, methods
+from real_models.restoration import comparison, control_search, measure, methods
 from real_models.restoration.digits import NAMES, restoration_metrics
 
 CELLS = {(c.extra_dict["regime"], c.variants[0].estimator): c for c in experiment.cells(Options(quick=True))}
@@ -204,14 +204,48 @@ def test_the_latex_tables_have_a_row_per_method(full):
     assert r"\toprule" in text
 
 
-def test_adaptive_lookahead_keeps_to_the_budget():
-    made = experiment.cell(Options(quick=True), "super_resolution_2", "guidance", "adaptive")
-    extra = made.extra_dict | {"budgets": (40, 80), "trials": 1}
-    rows = measure_cell(dataclasses.replace(made, extra=tuple(extra.items())))
-    assert set(rows["budget"]) == {40, 80}
+def small(regime, name, *budgets):
+    made = experiment.cell(Options(quick=True), "super_resolution_2", regime, name)
+    return dataclasses.replace(made, extra=tuple((made.extra_dict | {"budgets": budgets, "trials": 1}).items()))
+
+
+@pytest.mark.parametrize(("regime", "budgets"), [("guidance", (40, 80)), ("source", (80, 160))])
+def test_adaptive_lookahead_keeps_to_the_budget(regime, budgets):
+    rows = measure_cell(small(regime, "adaptive", *budgets))
+    assert set(rows["budget"]) == {*budgets}
     assert rows["value"].notna().all()
     # The images that are reported are others than those by which the number of steps was found.
     assert (rows["evaluations"] + rows["vjps"] <= 1.25 * rows["budget"]).all()
+
+
+def test_controls_are_searched_by_each_optimiser_at_rates_of_its_own(monkeypatch):
+    asked = []
+
+    class Recorded(control_search.Search):
+        def tried(self, some, budget):
+            asked.extend((trial["optimiser"], trial["learning_rate"]) for trial in some)
+            return super().tried(some, budget)
+
+    monkeypatch.setattr(control_search, "Search", Recorded)
+    cell = small("controls", "greedy", 96)
+    rows = measure_cell(cell)
+    assert [name for name, _ in asked] == ["sgd", "adam"]
+    assert all(control_search.RATES[name].low <= rate <= control_search.RATES[name].high for name, rate in asked)
+    trial, count = json.loads(rows["chosen"].iloc[0]), int(rows["count"].iloc[0])
+    _, reported = measure.batches(cell)
+    regime = control_search.searched("greedy")[trial["optimiser"]]
+    options = regime.call(trial, methods.DIAL["greedy"], reported.problem.noise, count)
+    sample = SAMPLERS["optimise_controls"](measure.flow_of(cell), reported.loss(), reported.x0, **options)
+    for metric, values in restoration_metrics(reported, sample.x).items():
+        assert rows.loc[rows["metric"] == metric, "value"].tolist()[: len(values)] == pytest.approx(values.tolist())
+
+
+def test_a_rate_is_at_an_end_by_the_range_of_its_own_optimiser():
+    regimes = control_search.searched("greedy")
+    for name, expected in (("sgd", True), ("adam", False)):
+        row = {"chosen": json.dumps({"optimiser": name, "learning_rate": 0.29, "weight": 0.0})}
+        assert control_search.at_end(row, regimes)["at_end_of_range"] is expected
+    assert control_search.at_end({"status": "none"}, regimes) == {"status": "none"}
 
 
 def test_source_optimisation_loses_no_image_to_l_bfgs():
