@@ -116,11 +116,13 @@ def _names(experiment: ModuleType, cells: Iterable[Cell]) -> set[str]:
     return steps.union(*(cell.names() for cell in cells))
 
 
-def restore(name: str, experiment: ModuleType, options: Options, tables: Path, store: Path) -> int:
+def restore(
+    name: str, experiment: ModuleType, options: Options, tables: Path, store: Path, seconds: float = 0.0
+) -> int:
     """Write the cells whose rows a table NAME has into ``store``, so that a run computes the others alone.
 
-    A table that was shipped without its cells can be continued so: with further estimators, budgets or batches. Seconds
-    that the cells took are not known.
+    A table that was shipped without its cells can be continued so: with further estimators, budgets or batches. Each
+    cell is given its share, by rows, of the ``seconds`` that all took.
 
     Returns
     -------
@@ -135,6 +137,7 @@ def restore(name: str, experiment: ModuleType, options: Options, tables: Path, s
     cells = {cell.key(): cell for cell in experiment.cells(options)}
     for key in parts.keys() & cells.keys():
         told = {"key": key, "code": cells[key].closure().digest, "cell": asdict(cells[key])}
+        told["seconds"] = seconds * len(parts[key]) / len(frame)
         rows = parts[key].dropna(axis=1, how="all").reset_index(drop=True)
         results.write_table(rows, store / f"{key}.parquet", told, csv=False)
     return len(parts.keys() & cells.keys())

@@ -32,7 +32,7 @@ ESTIMATORS = {
     "published": tuple(methods.PUBLISHED),
 }
 MEASURES = {"source": "measure:measure_source", "controls": "control_search:measure"}
-ADAPTIVE = {"source": "fitted_source:measure"}  # which has three iterations of controls, whatever the optimiser
+ADAPTIVE = {"source": "fitted_source:measure"}  # in controls its three iterations need no search of their own
 QUICK = {"guidance": ("greedy", "midpoint"), "source": ("greedy", "midpoint", "end_to_end"), "published": ("dps",)}
 derive = comparison.derive
 

@@ -37,6 +37,7 @@ def searches():
     """How often the best option was at the end of its range."""
     near = percent(table("regimes_facts").iloc[0]["at_end_of_range"])
     yield f"In {near} of the cases the best option was near the smallest or largest one tried"
+    yield f"and in controls in {percent(table('control_mixtures_facts').iloc[0]['controls_at_end'])}"
     row = table("regimes_facts").iloc[0]
     options = ("source_t", "source_prior", "steps_inner")
     said = ("the source's start, t = 0.6", "its prior, 1: the density of noise", "moves per step, 8")
@@ -45,7 +46,7 @@ def searches():
     own = table("control_mixtures_facts").iloc[0]
     price = percent((own["price_misfit_10"] + own["price_energy_distance_10"]) / 2)  # as many choices by either aim
     yield f"{', '.join(shares)} and {price} (the price of controls, 10)"
-    for name, who in (("end_to_end", "end-to-end for"), ("greedy", "greedy for")):
+    for name, who in (("end_to_end", "the best runs of end-to-end have"), ("greedy", "those of greedy")):
         moves = [f"{row[f'{regime}_{name}_moves']:.0f}" for regime in PLACES]
         moves[-1] = f"{own[f'moves_{name}']:.0f}"
         yield f"{who} {', '.join(moves[:-1])} and {moves[-1]}"
@@ -156,7 +157,6 @@ def controls():
     row = table("control_mixtures_facts").iloc[0]
     greedy, dear = (percent(row[f"chosen_{name}_sgd"]) for name in ("greedy", "end_to_end"))
     yield f"SGD was chosen in {greedy} of greedy's cases and in {dear} of the adjoint's"
-    yield f"In {percent(row['at_end_of_range'])} of the cases the rate was near an end of its range"
     rows = table("control_mixtures").query("aim == 'misfit' and metric == 'misfit' and estimator == 'greedy'")
     last = rows[rows["budget"] >= 768].groupby(["operator", "budget"])["value"].median().unstack()
     assert last.index[(last > 1).any(axis=1)].tolist() == ["gaussian_deblurring"]

@@ -33,8 +33,9 @@ def publish(out: Path, names: list[str]) -> list[str]:
     tables = reproduce.tables_of(reproduce.selected(options))
     tables += ["claims"] if "claims_ledger" in tables else []  # whose cases the documentation lists
     seconds = suite.core_seconds(out)
+    shipped = {path.stem for path in (reproduce.PUBLISHED / "tables").glob("*.parquet")}
     long = {name for name in suite.makers(tables, catalogue.experiments()) if seconds.get(name, 0) > LONG}
-    tables = sorted({*tables} | long)
+    tables = sorted({*tables} | long | (shipped & {*suite.makers(tables, catalogue.experiments())}))
     full = {"quick": False, "dtype": "float64", "seed": 0}
     if problems := [said for name in tables if (said := suite.out_of_date(name, out, full))]:
         sys.exit("\n".join(problems))
@@ -47,8 +48,14 @@ def publish(out: Path, names: list[str]) -> list[str]:
 
 def restore(out: Path, names: list[str]) -> int:
     """Write the cells of shipped tables into a run's folder; return how many."""
-    known, tables = catalogue.experiments(), reproduce.PUBLISHED / "tables"
-    return sum(suite.restore(name, known[name], Options(), tables, out / "cells") for name in names)
+    known, tables, seconds = (
+        catalogue.experiments(),
+        reproduce.PUBLISHED / "tables",
+        suite.core_seconds(reproduce.PUBLISHED),
+    )
+    if unknown := {*names} - {*known}:
+        sys.exit(f"no experiments: {', '.join(sorted(unknown))}")
+    return sum(suite.restore(n, known[n], Options(), tables, out / "cells", seconds.get(n, 0.0)) for n in names)
 
 
 def gallery() -> None:

@@ -83,7 +83,7 @@ def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> dict[str, Any]:
     dict
         A value by name.
     """
-    row: dict[str, Any] = {"at_end_of_range": float(chosen["at_end_of_range"].mean())}
+    row: dict[str, Any] = {"controls_at_end": float(chosen["at_end_of_range"].mean())}
     trials = pd.DataFrame([*chosen["chosen"].map(json.loads)], index=chosen.index).join(chosen)
     for name, part in trials.groupby("estimator", sort=False):
         row |= {f"chosen_{name}_{one}": float((part["optimiser"] == one).mean()) for one in RATES}
