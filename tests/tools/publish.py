@@ -48,11 +48,8 @@ def publish(out: Path, names: list[str]) -> list[str]:
 
 def restore(out: Path, names: list[str]) -> int:
     """Write the cells of shipped tables into a run's folder; return how many."""
-    known, tables, seconds = (
-        catalogue.experiments(),
-        reproduce.PUBLISHED / "tables",
-        suite.core_seconds(reproduce.PUBLISHED),
-    )
+    known, tables = catalogue.experiments(), reproduce.PUBLISHED / "tables"
+    seconds = suite.core_seconds(reproduce.PUBLISHED)
     if unknown := {*names} - {*known}:
         sys.exit(f"no experiments: {', '.join(sorted(unknown))}")
     return sum(suite.restore(n, known[n], Options(), tables, out / "cells", seconds.get(n, 0.0)) for n in names)
