@@ -38,9 +38,9 @@ answer = style.Caption(
             "; end-to-end {guidance_energy_distance_end_to_end:.2f}).",
         },
     ),
-    "Rows: misfit χ²/m, energy distance to the posterior, each tuned for; dotted: posterior's mean; grey: exact "
+    "Rows: misfit, energy distance to the posterior, each tuned for; dotted: posterior's mean; grey: exact "
     "samples. Means over {operators!p:operator} of medians, 95% intervals; crosses: over a tenth diverged. "
-    "At ends of ranges: {at_end_of_range:.0%}, in controls {controls_at_end:.0%}.",
+    "At ends of ranges: {at_end_of_range:.0%}, controls {controls_at_end:.0%}.",
 )
 LEAST_MISFIT = 0.03  # shown: what is far below 1 fits noise
 OWN = "source_own"  # is in the figure regimes_elsewhere
