@@ -36,8 +36,8 @@ def labels():
     assert {row["setting"] for row in rows} == {"data"}
     names = ("homo", "lumo", "gap", "mu", "alpha")
     homo, lumo, gap, mu, alpha = (np.mean([abs(row[n] - row[f"label_{n}"]) for row in rows]) for n in names)
-    yield f"On {COUNTS[len(rows)]} molecules of QM9, of twelve atoms, it reproduces the labels to {homo:.0f} meV (HOMO),"
-    yield f"{lumo:.0f} (LUMO), {gap:.0f} (gap)"
+    yield f"On {COUNTS[len(rows)]} molecules of QM9, of twelve atoms, it reproduces the labels to {homo:.0f} meV"
+    yield f"meV (HOMO), {lumo:.0f} (LUMO), {gap:.0f} (gap)"
     yield f"{gap:.0f} (gap), {mu:.2f} debye (μ) and {alpha:.1f} Bohr³ (α)"
 
 
