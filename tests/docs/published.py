@@ -2,11 +2,10 @@
 
 import re
 
-import pandas as pd
-
 from analysis import results
 from analysis.guidance.regimes import REGIMES
 from analysis.provenance import ROOT
+from figures import style
 
 PUBLISHED = ROOT / "figures" / "published" / "tables"
 WORDS = {
@@ -48,8 +47,8 @@ def learned(regime, aim, part="budgets"):
 
 def in_every_regime(name, part):
     """Rows of table NAME_part, with the controls of the separate searches, as the figures have them."""
-    rows = table(f"{name}_{part}")
-    return pd.concat([rows[rows["regime"] != "controls"], table(f"control_mixtures_{part}")], ignore_index=True)
+    tables = {f"{one}_{part}": table(f"{one}_{part}") for one in (name, "control_mixtures")}
+    return style.with_controls(tables, name, part)
 
 
 def missing(page, lines):
