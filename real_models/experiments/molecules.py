@@ -41,9 +41,9 @@ ON_GPU = {"each": 64, "tuning": 4}  # which launches as many kernels for few mol
 # Greedy, two-step Euler, midpoint, four steps of either; end-to-end is the gradient of the very solve that makes the
 # molecules of an optimised source, since on this flow eight steps and sixteen end in different molecules.
 DIAL = ladder(**SOLVE)
-BUDGETS = {"source": (96, 384, 1536), "guidance": (96, 384), "guidance_stable": (96, 384), "controls": (96, 384)}
+BUDGETS = {"source": (96, 384, 1536), "late": (96, 384), "guidance": (96, 384), "controls": (96, 384)}
 # All over the ranges at the least budget; the best again at larger ones, as far and farther.
-TRIALS = {"source": (24, 3, 1), "guidance": (16, 2), "guidance_stable": (16, 2), "controls": (16, 2)}
+TRIALS = {"source": (24, 3, 1), "late": (12, 1), "guidance": (8, 1), "controls": (10, 1)}  # of each optimiser or rule
 QUICK = {"properties": ("alpha", "gap"), "each": 1, "tuning": 1, "physics": False, "budgets": (48,), "trials": (1,)}
 PLANNED = (16, 64, 256)  # molecules of each property, in a plan
 derive = comparison.derive
@@ -101,7 +101,7 @@ def evaluations(one: Cell) -> float:
 def seconds(one: Cell, each: int = 1) -> dict[int, float]:
     """Measure the seconds of an evaluation or product by budget, with ``each`` molecules of every property."""
     extra = one.extra_dict
-    search = search_of(one, draw(each, one.generator(), extra["properties"], extra["atoms"]))
+    search, *_ = search_of(one, draw(each, one.generator(), extra["properties"], extra["atoms"])).searches
     (best, *_) = search.best(search.wide(1, extra["budgets"][0]), AIM, 1)
     made = {}
     for budget in extra["budgets"][:2]:

@@ -5,13 +5,18 @@ that batches, estimators and properties can be added to it and finished cells st
 
 Options are found as for every regime (``analysis.search``), on targets that are not reported: trials all over the
 ranges of the setting at the least budget, and at a larger budget the best of them again, or all of them where every
-molecule of each diverged before. A budget is a limit: the best of what was tried within it is reported. Every estimator
-has the same trials. The loss jumps from one iteration of the source to the next, as small moves end in other molecules;
-so whether a molecule stops once its gradient's own prediction is near enough is one of the options. The score of a
-trial is the mean over its targets, of all properties, of the evaluator's error over the property's scale, so that all
-properties share their options; a molecule that diverged counts as ``LOST``. Options chosen so may break molecules. In
-settings whose name ends in ``STABLE`` an error of a molecule with unstable atoms counts as no less than what the best
-constant errs by, so that options are chosen that leave molecules whole.
+molecule of each diverged before. Optimisers of controls, and rules of per-step guidance, want lengths of moves that
+differ by decades, and are searched separately. A budget is a limit: the best of what was tried within it is reported.
+Every estimator has the same trials. The loss jumps from one iteration of the source to the next, as small moves end in
+other molecules; so whether a molecule stops once its gradient's own prediction is near enough is one of the options. On
+this flow lookahead of few steps overflows near the noise, so the time from which per-step guidance and controls act is
+an option too, as the start of an optimised source is.
+
+The score of a trial is the mean over its targets, of all properties, of the evaluator's error over the property's
+scale, so that all properties share their options; a molecule that diverged counts as ``LOST``. Options chosen so may
+break molecules. The trials of per-step guidance are judged by a second score as well, reported as the setting
+"guidance_stable": an error of a molecule with unstable atoms counts as no less than what the best constant errs by, so
+that options are chosen that leave molecules whole.
 """
 
 from __future__ import annotations
@@ -29,61 +34,26 @@ from torch import Tensor
 
 from analysis import solvers
 from analysis.experiment import Cell
+from analysis.fitted_search import FittedSearch
 from analysis.flow import PredictionFlow
-from analysis.guidance.regimes import Regime, gradient_in
+from analysis.guidance.regimes import gradient_in
 from analysis.guidance.registry import Sample
-from analysis.guidance.tuning import Range
 from analysis.losses import Loss
 from analysis.search import Search, Tried
+from analysis.separate_search import SeparateSearches
 from analysis.settings import DTYPES
 from real_models.molecules import chemistry, judging
 from real_models.molecules.flow import decode, flow, network
 from real_models.molecules.predictor import Predictor
 from real_models.molecules.property_loss import Scaled, predictor
+from real_models.molecules.ranges import REGIMES, SOLVE
 from real_models.molecules.targets import Targets, draw
 from real_models.replayed import Replayed
 
-AIM = "error"
-STABLE = "_stable"
+AIM, STABLE = "error", "error_stable"
+AIMS = {AIM: "", STABLE: "_stable"}  # what a setting's name ends in, by the score that its options are chosen by
 LOST = 10.0  # what a diverged molecule counts as, in scales of its property, and the most for others
-INTERVALS = 8  # of the controls
-SOLVE: dict[str, Any] = {"solver": "midpoint", "steps": 8}  # of unguided molecules, and from an optimised source
-BOUND = {"divergence": 30.0}  # times the norm of the noise; molecules have up to three times that norm
-PRIORS = (0.0, 0.01, 0.1)
-STOPS = (0.0, 0.005)  # losses at which a molecule stops: never, and at a tenth of the guide's scale
-REGIMES = {
-    "source": Regime(
-        "optimise_source",
-        "gradient",
-        "iterations",
-        options={**SOLVE, **BOUND, "warm": 4},
-        space={
-            "learning_rate": Range(0.01, 3.0),
-            "optimiser": ("adam", "lbfgs_line_search"),
-            "prior": PRIORS,
-            "stop": STOPS,
-            "t": (0.0, 0.1, 0.3),
-        },
-        length="learning_rate",
-        unscaled=("optimiser", ("lbfgs_line_search",)),
-    ),
-    "guidance": Regime(
-        "posterior_guidance",
-        "lookahead",
-        "steps",
-        options=BOUND,
-        space={"rule": ("dps", "bounded", "normalised"), "scale": Range(0.03, 100.0)},
-        length="scale",
-    ),
-    "controls": Regime(
-        "optimise_controls",
-        "gradient",
-        "iterations",
-        options={**BOUND, "intervals": INTERVALS, "steps": 2},
-        space={"learning_rate": Range(3e-3, 10.0), "optimiser": ("adam", "sgd"), "weight": PRIORS},
-        length="learning_rate",
-    ),
-}
+JUDGED = {"guidance": (AIM, STABLE)}  # the scores of a setting, ``AIM`` alone for others
 
 
 @dataclass(frozen=True)
@@ -128,23 +98,23 @@ class Score:
 
     Attributes
     ----------
-    evaluator : the predictor
-    stable : whether a molecule with unstable atoms counts as no better than the best constant
+    evaluator : the predictor; by ``STABLE`` a molecule with unstable atoms counts as no better than the best constant
     """
 
     evaluator: Predictor
-    stable: bool = False
 
     def __call__(self, sample: Sample, batch: TargetBatch) -> dict[str, Tensor]:
-        """Return the score (1,), in which what diverges, or makes the evaluator overflow, counts as ``LOST``."""
+        """Return the scores (1,) by aim; what diverges, or makes the evaluator overflow, counts as ``LOST``."""
         x, failed = sample.x.cpu(), sample.failed.cpu()
         errors = judging.predicted_errors(x, batch.targets, self.evaluator)
-        if self.stable:
-            whole = chemistry.stable_atoms(*decode(x)).all(1)
-            errors = torch.where(whole, errors, errors.clamp_min(batch.targets.spread()))
+        whole = chemistry.stable_atoms(*decode(x)).all(1)
+        bounded = torch.where(whole, errors, errors.clamp_min(batch.targets.spread()))
+        return {AIM: self._mean(errors, failed, batch), STABLE: self._mean(bounded, failed, batch)}
+
+    def _mean(self, errors: Tensor, failed: Tensor, batch: TargetBatch) -> Tensor:
         errors = errors / self.evaluator.scale[batch.targets.index()]
         usable = errors.isfinite() & ~failed
-        return {AIM: torch.where(usable, errors.clamp_max(LOST), LOST).mean()[None]}
+        return torch.where(usable, errors.clamp_max(LOST), LOST).mean()[None]
 
 
 class ReplayedGuide(Replayed):
@@ -172,14 +142,16 @@ def batch_of(cell: Cell, targets: Targets) -> TargetBatch:
     return TargetBatch(targets.to(cell.device), guide if cell.device == "cpu" else ReplayedGuide(guide))
 
 
-def search_of(cell: Cell, tuning: Targets) -> Search[TargetBatch]:
+def search_of(cell: Cell, tuning: Targets) -> SeparateSearches[TargetBatch]:
     """Return the trials of a cell on some targets."""
     learned, batch = flow_of(cell, tuning.atoms), batch_of(cell, tuning)
-    setting = cell.extra_dict["setting"]
-    regime = REGIMES[setting.removesuffix(STABLE)]
-    gradient = gradient_in(setting, cell.extra_dict["name"], {cell.extra_dict["name"]: cell.variants[0]})
-    score = Score(predictor("evaluator"), setting.endswith(STABLE))
-    return Search(learned, regime, gradient, batch, score, {AIM: 1}, cell.seed)
+    setting, name = cell.extra_dict["setting"], cell.extra_dict["name"]
+    gradient, score = gradient_in(setting, name, {name: cell.variants[0]}), Score(predictor("evaluator"))
+    kind = FittedSearch if setting == "guidance" else Search  # a window makes its first steps cheaper than others
+    aims = dict.fromkeys(JUDGED.get(setting, (AIM,)), 1)
+    return SeparateSearches(
+        [kind(learned, one, gradient, batch, score, aims, cell.seed) for one in REGIMES[setting]], LOST
+    )
 
 
 def measure(cell: Cell) -> pd.DataFrame:
@@ -204,29 +176,32 @@ def _unguided(cell: Cell, reported: Targets) -> Iterator[dict[str, Any]]:
     yield from (row | one for one in _judged(x, torch.zeros(len(x), dtype=torch.bool), reported, cell))
 
 
-def _guided(search: Search[TargetBatch], cell: Cell, reported: Targets) -> Iterator[dict[str, Any]]:
-    batch, known = batch_of(cell, reported), list[Tried]()
-    for budget, count in zip(cell.extra_dict["budgets"], cell.extra_dict["trials"], strict=True):
-        if any(one.score(AIM) < LOST for one in known):
-            tried = search.grown(known, cell.extra_dict["trials"][0], count, budget)
-        else:  # the first budget, or after those at which all diverged, which says nothing of them
-            tried = search.wide(cell.extra_dict["trials"][0], budget)
-        known += tried
-        row: dict[str, Any] = {"budget": budget}
-        yield from (row | _trial(search, one) for one in tried)
-        if not known:
-            yield row | {"metric": "tuning", "status": "not one step fits the budget"}
-            continue
-        (best,) = search.best(known, AIM, 1)
-        sample = search.run(best.options, batch)
-        row |= {name: value for name, value in _trial(search, best).items() if name not in ("metric", "value")}
-        row |= {"evaluations": sample.cost.evaluations, "vjps": sample.cost.vjps}
-        yield from (row | one for one in _judged(sample.x, sample.failed, reported, cell))
+def _guided(search: SeparateSearches[TargetBatch], cell: Cell, reported: Targets) -> Iterator[dict[str, Any]]:
+    extra, batch = cell.extra_dict, batch_of(cell, reported)
+    judged: dict[int, list[dict[str, Any]]] = {}  # by trial, which may be the best by both scores and at many budgets
+    for budget, count in zip(extra["budgets"], extra["trials"], strict=True):
+        tried = search.grow(extra["trials"][0], count, budget)
+        for aim in search.aims:
+            row: dict[str, Any] = {"budget": budget, "setting": extra["setting"] + AIMS[aim]}
+            yield from (row | _trial(*pair, aim) for pair in tried)
+            if not search.known:
+                yield row | {"metric": "tuning", "status": "not one step fits the budget"}
+                continue
+            by, best = search.best(aim)
+            if id(best) not in judged:
+                judged[id(best)] = list(_reported(by.run(best.options, batch), reported, cell))
+            row |= {name: value for name, value in _trial(by, best, aim).items() if name not in ("metric", "value")}
+            yield from (row | one for one in judged[id(best)])
 
 
-def _trial(search: Search[TargetBatch], one: Tried) -> dict[str, Any]:
-    """Return the row of a trial."""
-    score, count = one.score(AIM), one.options[search.regime.counted]
+def _reported(sample: Sample, reported: Targets, cell: Cell) -> Iterator[dict[str, Any]]:
+    spent = {"evaluations": sample.cost.evaluations, "vjps": sample.cost.vjps}
+    yield from (spent | one for one in _judged(sample.x, sample.failed, reported, cell))
+
+
+def _trial(search: Search[TargetBatch], one: Tried, aim: str) -> dict[str, Any]:
+    """Return the row of a trial by a score."""
+    score, count = one.score(aim), one.options[search.regime.counted]
     row = {"metric": "tuning", "chosen": json.dumps(one.trial, sort_keys=True), "value": score, "count": count}
     row |= {"at_end_of_range": search.regime.near_end(one.trial)}
     return row | {"status": "ok" if score < LOST else "diverged"}
