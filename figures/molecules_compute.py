@@ -20,12 +20,16 @@ answer = style.Caption(
     "one's spread; 95% intervals of eight or more; dashes: unguided. A line ends where more work did not help.",
 )
 COLUMNS = 3
-OTHERS = {"guidance": "per step, all / spread", "controls": "controls, all / spread"}
+OTHERS = {
+    "late": "late start, all / spread",
+    "guidance": "per step, all / spread",
+    "controls": "controls, all / spread",
+}
 
 
 @style.figure(legend=3)
 def draw(tables: style.Tables) -> Figure:
-    """Draw a panel per property for source optimisation, and one of all properties for each other setting."""
+    """Draw a panel per property for source optimisation, and one of all properties for each of ``OTHERS``."""
     table = only(tables["molecules_summary"], metric="error", over="all")
     source, pooled = only(table, setting="source"), only(table, property="all")
     shown = {names.of("properties", name): only(source, property=name) for name in names.PROPERTIES}

@@ -27,6 +27,8 @@ def _verdict(fact: str, said: str) -> style.Choice:
 
 answer = style.Caption(
     "In the source, by the evaluator, {best!g} has the least error.",
+    _verdict("late_order", "From a late start"),
+    _verdict("late_xtb_order", "By GFN2-xTB"),
     _verdict("guidance_order", "Per step, by the evaluator,"),
     _verdict("guidance_xtb_order", "By GFN2-xTB"),
     _verdict("controls_order", "In controls, by the evaluator,"),

@@ -185,6 +185,7 @@ JUDGES = {
 """What judges guided molecules, by the metric that holds its errors."""
 SETTINGS = {
     "source": "source",
+    "late": "source, late",
     "guidance": "per step",
     "guidance_stable": "per step, whole",
     "steps": "optimiser per step",

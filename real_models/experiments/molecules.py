@@ -1,9 +1,10 @@
-"""Property-guided molecules: the estimators of the dial in three settings, over budgets, judged by four judges.
+"""Property-guided molecules: the estimators of the dial in four settings, over budgets, judged by four judges.
 
 The task is that of the paper's table 1 (arXiv 2502.08006): molecules of 18 atoms whose property, as a second predictor
-sees it, is near a wanted value. The settings are source optimisation (D-Flow, arXiv 2402.14017), per-step guidance and
-control optimisation (OC-Flow, arXiv 2410.18070), each with all estimators of the dial. Per-step guidance has two rows
-of cells: options for the least error, and such that leave molecules whole ("guidance_stable").
+sees it, is near a wanted value. The settings are source optimisation (D-Flow, arXiv 2402.14017) from a start at or near
+the noise ("source") and from one in the second half of time ("late"), per-step guidance and control optimisation
+(OC-Flow, arXiv 2410.18070), each with all estimators of the dial. Per-step guidance has two choices of options: for the
+least error, and such that leave molecules whole ("guidance_stable").
 
 A cell is one estimator in one setting on one batch of targets, with all budgets (evaluations and products per molecule)
 and all six properties. All estimators of a batch have the same targets, noise and number of trials; how options are
@@ -29,7 +30,8 @@ from analysis.experiment import Cell
 from analysis.guidance.dial import ladder
 from analysis.settings import Options, Variant
 from real_models.molecules import comparison, data, judging
-from real_models.molecules.measuring import AIM, SOLVE, search_of
+from real_models.molecules.measuring import AIM, search_of
+from real_models.molecules.ranges import REGIMES, SOLVE
 from real_models.molecules.targets import ATOMS, draw, statistics
 
 SUITE = "molecules"
@@ -91,11 +93,12 @@ def cell(options: Options, setting: str, name: str, batch: int) -> Cell:
 
 
 def evaluations(one: Cell) -> float:
-    """Return how many evaluations and products a cell takes at most, over all of its molecules."""
+    """Return about how many evaluations and products a cell takes, over all of its molecules."""
     extra = one.extra_dict
+    searches = len(REGIMES[extra["setting"]])
     first, *larger = (trials * budget for trials, budget in zip(extra["trials"], extra["budgets"], strict=True))
     tried = first + 2 * sum(larger)  # in two ways
-    return len(extra["properties"]) * (extra["tuning"] * tried + extra["each"] * sum(extra["budgets"]))
+    return len(extra["properties"]) * (extra["tuning"] * searches * tried + extra["each"] * sum(extra["budgets"]))
 
 
 def seconds(one: Cell, each: int = 1) -> dict[int, float]:

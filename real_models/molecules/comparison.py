@@ -27,6 +27,7 @@ LEAST = 8  # molecules for an interval
 BASELINE, ACCURATE, UNGUIDED = "greedy", "end_to_end", "unguided"
 PLACE = ["setting", "estimator", "budget"]
 END = "at_end_of_range"
+OTHERS = ("late", "guidance", "guidance_stable", "controls")  # settings other than source optimisation from the noise
 SPENT = ["count", "evaluations", "vjps", "chosen"]
 SUMMARY = ["property", "metric", "over"]
 CHOICES = [*PLACE, "chosen", "count", "value", "status", END]
@@ -126,7 +127,7 @@ def facts(summary: pd.DataFrame, paired: pd.DataFrame, made: pd.DataFrame) -> pd
         row |= {f"best{suffix}": means.idxmin(), f"worst{suffix}": means.idxmax(), f"least{suffix}": means.min()}
     for metric, judge in ERRORS.items():
         row |= _verdicts(last, paired, metric, judge)
-    for setting, metric in itertools.product(("guidance", "guidance_stable", "controls"), ("error", "xtb_error")):
+    for setting, metric in itertools.product(OTHERS, ("error", "xtb_error")):
         pair = only(paired, setting=setting, estimator=ACCURATE, metric=metric, property=ALL, over=ALL)
         name = f"{setting}_order" if metric == "error" else f"{setting}_xtb_order"
         row |= {name: _order(pair[pair["budget"] == pair["budget"].max()])} if len(pair) else {}

@@ -176,7 +176,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--labels", type=int, help="judge so many molecules of the data instead")
     parser.add_argument("--out", type=Path, default=TABLE, help="the file that is written (default: weights/dft.json)")
     parser.add_argument(
-        "--setting", default="source", help="source, guidance, guidance_stable or controls (default: source)"
+        "--setting", default="source", help="source, late, guidance, guidance_stable or controls (default: source)"
     )
     parser.add_argument("--estimators", nargs="+", default=ESTIMATORS, help=f"(default: {' '.join(ESTIMATORS)})")
     parser.add_argument("--atoms", type=int, default=ATOMS, help="the number of atoms of those of the data")

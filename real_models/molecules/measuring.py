@@ -8,9 +8,7 @@ ranges of the setting at the least budget, and at a larger budget the best of th
 molecule of each diverged before. Optimisers of controls, and rules of per-step guidance, want lengths of moves that
 differ by decades, and are searched separately. A budget is a limit: the best of what was tried within it is reported.
 Every estimator has the same trials. The loss jumps from one iteration of the source to the next, as small moves end in
-other molecules; so whether a molecule stops once its gradient's own prediction is near enough is one of the options. On
-this flow lookahead of few steps overflows near the noise, so the time from which per-step guidance and controls act is
-an option too, as the start of an optimised source is.
+other molecules; so whether a molecule stops once its gradient's own prediction is near enough is one of the options.
 
 The score of a trial is the mean over its targets, of all properties, of the evaluator's error over the property's
 scale, so that all properties share their options; a molecule that diverged counts as ``LOST``. Options chosen so may

@@ -47,7 +47,7 @@ NOT_IN_QUICK = {
     | {f"{judge}_ratio_all" for judge in ("evaluator", "guide", "xtb")}
     | {"judged", "unjudged"},
     "molecules_settings": {
-        f"{setting}_{order}" for setting in ("guidance", "controls") for order in ("order", "xtb_order")
+        f"{setting}_{order}" for setting in ("late", "guidance", "controls") for order in ("order", "xtb_order")
     },
     "molecules_table": {f"evaluator_{part}" for part in ("end", "greedy", "order", "ratio_alpha")}
     | {"guidance_order", "guidance_stable_order"},

@@ -75,7 +75,8 @@ def test_finished_cells_stay_current_as_the_list_of_cells_grows(tmp_path):
     listed.write_text(text)
     kept = before.closure(names).digest
     assert Sources(tmp_path).closure(names).digest == kept
-    measures = tmp_path / "real_models/molecules/measuring.py"
+    measures = tmp_path / "real_models/molecules/ranges.py"
+    assert "PRIORS = (0.0," in measures.read_text()
     measures.write_text(measures.read_text().replace("PRIORS = (0.0,", "PRIORS = (0.5, 0.0,"))
     assert Sources(tmp_path).closure(names).digest != kept
 
@@ -92,14 +93,14 @@ def test_what_measures_does_not_know_the_list():
 
 def test_work_is_counted_by_hand():
     cell = molecules.cell(Options(), "controls", "greedy", 0)
-    assert molecules.evaluations(cell) == 6 * (2 * (16 * 96 + 4 * 384) + 16 * (96 + 384))
+    assert molecules.evaluations(cell) == 6 * (2 * 2 * (10 * 96 + 2 * 384) + 16 * (96 + 384))  # by two optimisers
 
 
 def test_a_plan_says_how_long_cells_and_runs_take(monkeypatch):
     monkeypatch.setattr(molecules, "seconds", lambda one: {96: 0.001, 384: 0.002})
     monkeypatch.setattr(molecules, "pairs", lambda: [("source", "unguided"), ("controls", "greedy")])
     first, *runs = molecules.plan()
-    assert first == ("controls, greedy: 82944 evaluations and products, 1.00 ms at 96, 2.00 ms at 384, 3 core-minutes")
+    assert first == ("controls, greedy: 87552 evaluations and products, 1.00 ms at 96, 2.00 ms at 384, 3 core-minutes")
     assert runs[1] == "64 molecules of each property: BATCHES = 4, 0.2 core-hours"
 
 

@@ -97,10 +97,13 @@ def test_the_best_trials_of_the_least_budget_are_tried_again_at_a_larger_one(mon
     places = {}
 
     def score(self, sample, batch):
-        return {"error": torch.tensor([float(abs(places.setdefault(len(places), len(places)) - 2))])}
+        value = torch.tensor([float(abs(places.setdefault(len(places), len(places)) - 2))])
+        return {"error": value, "error_stable": value}
 
     monkeypatch.setattr(measuring.Score, "__call__", score)
+    monkeypatch.setitem(measuring.REGIMES, "guidance", measuring.REGIMES["guidance"][:1])
     table = measuring.measure(cell_of("guidance", "greedy", budgets=(12, 24), trials=(5, 1)))
+    table = table[table["setting"] == "guidance"]
     tuning = table[table["metric"] == "tuning"]
     assert tuning["budget"].tolist() == [12] * 5 + [24] * 2
     best = tuning["chosen"].iloc[2]
@@ -110,35 +113,76 @@ def test_the_best_trials_of_the_least_budget_are_tried_again_at_a_larger_one(mon
 
 
 def test_all_trials_are_made_again_at_a_larger_budget_where_all_diverged(monkeypatch):
-    monkeypatch.setattr(measuring.Score, "__call__", lambda *_: {"error": torch.tensor([measuring.LOST])})
+    lost = torch.tensor([measuring.LOST])
+    monkeypatch.setattr(measuring.Score, "__call__", lambda *_: {"error": lost, "error_stable": lost})
     table = measuring.measure(cell_of("guidance", "greedy", budgets=(6, 12), trials=(3, 1)))
-    tuning = table[table["metric"] == "tuning"]
-    assert tuning["budget"].tolist() == [6] * 3 + [12] * 3
+    tuning = table[(table["metric"] == "tuning") & (table["setting"] == "guidance")]
+    assert tuning["budget"].tolist() == [6] * 9 + [12] * 9  # of three rules
     assert set(tuning["status"]) == {"diverged"}
 
 
-@pytest.mark.parametrize("setting", ["source", "guidance", "controls"])
+def rule_of(trial, setting):
+    """The regime of a trial: the one whose optimiser or rule it has."""
+    fits = [
+        one
+        for one in measuring.REGIMES[setting]
+        if all(trial[name] in one.space[name] for name in ("rule", "optimiser") if name in one.space)
+    ]
+    assert len(fits) == 1
+    return fits[0]
+
+
+@pytest.mark.parametrize("setting", ["source", "late", "guidance", "controls"])
 def test_every_setting_makes_molecules_and_says_whether_a_choice_is_at_an_end(setting):
     table = measuring.measure(cell_of(setting, "end_to_end", budgets=(120,), trials=(2,)))
-    rows = table[table["metric"] == "error"]
+    rows = table[(table["metric"] == "error") & (table["setting"] == setting)]
     assert len(rows) == 2
     trial = json.loads(rows["chosen"].iloc[0])
-    assert set(rows["at_end_of_range"]) == {measuring.REGIMES[setting].near_end(trial)}
+    assert set(rows["at_end_of_range"]) == {rule_of(trial, setting).near_end(trial)}
+    tried = table.loc[(table["metric"] == "tuning") & (table["setting"] == setting), "chosen"].map(json.loads)
+    assert len(tried) == 2 * len(measuring.REGIMES[setting])
+    assert {rule_of(one, setting) is not None for one in tried} == {True}
+
+
+def test_a_window_is_within_its_budget_and_spends_most_of_it():
+    """Steps before the window are cheaper, so that one and two of them do not tell what many cost."""
+    drawn = targets.draw(1, torch.Generator().manual_seed(0), PROPERTIES, 6)
+    search, *_ = measuring.search_of(cell_of("guidance", "midpoint"), drawn).searches
+    for start in (0.0, 0.3, 0.7):
+        (one,) = search.tried([{"rule": "normalised", "scale": 0.1, "window": (start, 1.0)}], 96)
+        cost = search.run(one.options, search.tuning).cost
+        assert 0.6 * 96 <= cost.evaluations + cost.vjps <= 96
+
+
+def test_options_that_leave_molecules_whole_are_chosen_from_the_same_trials():
+    table = measuring.measure(cell_of("guidance", "greedy", budgets=(12, 24), trials=(3, 1)))
+    tuning = table[table["metric"] == "tuning"]
+    plain, whole = (tuning[tuning["setting"] == name] for name in ("guidance", "guidance_stable"))
+    assert plain["chosen"].tolist() == whole["chosen"].tolist()
+    assert (whole["value"].to_numpy() >= plain["value"].to_numpy() - 1e-6).all()
+    for part in (plain, whole):
+        least = part.loc[part["value"].idxmin()]
+        rows = table[(table["metric"] == "error") & (table["setting"] == least["setting"])]
+        assert set(rows.loc[rows["budget"] == 24, "chosen"]) == {least["chosen"]}
 
 
 def test_the_controls_of_end_to_end_are_moved_by_the_adjoint_of_their_own_solve():
     drawn = targets.draw(1, torch.Generator().manual_seed(0), PROPERTIES, 6)
-    assert measuring.search_of(cell_of("controls", "end_to_end"), drawn).estimator == ADJOINT
-    assert measuring.search_of(cell_of("controls", "midpoint"), drawn).estimator == molecules.DIAL["midpoint"]
-    assert measuring.search_of(cell_of("source", "end_to_end"), drawn).estimator == molecules.DIAL["end_to_end"]
+    for setting, name, gradient in (
+        ("controls", "end_to_end", ADJOINT),
+        ("controls", "midpoint", molecules.DIAL["midpoint"]),
+        ("source", "end_to_end", molecules.DIAL["end_to_end"]),
+    ):
+        assert {one.estimator for one in measuring.search_of(cell_of(setting, name), drawn).searches} == {gradient}
 
 
 def test_ranges_span_a_decade_or_more_and_rules_are_not_those_of_one_estimator():
-    spaces = {name: regime.space for name, regime in measuring.REGIMES.items()}
+    spaces = {name: [regime.space for regime in regimes] for name, regimes in measuring.REGIMES.items()}
     for name, option in (("source", "learning_rate"), ("controls", "learning_rate"), ("guidance", "scale")):
-        assert spaces[name][option].high >= 100 * spaces[name][option].low
-    assert {"adam", "lbfgs_line_search"} == set(spaces["source"]["optimiser"])
-    assert "normalised" in spaces["guidance"]["rule"]
+        assert all(space[option].high >= 100 * space[option].low for space in spaces[name])
+    for name in ("source", "late"):
+        assert {"adam", "lbfgs_line_search"} == {one for space in spaces[name] for one in space["optimiser"]}
+    assert "normalised" in [space["rule"][0] for space in spaces["guidance"]]
 
 
 def test_a_diverged_sample_counts_as_lost_and_has_a_status():
@@ -166,11 +210,11 @@ def test_a_broken_molecule_counts_as_no_better_than_the_best_constant(monkeypatc
     monkeypatch.setattr(judging, "predicted_errors", lambda *_: torch.tensor([0.0, 0.0, 2000.0]).double())
     whole = torch.tensor([[True] * 6, [True, False] * 3, [False] * 6])
     monkeypatch.setattr(measuring.chemistry, "stable_atoms", lambda atoms, position: whole)
-    plain, stable = (measuring.Score(measuring.predictor("evaluator"), one)(sample, batch) for one in (False, True))
-    assert float(plain["error"] * scale) == pytest.approx(2000 / 3)
-    assert float(stable["error"] * scale) == pytest.approx((targets.SPREAD["gap"] + 2000) / 3)
-    assert measuring.search_of(cell_of("guidance_stable", "greedy"), drawn).metrics.stable
-    assert not measuring.search_of(cell_of("guidance", "greedy"), drawn).metrics.stable
+    scored = measuring.Score(measuring.predictor("evaluator"))(sample, batch)
+    assert float(scored["error"] * scale) == pytest.approx(2000 / 3)
+    assert float(scored["error_stable"] * scale) == pytest.approx((targets.SPREAD["gap"] + 2000) / 3)
+    assert measuring.search_of(cell_of("guidance", "greedy"), drawn).aims == ("error", "error_stable")
+    assert measuring.search_of(cell_of("source", "greedy"), drawn).aims == ("error",)
 
 
 def test_no_molecule_counts_for_more_than_a_lost_one(monkeypatch):
