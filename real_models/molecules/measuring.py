@@ -50,7 +50,7 @@ from real_models.replayed import Replayed
 
 AIM, STABLE = "error", "error_stable"
 AIMS = {AIM: "", STABLE: "_stable"}  # what a setting's name ends in, by the score that its options are chosen by
-LOST = 10.0  # what a diverged molecule counts as, in scales of its property, and the most for others
+LOST = 4.0  # what a diverged molecule counts as, in scales of its property, and the most for others
 JUDGED = {"guidance": (AIM, STABLE)}  # the scores of a setting, ``AIM`` alone for others
 
 
