@@ -100,9 +100,7 @@ def test_a_plan_says_how_long_cells_and_runs_take(monkeypatch):
     monkeypatch.setattr(molecules, "seconds", lambda one: {96: 0.001, 384: 0.002})
     monkeypatch.setattr(molecules, "pairs", lambda: [("source", "unguided"), ("controls", "greedy")])
     first, *runs = molecules.plan()
-    assert first == (
-        "controls, greedy: 129024 evaluations and products, 1.00 ms at 96, 2.00 ms at 384, 4 core-minutes"
-    )
+    assert first == ("controls, greedy: 129024 evaluations and products, 1.00 ms at 96, 2.00 ms at 384, 4 core-minutes")
     assert runs[1] == "64 molecules of each property: BATCHES = 4, 0.3 core-hours"
 
 
