@@ -1,7 +1,5 @@
 """Numbers that the pages state of guided molecules. The truth is the published tables."""
 
-import json
-
 import numpy as np
 import pytest
 
