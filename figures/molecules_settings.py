@@ -17,9 +17,9 @@ def _verdict(fact: str, said: str) -> style.Choice:
     return style.choose(
         fact,
         {
-            "end": f"{said} end-to-end's errors are below greedy's.",
-            "greedy": f"{said} greedy's errors are below end-to-end's.",
-            "none": f"{said} they are not told apart.",
+            "end": f"{said} end-to-end errs less than greedy.",
+            "greedy": f"{said} greedy errs less than end-to-end.",
+            "none": f"{said} neither errs less.",
             "few": f"{said} too few targets compare them.",
         },
     )
@@ -27,14 +27,14 @@ def _verdict(fact: str, said: str) -> style.Choice:
 
 answer = style.Caption(
     "In the source, by the evaluator, {best!g} has the least error.",
-    _verdict("late_order", "From a late start"),
+    _verdict("late_order", "From late starts"),
     _verdict("late_xtb_order", "By GFN2-xTB"),
-    _verdict("guidance_order", "Per step, by the evaluator,"),
+    _verdict("guidance_order", "Per step"),
     _verdict("guidance_xtb_order", "By GFN2-xTB"),
-    _verdict("controls_order", "In controls, by the evaluator,"),
+    _verdict("controls_order", "In controls"),
     _verdict("controls_xtb_order", "By GFN2-xTB"),
-    "Mean errors over all properties, each over its spread in the data (dashes), at the largest budget of each "
-    "setting; 95% intervals of eight or more.",
+    "Mean errors over all properties, over their spread in the data (dashes), at each setting's largest budget; 95% "
+    "intervals of eight or more.",
 )
 
 
