@@ -33,7 +33,7 @@ answer = style.Caption(
     "evaluator and {xtb_ratio_all:.2f} by GFN2-xTB, of those that each judges.",
     "Of {judged} molecules that did not diverge {unjudged} have no value there (open shell, overlap, no convergence).",
     "Source optimisation, {budget} evaluations and products, {molecules!p:molecule}.",
-    "Errors over the data's spread (dashes), 95% intervals of eight or more.",
+    "Means of two or more over the data's spread (dashes), 95% intervals of eight.",
 )
 
 
@@ -45,6 +45,7 @@ def draw(tables: style.Tables) -> Figure:
     table = table[(table["budget"] == guided["budget"].max()) | (table["estimator"] == "unguided")]
     ends = ("mean", "low", "high")
     table = table.assign(**{end: table[f"relative_{end}"] for end in ends})
+    table = table[table["measurements"] > 1]
     return style.by_judge(table, "property", {name: _short(name) for name in names.PROPERTIES})
 
 

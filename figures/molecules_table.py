@@ -97,8 +97,9 @@ def _columns(summary: pd.DataFrame) -> list[str]:
 
 def _rows(summary: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Yield setting, estimator and summary, at each setting's largest budget."""
-    for (setting, name), part in style.groups(summary, "setting", "estimator"):
-        yield setting, name, part[part["budget"] == part["budget"].max()]
+    for setting in names.SETTINGS:
+        for name, part in style.groups(only(summary, setting=setting), "estimator"):
+            yield setting, name, part[part["budget"] == part["budget"].max()]
 
 
 def _cell(part: pd.DataFrame, column: str) -> Any:
