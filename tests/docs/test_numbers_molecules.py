@@ -116,6 +116,7 @@ def source():
 def by_dft():
     """Density functional theory's values, in the source at the largest budget."""
     row = table("molecules_facts").iloc[0]
+    assert row["dft_order"] == "end"
     pair = last("paired", setting="source", metric="dft_error").loc["end_to_end"]
     yield f"by {interval(pair)} on the {row['dft_pairs']:.0f} targets of which both have a judged molecule"
     rows = only(table("molecules_summary"), setting="source", metric="dft_error", **POOLED)
