@@ -14,7 +14,7 @@ TABLES = ("molecules_summary", "molecules_facts")
 QUESTION = "From which budget on does an accurate gradient pay when a molecule's source is optimised?"
 answer = style.Caption(
     "At the largest budget {best!g} has the least error, {least:.2f} of the data's spread.",
-    "Over stable molecules alone {best_stable!g} has it ({least_stable:.2f}).",
+    "Over stable molecules alone it is {least_stable:.2f}, of {best_stable!g}.",
     "End-to-end errs by {evaluator_end:.2f}, greedy by {evaluator_greedy:.2f}, unguided molecules by {unguided:.2f}.",
     "Mean absolute errors as the evaluator sees them, {molecules!p:molecule}, over all properties as a share of each "
     "one's spread; 95% intervals of eight or more; dashes: unguided. A line ends where more work did not help.",
