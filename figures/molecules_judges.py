@@ -29,11 +29,11 @@ answer = style.Caption(
             "few": "Density functional theory judges {dft_pairs} targets of both, too few to order them.",
         },
     ),
-    "Of greedy's mean error end-to-end leaves {guide_ratio_all:.2f} by the guide, {evaluator_ratio_all:.2f} by the "
+    "Of greedy's error end-to-end leaves {guide_ratio_all:.2f} by the guide, {evaluator_ratio_all:.2f} by the "
     "evaluator and {xtb_ratio_all:.2f} by GFN2-xTB, of what each judges.",
     "Of {judged} molecules that did not diverge {unjudged} have no value there (open shell, overlap, no convergence).",
-    "Source optimisation, {budget} evaluations and products, {molecules!p:molecule}.",
-    "Means of two or more over the data's spread (dashes), 95% intervals of eight.",
+    "Source, {budget} evaluations and products, {molecules!p:molecule}.",
+    "Means of two or more over the data's spread (dashes), 95% intervals of eight or more.",
 )
 
 

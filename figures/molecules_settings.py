@@ -19,7 +19,7 @@ def _verdict(fact: str, said: str) -> style.Choice:
         {
             "end": f"{said} end-to-end errs less than greedy.",
             "greedy": f"{said} greedy errs less than end-to-end.",
-            "none": f"{said} neither errs less.",
+            "none": f"{said} the order is undecided.",
             "few": f"{said} too few targets compare them.",
         },
     )
