@@ -1,8 +1,9 @@
 """The ranges from which options are chosen in the four settings in which molecules are guided.
 
-An optimiser or a rule whose moves have lengths of their own is a regime of its own, and is searched separately. On this
-flow lookahead of few steps overflows near the noise, so the time from which per-step guidance and controls act is an
-option, as the start of an optimised source is.
+An optimiser or a rule whose moves have lengths of their own is a regime of its own, and is searched separately; from
+near the noise Adam and L-BFGS, whose lengths are alike, share one search. On this flow lookahead of few steps overflows
+near the noise, so the time from which per-step guidance and controls act is an option, as the start of an optimised
+source is.
 """
 
 from __future__ import annotations
