@@ -6,4 +6,4 @@ Each module defines ``cells(options) -> list[Cell]``. A module that also fits or
 
 from analysis.registration import EXPERIMENTS, enter
 
-enter(EXPERIMENTS, __name__, __path__, helpers=("common", "control_outcomes", "regime_outcomes", "regime_tables"))
+enter(EXPERIMENTS, __name__, __path__, helpers=("common", "regime_outcomes", "regime_searches", "regime_tables"))

@@ -9,7 +9,6 @@ trials for Adam and SGD together; the recommendation for controls is made from t
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -17,36 +16,27 @@ import pandas as pd
 from analysis.experiment import Cell
 from analysis.settings import Options
 from toy_models.experiments import regime_tables, which_gradient
-from toy_models.experiments.control_outcomes import PRICES, RATES
 from toy_models.experiments.regime_outcomes import ESTIMATORS
+from toy_models.experiments.regime_searches import PRICES, RATES
 from toy_models.experiments.regime_tables import (
     BASELINE,
-    BUDGETS,
     KEYS,
     LEAST,
     OPERATORS,
     QUICK,
-    SPARSE,
+    cell,
     choices,
 )
 
 SUITE = "guidance"
-SIZES = {"trials": 12, "nearer": 1, "kept": 4}  # for each of three optimisers
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return a cell per operator and estimator, and those of the errors of gradients."""
+    """Return the cells of ``regimes`` in this regime at its main noise, and those of the errors of gradients."""
     errors = [one for one in which_gradient.cells(options) if one.measure == f"{which_gradient.__name__}:measure"]
     if options.quick:
-        return [*(cell(options, OPERATORS[0], e, **QUICK) for e in ("greedy", "end_to_end")), *errors]
-    budgets = {e: SPARSE if e == "adaptive" else BUDGETS for e in ESTIMATORS}
-    return [*(cell(options, o, e, budgets=budgets[e]) for o in OPERATORS for e in ESTIMATORS), *errors]
-
-
-def cell(options: Options, operator: str, estimator: str, **sizes: Any) -> Cell:
-    """Return a cell; ``sizes`` replace some of ``regime_tables.SIZES``."""
-    made = regime_tables.cell(options, operator, "controls", estimator, **SIZES | sizes)
-    return replace(made, measure="toy_models.experiments.control_outcomes:measure")
+        return [*(cell(options, OPERATORS[0], "controls", e, **QUICK) for e in ("greedy", "end_to_end")), *errors]
+    return [*(cell(options, o, "controls", e) for o in OPERATORS for e in ESTIMATORS), *errors]
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
 from analysis import sample_distances
 from analysis.experiment import Cell
-from analysis.fitted_search import FittedSearch
 from analysis.guidance.dial import ladder
-from analysis.guidance.regimes import REGIMES, Regime, gradient_in
 from analysis.guidance.registry import Sample
 from analysis.measurements import MeasuredBatch
 from analysis.operators import inverse_problem
@@ -34,12 +30,6 @@ ESTIMATORS = {**{name: DIAL[name] for name in _NAMES}, "adaptive": Variant.of("a
 AIMS = {"misfit": 1, "energy_distance": 1}
 RANGE = 2.0  # of the data, for PSNR: pixels lie in [-1, 1]
 SIDES = {"digits": 8, "mnist": mnist.SIDE}
-
-
-def regime_of(name: str) -> Regime:
-    """Return a regime by name; "source_own" is source optimisation whose samples are the estimator's own endpoints."""
-    source = REGIMES["source"]
-    return replace(source, options={**source.options, "end": "own"}) if name == "source_own" else REGIMES[name]
 
 
 def batches(cell: Cell) -> tuple[MixtureFlow | LowRankMixtureFlow, MeasuredBatch, MeasuredBatch]:
@@ -62,50 +52,6 @@ def batches(cell: Cell) -> tuple[MixtureFlow | LowRankMixtureFlow, MeasuredBatch
         for count in (extra["held_out"], cell.samples)
     ]
     return flow, parts[0], parts[1]
-
-
-def measure(cell: Cell) -> pd.DataFrame:
-    """Return a row per budget, aim, metric and measurement."""
-    flow, tuning, reported = batches(cell)
-    extra, estimator = cell.extra_dict, cell.variants[0].estimator
-    place = cell.columns() | {"truth": "exact", "estimator": estimator, "samples": reported.members}
-    place |= {name: extra[name] for name in ("regime", "operator", "noise")}
-    choice = gradient_in(extra["regime"], estimator, ESTIMATORS)
-    search = Search(flow, regime_of(extra["regime"]), choice, tuning, metrics, AIMS, cell.seed)
-    return pd.DataFrame([place | row for row in over_budgets(search, reported, extra)])
-
-
-def measure_fitted(cell: Cell) -> pd.DataFrame:
-    """Return the same of an estimator whose cost depends on the state."""
-    flow, tuning, reported = batches(cell)
-    extra, estimator = cell.extra_dict, cell.variants[0].estimator
-    place = cell.columns() | {"truth": "exact", "estimator": estimator, "samples": reported.members}
-    place |= {name: extra[name] for name in ("regime", "operator", "noise")}
-    choice = gradient_in(extra["regime"], estimator, ESTIMATORS)
-    search = FittedSearch(flow, regime_of(extra["regime"]), choice, tuning, metrics, AIMS, cell.seed)
-    return pd.DataFrame([place | row for row in over_budgets(search, reported, extra)])
-
-
-def over_budgets(
-    search: Search[MeasuredBatch], reported: MeasuredBatch, extra: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows of all budgets.
-
-    ``trials`` are all over the ranges until a budget has paid for a few moves; at each larger one the ``kept`` best of
-    the smaller budgets run again; and at each some run near the best by each aim (``nearer``). The best of all that
-    were tried within a budget is reported for it.
-
-    Yields
-    ------
-    dict
-        A row per budget, aim, metric and measurement.
-    """
-    known: list[Tried] = []
-    for budget in extra["budgets"]:
-        known += search.grown(known, extra["trials"], extra["kept"], budget)
-        for aim in AIMS if known else ():
-            known += search.near(known, aim, extra["nearer"], budget)
-        yield from at_budget(search, known, budget, reported)
 
 
 def at_budget(

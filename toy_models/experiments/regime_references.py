@@ -30,7 +30,7 @@ def cells(options: Options) -> list[Cell]:
     for cell in regimes.cells(options):
         place = (cell.problem, cell.extra_dict["noise"], cell.extra_dict["operator"])
         extra = tuple(pair for pair in cell.extra if pair[0] in ("operator", "noise", "members", "exact", "held_out"))
-        made.setdefault(place, replace(cell, measure=f"{__name__}:measure", variants=(), extra=extra))
+        made.setdefault(place, replace(cell, measure=f"{__name__}:measure", variants=(), dtype="float64", extra=extra))
     return [*made.values()]
 
 

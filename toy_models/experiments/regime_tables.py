@@ -17,11 +17,25 @@ BUDGETS = tuple(48 * 2**k for k in range(7))
 SPARSE = BUDGETS[1::2]  # of adaptive lookahead, whose steps are chosen by Python, state by state
 NOISE = 0.1
 MAIN: dict[str, Any] = {"problem": "digits", "noise": NOISE}
-SIZES = {"members": 4, "exact": 64, "held_out": 16, "trials": 8, "nearer": 2, "kept": 1}
-QUICK: dict[str, Any] = {"samples": 4, "members": 2, "exact": 16, "held_out": 4, "trials": 2, "nearer": 1, "kept": 1}
+SIZES = {"members": 4, "exact": 64, "held_out": 16}
+# Of each optimiser or rule: all over the ranges, near the best, and again at a larger budget.
+TRIALS = {
+    "guidance": {"trials": 6, "nearer": 1, "kept": 2},  # a rule has one number to find
+    "steps": {"trials": 12, "nearer": 1, "kept": 4},
+    "source": {"trials": 24, "nearer": 1, "kept": 8},
+    "source_own": {"trials": 12, "nearer": 1, "kept": 4},
+    "controls": {"trials": 12, "nearer": 1, "kept": 4},
+}
+FEWER = {  # beside the main part
+    "guidance": {"trials": 6, "kept": 1},
+    "steps": {"trials": 8, "kept": 2},
+    "source": {"trials": 12, "kept": 2},
+    "controls": {"trials": 8, "kept": 2},
+}
+QUICK: dict[str, Any] = {"samples": 4, "members": 2, "exact": 16, "held_out": 4, "trials": 1, "nearer": 1, "kept": 1}
 QUICK |= {"budgets": BUDGETS[1:3]}
-ON_MNIST = ("greedy", "two_step_euler", "midpoint", "midpoint_4", "end_to_end")
-MNIST: dict[str, Any] = {"problem": "mnist", "samples": 10, "members": 2, "held_out": 4, "budgets": BUDGETS[1:6:2]}
+MNIST: dict[str, Any] = {"problem": "mnist", "samples": 10, "members": 2, "held_out": 4}
+MNIST |= {"dtype": "float32"}  # in 64 steps its samples differ from those in float64 by 1e-5
 BASELINE = "greedy"
 KEYS = ["problem", "noise", "regime", "estimator", "aim", "budget", "metric"]
 LEAST = {"misfit": 1.0, "energy_distance": 0.05}  # below these one is as good as another
@@ -36,20 +50,23 @@ def cell(
     problem: str = "digits",
     noise: float = NOISE,
     samples: int = 20,
-    budgets: tuple[int, ...] = BUDGETS,
+    budgets: tuple[int, ...] = (),
+    dtype: str = "float64",
     **sizes: int,
 ) -> Cell:
-    """Return a cell; ``sizes`` replace some of ``SIZES``."""
+    """Return a cell; ``sizes`` replace some of ``SIZES`` and ``TRIALS``."""
+    budgets = budgets or (SPARSE if estimator == "adaptive" else BUDGETS)
     place = {"regime": regime, "operator": operator, "noise": noise, "budgets": budgets}
     return Cell(
-        measure=f"toy_models.experiments.regime_outcomes:{'measure_fitted' if estimator == 'adaptive' else 'measure'}",
+        measure="toy_models.experiments.regime_searches:measure",
         factory="toy_models.problems.mnist:flow" if problem == "mnist" else "toy_models.problems.zoo:build",
         problem=problem,
         path="condot",
         samples=samples,
         variants=(Variant.of(estimator),),
         seed=options.seed,
-        extra=tuple((place | SIZES | sizes).items()),
+        dtype=dtype,
+        extra=tuple((place | SIZES | TRIALS[regime] | sizes).items()),
     )
 
 

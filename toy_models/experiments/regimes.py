@@ -17,7 +17,6 @@ target, but not on the data; and mixtures of MNIST.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -28,20 +27,19 @@ import pandas as pd
 from analysis.experiment import Cell
 from analysis.guidance.regimes import REGIMES
 from analysis.settings import Options
-from toy_models.experiments import source_mixtures
 from toy_models.experiments.regime_outcomes import ESTIMATORS
+from toy_models.experiments.regime_searches import SEARCHED
 from toy_models.experiments.regime_tables import (
     BASELINE,
     BUDGETS,
+    FEWER,
     KEYS,
     LEAST,
     MAIN,
     MNIST,
     NOISE,
-    ON_MNIST,
     OPERATORS,
     QUICK,
-    SPARSE,
     cell,
     choices,
     main_part,
@@ -58,43 +56,36 @@ def cells(options: Options) -> list[Cell]:
     """Return a cell per operator, regime and estimator, at the main noise and then at others and on MNIST."""
     if options.quick:
         return _quick_cells(options)
-    made = [
-        in_regime(options, o, r, e, budgets=SPARSE if e == "adaptive" else BUDGETS)
-        for o in OPERATORS
-        for r in REGIMES
-        for e in ESTIMATORS
-    ]
+    made = [cell(options, o, r, e) for o in OPERATORS for r in REGIMES for e in ESTIMATORS]
     made += [cell(options, o, "source_own", e, budgets=BUDGETS[2:6:2]) for o in OPERATORS for e in SOME]
     made += [
-        in_regime(options, o, r, e, noise=noise, budgets=BUDGETS[:5:2], **sizes)
+        cell(options, o, r, e, noise=noise, budgets=BUDGETS[:5:2], **FEWER[r])
         for noise in OTHER_NOISES
         for o in OPERATORS[:3]
-        for r, sizes in (("guidance", {}), ("source", {"trials": 12, "kept": 4}))
+        for r in ("guidance", "source")
         for e in ESTIMATORS
     ]
-    made += [
-        cell(options, o, r, e, **MNIST)
-        for r in ("guidance", "steps", "controls")
-        for o in OPERATORS[:3]
-        for e in ON_MNIST
+    return made + on_mnist(options)
+
+
+def on_mnist(options: Options) -> list[Cell]:
+    """Return the cells on mixtures of MNIST; its source has all operators."""
+    return [
+        cell(options, o, r, e, **MNIST, **FEWER[r])
+        for r in REGIMES
+        for o in (OPERATORS if r == "source" else OPERATORS[:3])
+        for e in ESTIMATORS
     ]
-    return made + source_mixtures.on_mnist(options)
 
 
 def _quick_cells(options: Options) -> list[Cell]:
     places = [("guidance", NOISE), ("source", NOISE), ("source_own", NOISE)]
     places += [("guidance", OTHER_NOISES[-1]), ("source", OTHER_NOISES[-1])]
     return [
-        in_regime(options, OPERATORS[0], regime, name, noise=noise, **QUICK)
+        cell(options, OPERATORS[0], regime, name, noise=noise, **QUICK)
         for regime, noise in places
         for name in ("greedy", "midpoint", "end_to_end")[: 3 if (regime, noise) == ("source", NOISE) else 2]
     ]
-
-
-def in_regime(options: Options, operator: str, regime: str, estimator: str, **sizes: Any) -> Cell:
-    """Return a cell as ``cell`` does, whose search in source optimisation is that of ``source_mixtures``."""
-    made = source_mixtures.cell if regime == "source" else functools.partial(cell, regime=regime)
-    return made(options, operator, estimator=estimator, **sizes)
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -142,7 +133,7 @@ def _largest(chosen: pd.DataFrame) -> dict[str, float]:
     row: dict[str, float] = {}
     for regime, part in chosen.groupby("regime", sort=False):
         trials = pd.DataFrame([*part["chosen"].map(json.loads)])
-        known = (source_mixtures.SOURCE if regime == "source" else REGIMES[str(regime)]).space
+        known = next(iter(SEARCHED[str(regime)].values())).space
         lists = {name: v for name, v in known.items() if isinstance(v, Sequence) and not isinstance(v[0], str)}
         shares = {name: float((trials[name] == max(v)).mean()) for name, v in lists.items() if name in trials}
         row |= {f"{regime}_{name}_largest": share for name, share in shares.items()}

@@ -12,10 +12,9 @@ has these cells for its source.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -23,28 +22,21 @@ import numpy as np
 import pandas as pd
 
 from analysis.experiment import Cell
-from analysis.fitted_search import FittedSearch
 from analysis.guidance.regimes import REGIMES
-from analysis.measurements import MeasuredBatch
-from analysis.search import Search, Tried
 from analysis.settings import Options
-from toy_models.experiments import regime_tables
-from toy_models.experiments.regime_outcomes import AIMS, ESTIMATORS, at_budget, batches, metrics
+from toy_models.experiments.regime_outcomes import ESTIMATORS
 from toy_models.experiments.regime_tables import (
     BASELINE,
-    BUDGETS,
+    FEWER,
     KEYS,
     LEAST,
     MNIST,
-    ON_MNIST,
     OPERATORS,
     QUICK,
-    SPARSE,
+    cell,
     choices,
     summarise,
 )
-from toy_models.mixtures.low_rank import LowRankMixtureFlow
-from toy_models.mixtures.remembered import RememberedLowRankFlow
 
 SUITE = "guidance"
 OPTIMISERS = ("adam", "lbfgs_line_search")
@@ -53,57 +45,14 @@ SOURCE = replace(
     space={**REGIMES["source"].space, "t": (0.0, 0.2, 0.4, 0.6)},
     unscaled=("optimiser", OPTIMISERS[1:]),  # a line search finds how long a move is
 )
-SIZES = {"trials": 24, "nearer": 1, "kept": 8}  # for each of two optimisers
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return a cell per problem, operator and estimator, as ``regimes`` has them at its main noise."""
+    """Return the cells of ``regimes`` in this regime at its main noise and on MNIST."""
     if options.quick:
-        return [cell(options, OPERATORS[0], e, **QUICK) for e in ("greedy", "midpoint", "end_to_end")]
-    budgets = {e: SPARSE if e == "adaptive" else BUDGETS for e in ESTIMATORS}
-    return [cell(options, o, e, budgets=budgets[e]) for o in OPERATORS for e in ESTIMATORS] + on_mnist(options)
-
-
-def on_mnist(options: Options) -> list[Cell]:
-    """Return the cells on mixtures of MNIST."""
-    sizes = MNIST | {"trials": 12, "kept": 2}
-    return [cell(options, operator, name, **sizes) for operator in OPERATORS for name in ON_MNIST]
-
-
-def cell(options: Options, operator: str, estimator: str, **sizes: Any) -> Cell:
-    """Return a cell; ``sizes`` replace some of ``regime_tables.SIZES``."""
-    made = regime_tables.cell(options, operator, "source", estimator, **SIZES | sizes)
-    return replace(made, measure=f"{__name__}:measure")
-
-
-def measure(cell: Cell) -> pd.DataFrame:
-    """Return a row per budget, aim, metric and measurement."""
-    flow, tuning, reported = batches(cell)
-    if isinstance(flow, LowRankMixtureFlow):
-        flow = RememberedLowRankFlow(flow.mixture, flow.path)
-    extra, estimator = cell.extra_dict, cell.variants[0].estimator
-    kind = FittedSearch if estimator == "adaptive" else Search  # adaptive's cost depends on the state
-    spaces = [replace(SOURCE, space={**SOURCE.space, "optimiser": (name,)}) for name in OPTIMISERS]
-    searches = [kind(flow, one, ESTIMATORS[estimator], tuning, metrics, AIMS, cell.seed) for one in spaces]
-    place = cell.columns() | {"truth": "exact", "estimator": estimator, "samples": reported.members}
-    place |= {name: extra[name] for name in ("regime", "operator", "noise")}
-    return pd.DataFrame([place | row for row in _over_budgets(searches, reported, extra)])
-
-
-def _over_budgets(
-    searches: Sequence[Search[MeasuredBatch]], reported: MeasuredBatch, extra: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows of all budgets, of the best that any search has tried within each."""
-    known: list[list[Tried]] = [[] for _ in searches]
-    kept = [extra["kept"]] * len(searches)
-    for budget in extra["budgets"]:
-        for i, search in enumerate(searches):
-            more = search.grown(known[i], extra["trials"], kept[i], budget)
-            kept[i] = max(1, kept[i] // 2) if known[i] else kept[i]
-            known[i] += more
-            for aim in AIMS if known[i] else ():
-                known[i] += search.near(known[i], aim, extra["nearer"], budget)
-        yield from at_budget(searches[0], [*itertools.chain(*known)], budget, reported)
+        return [cell(options, OPERATORS[0], "source", e, **QUICK) for e in ("greedy", "midpoint", "end_to_end")]
+    kinds: list[dict[str, Any]] = [{}, MNIST | FEWER["source"]]
+    return [cell(options, o, "source", e, **sizes) for sizes in kinds for o in OPERATORS for e in ESTIMATORS]
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
