@@ -10,13 +10,7 @@ from figures import style
 from figures.style import latex as tex
 from figures.style import names
 
-TABLES = (
-    "regimes_summary",
-    "regime_references_summary",
-    "regimes_facts",
-    "control_mixtures_summary",
-    "control_mixtures_facts",
-)
+TABLES = ("regimes_summary", "regime_references_summary", "regimes_facts")
 QUESTION = "In which regime does an accurate gradient pay, and from which budget on?"
 answer = style.Caption(
     "The least misfit is that of {guidance_misfit_best!g} in per-step guidance, {source_misfit_best!g} in the source.",
@@ -40,7 +34,7 @@ answer = style.Caption(
     ),
     "Rows: misfit, energy distance to the posterior, each tuned for; dotted: posterior's mean; grey: exact "
     "samples. Means over {operators!p:operator} of medians, 95% intervals; crosses: over a tenth diverged. "
-    "At ends of ranges: {at_end_of_range:.0%}, controls {controls_at_end:.0%}.",
+    "Choices at ends of ranges: {at_end_of_range:.0%}.",
 )
 LEAST_MISFIT = 0.03  # shown: what is far below 1 fits noise
 OWN = "source_own"  # is in the figure regimes_elsewhere
@@ -66,7 +60,7 @@ def draw(tables: style.Tables) -> Figure:
 
 def _main(tables: style.Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows and the references of the main problem, each outcome where it was tuned for."""
-    table, main = style.with_controls(tables, "regimes", "summary"), tables["regimes_facts"].iloc[0]
+    table, main = tables["regimes_summary"], tables["regimes_facts"].iloc[0]
     place = {name: main[name] for name in ("problem", "noise") if name in main}  # where there are several
     table = only(table[(table["metric"] == table["aim"]) & (table["regime"] != OWN)], **place)
     return table, only(tables["regime_references_summary"], **place)

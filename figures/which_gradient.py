@@ -13,14 +13,7 @@ from figures import style
 from figures.style import latex as tex
 from figures.style import names
 
-TABLES = (
-    "which_gradient_recommended",
-    "which_gradient_correlation",
-    "which_gradient_facts",
-    "control_mixtures_recommended",
-    "control_mixtures_correlation",
-    "control_mixtures_facts",  # last, since what it says of controls replaces that of regimes
-)
+TABLES = ("which_gradient_recommended", "which_gradient_correlation", "which_gradient_facts")
 QUESTION = "Which gradient should one use, in which regime, at which budget?"
 answer = style.Caption(
     "In the source at {budget} evaluations and products the choice is {source_misfit_best!g}, with "
@@ -39,7 +32,7 @@ TRUTHS = {"ideal": ("error to the ideal gradient", -0.12), "score": ("error to t
 @style.figure(legend=3)
 def draw(tables: style.Tables) -> Figure:
     """Draw a column per aim: recommendations by regime and budget above, correlations by regime below."""
-    chosen, ranks = (style.with_controls(tables, "which_gradient", part) for part in ("recommended", "correlation"))
+    chosen, ranks = (tables[f"which_gradient_{part}"] for part in ("recommended", "correlation"))
     aims = [aim for aim in AIMS if aim in set(chosen["aim"])]
     regimes = [regime for regime in names.REGIMES if regime in set(chosen["regime"])]
     rows = 1 + bool(len(ranks))
@@ -81,7 +74,7 @@ def _correlations(ax: Axes, table: pd.DataFrame, regimes: list[str]) -> None:
 
 def latex(tables: style.Tables) -> dict[str, str]:
     """Return the recommendations by aim and budget and, if there are any, the correlations, a column per regime."""
-    chosen, ranks = (style.with_controls(tables, "which_gradient", part) for part in ("recommended", "correlation"))
+    chosen, ranks = (tables[f"which_gradient_{part}"] for part in ("recommended", "correlation"))
     caption = (
         "Recommended gradients by regime and budget of evaluations and products, and their outcomes over greedy's: "
         rf"geometric means over {int(chosen['operators'].max())} operators with 95\,\% intervals."

@@ -2,7 +2,7 @@
 
 from figures.style import latex, names
 from figures.style.beside import by_judge, side_by_side
-from figures.style.budgets import MANY, OUTCOMES, over_budgets, with_controls
+from figures.style.budgets import MANY, OUTCOMES, over_budgets
 from figures.style.captions import Caption, Choice, choose
 from figures.style.layout import (
     NORMAL,
@@ -101,5 +101,4 @@ __all__ = [
     "stepped",
     "ticks",
     "values",
-    "with_controls",
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -19,19 +17,6 @@ SPREAD = 0.25  # of whiskers at a budget, to either side, in its logarithm
 MOST_TICKS = 3  # of budgets that a narrow panel has room for
 MANY = 0.1  # a share of diverged measurements that is shown
 REFERENCES = pd.DataFrame(columns=["reference", "mean", "low", "high"])  # none
-
-
-def with_controls(tables: Mapping[str, pd.DataFrame], name: str, part: str) -> pd.DataFrame:
-    """Return table NAME_PART with the controls of ``control_mixtures``, which searches every optimiser separately.
-
-    Returns
-    -------
-    DataFrame
-        The rows; other controls, of problems that ``control_mixtures`` does not have, are left out.
-    """
-    table = tables[f"{name}_{part}"]
-    others = table[table["regime"] != "controls"]
-    return pd.concat([others, tables[f"control_mixtures_{part}"]], ignore_index=True)
 
 
 def over_budgets(ax: Axes, table: pd.DataFrame, references: pd.DataFrame = REFERENCES) -> None:

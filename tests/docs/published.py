@@ -5,7 +5,6 @@ import re
 from analysis import results
 from analysis.guidance.regimes import REGIMES
 from analysis.provenance import ROOT
-from figures import style
 
 PUBLISHED = ROOT / "figures" / "published" / "tables"
 WORDS = {
@@ -43,12 +42,6 @@ def learned(regime, aim, part="budgets"):
     """Rows of restored digits with the learned flow."""
     rows = table(f"regimes_images_{part}")
     return rows[(rows["regime"] == regime) & (rows["aim"] == aim)]
-
-
-def in_every_regime(name, part):
-    """Rows of table NAME_part, with the controls of the separate searches, as the figures have them."""
-    tables = {f"{one}_{part}": table(f"{one}_{part}") for one in (name, "control_mixtures")}
-    return style.with_controls(tables, name, part)
 
 
 def missing(page, lines):

@@ -8,7 +8,7 @@ import pytest
 from analysis import figure_files
 from analysis.provenance import ROOT
 from analysis.tables import only
-from figures import adaptive, estimators, regimes, style, which_gradient
+from figures import adaptive, estimators, regimes, which_gradient
 from figures.style import latex, names
 from tests.support.tables import tables_of
 
@@ -80,8 +80,8 @@ def test_regimes_have_the_first_the_middle_and_the_last_budget_and_one_best_in_e
 
 def test_an_estimator_that_mostly_diverged_is_marked_and_is_never_best():
     tables = tables_of(regimes)
-    for summary in (tables["regimes_summary"], tables["control_mixtures_summary"]):
-        summary.loc[summary["estimator"] == "greedy", ["failed", "mean"]] = 0.5, 1e-9
+    summary = tables["regimes_summary"]
+    summary.loc[summary["estimator"] == "greedy", ["failed", "mean"]] = 0.5, 1e-9
     for text in regimes.latex(tables).values():
         cells = [cell for row in body(text) if row[1] == "greedy" for cell in row[2:] if cell]
         assert len(cells) == 6
@@ -90,7 +90,7 @@ def test_an_estimator_that_mostly_diverged_is_marked_and_is_never_best():
 
 def test_recommendations_have_a_row_per_outcome_and_budget_and_a_column_per_regime():
     texts = which_gradient.latex(published(which_gradient))
-    chosen = style.with_controls(published(which_gradient), "which_gradient", "recommended")
+    chosen = published(which_gradient)["which_gradient_recommended"]
     rows = body(texts["which_gradient"])
     assert len(rows) == chosen["budget"].nunique() * chosen["aim"].nunique()
     first = {
@@ -110,6 +110,5 @@ def test_correlations_of_errors_and_outcomes_have_a_table_where_there_are_any():
     row = only(tables["which_gradient_correlation"], regime="source", aim="misfit", truth="score").iloc[0]
     shown = [latex.number(row[end], ".2f") for end in ("mean", "low", "high")]
     assert rf"{shown[0]} \\ {{\scriptsize [{shown[1]}, {shown[2]}]}}" in rows[1][4]
-    some = ("which_gradient_correlation", "control_mixtures_correlation")
-    empty = tables | {name: tables[name].iloc[:0] for name in some}
+    empty = tables | {"which_gradient_correlation": tables["which_gradient_correlation"].iloc[:0]}
     assert list(which_gradient.latex(empty)) == ["which_gradient"]

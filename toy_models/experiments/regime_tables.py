@@ -76,11 +76,12 @@ def main_part(table: pd.DataFrame) -> pd.DataFrame:
     return table[rows & table["regime"].isin([*REGIMES])]
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
+def summarise(table: pd.DataFrame, floored: tuple[str, ...] = ("energy_distance",)) -> pd.DataFrame:
     """Compute medians over measurements, their mean over operators with Student's interval, and failures.
 
     ``failed`` is the share of measurements with a diverged sample; the medians leave these out. ``over_greedy...`` is
-    the geometric mean over operators of the median over greedy's, with its interval, where all are positive.
+    the geometric mean over operators of the median over greedy's, with its interval, where all are positive. There the
+    medians of the metrics ``floored`` count as no less than ``LEAST``: estimates of small distances may be negative.
 
     Returns
     -------
@@ -96,8 +97,10 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         place = dict(zip(KEYS, key, strict=True))
         mean = intervals.interval_of_few(some.dropna().to_numpy())
         row = place | {"mean": mean.mean, "low": mean.low, "high": mean.high, "operators": int(some.count())}
+        least = LEAST[place["metric"]] if place["metric"] in floored else -np.inf
         greedy = tuple((place | {"estimator": BASELINE}).values())
-        ratio = geometric(some / (medians.loc[greedy, some.index] if greedy in medians.index else np.nan))
+        theirs = medians.loc[greedy, some.index].clip(lower=least) if greedy in medians.index else np.nan
+        ratio = geometric(some.clip(lower=least) / theirs)
         rows.append(row | {f"over_{BASELINE}_{end}": value for end, value in ratio.items()} | {"failed": lost[key]})
     return pd.DataFrame(rows)
 

@@ -1,31 +1,33 @@
 """Which gradient pays in which regime, over budgets: estimators in all regimes, tuned alike, on fitted mixtures.
 
 A cell is one estimator in one regime on one operator. At each budget (evaluations and products per sample) every
-estimator gets the same number of trials, on measurements that are not reported: all over the ranges of the regime
-until a run has a few moves, then the best of smaller budgets, with moves as long as before and with a run that goes as
-far; and some near the best. A budget is a limit, so that the best of all that was tried within it counts. Adaptive
-lookahead, whose cost depends on the state, has as many moves as its trials show that the budget pays for. There are two
-aims, the objective's own (the misfit) and the distance to the exact posterior; the best trial by each is run on other
-measurements.
-
-Source optimisation is searched as ``source_mixtures`` says, by two optimisers with more trials.
+estimator gets the same number of trials, on measurements that are not reported, of each optimiser or rule of the regime
+(``regime_searches``): all over the ranges until a run has a few moves, then the best of smaller budgets, with moves as
+long as before and with a run that goes as far; and some near the best. A budget is a limit, so that the best of all
+that was tried within it counts. Adaptive lookahead, whose cost depends on the state, has as many moves as its trials
+show that the budget pays for. There are two aims, the objective's own (the misfit) and the distance to the exact
+posterior; the best trial by each is run on other measurements.
 
 The main part is the 8x8 digits at noise 0.1 under five operators. Beside it stand other noise levels; source
 optimisation that takes the estimator's own endpoint for its sample ("source_own"), where every estimator meets its
 target, but not on the data; and mixtures of MNIST.
+
+Optimisers are those of public code: D-Flow's source has L-BFGS with a line search, since with a fixed rate its first
+steps may leave every bound; FlowGrad and OC-Flow (arXiv 2410.18070) take SGD for controls. Adam stands beside them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.experiment import Cell
-from analysis.guidance.regimes import REGIMES
+from analysis.guidance.regimes import REGIMES, Regime
+from analysis.guidance.tuning import Range
 from analysis.settings import Options
 from toy_models.experiments.regime_outcomes import ESTIMATORS
 from toy_models.experiments.regime_searches import SEARCHED
@@ -33,8 +35,6 @@ from toy_models.experiments.regime_tables import (
     BASELINE,
     BUDGETS,
     FEWER,
-    KEYS,
-    LEAST,
     MAIN,
     MNIST,
     NOISE,
@@ -89,24 +89,19 @@ def _quick_cells(options: Options) -> list[Cell]:
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the outcome over budgets, and the facts in the caption."""
+    """Return the outcome over budgets, what was chosen, and the facts in the captions."""
     summary, chosen = summarise(table), choices(table)
     made = {"summary": summary, "choices": chosen, "facts": facts(summary, chosen)}
-    return made | {"elsewhere_facts": elsewhere_facts(floored(table))}
-
-
-def floored(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the summary where a distance below 0.05 counts as 0.05: estimates of small ones may be negative."""
-    medians = table.groupby([*KEYS, "operator", "status"], sort=False, as_index=False)["value"].median()
-    least = medians["metric"].map({"energy_distance": LEAST["energy_distance"]})
-    return summarise(medians.assign(value=medians["value"].clip(lower=least.fillna(-np.inf))))
+    return made | {"elsewhere_facts": elsewhere_facts(summary)}
 
 
 def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
-    """Return one row: the outcomes at the largest budget by regime and aim, and how often a choice is at an end.
+    """Return one row: the outcomes at the largest budget by regime and aim, and what was chosen, of the main part.
 
-    REGIME_OPTION_largest is the share of choices with the largest value of an option that is taken from a list, and
-    REGIME_ESTIMATOR_moves how many steps or iterations the largest budget pays for, the median over choices.
+    REGIME_at_end is the share of choices at an end of a range, and ``at_end_of_range`` that of all choices, elsewhere
+    too; REGIME_OPTION_largest that of choices with the largest value of an option that is taken from a list;
+    REGIME_ESTIMATOR_VALUE that of an optimiser or rule; REGIME_ESTIMATOR_moves how many steps or iterations the largest
+    budget pays for, the median over choices.
 
     Returns
     -------
@@ -114,11 +109,10 @@ def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
         One row.
     """
     row: dict[str, Any] = {"at_end_of_range": float(chosen["at_end_of_range"].mean())}
-    row |= _largest(main_part(chosen))
+    for regime, part in main_part(chosen).groupby("regime", sort=False):
+        row |= {f"{regime}_{name}": value for name, value in _chosen(part, SEARCHED[str(regime)]).items()}
     summary = main_part(summary)
     row |= MAIN | {"budget": int(summary["budget"].max()), "operators": int(summary["operators"].max())}
-    moves = main_part(chosen).query("budget == budget.max()").groupby(["regime", "estimator"])["count"].median()
-    row |= {f"{regime}_{name}_moves": moves[regime, name] for regime, name in moves.index if name in ALWAYS}
     last = summary[(summary["budget"] == row["budget"]) & (summary["metric"] == summary["aim"])]
     for (regime, metric), rows in last.groupby(["regime", "metric"]):
         by_name = rows.set_index("estimator")
@@ -129,14 +123,17 @@ def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
-def _largest(chosen: pd.DataFrame) -> dict[str, float]:
-    row: dict[str, float] = {}
-    for regime, part in chosen.groupby("regime", sort=False):
-        trials = pd.DataFrame([*part["chosen"].map(json.loads)])
-        known = next(iter(SEARCHED[str(regime)].values())).space
-        lists = {name: v for name, v in known.items() if isinstance(v, Sequence) and not isinstance(v[0], str)}
-        shares = {name: float((trials[name] == max(v)).mean()) for name, v in lists.items() if name in trials}
-        row |= {f"{regime}_{name}_largest": share for name, share in shares.items()}
+def _chosen(chosen: pd.DataFrame, searched: Mapping[str, Regime]) -> dict[str, float]:
+    """Return what was chosen in a regime: shares of choices, and moves at the largest budget."""
+    trials = pd.DataFrame([*chosen["chosen"].map(json.loads)], index=chosen.index)
+    space = next(iter(searched.values())).space
+    lists = {name: max(v) for name, v in space.items() if not isinstance(v, Range) and not isinstance(v[0], str)}
+    row = {"at_end": float(chosen["at_end_of_range"].mean())}
+    row |= {f"{name}_largest": float((trials[name] == v).mean()) for name, v in lists.items() if name in trials}
+    for name, part in chosen.groupby("estimator", sort=False):
+        used = trials.loc[part.index]
+        row |= {f"{name}_{value}": float(used.eq(value).any(axis=1).mean()) for value in searched}
+        row[f"{name}_moves"] = part.loc[part["budget"] == chosen["budget"].max(), "count"].median()
     return row
 
 

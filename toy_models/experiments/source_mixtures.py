@@ -1,14 +1,4 @@
-"""Source optimisation on mixtures, over budgets, with the optimisers that D-Flow's public code has.
-
-L-BFGS has a line search: with a fixed rate its first steps may leave every bound. The two optimisers are searched
-separately: with few moves L-BFGS fits best, but where the gradient is not that of the objective it stops early, and a
-search that keeps the best of small budgets would not come back to Adam. Within each, trials are all over the ranges
-until a budget has paid for a few moves; then the best of them run again at each larger budget (successive halving,
-Jamieson & Talwalkar, arXiv 1502.07943); and at each budget some run near the best. The number that run again is halved
-at each budget from the second that pays for a trial on: end-to-end, whose first budgets pay for few moves, has a
-smaller one where they run again first. Measurements and aims are those of ``regimes``, which
-has these cells for its source.
-"""
+"""Source optimisation on the mixtures of digits and of MNIST, over budgets: ``regimes`` in this regime alone."""
 
 from __future__ import annotations
 
@@ -28,7 +18,6 @@ from toy_models.experiments.regime_outcomes import ESTIMATORS
 from toy_models.experiments.regime_tables import (
     BASELINE,
     FEWER,
-    KEYS,
     LEAST,
     MNIST,
     OPERATORS,
@@ -56,22 +45,10 @@ def cells(options: Options) -> list[Cell]:
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the outcome over budgets, the trials that were chosen, and the facts in the caption.
-
-    In ratios to greedy a distance below 0.05 counts as 0.05: estimates of small ones may be negative.
-
-    Returns
-    -------
-    dict
-        The tables "summary", "choices" and "facts".
-    """
+    """Return the outcome over budgets, the trials that were chosen, and the facts in the caption."""
     summary, chosen = summarise(table), choices(table)
-    ratios = [name for name in summary if name.startswith("over_")]
-    medians = table.groupby([*KEYS, "operator", "status"], sort=False, as_index=False)["value"].median()
-    floored = summarise(medians.assign(value=medians["value"].clip(lower=medians["metric"].map(LEAST))))
-    distances = summary["metric"] == "energy_distance"
-    summary.loc[distances, ratios] = floored.loc[distances, ratios]
-    return {"summary": summary, "choices": chosen, "facts": facts(summary, floored, chosen)}
+    facts_of = facts(summary, summarise(table, tuple(LEAST)), chosen)
+    return {"summary": summary, "choices": chosen, "facts": facts_of}
 
 
 def facts(summary: pd.DataFrame, floored: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:

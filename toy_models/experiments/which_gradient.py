@@ -28,7 +28,7 @@ from analysis.experiment import Cell
 from analysis.settings import Options
 from toy_models.experiments import dial, outcome, regimes
 from toy_models.experiments.regime_outcomes import ESTIMATORS, batches
-from toy_models.experiments.regime_tables import BASELINE, LEAST, MAIN, geometric, main_part
+from toy_models.experiments.regime_tables import LEAST, MAIN, geometric, main_part
 from toy_models.mixtures.gaussian import MixtureFlow
 
 SUITE = "guidance"
@@ -202,15 +202,17 @@ def facts(values: pd.DataFrame, made: dict[str, pd.DataFrame]) -> pd.DataFrame:
             row |= {f"{name}_best": one["estimator"], f"{name}_ratio": one["mean"]}
     tested = made["held_out"]
     if len(tested):
-        row |= {"cases": len(tested), "near": float((tested["over_best"] <= NEAR).mean())}
+        row |= {"cases": len(tested), "near": _near(tested["over_best"])}
         for other in ALWAYS:
             row[f"{other}_possible"] = float(_possible(tested[f"over_{other}"]).mean())
+            row[f"{other}_near"] = _near(tested["over_best"] / tested[f"over_{other}"])
             row |= {f"{other}_{end}": value for end, value in _over(tested, other).items()}
         for regime, part in tested.groupby("regime", sort=False):
-            row |= {f"{regime}_{BASELINE}_{end}": value for end, value in _over(part, BASELINE).items()}
+            row |= {f"{regime}_cases": len(part), f"{regime}_near": _near(part["over_best"])}
+            row |= {f"{regime}_{o}_{end}": value for o in ALWAYS for end, value in _over(part, o).items()}
     moved = made["transfer"]
     if len(moved):
-        row |= {"transfer_cases": len(moved), "transfer_near": float((moved["over_best"] <= NEAR).mean())}
+        row |= {"transfer_cases": len(moved), "transfer_near": _near(moved["over_best"])}
         for other in ALWAYS if _possible(moved["over_end_to_end"]).any() else ():
             row |= {f"transfer_{other}_{end}": value for end, value in _over(moved, other).items()}
     row |= _nearest(made["error_times"])
@@ -231,6 +233,11 @@ def _nearest(errors: pd.DataFrame) -> dict[str, Any]:
             best = rows.loc[rows["mean"].idxmin()]
             row |= {f"{truth}_{end}": best["estimator"], f"{truth}_{end}_error": best["mean"]}
     return row
+
+
+def _near(ratios: pd.Series) -> float:
+    """Return the share of outcomes over the best ones that are within ``NEAR``; where there is none they are NaN."""
+    return float((ratios <= NEAR).mean())
 
 
 def _possible(ratios: pd.Series) -> pd.Series:

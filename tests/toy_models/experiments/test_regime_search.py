@@ -1,6 +1,7 @@
 """The search for options within a budget. The truth is metrics that are set, and trials made again by hand."""
 
 import json
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -10,7 +11,9 @@ from analysis.guidance.regimes import REGIMES, count_within
 from analysis.guidance.tuning import trials
 from analysis.search import Search, best_runs
 from analysis.settings import Options
-from toy_models.experiments import regime_outcomes, regimes
+from toy_models.experiments import regime_outcomes, regime_searches, regimes
+from toy_models.experiments.regime_searches import SEARCHED
+from toy_models.mixtures.remembered import RememberedLowRankFlow
 
 GREEDY = next(
     c
@@ -19,42 +22,112 @@ GREEDY = next(
 )
 
 
+def searches(metrics=regime_outcomes.metrics):
+    """The searches of greedy per step, one for each rule, and the measurements to report."""
+    flow, tuning, reported = regime_outcomes.batches(GREEDY)
+    made = {
+        name: Search(flow, regime, "greedy", tuning, metrics, regime_outcomes.AIMS, 0)
+        for name, regime in SEARCHED["guidance"].items()
+    }
+    return made, reported
+
+
+def over_budgets(metrics=regime_outcomes.metrics, **sizes):
+    made, reported = searches(metrics)
+    return pd.DataFrame(list(regime_searches.over_budgets(made, reported, sizes)))
+
+
 def test_the_aim_chooses_the_best_of_the_trials_on_other_measurements():
-    cell = GREEDY
-    extra = cell.extra_dict
-    flow, tuning, reported = regime_outcomes.batches(cell)
-    search = Search(flow, REGIMES["guidance"], "greedy", tuning, regime_outcomes.metrics, regime_outcomes.AIMS, 0)
-    sizes = {"budgets": (48,), "trials": 6, "nearer": 2, "kept": 1}
-    rows = pd.DataFrame(list(regime_outcomes.over_budgets(search, reported, sizes)))
-    wide = search.tried(trials(REGIMES["guidance"].space, 6, 0), 48)
+    rows = over_budgets(budgets=(48,), trials=2, nearer=1, kept=1)
+    made = searches()[0]
+    wide = [one for search in made.values() for one in search.tried(trials(search.regime.space, 2, 0), 48)]
+    assert len(wide) == 6
     for aim in regime_outcomes.AIMS:
         chosen = json.loads(rows.loc[rows["aim"] == aim, "chosen"].iloc[0])
-        (again,) = search.tried([chosen], 48)
+        (again,) = made[chosen["rule"]].tried([chosen], 48)
         assert again.score(aim) <= min(one.score(aim) for one in wide)
-    assert extra["noise"] == tuning.problem.noise
+    assert GREEDY.extra_dict["noise"] == made["dps"].tuning.problem.noise
 
 
 def test_a_budget_below_one_step_is_a_row_that_says_so():
-    cell = GREEDY
-    flow, tuning, reported = regime_outcomes.batches(cell)
-    search = Search(flow, REGIMES["guidance"], "greedy", tuning, regime_outcomes.metrics, regime_outcomes.AIMS, 0)
-    sizes = {"budgets": (2,), "trials": 2, "nearer": 1, "kept": 1}
-    rows = list(regime_outcomes.over_budgets(search, reported, sizes))
-    assert [row["status"] for row in rows] == ["not one step fits into the budget"] * 2
+    rows = over_budgets(budgets=(2,), trials=2, nearer=1, kept=1)
+    assert rows["status"].tolist() == ["not one step fits into the budget"] * 2
 
 
 def test_a_budget_is_a_limit_below_which_the_best_may_stay():
     """Where less work is better by the metric, what a smaller budget found is run at every larger one."""
-    flow, tuning, reported = regime_outcomes.batches(GREEDY)
 
     def work(sample, batch):
         return {name: torch.full((len(batch.clean),), sample.cost.evaluations) for name in regime_outcomes.AIMS}
 
-    search = Search(flow, REGIMES["guidance"], "greedy", tuning, work, regime_outcomes.AIMS, 0)
-    sizes = {"budgets": (12, 48), "trials": 2, "nearer": 1, "kept": 1}
-    rows = pd.DataFrame(list(regime_outcomes.over_budgets(search, reported, sizes)))
+    rows = over_budgets(work, budgets=(12, 48), trials=2, nearer=1, kept=1)
     assert set(rows["budget"]) == {12, 48}
     assert set(rows["count"]) == {4}
+
+
+class Recorded:
+    """A search whose trials fit as well as they are numbered, and that says what was asked of it."""
+
+    def __init__(self, offset):
+        self.offset, self.asked = offset, []
+
+    def grown(self, known, wide, kept, budget):
+        self.asked.append((wide, kept, budget, len(known)))
+        return [self.offset]
+
+    def near(self, known, aim, count, budget):
+        return []
+
+
+def test_each_optimiser_is_searched_and_half_as_many_are_kept_at_each_larger_budget(monkeypatch):
+    seen = []
+    monkeypatch.setattr(regime_searches, "at_budget", lambda one, known, budget, _: seen.append((budget, known)) or [])
+    made = {name: Recorded(name) for name in "ab"}
+    sizes = {"budgets": (48, 96, 192, 384), "trials": 24, "kept": 4, "nearer": 1}
+    assert list(regime_searches.over_budgets(made, None, sizes)) == []
+    assert made["b"].asked == [(24, 4, 48, 0), (24, 4, 96, 1), (24, 2, 192, 2), (24, 1, 384, 3)]
+    assert seen[1] == (96, ["a", "a", "b", "b"])
+
+
+@pytest.mark.parametrize("regime", [*SEARCHED])
+def test_every_optimiser_or_rule_of_a_regime_has_a_search_of_its_own(regime):
+    known = REGIMES[regime.removesuffix("_own")]
+    for name, one in SEARCHED[regime].items():
+        (option,) = (key for key, values in one.space.items() if values == (name,))
+        assert one.sampler == known.sampler
+        assert one.space.keys() == known.space.keys()
+        assert option in ("rule", "optimiser")
+    if regime in ("guidance", "steps"):
+        assert [*SEARCHED[regime]] == [*known.space[option]]
+
+
+def test_a_choice_is_at_an_end_by_the_range_of_its_own_optimiser():
+    made = {name: SimpleNamespace(regime=regime) for name, regime in SEARCHED["controls"].items()}
+    for name, expected in (("sgd", True), ("adam", False)):
+        row = {"chosen": json.dumps({"optimiser": name, "learning_rate": 0.99, "weight": 0.0})}
+        assert regime_searches._at_own_end(row | {"at_end_of_range": None}, made)["at_end_of_range"] is expected
+    assert regime_searches._at_own_end({"status": "none"}, made) == {"status": "none"}
+
+
+@pytest.mark.parametrize("regime", ["controls", "source", "source_own"])
+def test_with_a_line_search_alone_a_rate_does_not_depend_on_the_number_of_moves(regime):
+    for name, one in SEARCHED[regime].items():
+        trial = {"learning_rate": 2.0, "optimiser": name, "prior": 0.0, "t": 0.0, "weight": 0.0}
+        assert one.call(trial, "greedy", 0.1, 64)["learning_rate"] == (2.0 if "line" in name else 0.5)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("greedy", "Search"), ("adaptive", "FittedSearch")])
+def test_the_mixture_of_mnist_remembers_times_in_the_dtype_of_the_cell_for_all_searches(name, kind, monkeypatch):
+    used = []
+    for one in ("Search", "FittedSearch"):
+        monkeypatch.setattr(regime_searches, one, lambda *given, one=one: used.append((one, *given)))
+    monkeypatch.setattr(regime_searches, "over_budgets", lambda *_: [{}])
+    cells = regimes.on_mnist(Options())
+    regime_searches.measure(next(c for c in cells if c.variants[0].estimator == name))
+    assert {one for one, *_ in used} == {kind}
+    assert len({id(flow) for _, flow, *_ in used}) == 1
+    assert isinstance(used[0][1], RememberedLowRankFlow)
+    assert used[0][4].x0.dtype == used[0][1].dtype == torch.float32
 
 
 @pytest.mark.parametrize(

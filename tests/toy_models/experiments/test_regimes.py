@@ -130,7 +130,6 @@ def test_end_to_end_controls_have_the_exact_adjoint_and_other_gradients_their_es
 
 def test_a_source_s_own_endpoint_meets_its_target_and_is_the_estimator_s():
     cell = regimes.cell(Options(), "box_inpainting", "source_own", "greedy", samples=3, held_out=3, budgets=(96,))
-    assert regime_outcomes.regime_of("source_own").options["end"] == "own"
     own, solved = (
         measure_cell(dataclasses.replace(cell, extra=tuple((cell.extra_dict | {"regime": regime}).items())))
         for regime in ("source_own", "source")
@@ -151,7 +150,6 @@ def test_adaptive_lookahead_is_tried_by_what_its_runs_cost():
     sizes = {"samples": 2, "members": 2, "exact": 4, "held_out": 2, "trials": 2, "nearer": 1, "kept": 1}
     made = regimes.cell(Options(), "super_resolution_2", "guidance", "adaptive", budgets=(96, 192), **sizes)
     table = measure_cell(made)
-    assert made.measure != regimes.cell(Options(), "super_resolution_2", "guidance", "greedy").measure
     assert set(table["budget"]) == {96, 192}
     assert (table["evaluations"] + table["vjps"] <= 1.25 * table["budget"]).all()
     assert np.isfinite(table["value"]).all()
@@ -183,8 +181,15 @@ def test_facts_from_elsewhere_are_ratios_at_the_largest_budget_of_a_place():
 def test_facts_state_how_often_the_largest_of_a_list_was_chosen_and_what_the_budget_pays_for():
     table = by_hand(greedy=(1.0, 10.0), end_to_end=(0.5, 20.0)).assign(regime="controls")
     dear = table["estimator"] == "end_to_end"
-    trials = np.where(dear, json.dumps({"weight": 1.0}), json.dumps({"weight": 0.1}))
+    dear_one, cheap_one = ({"weight": 10.0, "optimiser": "adam"}, {"weight": 0.1, "optimiser": "sgd"})
+    trials = np.where(dear, json.dumps(dear_one), json.dumps(cheap_one))
     table = table.assign(chosen=trials, count=np.where(dear, 7, 30))
     found = regimes.derive(table)["facts"].iloc[0]
     assert found["controls_weight_largest"] == 0.5
     assert (found["controls_end_to_end_moves"], found["controls_greedy_moves"]) == (7, 30)
+    assert (found["controls_greedy_sgd"], found["controls_end_to_end_sgd"], found["controls_end_to_end_adam"]) == (
+        1,
+        0,
+        1,
+    )
+    assert (found["controls_at_end"], found["at_end_of_range"]) == (0.5, 0.5)

@@ -96,6 +96,8 @@ def test_an_error_in_the_order_of_the_outcomes_correlates_by_one():
     assert (facts["cases"], facts["near"], facts["source_misfit_crossing"]) == (2, 1.0, 96)
     assert facts["greedy_mean"] == pytest.approx((1.5 / 9 * 2 / 8) ** 0.5)
     assert facts["source_greedy_mean"] == facts["greedy_mean"]  # the only regime here
+    assert (facts["greedy_near"], facts["end_to_end_near"]) == (0.0, 1.0)  # what always using one would give
+    assert (facts["source_cases"], facts["source_near"]) == (2, 1.0)
 
 
 def test_outcomes_that_are_all_alike_have_no_correlation():
