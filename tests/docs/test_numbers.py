@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.docs.published import PLACES, TABLE_1, WORDS, in_every_regime, learned, missing, percent, spread, table
+from tests.docs.published import PLACES, TABLE_1, WORDS, learned, missing, percent, spread, table
 from toy_models.experiments import regime_tables
 
 AIMS = ("misfit", "energy_distance")
@@ -18,14 +18,13 @@ DIAL = ("two_step_euler", "midpoint", "midpoint_4", "end_to_end")
 def rule():
     """How good the rule is on what it has not seen."""
     row = table("which_gradient_facts").iloc[0]
-    yield f"within 10 % of the best in {percent(row['near'])} of {row['cases']:.0f} cases"
-    yield f"{spread(row, 'greedy', '_mean')} of those of always greedy"
-    yield f"{spread(row, 'end_to_end', '_mean')} of those of always end-to-end"
-    yield f"{spread(row, 'source_greedy', '_mean')} in the source alone"
-    own = table("control_mixtures_facts").iloc[0]
-    over = [spread(own, f"controls_{name}", "_mean") for name in ("greedy", "end_to_end")]
-    yield f"in {percent(own['controls_near'])} of {own['controls_cases']:.0f} cases, with {over[0]} of always greedy's"
-    yield f"and {over[1]} of always end-to-end's"
+    for regime, place in PLACES.items():
+        over = [spread(row, f"{regime}_{name}", "_mean") for name in ("greedy", "end_to_end")]
+        yield f"| {place} | {percent(row[f'{regime}_near'])} of {row[f'{regime}_cases']:.0f} | {' | '.join(over)} |"
+    over = [spread(row, name, "_mean") for name in ("greedy", "end_to_end")]
+    yield f"| all | {percent(row['near'])} of {row['cases']:.0f} | {' | '.join(over)} |"
+    always = [percent(row[f"{name}_near"]) for name in ("greedy", "end_to_end")]
+    yield f"Always greedy is in {always[0]} of all cases, and always end-to-end in {always[1]}"
     none = percent(1 - row["end_to_end_possible"])
     yield f"In {none} of the cases, the source at 48, end-to-end cannot pay for one step"
     yield f"within 10 % of the best in {percent(row['transfer_near'])} of {row['transfer_cases']:.0f} cases there"
@@ -35,20 +34,16 @@ def rule():
 
 def searches():
     """How often the best option was at the end of its range."""
-    near = percent(table("regimes_facts").iloc[0]["at_end_of_range"])
-    yield f"In {near} of the cases the best option was near the smallest or largest one tried"
-    yield f"and in controls in {percent(table('control_mixtures_facts').iloc[0]['controls_at_end'])}"
     row = table("regimes_facts").iloc[0]
-    options = ("source_t", "source_prior", "steps_inner")
+    yield f"In {percent(row['at_end_of_range'])} of the cases the best option was near the smallest or largest one tried"
+    options = ("source_t", "source_prior", "steps_inner", "controls_weight")
     said = ("the source's start, t = 0.6", "its prior, 1: the density of noise", "moves per step, 8")
+    said = (*said, "the price of controls, 10")
     shares = [f"{percent(row[f'{name}_largest'])} ({what})" for name, what in zip(options, said, strict=True)]
     shares[0] = shares[0].replace(" (", " of the cases (")
-    own = table("control_mixtures_facts").iloc[0]
-    price = percent((own["price_misfit_10"] + own["price_energy_distance_10"]) / 2)  # as many choices by either aim
-    yield f"{', '.join(shares)} and {price} (the price of controls, 10)"
+    yield f"{', '.join(shares[:-1])} and {shares[-1]}"
     for name, who in (("end_to_end", "the best runs of end-to-end have"), ("greedy", "those of greedy")):
         moves = [f"{row[f'{regime}_{name}_moves']:.0f}" for regime in PLACES]
-        moves[-1] = f"{own[f'moves_{name}']:.0f}"
         yield f"{who} {', '.join(moves[:-1])} and {moves[-1]}"
 
 
@@ -71,7 +66,7 @@ def lists():
 
 def recommended():
     """The rule as rows of a table for each aim, with the outcome over greedy's."""
-    chosen = in_every_regime("which_gradient", "recommended")
+    chosen = table("which_gradient_recommended")
     for aim in ("energy_distance", "misfit"):
         for regime, place in PLACES.items():
             rows = chosen[(chosen["aim"] == aim) & (chosen["regime"] == regime)].set_index("budget")
@@ -85,9 +80,8 @@ def _cell(row):
 
 def crossings():
     """From which budget on end-to-end's mean is at most greedy's."""
-    own = {"controls": table("control_mixtures_facts").iloc[0]}
+    row = table("which_gradient_facts").iloc[0]
     for regime, place in PLACES.items():
-        row = own.get(regime, table("which_gradient_facts").iloc[0])
         budgets = [row[f"{regime}_{aim}_crossing"] for aim in ("energy_distance", "misfit")]
         yield f"| {place} | {' | '.join('at none' if np.isnan(b) else f'{b:.0f}' for b in budgets)} |"
 
@@ -137,7 +131,7 @@ def at_1536():
 
 def last():
     """Distances to the posterior over greedy's at the largest budget."""
-    summary = in_every_regime("regimes", "summary")
+    summary = table("regimes_summary")
     for regime, place in PLACES.items():
         budget = regime_tables.BUDGETS[-1]
         cells = [
@@ -148,24 +142,16 @@ def last():
 
 def controls():
     """Misfits in control optimisation, means over operators of medians."""
-    summary = table("control_mixtures_summary")
+    place = regime_tables.MAIN | {"regime": "controls", "aim": "misfit", "metric": "misfit"}
+    rows = table("regimes_summary")
+    rows = rows.loc[(rows[list(place)] == pd.Series(place)).all(axis=1)].set_index(["estimator", "budget"])
     for name in ("end_to_end", "greedy", "two_step_euler"):
-        place = regime_tables.MAIN | {"regime": "controls", "aim": "misfit", "metric": "misfit", "estimator": name}
-        rows = summary.loc[(summary[list(place)] == pd.Series(place)).all(axis=1)].set_index("budget")["mean"]
         said = "exact adjoint" if name == "end_to_end" else WORDS[name]
-        yield f"| {said} | {' | '.join(f'{rows[budget]:.2g}' for budget in regime_tables.BUDGETS[1:])} |"
-    row = table("control_mixtures_facts").iloc[0]
-    greedy, dear = (percent(row[f"chosen_{name}_sgd"]) for name in ("greedy", "end_to_end"))
+        means = [f"{rows['mean'][name, budget]:.2g}" for budget in regime_tables.BUDGETS[1:]]
+        yield f"| {said} | {' | '.join(means)} |"
+    row = table("regimes_facts").iloc[0]
+    greedy, dear = (percent(row[f"controls_{name}_sgd"]) for name in ("greedy", "end_to_end"))
     yield f"SGD was chosen in {greedy} of greedy's cases and in {dear} of the adjoint's"
-    rows = table("control_mixtures").query("aim == 'misfit' and metric == 'misfit' and estimator == 'greedy'")
-    last = rows[rows["budget"] >= 768].groupby(["operator", "budget"])["value"].median().unstack()
-    assert last.index[(last > 1).any(axis=1)].tolist() == ["gaussian_deblurring"]
-    yield f"on every operator but Gaussian deblurring, where it stays at {last.loc['gaussian_deblurring'].min():.1f}"
-    rule = table("control_mixtures_recommended").query("aim == 'energy_distance' and estimator != 'greedy'")
-    assert rule["budget"].tolist() == [384]
-    fits = table("control_mixtures_summary").query("aim == 'misfit' and metric == 'misfit' and problem == 'digits'")
-    fits = fits.set_index(["estimator", "budget"])["over_greedy_mean"]["end_to_end"]
-    assert (fits[192] < 0.8, fits.loc[384:].between(0.9, 1.0).all()) == (True, True)
 
 
 def control_optimisers():
@@ -209,9 +195,8 @@ def windows():
 
 def correlations():
     """Which error of a gradient goes with its outcome."""
-    own = {"controls": table("control_mixtures_facts").iloc[0]}
+    row = table("which_gradient_facts").iloc[0]
     for regime, place in PLACES.items():
-        row = own.get(regime, table("which_gradient_facts").iloc[0])
         for aim, said in (("energy_distance", "distance"), ("misfit", "misfit")):
             pairs = [f"{regime}_{aim}_{truth}" for truth in ("ideal", "score")]
             if all(name in row.index and np.isfinite(row[name]) for name in pairs):
@@ -301,5 +286,5 @@ def test_the_readme_states_the_published_numbers():
     row = table("which_gradient_facts").iloc[0]
     said = [f"{spread(row, 'source_greedy', '_mean')} times that of always using greedy in source optimisation"]
     said += [f"{spread(row, 'guidance_greedy', '_mean')} per step, {spread(row, 'steps_greedy', '_mean')} with"]
-    said += [f"{spread(table('control_mixtures_facts').iloc[0], 'controls_greedy', '_mean')} in controls"]
+    said += [f"{spread(row, 'controls_greedy', '_mean')} in controls"]
     assert missing("README.md", said) == []
