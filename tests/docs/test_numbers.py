@@ -35,7 +35,8 @@ def rule():
 def searches():
     """How often the best option was at the end of its range."""
     row = table("regimes_facts").iloc[0]
-    yield f"In {percent(row['at_end_of_range'])} of the cases the best option was near the smallest or largest one tried"
+    near = percent(row["at_end_of_range"])
+    yield f"In {near} of the cases the best option was near the smallest or largest one tried"
     options = ("source_t", "source_prior", "steps_inner", "controls_weight")
     said = ("the source's start, t = 0.6", "its prior, 1: the density of noise", "moves per step, 8")
     said = (*said, "the price of controls, 10")
