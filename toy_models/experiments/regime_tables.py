@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,16 @@ BUDGETS = tuple(48 * 2**k for k in range(7))
 SPARSE = BUDGETS[1::2]  # of adaptive lookahead, whose steps are chosen by Python, state by state
 NOISE = 0.1
 MAIN: dict[str, Any] = {"problem": "digits", "noise": NOISE}
-SIZES = {"members": 4, "exact": 64, "held_out": 16}
+SIZES = {"members": 4, "exact": 64, "held_out": 16, "trials": 8, "nearer": 2, "kept": 1}
 # Of each optimiser or rule: all over the ranges, near the best, and again at a larger budget.
-TRIALS = {
+TRIALS: dict[str, dict[str, Any]] = {
     "guidance": {"trials": 6, "nearer": 1, "kept": 2},  # a rule has one number to find
     "steps": {"trials": 12, "nearer": 1, "kept": 4},
     "source": {"trials": 24, "nearer": 1, "kept": 8},
     "source_own": {"trials": 12, "nearer": 1, "kept": 4},
     "controls": {"trials": 12, "nearer": 1, "kept": 4},
 }
-FEWER = {  # beside the main part
+FEWER: dict[str, dict[str, Any]] = {  # beside the main part
     "guidance": {"trials": 6, "kept": 1},
     "steps": {"trials": 8, "kept": 2},
     "source": {"trials": 12, "kept": 2},
@@ -50,24 +51,37 @@ def cell(
     problem: str = "digits",
     noise: float = NOISE,
     samples: int = 20,
-    budgets: tuple[int, ...] = (),
-    dtype: str = "float64",
+    budgets: tuple[int, ...] = BUDGETS,
     **sizes: int,
 ) -> Cell:
-    """Return a cell; ``sizes`` replace some of ``SIZES`` and ``TRIALS``."""
-    budgets = budgets or (SPARSE if estimator == "adaptive" else BUDGETS)
+    """Return a cell of the problem; ``sizes`` replace some of ``SIZES``. Every experiment names its own measure."""
     place = {"regime": regime, "operator": operator, "noise": noise, "budgets": budgets}
     return Cell(
-        measure="toy_models.experiments.regime_searches:measure",
+        measure=f"toy_models.experiments.regime_outcomes:{'measure_fitted' if estimator == 'adaptive' else 'measure'}",
         factory="toy_models.problems.mnist:flow" if problem == "mnist" else "toy_models.problems.zoo:build",
         problem=problem,
         path="condot",
         samples=samples,
         variants=(Variant.of(estimator),),
         seed=options.seed,
-        dtype=dtype,
-        extra=tuple((place | SIZES | TRIALS[regime] | sizes).items()),
+        extra=tuple((place | SIZES | sizes).items()),
     )
+
+
+def searched_cell(
+    options: Options,
+    operator: str,
+    regime: str,
+    estimator: str,
+    *,
+    budgets: tuple[int, ...] = (),
+    dtype: str = "float64",
+    **sizes: Any,
+) -> Cell:
+    """Return a cell over budgets, whose optimisers are searched separately; ``sizes`` replace some of ``TRIALS``."""
+    budgets = budgets or (SPARSE if estimator == "adaptive" else BUDGETS)
+    made = cell(options, operator, regime, estimator, budgets=budgets, **TRIALS[regime] | sizes)
+    return replace(made, measure="toy_models.experiments.regime_searches:measure", dtype=dtype)
 
 
 def main_part(table: pd.DataFrame) -> pd.DataFrame:

@@ -40,9 +40,9 @@ from toy_models.experiments.regime_tables import (
     NOISE,
     OPERATORS,
     QUICK,
-    cell,
     choices,
     main_part,
+    searched_cell,
     summarise,
 )
 
@@ -56,10 +56,10 @@ def cells(options: Options) -> list[Cell]:
     """Return a cell per operator, regime and estimator, at the main noise and then at others and on MNIST."""
     if options.quick:
         return _quick_cells(options)
-    made = [cell(options, o, r, e) for o in OPERATORS for r in REGIMES for e in ESTIMATORS]
-    made += [cell(options, o, "source_own", e, budgets=BUDGETS[2:6:2]) for o in OPERATORS for e in SOME]
+    made = [searched_cell(options, o, r, e) for o in OPERATORS for r in REGIMES for e in ESTIMATORS]
+    made += [searched_cell(options, o, "source_own", e, budgets=BUDGETS[2:6:2]) for o in OPERATORS for e in SOME]
     made += [
-        cell(options, o, r, e, noise=noise, budgets=BUDGETS[:5:2], **FEWER[r])
+        searched_cell(options, o, r, e, noise=noise, budgets=BUDGETS[:5:2], **FEWER[r])
         for noise in OTHER_NOISES
         for o in OPERATORS[:3]
         for r in ("guidance", "source")
@@ -71,7 +71,7 @@ def cells(options: Options) -> list[Cell]:
 def on_mnist(options: Options) -> list[Cell]:
     """Return the cells on mixtures of MNIST; its source has all operators."""
     return [
-        cell(options, o, r, e, **MNIST, **FEWER[r])
+        searched_cell(options, o, r, e, **MNIST, **FEWER[r])
         for r in REGIMES
         for o in (OPERATORS if r == "source" else OPERATORS[:3])
         for e in ESTIMATORS
@@ -82,7 +82,7 @@ def _quick_cells(options: Options) -> list[Cell]:
     places = [("guidance", NOISE), ("source", NOISE), ("source_own", NOISE)]
     places += [("guidance", OTHER_NOISES[-1]), ("source", OTHER_NOISES[-1])]
     return [
-        cell(options, OPERATORS[0], regime, name, noise=noise, **QUICK)
+        searched_cell(options, OPERATORS[0], regime, name, noise=noise, **QUICK)
         for regime, noise in places
         for name in ("greedy", "midpoint", "end_to_end")[: 3 if (regime, noise) == ("source", NOISE) else 2]
     ]

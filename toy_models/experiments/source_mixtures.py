@@ -22,8 +22,8 @@ from toy_models.experiments.regime_tables import (
     MNIST,
     OPERATORS,
     QUICK,
-    cell,
     choices,
+    searched_cell,
     summarise,
 )
 
@@ -39,9 +39,11 @@ SOURCE = replace(
 def cells(options: Options) -> list[Cell]:
     """Return the cells of ``regimes`` in this regime at its main noise and on MNIST."""
     if options.quick:
-        return [cell(options, OPERATORS[0], "source", e, **QUICK) for e in ("greedy", "midpoint", "end_to_end")]
+        return [
+            searched_cell(options, OPERATORS[0], "source", e, **QUICK) for e in ("greedy", "midpoint", "end_to_end")
+        ]
     kinds: list[dict[str, Any]] = [{}, MNIST | FEWER["source"]]
-    return [cell(options, o, "source", e, **sizes) for sizes in kinds for o in OPERATORS for e in ESTIMATORS]
+    return [searched_cell(options, o, "source", e, **sizes) for sizes in kinds for o in OPERATORS for e in ESTIMATORS]
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

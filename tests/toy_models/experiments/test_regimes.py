@@ -129,7 +129,9 @@ def test_end_to_end_controls_have_the_exact_adjoint_and_other_gradients_their_es
 
 
 def test_a_source_s_own_endpoint_meets_its_target_and_is_the_estimator_s():
-    cell = regimes.cell(Options(), "box_inpainting", "source_own", "greedy", samples=3, held_out=3, budgets=(96,))
+    cell = regimes.searched_cell(
+        Options(), "box_inpainting", "source_own", "greedy", samples=3, held_out=3, budgets=(96,)
+    )
     own, solved = (
         measure_cell(dataclasses.replace(cell, extra=tuple((cell.extra_dict | {"regime": regime}).items())))
         for regime in ("source_own", "source")
@@ -140,7 +142,9 @@ def test_a_source_s_own_endpoint_meets_its_target_and_is_the_estimator_s():
 
 def test_mixtures_of_mnist_are_measured_by_the_same_code():
     sizes = {"samples": 2, "members": 2, "exact": 4, "held_out": 2, "trials": 1, "nearer": 1, "kept": 1}
-    cell = regimes.cell(Options(), "super_resolution_2", "guidance", "greedy", problem="mnist", budgets=(12,), **sizes)
+    cell = regimes.searched_cell(
+        Options(), "super_resolution_2", "guidance", "greedy", problem="mnist", budgets=(12,), **sizes
+    )
     table = measure_cell(cell)
     assert set(table["problem"]) == {"mnist"}
     assert np.isfinite(table["value"]).all()
@@ -148,7 +152,7 @@ def test_mixtures_of_mnist_are_measured_by_the_same_code():
 
 def test_adaptive_lookahead_is_tried_by_what_its_runs_cost():
     sizes = {"samples": 2, "members": 2, "exact": 4, "held_out": 2, "trials": 2, "nearer": 1, "kept": 1}
-    made = regimes.cell(Options(), "super_resolution_2", "guidance", "adaptive", budgets=(96, 192), **sizes)
+    made = regimes.searched_cell(Options(), "super_resolution_2", "guidance", "adaptive", budgets=(96, 192), **sizes)
     table = measure_cell(made)
     assert set(table["budget"]) == {96, 192}
     assert (table["evaluations"] + table["vjps"] <= 1.25 * table["budget"]).all()
