@@ -55,7 +55,7 @@ NOT_IN_QUICK = {
     "posterior_gallery": {"guided_high", "guided_low"},
     "posterior_table": {"lost", "path_pairs", "same_order"},
     "real_flow": {"euler", "greedy", "midpoint", "practical", "rk4"},
-    "regimes": {"guidance_energy_distance_end_to_end", "source_misfit_end_to_end"},
+    "regimes": {"guidance_energy_distance_end_to_end"},
     "regimes_images": {"guidance_psnr_end_to_end", "guidance_psnr_order"},
     "regimes_elsewhere": {
         f"{place}_{what}{end}"
