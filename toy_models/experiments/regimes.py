@@ -72,9 +72,9 @@ def on_mnist(options: Options) -> list[Cell]:
     """Return the cells on mixtures of MNIST; its source has all operators."""
     return [
         searched_cell(options, o, r, e, **MNIST, **FEWER[r])
+        for e in ESTIMATORS
         for r in REGIMES
         for o in (OPERATORS if r == "source" else OPERATORS[:3])
-        for e in ESTIMATORS
     ]
 
 
