@@ -12,6 +12,7 @@ from analysis import intervals
 from analysis.experiment import Cell
 from analysis.guidance.regimes import REGIMES
 from analysis.settings import Options, Variant
+from toy_models.experiments.regime_outcomes import ESTIMATORS
 
 OPERATORS = ("box_inpainting", "random_inpainting", "super_resolution_2", "gaussian_deblurring", "compressed_sensing")
 BUDGETS = tuple(48 * 2**k for k in range(7))
@@ -27,6 +28,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "source_own": {"trials": 12, "nearer": 1, "kept": 4},
     "controls": {"trials": 12, "nearer": 1, "kept": 4},
 }
+SEEDS = {"source": 2}  # where other trials and measurements, or another processor, change what comes out
 FEWER: dict[str, dict[str, Any]] = {  # beside the main part
     "guidance": {"trials": 6, "kept": 1},
     "steps": {"trials": 8, "kept": 2},
@@ -84,6 +86,12 @@ def searched_cell(
     return replace(made, measure="toy_models.experiments.regime_searches:measure", dtype=dtype)
 
 
+def main_cells(options: Options, regime: str) -> list[Cell]:
+    """Return the cells of a regime in the main part, with ``SEEDS`` of it."""
+    seeds = [replace(options, seed=options.seed + i) for i in range(SEEDS.get(regime, 1))]
+    return [searched_cell(one, o, regime, e) for one in seeds for o in OPERATORS for e in ESTIMATORS]
+
+
 def main_part(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the main part: the 8x8 digits at the main noise, in the four regimes."""
     rows = (table["problem"] == MAIN["problem"]) & (table["noise"] == MAIN["noise"])
@@ -135,6 +143,7 @@ def choices(table: pd.DataFrame) -> pd.DataFrame:
         "operator",
         "regime",
         "estimator",
+        "seed",
         "budget",
         "aim",
         "chosen",

@@ -41,6 +41,7 @@ from toy_models.experiments.regime_tables import (
     OPERATORS,
     QUICK,
     choices,
+    main_cells,
     main_part,
     searched_cell,
     summarise,
@@ -56,7 +57,7 @@ def cells(options: Options) -> list[Cell]:
     """Return a cell per operator, regime and estimator, at the main noise and then at others and on MNIST."""
     if options.quick:
         return _quick_cells(options)
-    made = [searched_cell(options, o, r, e) for o in OPERATORS for r in REGIMES for e in ESTIMATORS]
+    made = [one for regime in REGIMES for one in main_cells(options, regime)]
     made += [searched_cell(options, o, "source_own", e, budgets=BUDGETS[2:6:2]) for o in OPERATORS for e in SOME]
     made += [
         searched_cell(options, o, r, e, noise=noise, budgets=BUDGETS[:5:2], **FEWER[r])

@@ -23,6 +23,7 @@ from toy_models.experiments.regime_tables import (
     OPERATORS,
     QUICK,
     choices,
+    main_cells,
     searched_cell,
     summarise,
 )
@@ -42,19 +43,41 @@ def cells(options: Options) -> list[Cell]:
         return [
             searched_cell(options, OPERATORS[0], "source", e, **QUICK) for e in ("greedy", "midpoint", "end_to_end")
         ]
-    kinds: list[dict[str, Any]] = [{}, MNIST | FEWER["source"]]
-    return [searched_cell(options, o, "source", e, **sizes) for sizes in kinds for o in OPERATORS for e in ESTIMATORS]
+    mnist = MNIST | FEWER["source"]
+    made = [searched_cell(options, o, "source", e, **mnist) for o in OPERATORS for e in ESTIMATORS]
+    return main_cells(options, "source") + made
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the outcome over budgets, the trials that were chosen, and the facts in the caption."""
     summary, chosen = summarise(table), choices(table)
-    facts_of = facts(summary, summarise(table, tuple(LEAST)), chosen)
-    return {"summary": summary, "choices": chosen, "facts": facts_of}
+    row = facts(summary, summarise(table, tuple(LEAST)), chosen) | by_seed(table)
+    return {"summary": summary, "choices": chosen, "facts": pd.DataFrame([row])}
 
 
-def facts(summary: pd.DataFrame, floored: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
-    """Return one row: by problem, outcomes over greedy's at the largest budget, and where end-to-end meets greedy.
+def by_seed(table: pd.DataFrame) -> dict[str, float]:
+    """Return by problem and aim the number of seeds, and the range over them of end-to-end's outcome over greedy's.
+
+    With another seed there are other trials and measurements, so that the range shows how much what is chosen matters,
+    which intervals over operators do not.
+
+    Returns
+    -------
+    dict
+        A value by name, PROBLEM_AIM_seeds and its _low and _high.
+    """
+    row: dict[str, float] = {}
+    for (problem, aim), part in table.groupby(["problem", "aim"], sort=False):
+        last = part[(part["metric"] == aim) & (part["budget"] == part["budget"].max())]
+        made = [summarise(one).set_index("estimator") for _, one in last.groupby("seed")]
+        ratios = [one.loc["end_to_end", f"over_{BASELINE}_mean"] for one in made if "end_to_end" in one.index]
+        row |= {f"{problem}_{aim}_seeds": len(ratios)}
+        row |= {f"{problem}_{aim}_seeds_{end}": of(ratios) for end, of in (("low", min), ("high", max)) if ratios}
+    return row
+
+
+def facts(summary: pd.DataFrame, floored: pd.DataFrame, chosen: pd.DataFrame) -> dict[str, Any]:
+    """Return by problem, outcomes over greedy's at the largest budget, and where end-to-end meets greedy.
 
     Columns are PROBLEM_AIM_ESTIMATOR, with the ends of intervals, PROBLEM_budget, PROBLEM_operators, and
     PROBLEM_AIM_from: the budget from which on end-to-end's outcome is at most greedy's. PROBLEM_floored is the ratio of
@@ -62,8 +85,8 @@ def facts(summary: pd.DataFrame, floored: pd.DataFrame, chosen: pd.DataFrame) ->
 
     Returns
     -------
-    DataFrame
-        One row.
+    dict
+        A value by name.
     """
     row: dict[str, Any] = {"at_end_of_range": float(chosen["at_end_of_range"].mean())}
     trials = chosen["chosen"].map(json.loads)
@@ -84,7 +107,7 @@ def facts(summary: pd.DataFrame, floored: pd.DataFrame, chosen: pd.DataFrame) ->
             row |= {place: one["mean"]}
             row |= {f"{place}_over_{end}": one[f"over_{BASELINE}_{end}"] for end in ("mean", "low", "high")}
         row[f"{problem}_{aim}_from"] = _meets(by_budget[f"over_{BASELINE}_mean"].unstack())
-    return pd.DataFrame([row])
+    return row
 
 
 def _meets(ratios: pd.DataFrame) -> float:

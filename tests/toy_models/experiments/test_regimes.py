@@ -71,6 +71,7 @@ def by_hand(**low_and_high):
             place = {
                 "problem": "digits",
                 "noise": 0.1,
+                "seed": 0,
                 "operator": operator,
                 "regime": "source",
                 "estimator": name,
@@ -163,7 +164,8 @@ def test_the_main_part_is_one_data_set_and_noise_in_the_four_regimes():
     cells = regimes.cells(Options())
     table = pd.DataFrame([{"problem": c.problem, **c.extra_dict} for c in cells])
     main = regimes.main_part(table)
-    assert len(main) == len(regimes.OPERATORS) * len(REGIMES) * len(regime_outcomes.ESTIMATORS)
+    each = len(regimes.OPERATORS) * len(regime_outcomes.ESTIMATORS)
+    assert main.groupby("regime").size().to_dict() == {name: each * (1 + (name == "source")) for name in REGIMES}
     assert set(table["noise"]) == {regimes.NOISE, *regimes.OTHER_NOISES}
     assert len({c.key() for c in cells}) == len(cells)
 

@@ -48,7 +48,7 @@ def test_facts_are_those_of_outcomes_written_by_hand():
     rows = []
     for budget, (greedy, end) in {96: (1.0, 4.0), 384: (2.0, 1.0), 1536: (2.0, 0.5)}.items():
         for name, value in (("greedy", greedy), ("end_to_end", end)):
-            place = {"problem": "digits", "noise": 0.1, "regime": "source", "budget": budget, "status": "ok"}
+            place = {"problem": "digits", "noise": 0.1, "regime": "source", "budget": budget, "status": "ok", "seed": 0}
             place |= {
                 "estimator": name,
                 "count": 1,
@@ -60,6 +60,11 @@ def test_facts_are_those_of_outcomes_written_by_hand():
                 for operator, factor in (("a", 1.0), ("b", 3.0))
             ]
     ran = pd.DataFrame(rows)
+    other = ran.assign(seed=1, value=ran["value"] * np.where(ran["estimator"] == "greedy", 1, 3))
+    found = source_mixtures.derive(pd.concat([ran, other]))["facts"].iloc[0]
+    assert (found["digits_energy_distance_seeds"], found["digits_misfit_seeds"]) == (2, 2)
+    ends = [found[f"digits_energy_distance_seeds_{end}"] for end in ("low", "high")]
+    assert ends == pytest.approx([0.25, 0.75])  # of end-to-end over greedy, by seed
     row = source_mixtures.derive(ran)["facts"].iloc[0]
     assert row["digits_misfit_from"] == 384
     assert row["digits_budget"] == 1536
