@@ -36,13 +36,13 @@ from toy_models.experiments.regime_tables import (
     BUDGETS,
     FEWER,
     MAIN,
-    MNIST,
     NOISE,
     OPERATORS,
     QUICK,
     choices,
     main_cells,
     main_part,
+    mnist_cells,
     searched_cell,
     summarise,
 )
@@ -66,17 +66,7 @@ def cells(options: Options) -> list[Cell]:
         for r in ("guidance", "source")
         for e in ESTIMATORS
     ]
-    return made + on_mnist(options)
-
-
-def on_mnist(options: Options) -> list[Cell]:
-    """Return the cells on mixtures of MNIST; its source has all operators."""
-    return [
-        searched_cell(options, o, r, e, **MNIST, **FEWER[r])
-        for e in ESTIMATORS
-        for r in REGIMES
-        for o in (OPERATORS if r == "source" else OPERATORS[:3])
-    ]
+    return made + [one for regime in REGIMES for one in mnist_cells(options, regime)]
 
 
 def _quick_cells(options: Options) -> list[Cell]:

@@ -14,16 +14,14 @@ import pandas as pd
 from analysis.experiment import Cell
 from analysis.guidance.regimes import REGIMES
 from analysis.settings import Options
-from toy_models.experiments.regime_outcomes import ESTIMATORS
 from toy_models.experiments.regime_tables import (
     BASELINE,
-    FEWER,
     LEAST,
-    MNIST,
     OPERATORS,
     QUICK,
     choices,
     main_cells,
+    mnist_cells,
     searched_cell,
     summarise,
 )
@@ -43,9 +41,7 @@ def cells(options: Options) -> list[Cell]:
         return [
             searched_cell(options, OPERATORS[0], "source", e, **QUICK) for e in ("greedy", "midpoint", "end_to_end")
         ]
-    mnist = MNIST | FEWER["source"]
-    made = [searched_cell(options, o, "source", e, **mnist) for o in OPERATORS for e in ESTIMATORS]
-    return main_cells(options, "source") + made
+    return main_cells(options, "source") + mnist_cells(options, "source")
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -1,6 +1,7 @@
 """The search for options within a budget. The truth is metrics that are set, and trials made again by hand."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
@@ -10,8 +11,8 @@ import torch
 from analysis.guidance.regimes import REGIMES, count_within
 from analysis.guidance.tuning import trials
 from analysis.search import Search, best_runs
-from analysis.settings import Options
-from toy_models.experiments import regime_outcomes, regime_searches, regimes
+from analysis.settings import Options, Variant
+from toy_models.experiments import regime_outcomes, regime_searches, regime_tables, regimes
 from toy_models.experiments.regime_searches import SEARCHED
 from toy_models.mixtures.remembered import RememberedLowRankFlow
 
@@ -122,8 +123,8 @@ def test_the_mixture_of_mnist_remembers_times_in_the_dtype_of_the_cell_for_all_s
     for one in ("Search", "FittedSearch"):
         monkeypatch.setattr(regime_searches, one, lambda *given, one=one: used.append((one, *given)))
     monkeypatch.setattr(regime_searches, "over_budgets", lambda *_: [{}])
-    cells = regimes.on_mnist(Options())
-    regime_searches.measure(next(c for c in cells if c.variants[0].estimator == name))
+    (cell,) = regime_tables.mnist_cells(Options(), "controls")[:1]
+    regime_searches.measure(replace(cell, variants=(Variant.of(name),)))
     assert {one for one, *_ in used} == {kind}
     assert len({id(flow) for _, flow, *_ in used}) == 1
     assert isinstance(used[0][1], RememberedLowRankFlow)
