@@ -38,7 +38,7 @@ def searches():
     near = percent(row["at_end_of_range"])
     yield f"In {near} of the cases the best option was near the smallest or largest one tried"
     options = ("source_t", "source_prior", "steps_inner", "controls_weight")
-    said = ("the source's start, t = 0.6", "its prior, 1: the density of noise", "moves per step, 8")
+    said = ("the source's start, t = 0.6", "the weight of its prior, 1", "moves per step, 8")
     said = (*said, "the price of controls, 10")
     shares = [f"{percent(row[f'{name}_largest'])} ({what})" for name, what in zip(options, said, strict=True)]
     shares[0] = shares[0].replace(" (", " of the cases (")
@@ -157,6 +157,15 @@ def controls():
     row = table("regimes_facts").iloc[0]
     greedy, dear = (percent(row[f"controls_{name}_sgd"]) for name in ("greedy", "end_to_end"))
     yield f"SGD was chosen in {greedy} of greedy's cases and in {dear} of the adjoint's"
+    every = table("regimes")
+    every = every.loc[(every[[*place, "estimator"]] == pd.Series(place | {"estimator": "greedy"})).all(axis=1)]
+    last = every[every["budget"] >= 768].groupby(["operator", "budget"])["value"].median().unstack()
+    assert last.index[(last > 1).any(axis=1)].tolist() == ["gaussian_deblurring"]
+    yield f"on every operator but Gaussian deblurring, where it stays at {last.loc['gaussian_deblurring'].min():.1f}"
+    rule = table("which_gradient_recommended").query("regime == 'controls' and estimator != 'greedy'")
+    assert rule.loc[rule["aim"] == "energy_distance", "budget"].tolist() == [384]
+    fits = rule[rule["aim"] == "misfit"].set_index("budget")["mean"]
+    assert (fits[192] < 0.8, fits.loc[384:].between(0.95, 1.0).all()) == (True, True)
 
 
 def control_optimisers():

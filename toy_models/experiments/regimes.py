@@ -132,8 +132,9 @@ def _chosen(chosen: pd.DataFrame, searched: Mapping[str, Regime]) -> dict[str, f
 def elsewhere_facts(summary: pd.DataFrame) -> pd.DataFrame:
     """Collect end-to-end's outcome over greedy's at the largest budget, away from the main part, in one row.
 
-    A misfit below 1, which fits noise, counts as 1 in these ratios. Columns are PLACE_REGIME_METRIC, with the ends of intervals; where the samples are the estimators' own endpoints
-    ("source_own"), the range over estimators of their misfits and energy distances.
+    A misfit below 1, which fits noise, counts as 1 in these ratios. Columns are PLACE_REGIME_METRIC, with the ends of
+    intervals; where the samples are the estimators' own endpoints ("source_own"), the range over estimators of their
+    misfits and energy distances.
 
     Returns
     -------
