@@ -37,4 +37,4 @@ def over_budgets(ax: Axes, table: pd.DataFrame, references: pd.DataFrame = REFER
         failed = rows[rows["failed"] > MANY]
         ax.plot(failed["budget"], failed["mean"], "x", color="black", markersize=5)
     ax.set(xscale="log", yscale="log")
-    ticks(ax.xaxis, budgets[:: 1 + (len(budgets) > MOST_TICKS)])
+    ticks(ax.xaxis, budgets[:: -(-len(budgets) // MOST_TICKS)])
