@@ -84,7 +84,8 @@ def searched_cell(
     """Return a cell over budgets, whose optimisers are searched separately; ``sizes`` replace some of ``TRIALS``."""
     budgets = budgets or (SPARSE if estimator == "adaptive" else BUDGETS)
     made = cell(options, operator, regime, estimator, budgets=budgets, **TRIALS[regime] | sizes)
-    return replace(made, measure="toy_models.experiments.regime_searches:measure", dtype=dtype)
+    # By name, as a cell has it: the module imports from an experiment that has such cells.
+    return replace(made, measure=f"{__package__}.regime_searches:measure", dtype=dtype)
 
 
 def main_cells(options: Options, regime: str) -> list[Cell]:
