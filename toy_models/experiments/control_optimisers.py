@@ -1,7 +1,7 @@
 """Control optimisation on mixtures by each optimiser, L-BFGS with a line search among them, over a hundred iterations.
 
-``regimes`` chooses between Adam and SGD for controls, and its largest budget pays the exact adjoint for fewer than a
-hundred iterations. Here each optimiser has the same number of trials of its own, and the largest budget pays for 150.
+The largest budget of ``regimes`` pays the exact adjoint for fewer than a hundred iterations. Here each optimiser has
+the same number of trials of its own, as there, and the largest budget pays for 150.
 Public code of FlowGrad and OC-Flow takes SGD; of D-Flow, which optimises a state, L-BFGS. The problem is that of
 ``regimes``.
 """

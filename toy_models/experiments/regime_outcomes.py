@@ -1,4 +1,4 @@
-"""What a cell of ``regimes`` measures: one estimator in one regime on one operator, tuned alike over budgets."""
+"""The problem of ``regimes`` and of those beside it: gradients, measurements, and outcomes within a budget."""
 
 from __future__ import annotations
 
