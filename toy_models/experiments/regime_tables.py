@@ -39,7 +39,6 @@ QUICK: dict[str, Any] = {"samples": 4, "members": 2, "exact": 16, "held_out": 4,
 QUICK |= {"budgets": BUDGETS[1:3]}
 MNIST: dict[str, Any] = {"problem": "mnist", "samples": 10, "members": 2, "held_out": 4}
 MNIST |= {"dtype": "float32"}  # in 64 steps its samples differ from those in float64 by 1e-5
-ON_MNIST = ("greedy", "two_step_euler", "end_to_end")  # which take about two minutes of a core for each cell
 BASELINE = "greedy"
 KEYS = ["problem", "noise", "regime", "estimator", "aim", "budget", "metric"]
 LEAST = {"misfit": 1.0, "energy_distance": 0.05}  # below these one is as good as another
@@ -98,7 +97,7 @@ def mnist_cells(options: Options, regime: str) -> list[Cell]:
     """Return the cells of a regime on mixtures of MNIST; the source has all operators."""
     sizes = MNIST | FEWER[regime]
     operators = OPERATORS if regime == "source" else OPERATORS[:3]
-    return [searched_cell(options, o, regime, e, **sizes) for o in operators for e in ON_MNIST]
+    return [searched_cell(options, o, regime, e, **sizes) for o in operators for e in ESTIMATORS]
 
 
 def main_part(table: pd.DataFrame) -> pd.DataFrame:
