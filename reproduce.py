@@ -206,7 +206,9 @@ def check(options: Namespace) -> int:
     if not options.published:  # those are of several devices, which their provenance names
         asked["device"] = suite.kind_of(options.device)
     out = PUBLISHED if options.published else options.out
-    wanted = catalogue.with_others(tables_of(selected(options)), out / "tables")
+    drawn = tables_of(selected(options))
+    own = () if options.published else suite.makers(drawn, catalogue.experiments())  # which no figure need read
+    wanted = catalogue.with_others({*drawn, *own}, out / "tables")
     audited = {*tables_of(catalogue.AUDIT)}  # whose dtype is the model's own
     found = {n: suite.out_of_date(n, out, asked | {"dtype": None} if n in audited else asked) for n in wanted}
     problems = [problem for problem in found.values() if problem]

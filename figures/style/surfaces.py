@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -71,7 +72,9 @@ def plot_surface(surface: Any, truth: Any) -> Figure:
         raise ValueError("truth must differ from the surface's gradients in a finite error: there is nothing to draw")
     steps, horizons = np.asarray(surface.steps), np.asarray(surface.horizons, dtype=float)
     rows, columns = np.argsort(steps), np.argsort(horizons)
-    return _drawn({"value": value[np.ix_(rows, columns)], "steps": steps[rows], "horizons": horizons[columns]})
+    given = {"value": value[np.ix_(rows, columns)], "steps": steps[rows], "horizons": horizons[columns]}
+    with mpl.rc_context():  # the user's own figures keep their style
+        return _drawn(given)
 
 
 @styled()

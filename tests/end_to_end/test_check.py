@@ -20,6 +20,15 @@ def test_check_tells_current_from_missing_and_stale(made, tmp_path, monkeypatch,
     assert "other code" in capsys.readouterr().out
 
 
+def test_check_misses_an_experiments_own_table_that_no_figure_reads(tmp_path, capsys):
+    asked = ["estimators", "--quick", "--out", str(tmp_path)]
+    assert reproduce.main(["run", *asked, "--jobs", "1"]) == 0
+    assert reproduce.main(["check", *asked]) == 0
+    (tmp_path / "tables" / "estimators.parquet").unlink()
+    assert reproduce.main(["check", *asked]) == 1
+    assert "estimators: the table is not there" in capsys.readouterr().out
+
+
 def test_check_names_a_damaged_table_that_no_figure_reads(made, tmp_path, capsys):
     shutil.copytree(made, tmp_path / "copy")
     tables = tmp_path / "copy" / "tables"

@@ -1,5 +1,6 @@
 """A user's own surface, drawn; the truth is the error of each cell, from the gradients themselves."""
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 
@@ -38,6 +39,15 @@ def test_one_step_count_and_any_order_of_steps_and_horizons_are_drawn_whole(step
     assert (np.diff(y, axis=0) > 0).all()
     assert panel.collections[0].get_array().count() == len(steps) * len(horizons)
     assert [label.get_text() for label in panel.get_yticklabels()] == [str(n) for n in sorted(steps)]
+
+
+def test_the_users_own_figures_keep_their_style():
+    surface = gradients.lookahead_surface(FLOW, LOSS, X, 0.3, [1, 2], [0.3, 1.0])
+    with mpl.rc_context({"font.size": 30, "lines.linewidth": 7}):
+        before = dict(mpl.rcParams)
+        drawn = figures.plot_surface(surface, reference.ideal_gradient(FLOW, LOSS, X, 0.3))
+        assert dict(mpl.rcParams) == before
+    assert drawn.axes[0].xaxis.label.get_size() < 30
 
 
 def test_what_is_no_surface_is_refused():
