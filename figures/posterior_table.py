@@ -30,6 +30,7 @@ METHODS = (
     "dps:greedy",
     "likelihood:pigdm",
     "likelihood:tmpd",
+    "likelihood:dtmpd",
     "likelihood:lgd",
     "likelihood:identity_jacobian",
     "likelihood:two_step_euler",

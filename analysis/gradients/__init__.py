@@ -11,6 +11,7 @@ from analysis.gradients._adaptive import Choices, adaptive, choices
 from analysis.gradients._adjoint import adjoint_backsolve, adjoint_cached, adjoint_interpolated
 from analysis.gradients._adjoint_deis import adjoint_deis
 from analysis.gradients._control import control_average, control_gradients
+from analysis.gradients._dtmpd import dtmpd
 from analysis.gradients._end_to_end import end_to_end
 from analysis.gradients._greedy import greedy
 from analysis.gradients._identity import identity_jacobian
@@ -38,6 +39,7 @@ __all__ = [
     "choices",
     "control_average",
     "control_gradients",
+    "dtmpd",
     "end_to_end",
     "greedy",
     "identity_jacobian",

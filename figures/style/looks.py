@@ -46,6 +46,7 @@ METHODS = {
     "lgd": (ROSE, "p"),
     "pigdm": (PURPLE, "d"),
     "tmpd": (WINE, "X"),
+    "dtmpd": (WINE, "h"),
     "unguided": (GREY, "X"),
     "oracle_ode": (BROWN, ">"),
     "oracle_sde": (BROWN, "<"),

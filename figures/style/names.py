@@ -32,6 +32,7 @@ METHODS = {
     "lgd": Name("LGD", "greedy with a loss that is smoothed by samples", "PMLR 202, Song et al. 2023"),
     "pigdm": Name("ΠGDM", "greedy with the variance of the unknown image in the loss", "ICLR 2023, Song et al."),
     "tmpd": Name("TMPD", "greedy with the posterior covariance in the loss", "arXiv 2310.06721"),
+    "dtmpd": Name("DTMPD", "TMPD with the row sums of its covariance in place of it", "arXiv 2310.06721"),
     "control_average": Name("average control", "adjoint, averaged over the time left", GREED),
     "adjoint_backsolve": Name("adjoint, back-solved", "state and adjoint, solved back together", "arXiv 1806.07366"),
     "adjoint_cached": Name("adjoint, cached", "adjoint solved back along stored states"),

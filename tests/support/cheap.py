@@ -14,6 +14,7 @@ CALLS = {
     "lgd": {"samples": 3},
     "pigdm": {},
     "tmpd": {},
+    "dtmpd": {},
 }
 
 

@@ -47,6 +47,7 @@ from toy_models import (
 ESTIMATOR_OPTIONS = {
     "greedy": "",
     "tmpd": "",
+    "dtmpd": "",
     "lookahead": "steps solver grid memory slots",
     "end_to_end": "steps solver grid memory slots",
     "adaptive": "tolerance max_steps",

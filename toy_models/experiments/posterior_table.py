@@ -8,9 +8,9 @@ those of its own samples, so these numbers may differ from those of ``outcome``.
 Methods are tuned as in ``outcome``, here on other held-out images, and most of them are the same. There are more:
 adaptive lookahead, which may cost as much as an end-to-end solve; PiGDM with its own r_t, that of data of unit
 variance; LGD; MPGD's gradient, without the Jacobian; on the 8x8 digits TMPD, which takes a product for every measured
-value; and OC-Flow, FlowGrad with a price of 1 on the control. For MNIST, where an evaluation costs most, solves that
-are differentiated end to end have half as many steps as those that sample. A cell is one method on one operator; the
-cheap methods also run along a second path.
+value, and everywhere DTMPD, its authors' method for images; and OC-Flow, FlowGrad with a price of 1 on the control. For
+MNIST, where an evaluation costs most, solves that are differentiated end to end have half as many steps as those that
+sample. A cell is one method on one operator; the cheap methods also run along a second path.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def _methods(solve: int) -> dict[str, Method]:
         "likelihood:adaptive": _with(BASELINE, lookahead=adaptive),
         "likelihood:end_to_end": _with(BASELINE, lookahead=end),
         "likelihood:pigdm": _with(BASELINE, lookahead=Variant.of("pigdm")),
+        "likelihood:dtmpd": _with(BASELINE, lookahead=Variant.of("dtmpd")),
         "likelihood:lgd": _with(BASELINE, lookahead=Variant.of("lgd")),
         "likelihood:identity_jacobian": _with(BASELINE, lookahead=Variant.of("identity_jacobian", scale="alpha")),
         "mgps": outcome.METHODS["mgps"],

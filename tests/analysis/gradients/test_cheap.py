@@ -28,7 +28,7 @@ def test_they_are_registered_and_their_variants_run_on_the_loss_of_the_sweeps(na
             assert found.gradient.shape == found.endpoint.shape == x.shape
 
 
-@pytest.mark.parametrize("name", ["identity_jacobian", "truncated", "pigdm", "tmpd"])
+@pytest.mark.parametrize("name", ["identity_jacobian", "truncated", "pigdm", "tmpd", "dtmpd"])
 def test_times_and_measurements_of_each_sample(name):
     flow, x = problem(Cosine(), PER_SAMPLE)
     y = randn(5, 2, seed=6)
@@ -78,6 +78,7 @@ def test_events_that_are_images(name):
         ("lgd", {"samples": 7}, 1, 1),
         ("pigdm", {}, 1, 1),
         ("tmpd", {}, 1, 2),
+        ("dtmpd", {}, 1, 2),
     ],
 )
 def test_costs(name, options, evaluations, vjps):
@@ -86,21 +87,34 @@ def test_costs(name, options, evaluations, vjps):
     assert (found.evaluations, found.vjps) == (evaluations, vjps)
 
 
+TALL, NOISY = randn(7, 3, seed=9), random_covariance(7, 10.0)
+
+
+def jacobian(flow, x, t=0.4):
+    """The Jacobian (B, d, d) of the prediction, row by row."""
+    pull = flow.predict_vjp(x, f64(t), flow.path.readout("target", f64(t)))[1]
+    return torch.stack([pull(e.expand_as(x)) for e in torch.eye(x.shape[1]).double()], 1)
+
+
 def test_tmpd_needs_no_more_products_than_dimensions():
     flow, x = problem(CondOT())
-    tall, noise = randn(7, 3, seed=9), random_covariance(7, 10.0)
-    found = gradients.tmpd(flow, losses.LinearGaussian(tall, randn(7), noise), x, 0.4)
+    found = gradients.tmpd(flow, losses.LinearGaussian(TALL, randn(7), NOISY), x, 0.4)
     assert found.cost.vjps == 3
-    jacobian = torch.stack(
-        [
-            flow.predict_vjp(x, f64(0.4), flow.path.readout("target", f64(0.4)))[1](e.expand(5, 3))
-            for e in torch.eye(3).double()
-        ],
-        1,
-    )
-    spread = tall @ flow.posterior_covariance(x, 0.4) @ tall.T + noise
-    weights = torch.linalg.solve(spread, found.endpoint @ tall.T - randn(7))
-    assert distance(found.gradient, torch.einsum("bij,bj->bi", jacobian.mT, weights @ tall)) <= 1e-11
+    spread = TALL @ flow.posterior_covariance(x, 0.4) @ TALL.T + NOISY
+    weights = torch.linalg.solve(spread, found.endpoint @ TALL.T - randn(7))
+    assert distance(found.gradient, torch.einsum("bij,bj->bi", jacobian(flow, x).mT, weights @ TALL)) <= 1e-11
+
+
+@pytest.mark.parametrize("wrap", [lambda loss: loss, lambda loss: losses.Equivalent(loss, loss)])
+def test_dtmpd_takes_row_sums_of_the_measured_values(wrap):
+    """Not those of the orthogonal rows that the other two may use: row sums depend on the units of what is summed."""
+    flow, x = problem(CondOT())
+    loss = losses.HalfSquaredResidual(TALL, randn(5, 7), noise=0.7)
+    found = gradients.dtmpd(flow, wrap(loss), x, 0.4)
+    assert found.cost.vjps == 2
+    spread = (TALL @ flow.posterior_covariance(x, 0.4) @ TALL.T).sum(-1) + 0.7**2
+    weights = (found.endpoint @ TALL.T - loss.measurement) / spread
+    assert distance(found.gradient, torch.einsum("bij,bj->bi", jacobian(flow, x).mT, weights @ TALL)) <= 1e-11
 
 
 # --- identity
@@ -176,7 +190,7 @@ def test_bad_options_are_refused(name, options, message):
         run(name, flow, LOSS, x, 0.4, **options)
 
 
-@pytest.mark.parametrize("name", ["pigdm", "tmpd"])
+@pytest.mark.parametrize("name", ["pigdm", "tmpd", "dtmpd"])
 @pytest.mark.parametrize("loss", [quartic, losses.Linear(randn(3))], ids=["function", "Linear"])
 def test_a_loss_that_is_not_linear_gaussian_is_refused(name, loss):
     flow, x = problem(CondOT())
@@ -206,7 +220,7 @@ def wrapped(x):
     return 100 * RESIDUAL(x)
 
 
-@pytest.mark.parametrize("name", ["pigdm", "tmpd"])
+@pytest.mark.parametrize("name", ["pigdm", "tmpd", "dtmpd"])
 @pytest.mark.parametrize("loss", [Weighted(torch.eye(3).double(), torch.ones(3).double(), noise=0.5), wrapped])
 def test_a_weighted_loss_is_not_taken_for_the_one_inside(name, loss):
     """Its weight belongs into the noise: a hundredfold loss is that of a tenth of the noise, which is accepted."""
@@ -218,7 +232,7 @@ def test_a_weighted_loss_is_not_taken_for_the_one_inside(name, loss):
     assert torch.isfinite(run(name, flow, tenth, x, 0.4).gradient).all()
 
 
-@pytest.mark.parametrize("name", ["pigdm", "tmpd"])
+@pytest.mark.parametrize("name", ["pigdm", "tmpd", "dtmpd"])
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float16, 3e-3), (torch.bfloat16, 3e-2), (torch.float32, 1e-5)])
 def test_they_work_in_every_dtype(name, dtype, error):
     """Against float64, on a residual whose square overflows in float16."""

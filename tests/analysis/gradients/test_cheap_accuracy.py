@@ -13,7 +13,16 @@ from analysis import gradients, losses, solvers
 from analysis.gradients import ESTIMATORS
 from analysis.paths import CondOT, Cosine
 from tests.support.cheap import LOSS, PER_SAMPLE, A, R, Y, problem, run
-from tests.support.problems import distance, every_path, randn, random_covariance, random_mixture, relative_l2, states
+from tests.support.problems import (
+    distance,
+    every_path,
+    f64,
+    randn,
+    random_covariance,
+    random_mixture,
+    relative_l2,
+    states,
+)
 from toy_models import GaussianFlow, MixtureFlow
 from toy_models.posteriors.dense import likelihood_score
 
@@ -112,6 +121,17 @@ def test_tmpd_is_exact_on_one_gaussian_and_pigdm_is_not(path, t):
         assert relative_l2(gradients.pigdm(flow, LOSS, x, t).gradient, truth).min() > 1e-3
 
 
+def test_dtmpd_is_tmpd_where_measured_values_do_not_correlate():
+    flow = GaussianFlow(randn(3), torch.diag(f64([0.3, 1.0, 4.0])), CondOT())
+    x, mask, y = randn(5, 3), torch.eye(3).double()[:2], randn(5, 2)
+    loss = losses.HalfSquaredResidual(mask, y, noise=0.2)
+    whole = gradients.tmpd(flow, loss, x, PER_SAMPLE).gradient
+    assert relative_l2(gradients.dtmpd(flow, loss, x, PER_SAMPLE).gradient, whole).max() <= 1e-12
+    mixed = losses.HalfSquaredResidual(A, y, noise=0.2)  # whose two values do correlate
+    found = gradients.dtmpd(flow, mixed, x, PER_SAMPLE).gradient
+    assert relative_l2(found, gradients.tmpd(flow, mixed, x, PER_SAMPLE).gradient).min() > 1e-4
+
+
 @pytest.mark.parametrize("variance", [1.0, 0.3])
 def test_pigdm_is_exact_where_the_covariance_is_its_own(variance):
     flow, x = GaussianFlow(randn(3), variance * torch.eye(3).double(), CondOT()), randn(5, 3)
@@ -133,7 +153,7 @@ def test_the_variance_of_tmpd_is_the_posterior_covariance():
 
 def test_where_nothing_is_known_the_gradient_is_zero():
     flow, x = problem(CondOT(), 0.0)
-    for name in ("pigdm", "tmpd", "lgd"):
+    for name in ("pigdm", "tmpd", "dtmpd", "lgd"):
         assert run(name, flow, LOSS, x, 0.0).gradient.abs().max() <= 1e-12
 
 

@@ -75,7 +75,7 @@ EVALUATED = []
 ONCE = {name: options for name in ESTIMATORS for options in ESTIMATORS[name].variants[:1]}
 
 
-@pytest.mark.parametrize("name", sorted({*ONCE} - {"adaptive", "lgd", "pigdm", "tmpd"}))
+@pytest.mark.parametrize("name", sorted({*ONCE} - {"adaptive", "lgd", "pigdm", "tmpd", "dtmpd"}))
 def test_the_loss_is_evaluated_once_per_estimate(flow, name):
     loss = Counting(torch.eye(3).double()[:2], f64([0.5, -1.0]), torch.eye(2).double())
     EVALUATED.clear()

@@ -46,7 +46,7 @@ def quartic(z):
 
 
 def loss_for(name):
-    return LOSS if name in ("pigdm", "tmpd") else quartic
+    return LOSS if name in ("pigdm", "tmpd", "dtmpd") else quartic
 
 
 @pytest.mark.parametrize("flow", FLOWS)

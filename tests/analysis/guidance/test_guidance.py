@@ -204,7 +204,7 @@ def test_every_estimator_guides_and_more_steps_cost_more():
     assert rule_of(("adaptive", {"tolerance": 0.1})) == rule_of(Variant.of("adaptive", tolerance=0.1))
 
 
-@pytest.mark.parametrize("estimator", ["pigdm", "tmpd"])
+@pytest.mark.parametrize("estimator", ["pigdm", "tmpd", "dtmpd"])
 def test_estimators_that_look_into_the_loss_guide_too(estimator):
     flow = MixtureFlow(GAUSSIAN, PATHS["condot"])
     found = SAMPLERS["posterior_guidance"](flow, LOSS, X0, lookahead=Variant.of(estimator), steps=8, scale=1.0)
