@@ -42,7 +42,7 @@ def draw(tables: style.Tables) -> Figure:
     there = [name for name in WORKLOADS if (ratios["workload"] == name).any()]
     scaled = [name for name in SCALED if (table["workload"] == name).any()]
     lines = [only(ratios, workload=name)["contender"].nunique() for name in there]
-    height = 0.14 * sum(lines) + 0.5 * len(there) + 0.4 + 1.6 * bool(scaled)
+    height = 0.14 * sum(lines) + 0.55 * len(there) + 0.6 + 1.6 * bool(scaled)
     figure = plt.figure(figsize=(style.TEXT_WIDTH, height))
     grid = figure.add_gridspec(len(there) + bool(scaled), 1, height_ratios=[*lines, *([11] if scaled else [])])
     for i, workload in enumerate(there):

@@ -233,6 +233,7 @@ def posteriors():
     """On how many pairs of data set and operator a method is nearer to the posterior than greedy, or farther."""
     row = table("posterior_table_facts").iloc[0]
     others = (("lgd", "LGD is nearer"), ("identity_jacobian", "the Jacobian out, nearer"), ("tmpd", "it is nearer"))
+    others += (("dtmpd", "row sums in place of its covariance, is nearer"),)
     for name, said in (("pigdm", "than greedy"), ("end_to_end", "End-to-end is nearer"), *others):
         better, worse = (row[f"likelihood_{name}_{key}"] for key in ("better", "worse"))
         yield f"{said} in {better} and farther in {worse}"

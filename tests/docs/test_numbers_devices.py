@@ -48,7 +48,7 @@ def devices():
 def bench():
     """Peers' times over ours, and ours over the floors, by size."""
     found = table("bench").set_index(["problem", "workload", "contender"])
-    assert found.loc[(slice(None), ("surface", "end_to_end"), PEERS), "agreement"].max() < 6e-11
+    assert found.loc[(slice(None), ("surface", "end_to_end"), PEERS), "agreement"].max() < 8e-11
     ratios = found["ratio"]
     sizes = ratios.loc[:, "surface"].index.unique("problem")
     for name in sizes:
