@@ -146,6 +146,7 @@ REGIMES = {
     "guidance": Name("per-step guidance", "one small move at every step of a solve", "arXiv 2209.14687"),
     "steps": Name("per-step optimisation", "several moves by an optimiser at every step", "arXiv 2410.09945"),
     "source": Name("source optimisation", "the initial state is optimised until its sample fits", "arXiv 2402.14017"),
+    "source_late": Name("source, late start", "the state at t = 0.6 is optimised until its sample fits"),
     "source_own": Name("source, own endpoint", "source optimisation; the sample is the estimator's own endpoint"),
     "controls": Name("control optimisation", "velocities added to the flow's are optimised", "arXiv 2410.18070"),
 }

@@ -1,9 +1,10 @@
 """Whether the lists from which the regimes take options end too early: outcomes at values in a list and beyond it.
 
-Most options are chosen from a range, and ``near_end`` says where a choice lies at its end. Four are chosen from lists:
-the source's start and prior, the moves per step and the price of controls. Here each of these is held at one value
-after another, farther than its list goes, while trials choose all other options. Outcomes are those on the measurements
-for tuning, since they are what chooses. The problem is that of ``regimes``.
+Most options are chosen from a range, and ``near_end`` says where a choice lies at its end. Four are chosen from lists
+in ``analysis.guidance.regimes``: the source's start and prior, the moves per step and the price of controls. Here each
+of these is held at one value after another, farther than its list goes, while trials choose all other options. Outcomes
+are those on the measurements for tuning, since they are what chooses. The problem is that of ``regimes``, which has the
+start as a regime of its own, and longer lists of weights, because of what is measured here.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from analysis.settings import Options
 from toy_models.experiments import regime_tables
 from toy_models.experiments.regime_outcomes import AIMS, ESTIMATORS, batches, metrics
 from toy_models.experiments.regime_tables import LEAST
-from toy_models.experiments.source_mixtures import SOURCE
 
 SUITE = "guidance"
 VALUES: dict[tuple[str, str], tuple[float, ...]] = {
@@ -32,6 +32,7 @@ VALUES: dict[tuple[str, str], tuple[float, ...]] = {
     ("steps", "inner"): (1, 2, 4, 8, 16, 32),
     ("controls", "weight"): (0.0, 0.1, 1.0, 3.0, 10.0),
 }
+STARTS = (0.0, 0.2, 0.4, 0.6)
 NAMES = ("greedy", "midpoint", "end_to_end")
 BUDGET = 768
 QUICK: dict[str, Any] = {"members": 2, "exact": 16, "held_out": 4, "trials": 1, "budget": 96, "values": (0.6, 0.8)}
@@ -61,8 +62,10 @@ def cell(options: Options, operator: str, regime: str, option: str, estimator: s
 
 @functools.cache
 def regime_of(name: str) -> Regime:
-    """Return a regime; the source has one optimiser here, Adam."""
-    return replace(SOURCE, space={**SOURCE.space, "optimiser": ("adam",)}) if name == "source" else REGIMES[name]
+    """Return a regime; the source has one optimiser here, Adam, and ``STARTS``."""
+    known = REGIMES[name]
+    own: dict[str, Any] = {"optimiser": ("adam",), "t": STARTS} if name == "source" else {}
+    return replace(known, space={**known.space, **own})
 
 
 def last(regime: str, option: str) -> float:

@@ -25,15 +25,17 @@ SIZES = {"members": 4, "exact": 64, "held_out": 16, "trials": 8, "nearer": 2, "k
 TRIALS: dict[str, dict[str, Any]] = {
     "guidance": {"trials": 6, "nearer": 1, "kept": 2},  # a rule has one number to find
     "steps": {"trials": 12, "nearer": 1, "kept": 4},
-    "source": {"trials": 24, "nearer": 1, "kept": 8},
-    "source_own": {"trials": 12, "nearer": 1, "kept": 4},
+    "source": {"trials": 16, "nearer": 1, "kept": 6},
+    "source_late": {"trials": 16, "nearer": 1, "kept": 6},
+    "source_own": {"trials": 8, "nearer": 1, "kept": 3},
     "controls": {"trials": 12, "nearer": 1, "kept": 4},
 }
 SEEDS = {"source": 2}  # where other trials and measurements, or another processor, change what comes out
 FEWER: dict[str, dict[str, Any]] = {  # beside the main part
     "guidance": {"trials": 6, "kept": 1},
     "steps": {"trials": 8, "kept": 2},
-    "source": {"trials": 12, "kept": 2},
+    "source": {"trials": 8, "kept": 2},
+    "source_late": {"trials": 8, "kept": 2},
     "controls": {"trials": 8, "kept": 2},
 }
 QUICK: dict[str, Any] = {"samples": 4, "members": 2, "exact": 16, "held_out": 4, "trials": 1, "nearer": 1, "kept": 1}

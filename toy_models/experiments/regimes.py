@@ -9,8 +9,8 @@ show that the budget pays for. There are two aims, the objective's own (the misf
 posterior; the best trial by each is run on other measurements.
 
 The main part is the 8x8 digits at noise 0.1 under five operators. Beside it stand other noise levels; source
-optimisation that takes the estimator's own endpoint for its sample ("source_own"), where every estimator meets its
-target, but not on the data; and mixtures of MNIST.
+optimisation from a late start ("source_late"), and with the estimator's own endpoint for its sample ("source_own"),
+where every estimator meets its target, but not on the data; and mixtures of MNIST.
 
 Optimisers are those of public code: D-Flow's source has L-BFGS with a line search, since with a fixed rate its first
 steps may leave every bound; FlowGrad and OC-Flow (arXiv 2410.18070) take SGD for controls. Adam stands beside them.
@@ -49,6 +49,7 @@ from toy_models.experiments.regime_tables import (
 )
 
 SUITE = "guidance"
+LATE, OWN = "source_late", "source_own"
 OTHER_NOISES = (0.03, 0.3)
 ALWAYS = ("greedy", "end_to_end")
 SOME = ("greedy", "midpoint", "midpoint_4", "end_to_end")
@@ -59,7 +60,7 @@ def cells(options: Options) -> list[Cell]:
     if options.quick:
         return _quick_cells(options)
     made = [one for regime in REGIMES for one in main_cells(options, regime)]
-    made += [searched_cell(options, o, "source_own", e, budgets=BUDGETS[2:6:2]) for o in OPERATORS for e in SOME]
+    made += [searched_cell(options, o, OWN, e, budgets=BUDGETS[2:6:2]) for o in OPERATORS for e in SOME]
     made += [
         searched_cell(options, o, r, e, noise=noise, budgets=BUDGETS[:5:2], **FEWER[r])
         for noise in OTHER_NOISES
@@ -67,11 +68,12 @@ def cells(options: Options) -> list[Cell]:
         for r in ("guidance", "source")
         for e in ESTIMATORS
     ]
-    return made + [one for regime in REGIMES for one in mnist_cells(options, regime)]
+    made += main_cells(options, LATE)
+    return made + [one for regime in (*REGIMES, LATE) for one in mnist_cells(options, regime)]
 
 
 def _quick_cells(options: Options) -> list[Cell]:
-    places = [("guidance", NOISE), ("source", NOISE), ("source_own", NOISE)]
+    places = [("guidance", NOISE), ("source", NOISE), (OWN, NOISE)]
     places += [("guidance", OTHER_NOISES[-1]), ("source", OTHER_NOISES[-1])]
     return [
         searched_cell(options, OPERATORS[0], regime, name, noise=noise, **QUICK)

@@ -1,19 +1,20 @@
-"""Source optimisation on the mixtures of digits and of MNIST, over budgets: ``regimes`` in this regime alone."""
+"""Source optimisation on the mixtures of digits and of MNIST, over budgets, from t = 0 and from a late start.
+
+The cells are those of ``regimes``.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.experiment import Cell
-from analysis.guidance.regimes import REGIMES
 from analysis.settings import Options
+from toy_models.experiments.regime_searches import LINE_SEARCH
 from toy_models.experiments.regime_tables import (
     BASELINE,
     LEAST,
@@ -27,21 +28,15 @@ from toy_models.experiments.regime_tables import (
 )
 
 SUITE = "guidance"
-OPTIMISERS = ("adam", "lbfgs_line_search")
-SOURCE = replace(
-    REGIMES["source"],
-    space={**REGIMES["source"].space, "t": (0.0, 0.2, 0.4, 0.6)},
-    unscaled=("optimiser", OPTIMISERS[1:]),  # a line search finds how long a move is
-)
+STARTS = {"source": "", "source_late": "late_"}  # regimes, with a prefix of facts
 
 
 def cells(options: Options) -> list[Cell]:
-    """Return the cells of ``regimes`` in this regime at its main noise and on MNIST."""
+    """Return the cells of ``regimes`` in these regimes at its main noise and on MNIST."""
     if options.quick:
-        return [
-            searched_cell(options, OPERATORS[0], "source", e, **QUICK) for e in ("greedy", "midpoint", "end_to_end")
-        ]
-    return main_cells(options, "source") + mnist_cells(options, "source")
+        pairs = [("source", e) for e in ("greedy", "midpoint", "end_to_end")] + [("source_late", "greedy")]
+        return [searched_cell(options, OPERATORS[0], regime, e, **QUICK) for regime, e in pairs]
+    return [cell for regime in STARTS for cell in main_cells(options, regime) + mnist_cells(options, regime)]
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -86,10 +81,7 @@ def facts(summary: pd.DataFrame, floored: pd.DataFrame, chosen: pd.DataFrame) ->
     """
     row: dict[str, Any] = {"at_end_of_range": float(chosen["at_end_of_range"].mean())}
     trials = chosen["chosen"].map(json.loads)
-    row["line_search"] = float((trials.map(lambda one: one["optimiser"]) == OPTIMISERS[1]).mean())
-    latest = max(cast(Sequence[float], SOURCE.space["t"]))
-    starts = (trials.map(lambda one: one["t"]) == latest).groupby(chosen["aim"]).mean()
-    row |= {f"{aim}_latest_start": share for aim, share in starts.items()}
+    row["line_search"] = float((trials.map(lambda one: one["optimiser"]) == LINE_SEARCH).mean())
     last = floored.query("metric == 'misfit' and aim == 'misfit' and estimator == 'end_to_end'")
     for problem, rows in last.groupby("problem", sort=False):
         one = rows.loc[rows["budget"].idxmax()]
