@@ -34,10 +34,10 @@ answer = style.Caption(
     ),
     "Rows: misfit, energy distance to the posterior, each tuned for; dotted: posterior's mean; grey: exact "
     "samples. Means over {operators!p:operator} of medians, 95% intervals; crosses: over a tenth diverged. "
-    "Choices at ends of ranges: {at_end_of_range:.0%}.",
+    "Choices at ends of ranges: {at_end_of_range:.0%}, of lists: {at_end_of_list:.0%}.",
 )
 LEAST_MISFIT = 0.03  # shown: what is far below 1 fits noise
-OWN = "source_own"  # is in the figure regimes_elsewhere
+BESIDE = ("source_own", "source_late")  # are in the figures regimes_elsewhere and source_mixtures
 
 
 @style.figure(legend=3)
@@ -62,7 +62,7 @@ def _main(tables: style.Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows and the references of the main problem, each outcome where it was tuned for."""
     table, main = tables["regimes_summary"], tables["regimes_facts"].iloc[0]
     place = {name: main[name] for name in ("problem", "noise") if name in main}  # where there are several
-    table = only(table[(table["metric"] == table["aim"]) & (table["regime"] != OWN)], **place)
+    table = only(table[(table["metric"] == table["aim"]) & ~table["regime"].isin(BESIDE)], **place)
     return table, only(tables["regime_references_summary"], **place)
 
 

@@ -50,7 +50,7 @@ def draw(tables: style.Tables) -> Figure:
         there = set(only(table, **place)["regime"]) - {regime for regime, _ in ROWS}
         shown += [
             (f"{title},\n{names.SETTINGS[regime]}", regime, metric, place)
-            for regime in names.REGIMES
+            for regime in names.SETTINGS
             if regime in there
         ]
     figure, axes = style.panels(len(shown), columns, 1.9, 0.7)

@@ -147,7 +147,7 @@ REGIMES = {
     "steps": Name("per-step optimisation", "several moves by an optimiser at every step", "arXiv 2410.09945"),
     "source": Name("source optimisation", "the initial state is optimised until its sample fits", "arXiv 2402.14017"),
     "source_late": Name("source, late start", "the state at t = 0.6 is optimised until its sample fits"),
-    "source_own": Name("source, own endpoint", "source optimisation; the sample is the estimator's own endpoint"),
+    "source_own": Name("source, own endpoint", "late start; the sample is the estimator's own endpoint"),
     "controls": Name("control optimisation", "velocities added to the flow's are optimised", "arXiv 2410.18070"),
 }
 PROPERTIES = {

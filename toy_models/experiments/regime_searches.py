@@ -5,8 +5,9 @@ others: their good rates differ by decades, and what is best for few moves may n
 for all would miss the one that suits a gradient.
 
 The time from which a source is optimised is no option: by misfit a later one is always the better (``option_lists``),
-as the state there decides less of the sample. "source" starts from t = 0, as D-Flow does, and "source_late" from 0.6,
-the start with which greedy and end-to-end come nearest to the posterior.
+as the flow there binds the sample less. "source" starts from t = 0, as D-Flow does, and "source_late" from 0.6, the
+start with which greedy and end-to-end come nearest to the posterior. "source_own" has the same late start, and its
+samples are the estimator's own endpoints: at t = 0 greedy's would be the data's mean, whatever the state.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ SOURCE = replace(
     space={"learning_rate": REGIMES["source"].space["learning_rate"], "prior": WEIGHTS},
     unscaled=("optimiser", (LINE_SEARCH,)),
 )
+LATE = {"t": 0.6}
 RATES = {"sgd": Range(2e-4, 1.0), "adam": Range(3e-3, 10.0), LINE_SEARCH: Range(3e-3, 10.0)}  # of controls
 CONTROLS = replace(REGIMES["controls"], unscaled=("optimiser", (LINE_SEARCH,)))
 
@@ -52,9 +54,8 @@ SEARCHED: dict[str, dict[str, Regime]] = {
     "guidance": separate(REGIMES["guidance"], "rule", ("dps", "likelihood", "normalised")),
     "steps": separate(REGIMES["steps"], "optimiser", ("adam", "normalised")),
     "source": separate(SOURCE, "optimiser", OPTIMISERS),
-    "source_late": separate(replace(SOURCE, options={**SOURCE.options, "t": 0.6}), "optimiser", OPTIMISERS),
-    # Source optimisation whose samples are the estimator's own endpoints.
-    "source_own": separate(replace(SOURCE, options={**SOURCE.options, "end": "own"}), "optimiser", OPTIMISERS),
+    "source_late": separate(replace(SOURCE, options={**SOURCE.options, **LATE}), "optimiser", OPTIMISERS),
+    "source_own": separate(replace(SOURCE, options={**SOURCE.options, **LATE, "end": "own"}), "optimiser", OPTIMISERS),
     "controls": {
         name: replace(CONTROLS, space={"learning_rate": rates, "optimiser": (name,), "weight": WEIGHTS})
         for name, rates in RATES.items()

@@ -9,8 +9,8 @@ show that the budget pays for. There are two aims, the objective's own (the misf
 posterior; the best trial by each is run on other measurements.
 
 The main part is the 8x8 digits at noise 0.1 under five operators. Beside it stand other noise levels; source
-optimisation from a late start ("source_late"), and with the estimator's own endpoint for its sample ("source_own"),
-where every estimator meets its target, but not on the data; and mixtures of MNIST.
+optimisation from a late start ("source_late"), and there with the estimator's own endpoint for its sample
+("source_own"), where every estimator meets its target, but not on the data; and mixtures of MNIST.
 
 Optimisers are those of public code: D-Flow's source has L-BFGS with a line search, since with a fixed rate its first
 steps may leave every bound; FlowGrad and OC-Flow (arXiv 2410.18070) take SGD for controls. Adam stands beside them.
@@ -93,7 +93,8 @@ def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     """Return one row: the outcomes at the largest budget by regime and aim, and what was chosen, of the main part.
 
     REGIME_at_end is the share of choices at an end of a range, and ``at_end_of_range`` that of all choices, elsewhere
-    too; REGIME_OPTION_largest that of choices with the largest value of an option that is taken from a list;
+    too; REGIME_OPTION_largest that of choices with the largest value of an option that is taken from a list, and
+    ``at_end_of_list`` that of all choices, elsewhere too, with the largest value of any;
     REGIME_ESTIMATOR_VALUE that of an optimiser or rule; REGIME_ESTIMATOR_moves how many steps or iterations the largest
     budget pays for, the median over choices.
 
@@ -103,6 +104,8 @@ def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
         One row.
     """
     row: dict[str, Any] = {"at_end_of_range": float(chosen["at_end_of_range"].mean())}
+    largest = [_largest(part, SEARCHED[str(regime)]).any(axis=1) for regime, part in chosen.groupby("regime")]
+    row["at_end_of_list"] = float(pd.concat(largest).mean())
     for regime, part in main_part(chosen).groupby("regime", sort=False):
         row |= {f"{regime}_{name}": value for name, value in _chosen(part, SEARCHED[str(regime)]).items()}
     summary = main_part(summary)
@@ -120,10 +123,8 @@ def facts(summary: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
 def _chosen(chosen: pd.DataFrame, searched: Mapping[str, Regime]) -> dict[str, float]:
     """Return what was chosen in a regime: shares of choices, and moves at the largest budget."""
     trials = pd.DataFrame([*chosen["chosen"].map(json.loads)], index=chosen.index)
-    space = next(iter(searched.values())).space
-    lists = {name: max(v) for name, v in space.items() if not isinstance(v, Range) and not isinstance(v[0], str)}
     row = {"at_end": float(chosen["at_end_of_range"].mean())}
-    row |= {f"{name}_largest": float((trials[name] == v).mean()) for name, v in lists.items() if name in trials}
+    row |= {f"{name}_largest": float(share) for name, share in _largest(chosen, searched).mean().items()}
     for name, part in chosen.groupby("estimator", sort=False):
         used = trials.loc[part.index]
         row |= {f"{name}_{value}": float(used.eq(value).any(axis=1).mean()) for value in searched}
@@ -131,12 +132,20 @@ def _chosen(chosen: pd.DataFrame, searched: Mapping[str, Regime]) -> dict[str, f
     return row
 
 
+def _largest(chosen: pd.DataFrame, searched: Mapping[str, Regime]) -> pd.DataFrame:
+    """Return whether a choice is the largest of its list, a column per option taken from a list of numbers."""
+    trials = pd.DataFrame([*chosen["chosen"].map(json.loads)], index=chosen.index)
+    space = next(iter(searched.values())).space
+    lists = {name: max(v) for name, v in space.items() if not isinstance(v, Range) and not isinstance(v[0], str)}
+    return pd.DataFrame({name: trials[name] == v for name, v in lists.items() if name in trials}, index=chosen.index)
+
+
 def elsewhere_facts(summary: pd.DataFrame) -> pd.DataFrame:
     """Collect end-to-end's outcome over greedy's at the largest budget, away from the main part, in one row.
 
     A misfit below 1, which fits noise, counts as 1 in these ratios. Columns are PLACE_REGIME_METRIC, with the ends of
-    intervals; where the samples are the estimators' own endpoints ("source_own"), the range over estimators of their
-    misfits and energy distances.
+    intervals, the late start among the regimes; where the samples are the estimators' own endpoints ("source_own"), the
+    range over estimators of their misfits and energy distances.
 
     Returns
     -------
@@ -148,7 +157,7 @@ def elsewhere_facts(summary: pd.DataFrame) -> pd.DataFrame:
     row: dict[str, Any] = {}
     for (problem, noise, regime, metric), rows in others.groupby(["problem", "noise", "regime", "metric"], sort=False):
         last = rows[rows["budget"] == rows["budget"].max()].set_index("estimator")
-        if regime not in REGIMES:
+        if regime == OWN:
             row |= {f"{regime}_{metric}_low": last["mean"].min(), f"{regime}_{metric}_high": last["mean"].max()}
         elif "end_to_end" in last.index:
             place = f"noise_{noise:g}".replace(".", "_") if problem == MAIN["problem"] else problem

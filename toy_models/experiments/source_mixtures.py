@@ -28,13 +28,15 @@ from toy_models.experiments.regime_tables import (
 )
 
 SUITE = "guidance"
-STARTS = {"source": "", "source_late": "late_"}  # regimes, with a prefix of facts
+STARTS = {"source": "", "source_late": "late_"}  # regimes, each with what its facts' names have after the problem
 
 
 def cells(options: Options) -> list[Cell]:
     """Return the cells of ``regimes`` in these regimes at its main noise and on MNIST."""
     if options.quick:
-        pairs = [("source", e) for e in ("greedy", "midpoint", "end_to_end")] + [("source_late", "greedy")]
+        pairs = [("source", e) for e in ("greedy", "midpoint", "end_to_end")] + [
+            ("source_late", e) for e in ("greedy", "end_to_end")
+        ]
         return [searched_cell(options, OPERATORS[0], regime, e, **QUICK) for regime, e in pairs]
     return [cell for regime in STARTS for cell in main_cells(options, regime) + mnist_cells(options, regime)]
 
@@ -58,7 +60,7 @@ def by_seed(table: pd.DataFrame) -> dict[str, float]:
         A value by name, PROBLEM_AIM_seeds and its _low and _high.
     """
     row: dict[str, float] = {}
-    for (problem, aim), part in table.groupby(["problem", "aim"], sort=False):
+    for (problem, aim), part in table[table["regime"] == "source"].groupby(["problem", "aim"], sort=False):
         last = part[(part["metric"] == aim) & (part["budget"] == part["budget"].max())]
         made = [summarise(one).set_index("estimator") for _, one in last.groupby("seed")]
         ratios = [one.loc["end_to_end", f"over_{BASELINE}_mean"] for one in made if "end_to_end" in one.index]
@@ -72,7 +74,8 @@ def facts(summary: pd.DataFrame, floored: pd.DataFrame, chosen: pd.DataFrame) ->
 
     Columns are PROBLEM_AIM_ESTIMATOR, with the ends of intervals, PROBLEM_budget, PROBLEM_operators, and
     PROBLEM_AIM_from: the budget from which on end-to-end's outcome is at most greedy's. PROBLEM_floored is the ratio of
-    end-to-end's misfit to greedy's where a misfit below 1, which fits noise, counts as 1.
+    end-to-end's misfit to greedy's where a misfit below 1, which fits noise, counts as 1. PROBLEM_late_... is the same
+    from the late start.
 
     Returns
     -------
@@ -83,19 +86,23 @@ def facts(summary: pd.DataFrame, floored: pd.DataFrame, chosen: pd.DataFrame) ->
     trials = chosen["chosen"].map(json.loads)
     row["line_search"] = float((trials.map(lambda one: one["optimiser"]) == LINE_SEARCH).mean())
     last = floored.query("metric == 'misfit' and aim == 'misfit' and estimator == 'end_to_end'")
-    for problem, rows in last.groupby("problem", sort=False):
+    for (problem, regime), rows in last.groupby(["problem", "regime"], sort=False):
         one = rows.loc[rows["budget"].idxmax()]
-        row |= {f"{problem}_floored_{end}": one[f"over_{BASELINE}_{end}"] for end in ("mean", "low", "high")}
-    for (problem, aim), rows in summary[summary["metric"] == summary["aim"]].groupby(["problem", "aim"], sort=False):
-        by_budget = rows.set_index(["budget", "estimator"])
-        last = by_budget.xs(rows["budget"].max())
-        row |= {f"{problem}_budget": int(rows["budget"].max()), f"{problem}_operators": int(rows["operators"].max())}
-        for name, one in last.iterrows():
-            place = f"{problem}_{aim}_{name}"
-            row |= {place: one["mean"]}
-            row |= {f"{place}_over_{end}": one[f"over_{BASELINE}_{end}"] for end in ("mean", "low", "high")}
-        row[f"{problem}_{aim}_from"] = _meets(by_budget[f"over_{BASELINE}_mean"].unstack())
+        row |= _ends(f"{problem}_{STARTS[str(regime)]}floored", one)
+    good = summary[summary["metric"] == summary["aim"]]
+    for (problem, regime, aim), rows in good.groupby(["problem", "regime", "aim"], sort=False):
+        by_budget, most = rows.set_index(["budget", "estimator"]), rows["budget"].max()
+        place = f"{problem}_{STARTS[str(regime)]}"
+        row |= {f"{place}budget": int(most), f"{place}operators": int(rows["operators"].max())}
+        for name, one in by_budget.xs(most).iterrows():
+            row |= {f"{place}{aim}_{name}": one["mean"]} | _ends(f"{place}{aim}_{name}_over", one)
+        row[f"{place}{aim}_from"] = _meets(by_budget[f"over_{BASELINE}_mean"].unstack())
     return row
+
+
+def _ends(name: str, one: pd.Series) -> dict[str, float]:
+    """Return the ratio to greedy and the ends of its interval."""
+    return {f"{name}_{end}": one[f"over_{BASELINE}_{end}"] for end in ("mean", "low", "high")}
 
 
 def _meets(ratios: pd.DataFrame) -> float:

@@ -92,14 +92,21 @@ def test_each_optimiser_is_searched_and_half_as_many_are_kept_at_each_larger_bud
 
 @pytest.mark.parametrize("regime", [*SEARCHED])
 def test_every_optimiser_or_rule_of_a_regime_has_a_search_of_its_own(regime):
-    known = REGIMES[regime.removesuffix("_own")]
+    known = REGIMES[regime.partition("_")[0]]
     for name, one in SEARCHED[regime].items():
         (option,) = (key for key, values in one.space.items() if values == (name,))
         assert one.sampler == known.sampler
-        assert one.space.keys() == known.space.keys()
+        assert {*one.space, *one.options} >= {*known.space}
         assert option in ("rule", "optimiser")
     if regime in ("guidance", "steps"):
         assert [*SEARCHED[regime]] == [*known.space[option]]
+
+
+def test_the_time_from_which_a_source_is_optimised_is_a_regime_and_no_option():
+    for regime, t in (("source", 0.0), ("source_late", 0.6), ("source_own", 0.6)):
+        for one in SEARCHED[regime].values():
+            assert "t" not in one.space
+            assert one.call({"learning_rate": 1.0}, "greedy", 0.1, 4)["t"] == t
 
 
 def test_a_choice_is_at_an_end_by_the_range_of_its_own_optimiser():
@@ -110,7 +117,7 @@ def test_a_choice_is_at_an_end_by_the_range_of_its_own_optimiser():
     assert regime_searches._at_own_end({"status": "none"}, made) == {"status": "none"}
 
 
-@pytest.mark.parametrize("regime", ["controls", "source", "source_own"])
+@pytest.mark.parametrize("regime", ["controls", "source", "source_late", "source_own"])
 def test_with_a_line_search_alone_a_rate_does_not_depend_on_the_number_of_moves(regime):
     for name, one in SEARCHED[regime].items():
         trial = {"learning_rate": 2.0, "optimiser": name, "prior": 0.0, "t": 0.0, "weight": 0.0}

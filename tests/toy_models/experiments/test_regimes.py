@@ -14,7 +14,7 @@ from analysis.guidance import SAMPLERS
 from analysis.guidance.regimes import REGIMES, gradient_in
 from analysis.guidance.registry import Sample
 from analysis.settings import Options
-from toy_models.experiments import regime_outcomes, regimes, source_mixtures
+from toy_models.experiments import regime_outcomes, regime_searches, regimes
 
 QUICK = {
     (c.extra_dict["regime"], c.variants[0].estimator): c
@@ -34,7 +34,7 @@ def test_a_row_is_what_the_sampler_gives_with_the_options_that_were_chosen(table
     cell, trial = QUICK["source", "midpoint"], json.loads(rows["chosen"].iloc[0])
     flow, _, reported = regime_outcomes.batches(cell)
     count = int(rows["count"].iloc[0])
-    options = source_mixtures.SOURCE.call(trial, regimes.ESTIMATORS["midpoint"], cell.extra_dict["noise"], count)
+    options = regime_searches.SOURCE.call(trial, regimes.ESTIMATORS["midpoint"], cell.extra_dict["noise"], count)
     assert options["iterations"] == count
     sample = SAMPLERS["optimise_source"](flow, reported.loss(), reported.x0, **options)
     assert rows["value"].tolist() == reported.misfit(reported.sets(sample.x)).tolist()
@@ -135,7 +135,7 @@ def test_a_source_s_own_endpoint_meets_its_target_and_is_the_estimator_s():
     )
     own, solved = (
         measure_cell(dataclasses.replace(cell, extra=tuple((cell.extra_dict | {"regime": regime}).items())))
-        for regime in ("source_own", "source")
+        for regime in ("source_own", "source_late")
     )
     misfits = [t.loc[(t["aim"] == "misfit") & (t["metric"] == "misfit"), "value"].median() for t in (own, solved)]
     assert misfits[0] < misfits[1] / 3
@@ -181,6 +181,9 @@ def test_facts_from_elsewhere_are_ratios_at_the_largest_budget_of_a_place():
     more = pd.concat([places, by_hand(greedy=(3.0, 5.0, 8.0), end_to_end=(1.0, 2.0, 3.0)).assign(regime="guidance")])
     pd.testing.assert_series_equal(regimes.derive(more)["elsewhere_facts"].iloc[0], found)  # with operators of its own
     assert [found[f"source_own_misfit_{end}"] for end in ("low", "high")] == [1.5, 4.0]
+    late = by_hand(greedy=(1.0, 2.0, 3.0), end_to_end=(3.0, 6.0, 9.0)).assign(regime="source_late")
+    found = regimes.derive(pd.concat([places, late]))["elsewhere_facts"].iloc[0]
+    assert found["noise_0_1_source_late_misfit"] == pytest.approx(3.0)
     assert regimes.derive(table)["elsewhere_facts"].iloc[0].to_dict() == {"places": 0}
 
 
@@ -191,7 +194,10 @@ def test_facts_state_how_often_the_largest_of_a_list_was_chosen_and_what_the_bud
     trials = np.where(dear, json.dumps(dear_one), json.dumps(cheap_one))
     table = table.assign(chosen=trials, count=np.where(dear, 7, 30))
     found = regimes.derive(table)["facts"].iloc[0]
-    assert found["controls_weight_largest"] == 0.5
+    assert found["controls_weight_largest"] == 0
+    dearest = json.dumps(dear_one | {"weight": 100.0})
+    at_end = regimes.derive(table.assign(chosen=np.where(dear, dearest, trials)))["facts"].iloc[0]
+    assert (at_end["controls_weight_largest"], at_end["at_end_of_list"]) == (0.5, 0.5)
     assert (found["controls_end_to_end_moves"], found["controls_greedy_moves"]) == (7, 30)
     assert (found["controls_greedy_sgd"], found["controls_end_to_end_sgd"], found["controls_end_to_end_adam"]) == (
         1,
