@@ -37,7 +37,7 @@ answer = style.Caption(
     "Choices at ends of ranges: {at_end_of_range:.0%}, of lists: {at_end_of_list:.0%}.",
 )
 LEAST_MISFIT = 0.03  # shown: what is far below 1 fits noise
-BESIDE = ("source_own", "source_late")  # are in the figures regimes_elsewhere and source_mixtures
+OWN = "source_own"  # is in the figure regimes_elsewhere
 
 
 @style.figure(legend=3)
@@ -62,7 +62,7 @@ def _main(tables: style.Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows and the references of the main problem, each outcome where it was tuned for."""
     table, main = tables["regimes_summary"], tables["regimes_facts"].iloc[0]
     place = {name: main[name] for name in ("problem", "noise") if name in main}  # where there are several
-    table = only(table[(table["metric"] == table["aim"]) & ~table["regime"].isin(BESIDE)], **place)
+    table = only(table[(table["metric"] == table["aim"]) & (table["regime"] != OWN)], **place)
     return table, only(tables["regime_references_summary"], **place)
 
 

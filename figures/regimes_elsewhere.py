@@ -34,6 +34,7 @@ answer = style.Caption(
 
 ROWS = (("guidance", "energy_distance"), ("source", "misfit"))
 OWN = "source_own"
+LATE = "source_late"  # is in the figure source_mixtures
 
 
 @style.figure(legend=3)
@@ -47,10 +48,10 @@ def draw(tables: style.Tables) -> Figure:
         shown.append((names.of("regimes", OWN).replace(", ", ",\n"), OWN, metric, main))
     columns = len(shown) // len(ROWS)
     for metric, (title, place) in itertools.product(style.OUTCOMES, places.items()):
-        there = set(only(table, **place)["regime"]) - {regime for regime, _ in ROWS}
+        there = set(only(table, **place)["regime"]) - {LATE, *dict(ROWS)}
         shown += [
             (f"{title},\n{names.SETTINGS[regime]}", regime, metric, place)
-            for regime in names.SETTINGS
+            for regime in names.REGIMES
             if regime in there
         ]
     figure, axes = style.panels(len(shown), columns, 1.9, 0.7)

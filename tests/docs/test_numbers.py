@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.guidance.regimes import REGIMES
 from tests.docs.published import PLACES, TABLE_1, WORDS, learned, missing, percent, spread, table
 from toy_models.experiments import regime_tables
 
@@ -37,12 +38,12 @@ def searches():
     row = table("regimes_facts").iloc[0]
     near = percent(row["at_end_of_range"])
     yield f"In {near} of the cases the best option was near the smallest or largest one tried"
-    options = ("source_t", "source_prior", "steps_inner", "controls_weight")
-    said = ("the source's start, t = 0.6", "the weight of its prior, 1", "moves per step, 8")
-    said = (*said, "the price of controls, 10")
-    shares = [f"{percent(row[f'{name}_largest'])} ({what})" for name, what in zip(options, said, strict=True)]
-    shares[0] = shares[0].replace(" (", " of the cases (")
-    yield f"{', '.join(shares[:-1])} and {shares[-1]}"
+    yield f"the largest was chosen in {percent(row['at_end_of_list'])}"
+    options = ("source_prior", "source_late_prior", "steps_inner", "controls_weight")
+    shares = [percent(row[f"{name}_largest"]) for name in options]
+    assert all(row[f"{name}_largest"] <= 0.1 for name in options)
+    yield f"{shares[0]} and, from the late start, {shares[1]} (the weight of the source's prior, 100)"
+    yield f"{shares[2]} (moves per step, 8) and {shares[3]} (the price of controls, 100)"
     for name, who in (("end_to_end", "the best runs of end-to-end have"), ("greedy", "those of greedy")):
         moves = [f"{row[f'{regime}_{name}_moves']:.0f}" for regime in PLACES]
         yield f"{who} {', '.join(moves[:-1])} and {moves[-1]}"
@@ -88,7 +89,7 @@ def crossings():
 
 
 def source():
-    """The dial in source optimisation beside the paper's table 1: rows of outcomes over greedy's."""
+    """The dial in source optimisation beside the paper's table 1: rows of outcomes over greedy's, by start."""
     row, paper = table("source_mixtures_facts").iloc[0], {k: np.array(v) for k, v in TABLE_1.items()}
     images = learned("source", "misfit").query("budget == budget.max()").set_index("estimator")
     for name in DIAL:
@@ -97,6 +98,8 @@ def source():
         theirs = f"{np.exp(np.log(paper[name] / paper['greedy']).mean()):.2f}" if name in paper else ""
         ours = [spread(row, p, "_mean") if f"{p}_mean" in row.index else "" for p in places]
         yield f"| {WORDS[name]} | {' | '.join([*ours, image, theirs])} |"
+        late = [f"{problem}_late_{aim}_{name}_over" for problem in ("digits", "mnist") for aim in AIMS]
+        yield f"| {WORDS[name]} | {' | '.join(spread(row, p, '_mean') for p in late)} |"
 
 
 def sources():
@@ -108,12 +111,10 @@ def sources():
     ends = [row[f"digits_energy_distance_seeds_{end}"] for end in ("low", "high")]
     yield f"With one seed its distance is {ends[0]:.2f} of greedy's, and with the other {ends[1]:.2f}"
     yield f"L-BFGS was chosen in {percent(row['line_search'])} of the cases"
-    starts = [percent(row[f"{aim}_latest_start"]) for aim in AIMS]
-    yield f"in {starts[0]} of the choices by misfit, and in {starts[1]} of those by distance"
     yield f"In {percent(row['at_end_of_range'])} of the cases the rate was near an end"
     floored = [spread(row, f"{problem}_floored", "_mean") for problem in ("digits", "mnist")]
     yield f"{floored[0]} of greedy's on the digits and {floored[1]} on MNIST"
-    place = {"budget": 1536, "aim": "misfit", "metric": "misfit", **regime_tables.MAIN}
+    place = {"regime": "source", "budget": 1536, "aim": "misfit", "metric": "misfit", **regime_tables.MAIN}
     rows = table("source_mixtures_summary")
     means = rows.loc[(rows[list(place)] == pd.Series(place)).all(axis=1)].set_index("estimator")["mean"]
     said = [f"{means[name]:.2g} for {word}" for name, word in WORDS.items()]
@@ -203,8 +204,9 @@ def on_mnist():
 def windows():
     """Guidance in the first third of time over that in the last."""
     row = table("regime_windows_facts").iloc[0]
-    for regime, place in PLACES.items():
-        yield f"| {place} | {spread(row, f'{regime}_energy_distance')} | {spread(row, f'{regime}_misfit')} |"
+    for regime in REGIMES:
+        cells = [spread(row, f"{regime}_{aim}") for aim in ("energy_distance", "misfit")]
+        yield f"| {PLACES[regime]} | {' | '.join(cells)} |"
 
 
 def correlations():

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from analysis.guidance.regimes import REGIMES
 from tests.docs.published import PLACES, learned, missing, percent, spread, table
 
 OTHERS = ("two_step_euler", "midpoint", "end_to_end", "adaptive")
@@ -13,7 +14,7 @@ CHOSEN = {"optimiser": "lbfgs_line_search", "t": 0.6}
 def restored():
     """The dial with the learned flow by regime: rows of PSNR and of misfits, each gradient at its best budget."""
     for aim, digits in (("psnr", ".1f"), ("misfit", ".2f")):
-        for regime, place in PLACES.items():
+        for regime, place in ((name, PLACES[name]) for name in REGIMES):
             rows = learned(regime, aim, "pooled").set_index("estimator")
             others = [spread(rows.loc[name], "over_greedy", "_mean") for name in OTHERS]
             yield f"| {place} | {rows.loc['greedy', 'mean']:{digits}} | {' | '.join(others)} |"
@@ -74,7 +75,7 @@ def test_what_is_better_than_greedy_by_its_interval():
     assert [json.loads(one)["optimiser"] for one in chosen] == ["sgd"] * 32
     assert rows.query("aim == 'psnr' and over_greedy_low > 0").empty
     ranks = table("regimes_images_correlation").query("aim == 'psnr'")
-    assert {*ranks.loc[ranks["high"] < 0, "regime"]} == {*PLACES}
+    assert {*ranks.loc[ranks["high"] < 0, "regime"]} == {*REGIMES}
 
 
 def restored_sources():

@@ -44,6 +44,8 @@ MNIST: dict[str, Any] = {"problem": "mnist", "samples": 10, "members": 2, "held_
 MNIST |= {"dtype": "float32"}  # in 64 steps its samples differ from those in float64 by 1e-5
 SLOW = "adaptive"  # there: states with meshes of their own share no times, whose matrices the flow would remember
 BASELINE = "greedy"
+LATE = "source_late"
+USES = (*REGIMES, LATE)  # the ways to use a gradient that a user chooses between
 KEYS = ["problem", "noise", "regime", "estimator", "aim", "budget", "metric"]
 LEAST = {"misfit": 1.0, "energy_distance": 0.05}  # below these one is as good as another
 
@@ -106,9 +108,9 @@ def mnist_cells(options: Options, regime: str) -> list[Cell]:
 
 
 def main_part(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the main part: the 8x8 digits at the main noise, in the four regimes."""
+    """Return the rows of the main part: the 8x8 digits at the main noise, in ``USES``."""
     rows = (table["problem"] == MAIN["problem"]) & (table["noise"] == MAIN["noise"])
-    return table[rows & table["regime"].isin([*REGIMES])]
+    return table[rows & table["regime"].isin(USES)]
 
 
 def summarise(table: pd.DataFrame, floored: tuple[str, ...] = ("energy_distance",)) -> pd.DataFrame:

@@ -8,9 +8,9 @@ that was tried within it counts. Adaptive lookahead, whose cost depends on the s
 show that the budget pays for. There are two aims, the objective's own (the misfit) and the distance to the exact
 posterior; the best trial by each is run on other measurements.
 
-The main part is the 8x8 digits at noise 0.1 under five operators. Beside it stand other noise levels; source
-optimisation from a late start ("source_late"), and there with the estimator's own endpoint for its sample
-("source_own"), where every estimator meets its target, but not on the data; and mixtures of MNIST.
+The main part is the 8x8 digits at noise 0.1 under five operators; the source is optimised from t = 0, and from a late
+start ("source_late"). Beside it stand other noise levels; the late start with the estimator's own endpoint for its
+sample ("source_own"), where every estimator meets its target, but not on the data; and mixtures of MNIST.
 
 Optimisers are those of public code: D-Flow's source has L-BFGS with a line search, since with a fixed rate its first
 steps may leave every bound; FlowGrad and OC-Flow (arXiv 2410.18070) take SGD for controls. Adam stands beside them.
@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.experiment import Cell
-from analysis.guidance.regimes import REGIMES, Regime
+from analysis.guidance.regimes import Regime
 from analysis.guidance.tuning import Range
 from analysis.settings import Options
 from toy_models.experiments.regime_outcomes import ESTIMATORS
@@ -40,6 +40,7 @@ from toy_models.experiments.regime_tables import (
     NOISE,
     OPERATORS,
     QUICK,
+    USES,
     choices,
     main_cells,
     main_part,
@@ -49,7 +50,7 @@ from toy_models.experiments.regime_tables import (
 )
 
 SUITE = "guidance"
-LATE, OWN = "source_late", "source_own"
+OWN = "source_own"
 OTHER_NOISES = (0.03, 0.3)
 ALWAYS = ("greedy", "end_to_end")
 SOME = ("greedy", "midpoint", "midpoint_4", "end_to_end")
@@ -59,7 +60,7 @@ def cells(options: Options) -> list[Cell]:
     """Return a cell per operator, regime and estimator, at the main noise and then at others and on MNIST."""
     if options.quick:
         return _quick_cells(options)
-    made = [one for regime in REGIMES for one in main_cells(options, regime)]
+    made = [one for regime in USES for one in main_cells(options, regime)]
     made += [searched_cell(options, o, OWN, e, budgets=BUDGETS[2:6:2]) for o in OPERATORS for e in SOME]
     made += [
         searched_cell(options, o, r, e, noise=noise, budgets=BUDGETS[:5:2], **FEWER[r])
@@ -68,8 +69,7 @@ def cells(options: Options) -> list[Cell]:
         for r in ("guidance", "source")
         for e in ESTIMATORS
     ]
-    made += main_cells(options, LATE)
-    return made + [one for regime in (*REGIMES, LATE) for one in mnist_cells(options, regime)]
+    return made + [one for regime in USES for one in mnist_cells(options, regime)]
 
 
 def _quick_cells(options: Options) -> list[Cell]:

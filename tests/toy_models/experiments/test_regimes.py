@@ -11,7 +11,7 @@ from scipy import stats
 
 from analysis.experiment import measure_cell
 from analysis.guidance import SAMPLERS
-from analysis.guidance.regimes import REGIMES, gradient_in
+from analysis.guidance.regimes import gradient_in
 from analysis.guidance.registry import Sample
 from analysis.settings import Options
 from toy_models.experiments import regime_outcomes, regime_searches, regimes
@@ -160,12 +160,12 @@ def test_adaptive_lookahead_is_tried_by_what_its_runs_cost():
     assert np.isfinite(table["value"]).all()
 
 
-def test_the_main_part_is_one_data_set_and_noise_in_the_four_regimes():
+def test_the_main_part_is_one_data_set_and_noise_in_all_uses():
     cells = regimes.cells(Options())
     table = pd.DataFrame([{"problem": c.problem, **c.extra_dict} for c in cells])
     main = regimes.main_part(table)
     each = len(regimes.OPERATORS) * len(regime_outcomes.ESTIMATORS)
-    assert main.groupby("regime").size().to_dict() == {name: each * (1 + (name == "source")) for name in REGIMES}
+    assert main.groupby("regime").size().to_dict() == {name: each * (1 + (name == "source")) for name in regimes.USES}
     assert set(table["noise"]) == {regimes.NOISE, *regimes.OTHER_NOISES}
     assert len({c.key() for c in cells}) == len(cells)
 
@@ -182,8 +182,9 @@ def test_facts_from_elsewhere_are_ratios_at_the_largest_budget_of_a_place():
     pd.testing.assert_series_equal(regimes.derive(more)["elsewhere_facts"].iloc[0], found)  # with operators of its own
     assert [found[f"source_own_misfit_{end}"] for end in ("low", "high")] == [1.5, 4.0]
     late = by_hand(greedy=(1.0, 2.0, 3.0), end_to_end=(3.0, 6.0, 9.0)).assign(regime="source_late")
-    found = regimes.derive(pd.concat([places, late]))["elsewhere_facts"].iloc[0]
-    assert found["noise_0_1_source_late_misfit"] == pytest.approx(3.0)
+    made = regimes.derive(pd.concat([places, late, late.assign(noise=0.3)]))
+    assert made["elsewhere_facts"]["noise_0_3_source_late_misfit"].item() == pytest.approx(3.0)
+    assert made["facts"]["source_late_misfit_order"].item() == "greedy"
     assert regimes.derive(table)["elsewhere_facts"].iloc[0].to_dict() == {"places": 0}
 
 
