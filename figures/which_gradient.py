@@ -36,7 +36,7 @@ def draw(tables: style.Tables) -> Figure:
     aims = [aim for aim in AIMS if aim in set(chosen["aim"])]
     regimes = [regime for regime in names.REGIMES if regime in set(chosen["regime"])]
     rows = 1 + bool(len(ranks))
-    figure, axes = style.panels(rows * len(aims), len(aims), 1.9, 0.7, sharey=True)
+    figure, axes = style.panels(rows * len(aims), len(aims), 2.2, 0.7, sharey=True)
     for ax, aim in zip(axes, aims, strict=False):
         _recommended(ax, only(chosen, aim=aim), regimes)
         ax.set(title=f"tuned for the {AIMS[aim]}", xlabel="evaluations + products")
