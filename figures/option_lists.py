@@ -11,7 +11,7 @@ from figures import style
 from figures.style import names
 
 TABLES = ("option_lists_summary", "option_lists_facts")
-QUESTION = "Do the lists of options from which the regimes take theirs end too early?"
+QUESTION = "Where may the lists of the source's start and of the moves per step end?"
 answer = style.Caption(
     "By distance a start after the list's is best in {source_t_energy_distance_beyond:.0%} of {cases!p:case}, "
     "by misfit in {source_t_misfit_beyond:.0%}.",
@@ -22,9 +22,7 @@ answer = style.Caption(
 )
 TITLES = {
     ("source", "t"): "source:\nstart t",
-    ("source", "prior"): "source:\nweight of prior",
     ("steps", "inner"): "per step:\nmoves",
-    ("controls", "weight"): "controls:\nprice",
 }
 AIMS = {"energy_distance": "distance", "misfit": "misfit"}
 

@@ -1,10 +1,10 @@
-"""Whether the lists from which the regimes take options end too early: outcomes at values in a list and beyond it.
+"""Where the lists of two options may end: outcomes at values in a list and beyond it.
 
-Most options are chosen from a range, and ``near_end`` says where a choice lies at its end. Four are chosen from lists
-in ``analysis.guidance.regimes``: the source's start and prior, the moves per step and the price of controls. Here each
-of these is held at one value after another, farther than its list goes, while trials choose all other options. Outcomes
-are those on the measurements for tuning, since they are what chooses. The problem is that of ``regimes``, which has the
-start as a regime of its own, and longer lists of weights, because of what is measured here.
+Most options of ``regimes`` are chosen from a range, and ``near_end`` says where a choice lies at its end. The weights of
+the source's prior and of controls have lists that reach farther than what is chosen. Two options are left: the moves
+per step, and the time from which the source is optimised, which is no option there because of what is measured here.
+Each is held at one value after another, farther than its list goes, while trials choose all other options. Outcomes are
+those on the measurements for tuning, since they are what chooses. The problem is that of ``regimes``.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ from toy_models.experiments.regime_tables import LEAST
 SUITE = "guidance"
 VALUES: dict[tuple[str, str], tuple[float, ...]] = {
     ("source", "t"): (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9),
-    ("source", "prior"): (0.0, 0.1, 1.0, 3.0, 10.0),
     ("steps", "inner"): (1, 2, 4, 8, 16, 32),
-    ("controls", "weight"): (0.0, 0.1, 1.0, 3.0, 10.0),
 }
 STARTS = (0.0, 0.2, 0.4, 0.6)
 NAMES = ("greedy", "midpoint", "end_to_end")

@@ -8,8 +8,9 @@ import pytest
 from analysis.experiment import measure_cell
 from analysis.search import Search
 from analysis.settings import Options
-from toy_models.experiments import option_lists
+from toy_models.experiments import option_lists, regime_tables
 from toy_models.experiments.regime_outcomes import AIMS, ESTIMATORS, batches, metrics
+from toy_models.experiments.regime_searches import SEARCHED, WEIGHTS
 
 
 def test_every_list_is_held_at_its_values_and_farther():
@@ -21,14 +22,15 @@ def test_every_list_is_held_at_its_values_and_farther():
     assert kept == set(option_lists.VALUES)
 
 
-def test_all_options_chosen_from_a_list_of_numbers_are_there():
-    for name in ("guidance", "steps", "source", "controls"):
-        listed = {
-            (name, option)
-            for option, values in option_lists.regime_of(name).space.items()
-            if isinstance(values, tuple) and not isinstance(values[0], str)
-        }
-        assert listed == {key for key in option_lists.VALUES if key[0] == name}
+def test_all_options_that_regimes_chooses_from_a_list_of_numbers_are_there_but_weights():
+    listed = {
+        (name, option)
+        for name in regime_tables.USES
+        for one in SEARCHED[name].values()
+        for option, values in one.space.items()
+        if isinstance(values, tuple) and not isinstance(values[0], str) and values != WEIGHTS
+    }
+    assert listed | {("source", "t")} == {*option_lists.VALUES}
 
 
 def test_a_row_is_the_best_of_the_trials_with_that_value():
