@@ -1,7 +1,7 @@
 """Where the lists of two options may end: outcomes at values in a list and beyond it.
 
-Most options of ``regimes`` are chosen from a range, and ``near_end`` says where a choice lies at its end. The weights of
-the source's prior and of controls have lists that reach farther than what is chosen. Two options are left: the moves
+Most options of ``regimes`` are chosen from a range, and ``near_end`` says where a choice lies at its end. The weights
+of the source's prior and of controls have lists that reach farther than what is chosen. Two options are left: the moves
 per step, and the time from which the source is optimised, which is no option there because of what is measured here.
 Each is held at one value after another, farther than its list goes, while trials choose all other options. Outcomes are
 those on the measurements for tuning, since they are what chooses. The problem is that of ``regimes``.
