@@ -314,6 +314,7 @@ def test_the_page_of_samplers_states_the_published_numbers():
 def test_the_readme_states_the_published_numbers():
     row = table("which_gradient_facts").iloc[0]
     said = [f"{spread(row, 'source_greedy', '_mean')} times that of always using greedy in source optimisation"]
+    said += [f"{spread(row, 'source_late_greedy', '_mean')} times from a late start"]
     said += [f"{spread(row, 'guidance_greedy', '_mean')} per step, {spread(row, 'steps_greedy', '_mean')} with"]
     said += [f"{spread(row, 'controls_greedy', '_mean')} in controls"]
     assert missing("README.md", said) == []
