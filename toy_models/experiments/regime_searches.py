@@ -5,9 +5,9 @@ others: their good rates differ by decades, and what is best for few moves may n
 for all would miss the one that suits a gradient.
 
 The time from which a source is optimised is no option: by misfit a later one is always the better (``option_lists``),
-as the flow there binds the sample less. "source" starts from t = 0, as D-Flow does, and "source_late" from 0.6, the
-start with which greedy and end-to-end come nearest to the posterior. "source_own" has the same late start, and its
-samples are the estimator's own endpoints: at t = 0 greedy's would be the data's mean, whatever the state.
+as the flow there binds the sample less. "source" starts from t = 0, as D-Flow does, and "source_late" from 0.6: from
+later on every gradient's samples are farther from the posterior. "source_own" has the same late start, and its samples
+are the estimator's own endpoints: at t = 0 greedy's would be the data's mean, whatever the state.
 """
 
 from __future__ import annotations
