@@ -44,6 +44,10 @@ def searches():
     assert all(row[f"{name}_largest"] <= 0.1 for name in options)
     yield f"{shares[0]} and, from the late start, {shares[1]} (the weight of the source's prior, 100)"
     yield f"{shares[2]} (moves per step, 8) and {shares[3]} (the price of controls, 100)"
+    every = table("regimes").query("regime == 'source' and chosen.notna()")
+    every = every.drop_duplicates(["problem", "noise", "operator", "estimator", "budget", "aim", "seed"])
+    strong = every["chosen"].str.contains('"prior": 100.0').groupby([every["problem"], every["noise"]]).mean()
+    yield f"in {percent(strong['mnist', 0.1])} on MNIST and in {percent(strong['digits', 0.03])} at noise 0.03"
     for name, who in (("end_to_end", "the best runs of end-to-end have"), ("greedy", "those of greedy")):
         moves = [f"{row[f'{regime}_{name}_moves']:.0f}" for regime in PLACES]
         yield f"{who} {', '.join(moves[:-1])} and {moves[-1]}"
@@ -276,7 +280,16 @@ def thin():
 
 ADVICE, PAGE = "docs/pages/which-gradient.md", "docs/pages/regimes.md"
 SAMPLERS = "docs/pages/samplers-and-learned-flows.md"
-OF_ADVICE = (rule, ways, recommended)
+
+
+def mnist():
+    """End-to-end in the source on MNIST, nearest of all gradients."""
+    row = table("source_mixtures_facts").iloc[0]
+    yield f"its distance is {spread(row, 'mnist_energy_distance_end_to_end_over', '_mean')} of greedy's"
+    assert min(DIAL, key=lambda name: row[f"mnist_energy_distance_{name}_over_mean"]) == "end_to_end"
+
+
+OF_ADVICE = (rule, ways, mnist, recommended)
 OF_REGIMES = (
     searches,
     lists,
