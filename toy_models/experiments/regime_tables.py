@@ -103,8 +103,9 @@ def mnist_cells(options: Options, regime: str) -> list[Cell]:
     """Return the cells of a regime on mixtures of MNIST; the source has all operators and estimators."""
     sizes = MNIST | FEWER[regime]
     pairs = itertools.product(OPERATORS if regime == "source" else OPERATORS[:3], ESTIMATORS)
-    asked = [(o, e, {"budgets": SPARSE[:2]} if e == SLOW else {}) for o, e in pairs if regime == "source" or e != SLOW]
-    return [searched_cell(options, o, regime, e, **sizes, **own) for o, e, own in asked]
+    asked = [(o, e) for o, e in pairs if regime == "source" or e != SLOW]
+    slow = sizes | {"budgets": SPARSE[:2]}
+    return [searched_cell(options, o, regime, e, **(slow if e == SLOW else sizes)) for o, e in asked]
 
 
 def main_part(table: pd.DataFrame) -> pd.DataFrame:
