@@ -74,7 +74,7 @@ def test_regimes_have_the_first_the_middle_and_the_last_budget_and_one_best_in_e
     assert list(texts) == ["regimes_misfit", "regimes_energy_distance"]
     for text in texts.values():
         assert "& 48 & 384 & 3072" in text
-        assert text.count(r"\textbf{") == 4 * 3
+        assert text.count(r"\textbf{") == 5 * 3
         assert "[" in body(text)[0][2]
 
 
