@@ -10,7 +10,7 @@ posterior; the best trial by each is run on other measurements.
 
 The main part is the 8x8 digits at noise 0.1 under five operators; the source is optimised from t = 0, and from a late
 start ("source_late"). Beside it stand other noise levels; the late start with the estimator's own endpoint for its
-sample ("source_own"), where every estimator meets its target, but not on the data; and mixtures of MNIST.
+sample ("source_own"), where every estimator meets its target; and mixtures of MNIST.
 
 Optimisers are those of public code: D-Flow's source has L-BFGS with a line search, since with a fixed rate its first
 steps may leave every bound; FlowGrad and OC-Flow (arXiv 2410.18070) take SGD for controls. Adam stands beside them.
