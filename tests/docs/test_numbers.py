@@ -116,9 +116,8 @@ def source():
 def sources():
     """From which budget on end-to-end meets greedy in source optimisation, and outcomes on the way."""
     row = table("source_mixtures_facts").iloc[0]
-    first, second = ([f"{row[f'{problem}_{aim}_from']:.0f}" for aim in AIMS] for problem in ("digits", "mnist"))
-    said = f"from {first[0]} on in misfit and from {first[1]} on in distance on the digits"
-    yield f"{said}, and from {second[0]} and {second[1]} on MNIST"
+    (first,) = {row[f"{problem}_{aim}_from"] for problem in ("digits", "mnist") for aim in AIMS}
+    yield f"from {first:.0f} on, in misfit and in distance, on the digits and on MNIST"
     ends = [row[f"digits_energy_distance_seeds_{end}"] for end in ("low", "high")]
     yield f"With one seed its distance is {ends[0]:.2f} of greedy's, and with the other {ends[1]:.2f}"
     yield f"L-BFGS was chosen in {percent(row['line_search'])} of the cases"
