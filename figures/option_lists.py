@@ -13,16 +13,16 @@ from figures.style import names
 TABLES = ("option_lists_summary", "option_lists_facts")
 QUESTION = "Where may the lists of the source's start and of the moves per step end?"
 answer = style.Caption(
-    "By distance a start after the list's is best in {source_t_energy_distance_beyond:.0%} of {cases!p:case}, "
+    "By distance a start after t = 0.6 is best in {source_t_energy_distance_beyond:.0%} of {cases!p:case}, "
     "by misfit in {source_t_misfit_beyond:.0%}.",
-    "In the median case the best beyond the list is {source_t_energy_distance_gain:.2f} and {source_t_misfit_gain:.2f} "
-    "times the best within.",
+    "In the median case the best later start is {source_t_energy_distance_gain:.2f} and {source_t_misfit_gain:.2f} "
+    "times the best up to there.",
     "Outcomes of the best trial at {budget:,} evaluations and products, over that at the list's end (dashes); right of "
     "it lies what is not in the list. Geometric means over {operators!p:operator}, 95% intervals.",
 )
 TITLES = {
     ("source", "t"): "source:\nstart t",
-    ("steps", "inner"): "per step:\nmoves",
+    ("steps", "inner"): "optimiser per step:\nmoves",
 }
 AIMS = {"energy_distance": "distance", "misfit": "misfit"}
 

@@ -27,7 +27,7 @@ def rule():
     always = [percent(row[f"{name}_near"]) for name in ("greedy", "end_to_end")]
     yield f"Always greedy is in {always[0]} of all cases, and always end-to-end in {always[1]}"
     none = percent(1 - row["end_to_end_possible"])
-    yield f"In {none} of the cases, the source at 48, end-to-end cannot pay for one step"
+    yield f"In {none} of the cases, the source at 48 from both starts, end-to-end cannot pay for one step"
     yield f"within 10 % of the best in {percent(row['transfer_near'])} of {row['transfer_cases']:.0f} cases there"
     moved = [spread(row, f"transfer_{name}", "_mean") for name in ("greedy", "end_to_end")]
     yield f"Its outcomes there are {moved[0]} of always greedy's and {moved[1]} of always end-to-end's"
@@ -60,7 +60,7 @@ def lists():
     distance, misfit = ("source_t_energy_distance", "source_t_misfit")
     yield f"a start after 0.6 is the best in {percent(row[f'{distance}_beyond'])} of the {row['cases']:.0f} cases"
     yield f"Judged by misfit it is in {percent(row[f'{misfit}_beyond'])}"
-    yield f"gives {row[f'{misfit}_gain']:.2f} times the misfit of the best within"
+    yield f"The best later start gives {row[f'{misfit}_gain']:.2f} times the misfit of the best up to 0.6"
     yield f"More than 8 moves per step are best by distance in {percent(row['steps_inner_energy_distance_beyond'])}"
     gains = [row[f"steps_inner_{aim}_gain"] for aim in ("energy_distance", "misfit")]
     yield f"they give {gains[0]:.2f} times the distance of the best within, and by misfit {gains[1]:.2f}"
