@@ -12,6 +12,7 @@ import torch
 
 from analysis.experiment import measure_cell, split_timings
 from analysis.guidance import SAMPLERS, Method
+from analysis.guidance.regimes import REGIMES
 from analysis.measurements import LEVELS
 from analysis.paths import CondOT
 from analysis.settings import Options
@@ -20,7 +21,7 @@ from figures import outcome_vs_compute
 from figures import posterior_gallery as gallery_figure
 from tests.support.problems import f64, random_mixture
 from toy_models import MixtureFlow
-from toy_models.experiments import outcome, outcome_windows, posterior_gallery, regimes
+from toy_models.experiments import outcome, outcome_windows, posterior_gallery
 from toy_models.problems.zoo import build
 
 A = f64([[1.0, 0.5, 0.0], [0.0, -0.3, 1.0]])
@@ -70,7 +71,7 @@ def test_cells_repeat_and_depend_on_their_seed(table):
 
 def test_every_method_names_a_sampler_and_has_the_same_number_of_candidates():
     methods = {name: method for name, method in outcome.METHODS.items() if name != "exact"}
-    assert {m.sampler for m in [*methods.values(), *regimes.REGIMES.values()]} == set(SAMPLERS)
+    assert {m.sampler for m in [*methods.values(), *REGIMES.values()]} == set(SAMPLERS)
     assert {len(m.candidates) for m in methods.values() if m.tuned} == {6}
     assert set(outcome.SWEPT) | set(outcome.QUICK) <= set(outcome.METHODS)
 
