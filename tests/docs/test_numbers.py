@@ -5,11 +5,11 @@ with other numbers turns a test red, and its message holds the new words.
 """
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from analysis.guidance.regimes import REGIMES
-from tests.docs.published import PLACES, TABLE_1, WORDS, learned, missing, percent, spread, table
+from analysis.tables import only
+from tests.docs.published import PLACES, WORDS, missing, percent, spread, table
 from toy_models.experiments import regime_tables
 
 AIMS = ("misfit", "energy_distance")
@@ -66,17 +66,6 @@ def lists():
     yield f"they give {gains[0]:.2f} times the distance of the best within, and by misfit {gains[1]:.2f}"
 
 
-def ways():
-    """The nearest samples of greedy per step and of an optimised source."""
-    rows = table("regimes_summary").query("metric == 'energy_distance' and aim == metric")
-    rows = rows.loc[(rows[list(regime_tables.MAIN)] == pd.Series(regime_tables.MAIN)).all(axis=1)]
-    means = rows.set_index(["regime", "estimator", "budget"])["mean"].sort_index()
-    yield f"its distance at 48 is {means['guidance', 'greedy', 48]:.2f}"
-    source, late = (means[regime].xs(3072, level="budget") for regime in ("source", "source_late"))
-    assert (source.idxmin(), means.drop("steps").min()) == ("end_to_end", means["guidance", "greedy"].min())
-    yield f"has {source.min():.2f} at 3,072, from t = 0 by end-to-end, and the best late start {late.min():.2f}"
-
-
 def recommended():
     """The rule as rows of a table for each aim, with the outcome over greedy's."""
     chosen = table("which_gradient_recommended")
@@ -99,46 +88,8 @@ def crossings():
         yield f"| {place} | {' | '.join('at none' if np.isnan(b) else f'{b:.0f}' for b in budgets)} |"
 
 
-def source():
-    """The dial in source optimisation beside the paper's table 1: rows of outcomes over greedy's, by start."""
-    row, paper = table("source_mixtures_facts").iloc[0], {k: np.array(v) for k, v in TABLE_1.items()}
-    images = learned("source", "misfit").query("budget == budget.max()").set_index("estimator")
-    for name in DIAL:
-        places = [f"{problem}_{aim}_{name}_over" for problem in ("digits", "mnist") for aim in AIMS]
-        image = spread(images.loc[name], "over_greedy", "_mean") if name in images.index else ""
-        theirs = f"{np.exp(np.log(paper[name] / paper['greedy']).mean()):.2f}" if name in paper else ""
-        ours = [spread(row, p, "_mean") if f"{p}_mean" in row.index else "" for p in places]
-        yield f"| {WORDS[name]} | {' | '.join([*ours, image, theirs])} |"
-        late = [f"{problem}_late_{aim}_{name}_over" for problem in ("digits", "mnist") for aim in AIMS]
-        yield f"| {WORDS[name]} | {' | '.join(spread(row, p, '_mean') for p in late)} |"
-
-
-def sources():
-    """From which budget on end-to-end meets greedy in source optimisation, and outcomes on the way."""
-    row = table("source_mixtures_facts").iloc[0]
-    (first,) = {row[f"{problem}_{aim}_from"] for problem in ("digits", "mnist") for aim in AIMS}
-    yield f"from {first:.0f} on, in misfit and in distance, on the digits and on MNIST"
-    ends = [row[f"digits_energy_distance_seeds_{end}"] for end in ("low", "high")]
-    yield f"With one seed its distance is {ends[0]:.2f} of greedy's, and with the other {ends[1]:.2f}"
-    yield f"L-BFGS was chosen in {percent(row['line_search'])} of the cases"
-    rows = table("source_mixtures_summary").query("problem == 'digits' and budget == 3072 and metric == aim")
-    best = rows.groupby(["metric", "regime"])["mean"].min()
-    near = best["energy_distance"]
-    yield f"the best distance is {near['source']:.2f} from t = 0 and {near['source_late']:.2f} from the late start"
-    assert best["misfit"]["source_late"] < best["misfit"]["source"]
-    yield f"In {percent(row['at_end_of_range'])} of the cases the rate was near an end"
-    floored = [spread(row, f"{problem}_floored", "_mean") for problem in ("digits", "mnist")]
-    yield f"{floored[0]} of greedy's on the digits and {floored[1]} on MNIST"
-    place = {"regime": "source", "budget": 1536, "aim": "misfit", "metric": "misfit", **regime_tables.MAIN}
-    rows = table("source_mixtures_summary")
-    means = rows.loc[(rows[list(place)] == pd.Series(place)).all(axis=1)].set_index("estimator")["mean"]
-    said = [f"{means[name]:.2g} for {word}" for name, word in WORDS.items()]
-    yield f"{', '.join(said[:-1])} and {said[-1]}"
-
-
 def _over_greedy(summary, regime, aim, name, **place):
-    place |= {"regime": regime, "aim": aim, "metric": aim, "estimator": name}
-    rows = summary.loc[(summary[list(place)] == pd.Series(place)).all(axis=1)]
+    rows = only(summary, regime=regime, aim=aim, metric=aim, estimator=name, **place)
     return spread(rows.iloc[0], "over_greedy", "_mean") if len(rows) else ""
 
 
@@ -164,8 +115,7 @@ def last():
 def controls():
     """Misfits in control optimisation, means over operators of medians."""
     place = regime_tables.MAIN | {"regime": "controls", "aim": "misfit", "metric": "misfit"}
-    rows = table("regimes_summary")
-    rows = rows.loc[(rows[list(place)] == pd.Series(place)).all(axis=1)].set_index(["estimator", "budget"])
+    rows = only(table("regimes_summary"), **place).set_index(["estimator", "budget"])
     for name in ("end_to_end", "greedy", "two_step_euler"):
         said = "exact adjoint" if name == "end_to_end" else WORDS[name]
         means = [f"{rows['mean'][name, budget]:.2g}" for budget in regime_tables.BUDGETS[1:]]
@@ -173,8 +123,7 @@ def controls():
     row = table("regimes_facts").iloc[0]
     greedy, dear = (percent(row[f"controls_{name}_sgd"]) for name in ("greedy", "end_to_end"))
     yield f"SGD was chosen in {greedy} of greedy's cases and in {dear} of the adjoint's"
-    every = table("regimes")
-    every = every.loc[(every[[*place, "estimator"]] == pd.Series(place | {"estimator": "greedy"})).all(axis=1)]
+    every = only(table("regimes"), estimator="greedy", **place)
     last = every[every["budget"] >= 768].groupby(["operator", "budget"])["value"].median().unstack()
     over = last[(last > 1).any(axis=1)].min(axis=1)
     assert over.index.tolist() == ["gaussian_deblurring", "super_resolution_2"]
@@ -281,31 +230,11 @@ ADVICE, PAGE = "docs/pages/which-gradient.md", "docs/pages/regimes.md"
 SAMPLERS = "docs/pages/samplers-and-learned-flows.md"
 
 
-def own():
-    """Distances of samples that are the gradients' own endpoints."""
-    place = regime_tables.MAIN | {"regime": "source_own", "budget": 768}
-    rows = table("regimes_summary").query("metric == aim")
-    means = rows.loc[(rows[list(place)] == pd.Series(place)).all(axis=1)].set_index(["aim", "estimator"])["mean"]
-    near = means["energy_distance"]
-    assert (near.idxmin(), means["misfit"].idxmin(), means["misfit"].max() < 1) == ("greedy", "greedy", True)
-    yield f"at a distance of {near['greedy']:.2f} (end-to-end's: {near['end_to_end']:.2f};"
-
-
-def mnist():
-    """End-to-end in the source on MNIST, nearest of all gradients."""
-    row = table("source_mixtures_facts").iloc[0]
-    yield f"its distance is {spread(row, 'mnist_energy_distance_end_to_end_over', '_mean')} of greedy's"
-    assert min(DIAL, key=lambda name: row[f"mnist_energy_distance_{name}_over_mean"]) == "end_to_end"
-
-
-OF_ADVICE = (rule, ways, mnist, recommended)
+OF_ADVICE = (rule, recommended)
 OF_REGIMES = (
     searches,
     lists,
     crossings,
-    source,
-    sources,
-    own,
     at_1536,
     last,
     controls,
