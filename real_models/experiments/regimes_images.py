@@ -22,16 +22,16 @@ from real_models.restoration.digits import NAMES
 
 SUITE = "images"
 NOISE, REPORTED, TUNING, TRIALS, KEPT = 0.05, 8, 4, 8, 1
-SOURCE_TRIALS = 16  # which has four options, and two optimisers that want others
+SOURCE_TRIALS = 12  # which has two optimisers that want other rates
 BUDGETS = (96, 384)
-LARGER = 1536  # in source optimisation, which needs iterations, on some operators; the experiment regimes has these too
+LARGER = 1536  # in the source from t = 0, which needs iterations, on some operators; regimes has these too
 LONGER = ("box_inpainting", "random_inpainting", "super_resolution_2", "gaussian_deblurring")
 ESTIMATORS = {
-    **dict.fromkeys(("guidance", "steps", "source", "controls"), tuple(methods.DIAL)),
+    **dict.fromkeys(("guidance", "steps", *methods.STARTS, "controls"), tuple(methods.DIAL)),
     "published": tuple(methods.PUBLISHED),
 }
-MEASURES = {"source": "measure:measure_source", "controls": "control_search:measure"}
-ADAPTIVE = MEASURES | {"source": "fitted_source:measure"}
+MEASURES = dict.fromkeys(methods.STARTS, "measure:measure_source") | {"controls": "control_search:measure"}
+ADAPTIVE = MEASURES | dict.fromkeys(methods.STARTS, "fitted_source:measure")
 QUICK = {"guidance": ("greedy", "midpoint"), "source": ("greedy", "midpoint", "end_to_end"), "published": ("dps",)}
 derive = comparison.derive
 
@@ -49,7 +49,7 @@ def cells(options: Options) -> list[Cell]:
 def cell(options: Options, operator: str, regime: str, name: str) -> Cell:
     """Return the cell of a method on an operator."""
     budgets = (*BUDGETS, LARGER) if regime == "source" and operator in LONGER else BUDGETS
-    sizes = {"tuning": TUNING, "budgets": budgets, "trials": SOURCE_TRIALS if regime == "source" else TRIALS}
+    sizes = {"tuning": TUNING, "budgets": budgets, "trials": SOURCE_TRIALS if regime in methods.STARTS else TRIALS}
     sizes["kept"] = KEPT
     sizes |= {"tuning": 2, "budgets": (24, 48), "trials": 2, "kept": 1} if options.quick else {}
     samples = accuracy.IMAGES if regime == "errors" else 2 if options.quick else REPORTED

@@ -30,7 +30,8 @@ RATES = {"sgd": Range(1e-5, 0.3), "adam": Range(3e-3, 10.0)}
 def searched(name: str) -> dict[str, Regime]:
     """Return the regime of controls by optimiser."""
     regime, _ = methods.chosen("controls", name)
-    spaces = {key: {**regime.space, "optimiser": (key,), "learning_rate": rates} for key, rates in RATES.items()}
+    weights = {"weight": methods.WEIGHTS}
+    spaces = {key: {"optimiser": (key,), "learning_rate": rates, **weights} for key, rates in RATES.items()}
     return {key: replace(regime, space=space) for key, space in spaces.items()}
 
 

@@ -78,7 +78,7 @@ def measure_source(cell: Cell) -> pd.DataFrame:
     extra, name = cell.extra_dict, cell.variants[0].estimator
     place = cell.columns() | {"truth": "clean image", "estimator": name, "arithmetic": "float32, bfloat16 inside"}
     place |= {key: extra[key] for key in ("regime", "operator", "noise")}
-    search = Search(flow_of(cell), *methods.chosen_source(name), tuning, metrics, AIMS, cell.seed)
+    search = Search(flow_of(cell), *methods.chosen_source(extra["regime"], name), tuning, metrics, AIMS, cell.seed)
     return pd.DataFrame([place | row for row in _searched(search, reported, extra)])
 
 

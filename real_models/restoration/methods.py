@@ -25,6 +25,8 @@ DIAL = {
     "end_to_end": Variant.of("end_to_end", steps=SOLVE, solver="euler"),
     "adaptive": Variant.of("adaptive", tolerance=0.3, max_steps=4),
 }
+STARTS = {"source": 0.0, "source_late": 0.6}  # times of the optimised state, by regime
+WEIGHTS = (0.0, 0.1, 1.0, 10.0, 100.0)  # of the source's prior, and of the controls' squared length
 OWN = {"source": {"warm": 4, "steps": SOLVE}, "controls": {"intervals": SOLVE, "steps": 1}}
 SCALES = {"guidance": {"scale": Range(0.03, 100.0)}}  # gradients are shorter, in units of the noise, than on mixtures
 SETTINGS = {
@@ -66,19 +68,19 @@ def chosen(regime: str, name: str) -> tuple[Regime, Choice]:
     return SETTINGS[regime], gradient_in(regime, name, DIAL)
 
 
-def chosen_source(name: str) -> tuple[Regime, Choice]:
-    """Return source optimisation by an estimator of the dial, whose L-BFGS has a line search.
+def chosen_source(regime: str, name: str) -> tuple[Regime, Choice]:
+    """Return source optimisation from a start of ``STARTS`` by an estimator of the dial; L-BFGS has a line search.
 
     With a fixed rate L-BFGS lost one to five of eight images, and the others had the best median. With a line search a
-    rate is only the length of the first step, so that its range is wide; starts go to later times than on mixtures.
+    rate is only the length of the first step, so that its range is wide.
 
     Returns
     -------
     tuple
         The regime and the estimator.
     """
-    regime, estimator = chosen("source", name)
+    known, estimator = chosen("source", name)
     searched = "lbfgs_line_search"
-    space = {**regime.space, "learning_rate": Range(0.01, 100.0), "optimiser": ("adam", searched)}
-    space["t"] = (0.0, 0.2, 0.4, 0.6)
-    return replace(regime, space=space, unscaled=("optimiser", (searched,))), estimator
+    space = {"learning_rate": Range(0.01, 100.0), "optimiser": ("adam", searched), "prior": WEIGHTS}
+    options = {**known.options, "t": STARTS[regime]}
+    return replace(known, options=options, space=space, unscaled=("optimiser", (searched,))), estimator
