@@ -20,6 +20,7 @@ PLACE = ["operator", "regime", "estimator"]
 KEYS = [*PLACE, "budget", "aim", "metric"]
 BETTER = {"misfit": 1, "psnr": -1}  # the sign under which less is better, by aim
 ENOUGH = 4  # estimators: a correlation of fewer says nothing
+STARTS = {"source": "", "source_late": "late_"}  # regimes, each with what its facts' names begin with
 FITS = 1.0  # a misfit below it fits noise: one is as good as another
 
 
@@ -86,9 +87,16 @@ def source_facts(budgets: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns "budget", "operators", "ESTIMATOR_AIM", its "_low" and "_high", "meets", and "meets_at" if it does.
+        Columns "budget", "operators", "ESTIMATOR_AIM", its "_low" and "_high", "meets", and "meets_at" if it does; with
+        "late_" before them for the late start.
     """
-    own = budgets[budgets["regime"] == "source"]
+    own = {prefix: budgets[budgets["regime"] == regime] for regime, prefix in STARTS.items()}
+    return pd.DataFrame(
+        [{f"{prefix}{key}": value for prefix, part in own.items() if len(part) for key, value in _facts(part).items()}]
+    )
+
+
+def _facts(own: pd.DataFrame) -> dict[str, Any]:
     row: dict[str, Any] = {"budget": own["budget"].max(), "operators": own["over_greedy_operators"].min()}
     for one in own[own["budget"] == row["budget"]].to_dict("records"):
         for end in ("mean", "low", "high"):
@@ -99,7 +107,7 @@ def source_facts(budgets: pd.DataFrame) -> pd.DataFrame:
         better = (dear["over_greedy_mean"] <= 1)[::-1].cummin()
         row["meets"] = "meets" if better.any() else "never"
         row |= {"meets_at": dear.loc[better[better].index, "budget"].min()} if better.any() else {}
-    return pd.DataFrame([row])
+    return row
 
 
 def at_best_budget(means: pd.DataFrame) -> pd.DataFrame:

@@ -17,5 +17,6 @@ def measure(cell: Cell) -> pd.DataFrame:
     extra, name = cell.extra_dict, cell.variants[0].estimator
     place = cell.columns() | {"truth": "clean image", "estimator": name, "arithmetic": "float32, bfloat16 inside"}
     place |= {key: extra[key] for key in ("regime", "operator", "noise")}
-    search = FittedSearch(flow_of(cell), *methods.chosen_source(extra["regime"], name), tuning, metrics, AIMS, cell.seed)
+    regime, estimator = methods.chosen_source(extra["regime"], name)
+    search = FittedSearch(flow_of(cell), regime, estimator, tuning, metrics, AIMS, cell.seed)
     return pd.DataFrame([place | row for row in searched(search, reported, extra)])

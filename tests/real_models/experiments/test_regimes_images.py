@@ -72,7 +72,7 @@ def test_a_row_is_what_the_sampler_gives_with_the_options_that_were_chosen(table
     rows = table.loc[(table[list(key)] == pd.Series(key)).all(axis=1)]
     cell, trial = CELLS["source", "midpoint"], json.loads(rows["chosen"].iloc[0])
     _, reported = measure.batches(cell)
-    regime, estimator = methods.chosen_source("midpoint")
+    regime, estimator = methods.chosen_source("source", "midpoint")
     options = regime.call(trial, estimator, reported.problem.noise, int(rows["count"].iloc[0]))
     sample = SAMPLERS["optimise_source"](measure.flow_of(cell), reported.loss(), reported.x0, **options)
     assert sample.cost.evaluations + sample.cost.vjps <= 48
@@ -252,11 +252,11 @@ def test_source_optimisation_loses_no_image_to_l_bfgs():
     """With a fixed rate the same options lose images of this operator at the second step."""
     made = experiment.cell(Options(), "box_inpainting", "source", "two_step_euler")
     _, reported = measure.batches(made)
-    regime, estimator = methods.chosen_source("two_step_euler")
+    regime, estimator = methods.chosen_source("source_late", "two_step_euler")
     assert regime.unscaled == ("optimiser", ("lbfgs_line_search",))
     lost = {}
     for name in ("lbfgs", "lbfgs_line_search"):
-        trial = {"learning_rate": 1.2, "optimiser": name, "prior": 1.0, "t": 0.2}
+        trial = {"learning_rate": 1.2, "optimiser": name, "prior": 1.0}
         options = regime.call(trial, estimator, reported.problem.noise, 6)
         sample = SAMPLERS["optimise_source"](measure.flow_of(made), reported.loss(), reported.x0, **options)
         lost[name] = int(sample.failed.sum())
