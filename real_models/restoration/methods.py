@@ -26,7 +26,7 @@ DIAL = {
     "adaptive": Variant.of("adaptive", tolerance=0.3, max_steps=4),
 }
 STARTS = {"source": 0.0, "source_late": 0.6}  # times of the optimised state, by regime
-WEIGHTS = (0.0, 0.1, 1.0, 10.0, 100.0)  # of the source's prior, and of the controls' squared length
+WEIGHTS = (0.0, 0.1, 1.0, 10.0, 100.0, 1000.0)  # of the source's prior, and of the controls' squared length
 OWN = {"source": {"warm": 4, "steps": SOLVE}, "controls": {"intervals": SOLVE, "steps": 1}}
 SCALES = {"guidance": {"scale": Range(0.03, 100.0)}}  # gradients are shorter, in units of the noise, than on mixtures
 SETTINGS = {
