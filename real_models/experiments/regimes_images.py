@@ -22,7 +22,7 @@ from real_models.restoration.digits import NAMES
 
 SUITE = "images"
 NOISE, REPORTED, TUNING, TRIALS, KEPT = 0.05, 8, 4, 8, 1
-SOURCE_TRIALS = 12  # which has two optimisers that want other rates
+SOURCE_TRIALS = 16  # which has two optimisers that want other rates
 BUDGETS = (96, 384)
 LARGER = 1536  # in the source from t = 0, which needs iterations, on some operators; regimes has these too
 LONGER = ("box_inpainting", "random_inpainting", "super_resolution_2", "gaussian_deblurring")
