@@ -28,13 +28,15 @@ SHOWN = (
     ("guidance", "midpoint"),
     ("guidance", "end_to_end"),
     ("source", "greedy"),
-    ("source", "two_step_euler"),
     ("source", "end_to_end"),
+    ("source_late", "greedy"),
+    ("source_late", "end_to_end"),
     ("controls", "end_to_end"),
     ("published", "dps"),
     ("published", "mgps"),
     ("published", "pigdm"),
 )
+KINDS = {"guidance": "per step: ", "source": "source: ", "source_late": "late: ", "controls": "controls: "}
 LARGE = 10  # a misfit beyond it is printed without decimals
 
 
@@ -55,8 +57,7 @@ def draw(tables: style.Tables) -> Figure:
         label = names.two_lines(names.of("operators", operator))
         grid[i, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=style.SMALL)
     for ax, (regime, name) in zip(grid[0], methods, strict=True):
-        kind = {"guidance": "per step: ", "source": "source: ", "controls": "controls: "}.get(regime, "")
-        ax.set_title(kind + names.sampler(name), fontsize=style.SMALL, rotation=90)
+        ax.set_title(KINDS.get(regime, "") + names.sampler(name), fontsize=style.SMALL, rotation=90)
     return figure
 
 

@@ -42,7 +42,7 @@ answer = style.Caption(
     "c: Spearman's correlation, positive where smaller errors go with better outcomes. 95% "
     "intervals over operators; at most {budget} evaluations and products.",
 )
-ORDER = ("guidance", "steps", "source", "controls", "published")
+ORDER = ("guidance", "steps", "source", "source_late", "controls", "published")
 AIMS = {"misfit": ("misfit", -0.12, ("0.2", "^")), "psnr": ("PSNR", 0.12, ("0.55", "v"))}
 METRICS = {"psnr": ("PSNR in dB", 1), "ssim": ("SSIM", 2), "label": ("share of digits named rightly", 2)}
 METRICS |= {"misfit": (r"misfit $\chi^2/m$", 1)}

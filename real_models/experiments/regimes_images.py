@@ -32,7 +32,12 @@ ESTIMATORS = {
 }
 MEASURES = dict.fromkeys(methods.STARTS, "measure:measure_source") | {"controls": "control_search:measure"}
 ADAPTIVE = MEASURES | dict.fromkeys(methods.STARTS, "fitted_source:measure")
-QUICK = {"guidance": ("greedy", "midpoint"), "source": ("greedy", "midpoint", "end_to_end"), "published": ("dps",)}
+QUICK = {
+    "guidance": ("greedy", "midpoint"),
+    "source": ("greedy", "midpoint", "end_to_end"),
+    "source_late": ("greedy", "end_to_end"),
+    "published": ("dps",),
+}
 derive = comparison.derive
 
 

@@ -64,15 +64,20 @@ def table():
 
 @pytest.fixture(scope="module")
 def full():
-    return tables_of(synthetic(1.0))
+    table = synthetic(1.0)
+    late = table[table["regime"] == "source"].assign(regime="source_late")
+    return tables_of(pd.concat([table, late], ignore_index=True))
 
 
-def test_a_row_is_what_the_sampler_gives_with_the_options_that_were_chosen(table):
-    key = {"regime": "source", "estimator": "midpoint", "budget": 48, "aim": "psnr"}
+@pytest.mark.parametrize(("start", "t"), [("source", 0.0), ("source_late", 0.6)])
+def test_a_row_is_what_the_sampler_gives_with_the_options_that_were_chosen(table, start, t):
+    key = {"regime": start, "estimator": "end_to_end", "budget": 48, "aim": "psnr"}
     rows = table.loc[(table[list(key)] == pd.Series(key)).all(axis=1)]
-    cell, trial = CELLS["source", "midpoint"], json.loads(rows["chosen"].iloc[0])
+    cell, trial = CELLS[start, "end_to_end"], json.loads(rows["chosen"].iloc[0])
+    assert "t" not in trial
     _, reported = measure.batches(cell)
-    regime, estimator = methods.chosen_source("source", "midpoint")
+    regime, estimator = methods.chosen_source(start, "end_to_end")
+    assert regime.options["t"] == t
     options = regime.call(trial, estimator, reported.problem.noise, int(rows["count"].iloc[0]))
     sample = SAMPLERS["optimise_source"](measure.flow_of(cell), reported.loss(), reported.x0, **options)
     assert sample.cost.evaluations + sample.cost.vjps <= 48
@@ -165,6 +170,8 @@ def test_end_to_end_meets_greedy_where_its_misfit_is_no_longer_larger(ratios, me
     found = comparison.source_facts(rows.assign(regime="source", estimator="end_to_end", aim="misfit")).iloc[0]
     assert (found["meets"], found.get("meets_at")) == (meets, at)
     assert (found["budget"], found["operators"], found["end_to_end_misfit"]) == (1536, 4, ratios[-1])
+    late = comparison.source_facts(rows.assign(regime="source_late", estimator="end_to_end", aim="misfit")).iloc[0]
+    assert late.to_dict() == {f"late_{key}": value for key, value in found.items()}
 
 
 @pytest.mark.parametrize(("slope", "order"), [(1.0, "end"), (-1.0, "greedy")])
@@ -200,7 +207,7 @@ def test_figures_draw_and_say_numbers(figure, kind, table, full):
 
 def test_the_latex_tables_have_a_row_per_method(full):
     text = regimes_images.latex(full)["regimes_images_psnr"]
-    assert text.count("source optimisation") == len(DIAL)
+    assert text.count("source optimisation") == text.count("source, late start") == len(DIAL)
     assert r"\toprule" in text
 
 
