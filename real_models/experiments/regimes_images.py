@@ -5,8 +5,8 @@ chosen on images that are not reported (all were held out from the training of f
 of trials for each: ``TRIALS`` all over the ranges at the least budget; at a larger budget the ``KEPT`` best by each aim
 run again, with moves as long as before and with a run that goes as far as before. A budget is a limit: the best of all
 that was tried within it counts. Adaptive lookahead, whose cost depends on the state, has as many moves as its trials
-show that the budget pays for. In controls SGD and Adam have ``TRIALS`` each. There are two aims, the misfit
-and PSNR. Rows are values per image and metric, so that differences are paired; a sample that diverges is a row with a
+show that the budget pays for. In the source and in controls each optimiser has ``BY_OPTIMISER`` trials. There are two
+aims, the misfit and PSNR. Rows are values per image and metric, so that differences are paired; a sample that diverges is a row with a
 missing value and a status that names the step. Rows of the first images hold their pixels, two hexadecimal digits each.
 
 One more cell per operator measures the errors of all estimators against converged gradients, at states of greedy
@@ -18,20 +18,20 @@ from __future__ import annotations
 from analysis.experiment import Cell
 from analysis.settings import Options, Variant
 from real_models.restoration import accuracy, comparison, methods
+from real_models.restoration.by_optimiser import STARTS
 from real_models.restoration.digits import NAMES
 
 SUITE = "images"
 NOISE, REPORTED, TUNING, TRIALS, KEPT = 0.05, 8, 4, 8, 1
-SOURCE_TRIALS = 16  # which has two optimisers that want other rates
+BY_OPTIMISER = 12  # trials for each optimiser of a source and of controls, which also have a weight
 BUDGETS = (96, 384)
 LARGER = 1536  # in the source from t = 0, which needs iterations, on some operators; regimes has these too
 LONGER = ("box_inpainting", "random_inpainting", "super_resolution_2", "gaussian_deblurring")
 ESTIMATORS = {
-    **dict.fromkeys(("guidance", "steps", *methods.STARTS, "controls"), tuple(methods.DIAL)),
+    **dict.fromkeys(("guidance", "steps", *STARTS, "controls"), tuple(methods.DIAL)),
     "published": tuple(methods.PUBLISHED),
 }
-MEASURES = dict.fromkeys(methods.STARTS, "measure:measure_source") | {"controls": "control_search:measure"}
-ADAPTIVE = MEASURES | dict.fromkeys(methods.STARTS, "fitted_source:measure")
+MEASURES = dict.fromkeys((*STARTS, "controls"), "by_optimiser:measure")
 QUICK = {
     "guidance": ("greedy", "midpoint"),
     "source": ("greedy", "midpoint", "end_to_end"),
@@ -54,13 +54,12 @@ def cells(options: Options) -> list[Cell]:
 def cell(options: Options, operator: str, regime: str, name: str) -> Cell:
     """Return the cell of a method on an operator."""
     budgets = (*BUDGETS, LARGER) if regime == "source" and operator in LONGER else BUDGETS
-    sizes = {"tuning": TUNING, "budgets": budgets, "trials": SOURCE_TRIALS if regime in methods.STARTS else TRIALS}
+    sizes = {"tuning": TUNING, "budgets": budgets, "trials": BY_OPTIMISER if regime in MEASURES else TRIALS}
     sizes["kept"] = KEPT
     sizes |= {"tuning": 2, "budgets": (24, 48), "trials": 2, "kept": 1} if options.quick else {}
     samples = accuracy.IMAGES if regime == "errors" else 2 if options.quick else REPORTED
-    measures = ADAPTIVE if name == "adaptive" else MEASURES
     return Cell(
-        measure=f"real_models.restoration.{measures.get(regime, 'measure:measure')}",
+        measure=f"real_models.restoration.{MEASURES.get(regime, 'measure:measure')}",
         factory="real_models.images:flow",
         problem="mnist_unet",
         path="condot",

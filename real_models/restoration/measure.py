@@ -72,16 +72,6 @@ def measure(cell: Cell) -> pd.DataFrame:
     return pd.DataFrame([place | row for row in rows])
 
 
-def measure_source(cell: Cell) -> pd.DataFrame:
-    """Return the same of source optimisation on the learned flow, where L-BFGS has a line search."""
-    tuning, reported = batches(cell)
-    extra, name = cell.extra_dict, cell.variants[0].estimator
-    place = cell.columns() | {"truth": "clean image", "estimator": name, "arithmetic": "float32, bfloat16 inside"}
-    place |= {key: extra[key] for key in ("regime", "operator", "noise")}
-    search = Search(flow_of(cell), *methods.chosen_source(extra["regime"], name), tuning, metrics, AIMS, cell.seed)
-    return pd.DataFrame([place | row for row in _searched(search, reported, extra)])
-
-
 def _references(cell: Cell, batch: MeasuredBatch) -> Iterator[dict[str, Any]]:
     """Yield the rows of the clean images, of the measurements, shown as images, and of unguided samples."""
     unguided = SAMPLERS["posterior_guidance"](flow_of(cell), batch.loss(), batch.x0, steps=STEPS, scale=0.0)

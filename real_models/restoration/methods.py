@@ -25,8 +25,6 @@ DIAL = {
     "end_to_end": Variant.of("end_to_end", steps=SOLVE, solver="euler"),
     "adaptive": Variant.of("adaptive", tolerance=0.3, max_steps=4),
 }
-STARTS = {"source": 0.0, "source_late": 0.6}  # times of the optimised state, by regime
-WEIGHTS = (0.0, 0.1, 1.0, 10.0, 100.0, 1000.0)  # of the source's prior, and of the controls' squared length
 OWN = {"source": {"warm": 4, "steps": SOLVE}, "controls": {"intervals": SOLVE, "steps": 1}}
 SCALES = {"guidance": {"scale": Range(0.03, 100.0)}}  # gradients are shorter, in units of the noise, than on mixtures
 SETTINGS = {
@@ -66,21 +64,3 @@ def chosen(regime: str, name: str) -> tuple[Regime, Choice]:
     if regime == "published":
         return PUBLISHED[name]
     return SETTINGS[regime], gradient_in(regime, name, DIAL)
-
-
-def chosen_source(regime: str, name: str) -> tuple[Regime, Choice]:
-    """Return source optimisation from a start of ``STARTS`` by an estimator of the dial; L-BFGS has a line search.
-
-    With a fixed rate L-BFGS lost one to five of eight images, and the others had the best median. With a line search a
-    rate is only the length of the first step, so that its range is wide.
-
-    Returns
-    -------
-    tuple
-        The regime and the estimator.
-    """
-    known, estimator = chosen("source", name)
-    searched = "lbfgs_line_search"
-    space = {"learning_rate": Range(0.01, 100.0), "optimiser": ("adam", searched), "prior": WEIGHTS}
-    options = {**known.options, "t": STARTS[regime]}
-    return replace(known, options=options, space=space, unscaled=("optimiser", (searched,))), estimator

@@ -1,7 +1,11 @@
-"""What a cell measures of images restored by controls: SGD and Adam are searched separately.
+"""What a cell measures of images restored from an optimised source or by controls: optimisers are searched separately.
 
-SGD, which FlowGrad and OC-Flow take, wants rates that are a hundred times smaller than Adam's. In one search of few
-trials for both it was hardly tried where it works, and greedy fitted twenty times worse than with it.
+Their good rates differ by decades: SGD, which FlowGrad and OC-Flow take for controls, wants rates that are a hundred
+times smaller than Adam's, and L-BFGS with a line search only takes a first step of that length. In one search of few
+trials for all, an optimiser is hardly tried where it works.
+
+The time from which a source is optimised is no option: "source" starts from t = 0, as D-Flow does, and "source_late"
+from 0.6. With a fixed rate L-BFGS lost one to five of eight images, so that it has a line search.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import pandas as pd
 
 from analysis.experiment import Cell
 from analysis.fitted_search import FittedSearch
+from analysis.guidance.dial import Choice
 from analysis.guidance.regimes import Regime
 from analysis.guidance.tuning import Range
 from analysis.measurements import MeasuredBatch
@@ -24,25 +29,31 @@ from real_models.restoration import methods
 from real_models.restoration.measure import AIMS, batches, flow_of, metrics
 from real_models.restoration.measure import _at as at_budget
 
-RATES = {"sgd": Range(1e-5, 0.3), "adam": Range(3e-3, 10.0)}
+STARTS = {"source": 0.0, "source_late": 0.6}  # times of the optimised state
+LINE_SEARCH = "lbfgs_line_search"
+WEIGHTS = (0.0, 0.1, 1.0, 10.0, 100.0, 1000.0)  # of the source's prior, and of the controls' squared length
+SOURCE = {"adam": Range(0.01, 10.0), LINE_SEARCH: Range(0.01, 100.0)}
+CONTROLS = {"sgd": Range(1e-5, 0.3), "adam": Range(3e-3, 10.0)}
 
 
-def searched(name: str) -> dict[str, Regime]:
-    """Return the regime of controls by optimiser."""
-    regime, _ = methods.chosen("controls", name)
-    weights = {"weight": methods.WEIGHTS}
-    spaces = {key: {"optimiser": (key,), "learning_rate": rates, **weights} for key, rates in RATES.items()}
-    return {key: replace(regime, space=space) for key, space in spaces.items()}
+def chosen(regime: str, name: str) -> tuple[dict[str, Regime], Choice]:
+    """Return a source of ``STARTS`` or controls by optimiser, each with its own rates, and an estimator in it."""
+    known, estimator = methods.chosen("source" if regime in STARTS else regime, name)
+    own, weight = (SOURCE, "prior") if regime in STARTS else (CONTROLS, "weight")
+    options = {**known.options, "t": STARTS[regime]} if regime in STARTS else known.options
+    spaces = {key: {"optimiser": (key,), "learning_rate": rates, weight: WEIGHTS} for key, rates in own.items()}
+    unscaled = ("optimiser", (LINE_SEARCH,))
+    return {key: replace(known, options=options, space=s, unscaled=unscaled) for key, s in spaces.items()}, estimator
 
 
 def measure(cell: Cell) -> pd.DataFrame:
-    """Return a row per budget, aim, image and metric, of the best that either optimiser has within each budget."""
+    """Return a row per budget, aim, image and metric, of the best that any optimiser has within each budget."""
     tuning, reported = batches(cell)
     extra, name = cell.extra_dict, cell.variants[0].estimator
     place = cell.columns() | {"truth": "clean image", "estimator": name, "arithmetic": "float32, bfloat16 inside"}
     place |= {key: extra[key] for key in ("regime", "operator", "noise")}
     kind = FittedSearch if name == "adaptive" else Search  # its cost depends on the state
-    flow, (_, choice), regimes = flow_of(cell), methods.chosen("controls", name), searched(name)
+    flow, (regimes, choice) = flow_of(cell), chosen(extra["regime"], name)
     searches = [kind(flow, one, choice, tuning, metrics, AIMS, cell.seed) for one in regimes.values()]
     return pd.DataFrame([place | at_end(row, regimes) for row in _over_budgets(searches, reported, extra)])
 
