@@ -6,8 +6,9 @@ of trials for each: ``TRIALS`` all over the ranges at the least budget; at a lar
 run again, with moves as long as before and with a run that goes as far as before. A budget is a limit: the best of all
 that was tried within it counts. Adaptive lookahead, whose cost depends on the state, has as many moves as its trials
 show that the budget pays for. In the source and in controls each optimiser has ``BY_OPTIMISER`` trials. There are two
-aims, the misfit and PSNR. Rows are values per image and metric, so that differences are paired; a sample that diverges is a row with a
-missing value and a status that names the step. Rows of the first images hold their pixels, two hexadecimal digits each.
+aims, the misfit and PSNR. Rows are values per image and metric, so that differences are paired; a sample that diverges
+is a row with a missing value and a status that names the step. Rows of the first images hold their pixels, two
+hexadecimal digits each.
 
 One more cell per operator measures the errors of all estimators against converged gradients, at states of greedy
 guidance.

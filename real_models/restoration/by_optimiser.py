@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,12 +38,15 @@ CONTROLS = {"sgd": Range(1e-5, 0.3), "adam": Range(3e-3, 10.0)}
 
 def chosen(regime: str, name: str) -> tuple[dict[str, Regime], Choice]:
     """Return a source of ``STARTS`` or controls by optimiser, each with its own rates, and an estimator in it."""
-    known, estimator = methods.chosen("source" if regime in STARTS else regime, name)
-    own, weight = (SOURCE, "prior") if regime in STARTS else (CONTROLS, "weight")
-    options = {**known.options, "t": STARTS[regime]} if regime in STARTS else known.options
-    spaces = {key: {"optimiser": (key,), "learning_rate": rates, weight: WEIGHTS} for key, rates in own.items()}
-    unscaled = ("optimiser", (LINE_SEARCH,))
-    return {key: replace(known, options=options, space=s, unscaled=unscaled) for key, s in spaces.items()}, estimator
+    start = {"t": STARTS[regime]} if regime in STARTS else {}
+    known, estimator = methods.chosen("source" if start else regime, name)
+    known = replace(known, options={**known.options, **start}, unscaled=("optimiser", (LINE_SEARCH,)))
+    ranges, weight = (SOURCE, "prior") if start else (CONTROLS, "weight")
+    return {key: replace(known, space=_space(key, rates, weight)) for key, rates in ranges.items()}, estimator
+
+
+def _space(optimiser: str, rates: Range, weight: str) -> dict[str, Sequence[Any] | Range]:
+    return {"optimiser": (optimiser,), "learning_rate": rates, weight: WEIGHTS}
 
 
 def measure(cell: Cell) -> pd.DataFrame:

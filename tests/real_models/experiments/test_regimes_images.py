@@ -17,7 +17,7 @@ from analysis.guidance import SAMPLERS
 from analysis.settings import Options
 from figures import inverse_problems, regimes_images, source_images
 from real_models.experiments import regimes_images as experiment
-from real_models.restoration import comparison, control_search, measure, methods
+from real_models.restoration import by_optimiser, comparison, measure, methods
 from real_models.restoration.digits import NAMES, restoration_metrics
 
 CELLS = {(c.extra_dict["regime"], c.variants[0].estimator): c for c in experiment.cells(Options(quick=True))}
@@ -76,9 +76,9 @@ def test_a_row_is_what_the_sampler_gives_with_the_options_that_were_chosen(table
     cell, trial = CELLS[start, "end_to_end"], json.loads(rows["chosen"].iloc[0])
     assert "t" not in trial
     _, reported = measure.batches(cell)
-    regime, estimator = methods.chosen_source(start, "end_to_end")
-    assert regime.options["t"] == t
-    options = regime.call(trial, estimator, reported.problem.noise, int(rows["count"].iloc[0]))
+    regimes, estimator = by_optimiser.chosen(start, "end_to_end")
+    assert {one.options["t"] for one in regimes.values()} == {t}
+    options = regimes[trial["optimiser"]].call(trial, estimator, reported.problem.noise, int(rows["count"].iloc[0]))
     sample = SAMPLERS["optimise_source"](measure.flow_of(cell), reported.loss(), reported.x0, **options)
     assert sample.cost.evaluations + sample.cost.vjps <= 48
     for metric, values in restoration_metrics(reported, sample.x).items():
@@ -225,43 +225,52 @@ def test_adaptive_lookahead_keeps_to_the_budget(regime, budgets):
     assert (rows["evaluations"] + rows["vjps"] <= 1.25 * rows["budget"]).all()
 
 
-def test_controls_are_searched_by_each_optimiser_at_rates_of_its_own(monkeypatch):
+@pytest.mark.parametrize(
+    ("regime", "ranges", "sampler"),
+    [
+        ("source", by_optimiser.SOURCE, "optimise_source"),
+        ("source_late", by_optimiser.SOURCE, "optimise_source"),
+        ("controls", by_optimiser.CONTROLS, "optimise_controls"),
+    ],
+)
+def test_each_optimiser_is_searched_at_rates_of_its_own(monkeypatch, regime, ranges, sampler):
     asked = []
 
-    class Recorded(control_search.Search):
+    class Recorded(by_optimiser.Search):
         def tried(self, some, budget):
             asked.extend((trial["optimiser"], trial["learning_rate"]) for trial in some)
             return super().tried(some, budget)
 
-    monkeypatch.setattr(control_search, "Search", Recorded)
-    cell = small("controls", "greedy", 96)
+    monkeypatch.setattr(by_optimiser, "Search", Recorded)
+    cell = small(regime, "greedy", 96)
     rows = measure_cell(cell)
-    assert [name for name, _ in asked] == ["sgd", "adam"]
-    assert all(control_search.RATES[name].low <= rate <= control_search.RATES[name].high for name, rate in asked)
+    assert [name for name, _ in asked] == list(ranges)
+    assert all(ranges[name].low <= rate <= ranges[name].high for name, rate in asked)
     trial, count = json.loads(rows["chosen"].iloc[0]), int(rows["count"].iloc[0])
     _, reported = measure.batches(cell)
-    regime = control_search.searched("greedy")[trial["optimiser"]]
-    options = regime.call(trial, methods.DIAL["greedy"], reported.problem.noise, count)
-    sample = SAMPLERS["optimise_controls"](measure.flow_of(cell), reported.loss(), reported.x0, **options)
+    regimes, estimator = by_optimiser.chosen(regime, "greedy")
+    assert estimator == methods.DIAL["greedy"]
+    options = regimes[trial["optimiser"]].call(trial, estimator, reported.problem.noise, count)
+    sample = SAMPLERS[sampler](measure.flow_of(cell), reported.loss(), reported.x0, **options)
     for metric, values in restoration_metrics(reported, sample.x).items():
         assert rows.loc[rows["metric"] == metric, "value"].tolist()[: len(values)] == pytest.approx(values.tolist())
 
 
 def test_a_rate_is_at_an_end_by_the_range_of_its_own_optimiser():
-    regimes = control_search.searched("greedy")
+    regimes, _ = by_optimiser.chosen("controls", "greedy")
     for name, expected in (("sgd", True), ("adam", False)):
-        row = {"chosen": json.dumps({"optimiser": name, "learning_rate": 0.29, "weight": 0.0})}
-        assert control_search.at_end(row, regimes)["at_end_of_range"] is expected
-    assert control_search.at_end({"status": "none"}, regimes) == {"status": "none"}
+        row = {"chosen": json.dumps({"optimiser": name, "learning_rate": 0.29, "weight": 0.1})}
+        assert by_optimiser.at_end(row, regimes)["at_end_of_range"] is expected
+    assert by_optimiser.at_end({"status": "none"}, regimes) == {"status": "none"}
 
 
 def test_source_optimisation_loses_no_image_to_l_bfgs():
     """With a fixed rate the same options lose images of this operator at the second step."""
-    made = experiment.cell(Options(), "box_inpainting", "source", "two_step_euler")
+    made = experiment.cell(Options(), "box_inpainting", "source_late", "two_step_euler")
     _, reported = measure.batches(made)
-    regime, estimator = methods.chosen_source("source_late", "two_step_euler")
+    regimes, estimator = by_optimiser.chosen("source_late", "two_step_euler")
+    regime, lost = regimes["lbfgs_line_search"], {}
     assert regime.unscaled == ("optimiser", ("lbfgs_line_search",))
-    lost = {}
     for name in ("lbfgs", "lbfgs_line_search"):
         trial = {"learning_rate": 1.2, "optimiser": name, "prior": 1.0}
         options = regime.call(trial, estimator, reported.problem.noise, 6)
