@@ -16,13 +16,14 @@ from figures.style import names
 TABLES = ("which_gradient_recommended", "which_gradient_correlation", "which_gradient_facts")
 QUESTION = "Which gradient should one use, in which regime, at which budget?"
 answer = style.Caption(
-    "In the source at {budget} evaluations and products the choice is {source_misfit_best!g}, with "
-    "{source_misfit_ratio:.2g} of greedy's misfit.",
+    "In the source at {budget} evaluations and products take {source_misfit_best!g}: {source_misfit_ratio:.2g} of "
+    "greedy's misfit.",
     "On other operators and images the rule's outcome is {source_greedy_mean:.2f} [{source_greedy_low:.2f}, "
-    "{source_greedy_high:.2f}] of always greedy's in the source, {guidance_greedy_mean:.2f} per step, "
+    "{source_greedy_high:.2f}] of always greedy's in the source (late {source_late_greedy_mean:.2f}), "
+    "{guidance_greedy_mean:.2f} per step (by an optimiser {steps_greedy_mean:.2f}), "
     "{controls_greedy_mean:.2f} in controls.",
-    "a, b: best gradient, outcome over greedy's (geometric mean over {operators!p:operator}; misfits below 1 count as "
-    "1, distances below 0.05 as 0.05; bold: interval below 1).",
+    "a, b: best gradient, outcome over greedy's (geometric mean, {operators!p:operator}; misfits are at least 1, "
+    "distances 0.05; bold: interval below 1).",
     "c, d: Spearman's, 95% intervals; none where outcomes tie.",
 )
 AIMS = {"misfit": "misfit", "energy_distance": "distance to the posterior"}

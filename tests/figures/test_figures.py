@@ -69,7 +69,7 @@ NOT_IN_QUICK = {
     },
     "source_images": {"two_step_euler_misfit", "two_step_euler_psnr"},
     "superconvergence": {"refused"},
-    "which_gradient": {f"{regime}_greedy_mean" for regime in ("guidance", "controls", "source")}
+    "which_gradient": {f"{regime}_greedy_mean" for regime in ("guidance", "steps", "controls", "source", "source_late")}
     | {"source_greedy_low", "source_greedy_high"},
 }
 
