@@ -26,7 +26,8 @@ SUITE = "images"
 NOISE, REPORTED, TUNING, TRIALS, KEPT = 0.05, 8, 4, 8, 1
 BY_OPTIMISER = 12  # trials for each optimiser of a source and of controls, which also have a weight
 BUDGETS = (96, 384)
-LARGER = 1536  # in the source from t = 0, which needs iterations, on some operators; regimes has these too
+LARGER = 1536  # in the regimes that need a hundred iterations, on some operators; the experiment regimes has these too
+ITERATED = ("source", "controls")
 LONGER = ("box_inpainting", "random_inpainting", "super_resolution_2", "gaussian_deblurring")
 ESTIMATORS = {
     **dict.fromkeys(("guidance", "steps", *STARTS, "controls"), tuple(methods.DIAL)),
@@ -54,7 +55,7 @@ def cells(options: Options) -> list[Cell]:
 
 def cell(options: Options, operator: str, regime: str, name: str) -> Cell:
     """Return the cell of a method on an operator."""
-    budgets = (*BUDGETS, LARGER) if regime == "source" and operator in LONGER else BUDGETS
+    budgets = (*BUDGETS, LARGER) if regime in ITERATED and operator in LONGER else BUDGETS
     sizes = {"tuning": TUNING, "budgets": budgets, "trials": BY_OPTIMISER if regime in MEASURES else TRIALS}
     sizes["kept"] = KEPT
     sizes |= {"tuning": 2, "budgets": (24, 48), "trials": 2, "kept": 1} if options.quick else {}
