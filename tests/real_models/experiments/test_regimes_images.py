@@ -112,6 +112,13 @@ def test_all_methods_of_a_regime_have_as_many_trials_and_all_the_same_images():
     assert len({c.key() for c in cells}) == len(cells)
 
 
+@pytest.mark.parametrize("regime", experiment.ITERATED)
+def test_end_to_end_has_a_hundred_iterations_where_these_are_needed(regime):
+    for operator in experiment.LONGER:
+        largest = experiment.cell(Options(), operator, regime, "end_to_end").extra_dict["budgets"][-1]
+        assert largest >= 100 * 2 * methods.SOLVE  # an evaluation and a product in each step
+
+
 def test_a_sample_that_diverges_is_a_row_that_names_the_step_and_has_no_value():
     cell = CELLS["guidance", "greedy"]
     _, reported = measure.batches(cell)
