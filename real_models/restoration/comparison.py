@@ -25,9 +25,10 @@ FITS = 1.0  # a misfit below it fits noise: one is as good as another
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the tables "summary", "best", "pooled", "budgets", "source_facts", "correlation", "choices" and "facts".
+    """Return the tables "summary", "best", "pooled", "budgets", "source_facts", "correlation", "ranks", "choices", "facts".
 
-    Methods are compared at their best budgets among those that all of them have.
+    Methods are compared at their best budgets among those that all of them have; "ranks" has the correlations at the
+    largest budget of each regime.
 
     Returns
     -------
@@ -40,7 +41,8 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     best = at_best_budget(means[means["budget"] <= _budgets(means).groupby(PLACE)["budget"].max().min()])
     tables = {"summary": means, "best": best, "pooled": pooled(best), "budgets": over_budgets(means)}
     tables["source_facts"] = source_facts(tables["budgets"])
-    tables["correlation"] = correlation(table[table["metric"] == ERROR], best)
+    errors = table[table["metric"] == ERROR]
+    tables["correlation"], tables["ranks"] = correlation(errors, best), correlation(errors, _largest(means))
     tables["choices"] = choices(table)
     return tables | {"facts": facts(table, tables)}
 
@@ -58,6 +60,11 @@ def summary(restored: pd.DataFrame) -> pd.DataFrame:
 
 def _budgets(means: pd.DataFrame) -> pd.DataFrame:
     return means[means["aim"] != "none"]
+
+
+def _largest(means: pd.DataFrame) -> pd.DataFrame:
+    guided = _budgets(means)
+    return guided[guided["budget"] == guided.groupby("regime")["budget"].transform("max")]
 
 
 def over_budgets(means: pd.DataFrame) -> pd.DataFrame:

@@ -193,6 +193,17 @@ def test_orders_and_correlations_have_the_sign_that_was_put_in(slope, order):
     assert pools.loc[("psnr", "end_to_end"), "over_greedy_mean"] == pytest.approx(3 * slope)
 
 
+def test_ranks_are_those_at_the_largest_budget_of_a_regime():
+    table = with_larger(synthetic(-1.0))
+    last = (table["budget"] == 1536) & (table["estimator"] == "end_to_end") & (table["metric"] == "misfit")
+    table.loc[last, "value"] /= 16  # now the least, where greedy had it
+    tables = comparison.derive(table)
+    found = {name: tables[name].set_index(["regime", "aim"]) for name in ("correlation", "ranks")}
+    place = ("source", "misfit")
+    assert found["correlation"].loc[place, ["operators", "mean"]].tolist() == [3, -1]
+    assert found["ranks"].loc[place, ["operators", "mean"]].tolist() == [2, pytest.approx(0.2)]
+
+
 def test_no_order_is_stated_where_all_are_alike():
     facts = comparison.derive(synthetic(0.0))["facts"].iloc[0]
     assert facts["source_misfit_order"] is None
