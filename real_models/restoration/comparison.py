@@ -25,7 +25,7 @@ FITS = 1.0  # a misfit below it fits noise: one is as good as another
 
 
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the tables "summary", "best", "pooled", "budgets", "source_facts", "correlation", "ranks", "choices", "facts".
+    """Return the tables that figures and pages draw on, by what they hold.
 
     Methods are compared at their best budgets among those that all of them have; "ranks" has the correlations at the
     largest budget of each regime.
@@ -33,7 +33,7 @@ def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     Returns
     -------
     dict of str to DataFrame
-        The tables by name.
+        Tables "summary", "best", "pooled", "budgets", "source_facts", "correlation", "ranks", "choices" and "facts".
     """
     table = table.assign(aim=table["aim"].fillna("none"), budget=table["budget"].fillna(0))
     restored = table[(table["metric"] != ERROR) & table["metric"].notna()]
