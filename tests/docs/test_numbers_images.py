@@ -81,7 +81,7 @@ def restored_sources():
     names = ("end_to_end", "two_step_euler")
     yield " and two Euler steps' ".join(spread(fits.loc[name], "over_greedy", "_mean") for name in names)
     best = only(table("regimes_images_best"), regime="source", estimator="end_to_end", budget=384)
-    yield f"At 384 it has {best['count'].max()}"
+    yield f"At 384 it has {best['count'].max():.0f}"
     late = [spread(row, f"late_end_to_end_{aim}") for aim in ("misfit", "psnr")]
     yield f"end-to-end's misfit is {late[0]} of greedy's, and its PSNR less greedy's {late[1]} dB"
     choices = table("regimes_images").dropna(subset="chosen")
