@@ -53,7 +53,7 @@ def draw(tables: style.Tables) -> Figure:
     """Draw PSNR as a table of methods by operators and, below it, misfits and correlations by regime."""
     best, ranks = tables["regimes_images_best"], tables["regimes_images_correlation"]
     rows, operators = list(_methods(best)), style.operators(best)
-    heights = [0.17 * len(rows) + 0.75, 2.3]
+    heights = [0.17 * len(rows) + 0.75, 2.8]
     figure = plt.figure(figsize=(style.TEXT_WIDTH, sum(heights)))
     parts = np.ravel(np.asarray(figure.subfigures(2, 1, height_ratios=heights, squeeze=False)))
     grid = parts[0].subplots()
@@ -119,13 +119,13 @@ def _misfits(ax: Axes, table: pd.DataFrame) -> None:
     regimes = _regimes(table)
     table = table[table["regime"].isin(regimes)]
     there = [name for name in style.RESTORATION if name in set(table["estimator"])]
-    for name, shift in zip(there, np.linspace(-0.3, 0.3, len(there)), strict=True):
+    for name, shift in zip(there, np.linspace(-0.32, 0.32, len(there)), strict=True):
         part = only(table, estimator=name)
-        look = style.sampler(name) | {"linestyle": "none"}
-        style.errorbars(ax, part["regime"].map(regimes.index) + shift, part, "mean", label=names.sampler(name), **look)
-    ax.axhline(1, **style.THEORY)
-    ax.set(yscale="log", ylabel="misfit χ²/m, at least 1", xlim=(-0.5, len(regimes) - 0.5))
-    style.ticks(ax.xaxis, range(len(regimes)), [names.two_lines(names.of("regimes", r)) for r in regimes], fontsize=7)
+        look = style.sampler(name) | {"linestyle": "none", "label": names.sampler(name)}
+        style.errorbars(ax, part["regime"].map(regimes.index) + shift, part, "mean", along="x", **look)
+    ax.axvline(1, **style.THEORY)
+    ax.set(xscale="log", xlabel="misfit χ²/m, at least 1")
+    style.rows_of_names(ax, [names.two_lines(names.of("regimes", r)) for r in regimes])
 
 
 def _correlations(ax: Axes, table: pd.DataFrame) -> None:
