@@ -27,22 +27,21 @@ FITS = 1.0  # a misfit below it fits noise: one is as good as another
 def derive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the tables that figures and pages draw on, by what they hold.
 
-    Methods are compared at their best budgets among those that all of them have; "ranks" has the correlations at the
-    largest budget of each regime.
+    Methods are compared at their best budgets among those that all of them have.
 
     Returns
     -------
     dict of str to DataFrame
-        Tables "summary", "best", "pooled", "budgets", "source_facts", "correlation", "ranks", "choices" and "facts".
+        Tables "summary", "best", "pooled", "budgets", "source_facts", "correlation", "choices" and "facts".
     """
     table = table.assign(aim=table["aim"].fillna("none"), budget=table["budget"].fillna(0))
     restored = table[(table["metric"] != ERROR) & table["metric"].notna()]
     means = summary(restored)
     best = at_best_budget(means[means["budget"] <= _budgets(means).groupby(PLACE)["budget"].max().min()])
     tables = {"summary": means, "best": best, "pooled": pooled(best), "budgets": over_budgets(means)}
-    tables["source_facts"] = source_facts(tables["budgets"])
     errors = table[table["metric"] == ERROR]
-    tables["correlation"], tables["ranks"] = correlation(errors, best), correlation(errors, _largest(means))
+    tables["source_facts"] = source_facts(tables["budgets"], correlation(errors, _largest(means)))
+    tables["correlation"] = correlation(errors, best)
     tables["choices"] = choices(table)
     return tables | {"facts": facts(table, tables)}
 
@@ -86,21 +85,27 @@ def over_budgets(means: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def source_facts(budgets: pd.DataFrame) -> pd.DataFrame:
+def source_facts(budgets: pd.DataFrame, ranks: pd.DataFrame) -> pd.DataFrame:
     """Return one row: outcomes over greedy's at the largest budget of source optimisation, and where misfits meet.
+
+    ``ranks`` are correlations at the largest budget of each regime.
 
     End-to-end meets greedy at the least budget from which on its misfit is not larger.
 
     Returns
     -------
     DataFrame
-        Columns "budget", "operators", "ESTIMATOR_AIM", its "_low" and "_high", "meets", and "meets_at" if it does; with
-        "late_" before them for the late start.
+        Columns "budget", "operators", "ESTIMATOR_AIM", its "_low" and "_high", "meets", "meets_at" if it does, and
+        "rank" of error and misfit with its interval; with "late_" before them for the late start.
     """
-    own = {prefix: budgets[budgets["regime"] == regime] for regime, prefix in STARTS.items()}
-    return pd.DataFrame(
-        [{f"{prefix}{key}": value for prefix, part in own.items() if len(part) for key, value in _facts(part).items()}]
-    )
+    row: dict[str, Any] = {}
+    for regime, prefix in STARTS.items():
+        own = budgets[budgets["regime"] == regime]
+        found = _facts(own) if len(own) else {}
+        for one in ranks[(ranks["regime"] == regime) & (ranks["aim"] == "misfit")].to_dict("records"):
+            found |= {"rank": one["mean"], "rank_low": one["low"], "rank_high": one["high"]}
+        row |= {f"{prefix}{key}": value for key, value in found.items()}
+    return pd.DataFrame([row])
 
 
 def _facts(own: pd.DataFrame) -> dict[str, Any]:

@@ -22,8 +22,8 @@ def restored():
 
 def restored_with_care():
     """What the page says of restored digits beside their tables: fits, samples that diverged, choices and costs."""
-    ranks = table("regimes_images_ranks").query("aim == 'misfit'").set_index("regime").add_prefix("rank_")
-    fits = [spread(ranks.loc[regime], "rank", "_mean") for regime in ("source", "guidance")]
+    row = table("regimes_images_facts").iloc[0]
+    fits = [spread(table("regimes_images_source_facts").iloc[0], "rank"), spread(row, "guidance_misfit_rank")]
     yield f"rank correlation with the misfit is {fits[0]} in the source from t = 0, at 1,536, and {fits[1]} per step"
     best = table("regimes_images_best")
     tuned = best[(best["aim"] == "misfit") & (best["metric"] == "misfit") & (best["estimator"] == "greedy")]
