@@ -13,14 +13,15 @@ TABLES = ("regimes_images_budgets", "regimes_images_source_facts")
 QUESTION = "With a learned flow, from which budget on does an accurate gradient of the source pay?"
 answer = style.Caption(
     "At {budget:.0f} evaluations and products end-to-end's misfit is {end_to_end_misfit:.2f} of greedy's.",
-    "Its interval is [{end_to_end_misfit_low:.2f}, {end_to_end_misfit_high:.2f}].",
-    "One midpoint step's misfit is {midpoint_misfit:.2f} of greedy's, two Euler steps' {two_step_euler_misfit:.2f}.",
+    "Its interval is [{end_to_end_misfit_low:.2f}, {end_to_end_misfit_high:.2f}]; one midpoint step has "
+    "{midpoint_misfit:.2f}.",
     "End-to-end's PSNR is {end_to_end_psnr:+.1f} dB from greedy's [{end_to_end_psnr_low:+.1f}, "
     "{end_to_end_psnr_high:+.1f}].",
-    "Two Euler steps' is {two_step_euler_psnr:+.1f} dB.",
-    "From the late start, at {late_budget:.0f}: {late_end_to_end_misfit:.2f} and {late_end_to_end_psnr:+.1f} dB.",
-    "a, c: misfits, geometric means of medians of at least 1. b, d: PSNR. Each is tuned for its metric; 95% intervals "
-    "over {operators!p:operator} ({late_operators} from the late start).",
+    "Two Euler steps have {two_step_euler_misfit:.2f} and {two_step_euler_psnr:+.1f} dB.",
+    "End-to-end from the late start, at {late_budget:.0f}: {late_end_to_end_misfit:.2f} and "
+    "{late_end_to_end_psnr:+.1f} dB.",
+    "a, c: misfits, geometric means of medians, at least 1. b, d: PSNR. Tuned for each; 95% intervals over "
+    "{operators!p:operator} (late: {late_operators}).",
 )
 SPREAD = 0.1  # of whiskers at a budget, to either side, in its logarithm
 STARTS = {"source": "from t = 0", "source_late": "late start"}
