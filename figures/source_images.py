@@ -24,7 +24,6 @@ answer = style.Caption(
     "{operators!p:operator} (late: {late_operators}).",
 )
 SPREAD = 0.1  # of whiskers at a budget, to either side, in its logarithm
-STARTS = {"source": "from t = 0", "source_late": "late start"}
 METRICS = {"misfit": "misfit over greedy's", "psnr": "PSNR less greedy's, dB"}
 
 
@@ -32,7 +31,7 @@ METRICS = {"misfit": "misfit over greedy's", "psnr": "PSNR less greedy's, dB"}
 def draw(tables: style.Tables) -> Figure:
     """Draw a row per start and a panel per aim, with a line per gradient, in ratio or difference to greedy."""
     every = tables["regimes_images_budgets"]
-    starts = [regime for regime in STARTS if regime in set(every["regime"])]
+    starts = [regime for regime in names.STARTS if regime in set(every["regime"])]
     places = [(regime, *metric) for regime in starts for metric in METRICS.items()]
     figure, axes = style.panels(len(places), len(METRICS), 2.2)
     for ax, (regime, aim, label) in zip(axes, places, strict=True):
@@ -48,6 +47,6 @@ def draw(tables: style.Tables) -> Figure:
             look = {"linestyle": "-"} | style.sampler(name) | {"label": names.sampler(name)}
             style.errorbars(ax, rows["budget"], rows, "mean", **look)
         ax.set(xscale="log", yscale="log" if aim == "misfit" else "linear", xlabel="evaluations + products")
-        ax.set(ylabel=label, title=STARTS[regime])
+        ax.set(ylabel=label, title=names.STARTS[regime])
         style.ticks(ax.xaxis, sorted({*table["budget"]}))
     return figure

@@ -27,7 +27,6 @@ answer = style.Caption(
     "Geometric means over operators of ratios of medians (misfits as they are, distances below 0.05 as 0.05); 95% "
     "intervals.",
 )
-STARTS = {"source": "from t = 0", "source_late": "late start"}
 LABELS = {"misfit": "misfit over greedy's", "energy_distance": "distance over greedy's"}
 
 
@@ -38,12 +37,12 @@ def draw(tables: style.Tables) -> Figure:
     ends = {f"over_greedy_{end}": end for end in ("mean", "low", "high")}
     table = table.drop(columns=[*ends.values()]).rename(columns=ends)
     there = set(zip(table["regime"], table["problem"], strict=True))
-    columns = [(regime, p) for regime in STARTS for p in table["problem"].unique() if (regime, p) in there]
+    columns = [(regime, p) for regime in names.STARTS for p in table["problem"].unique() if (regime, p) in there]
     places = [(metric, *column) for metric in LABELS for column in columns]
     figure, axes = style.panels(len(places), len(columns), 1.9, 0.7, sharex="col", sharey="row")
     for i, (ax, (metric, regime, problem)) in enumerate(zip(axes, places, strict=True)):
         style.over_budgets(ax, only(table, aim=metric, metric=metric, problem=problem, regime=regime))
-        ax.set(title=f"{names.label(problem)},\n{STARTS[regime]}" if i < len(columns) else "")
+        ax.set(title=f"{names.label(problem)},\n{names.STARTS[regime]}" if i < len(columns) else "")
         if i % len(columns) == 0:
             ax.set_ylabel(LABELS[metric])
         if i >= len(columns):

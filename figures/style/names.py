@@ -150,6 +150,7 @@ REGIMES = {
     "source_own": Name("source, own endpoint", "late start; the sample is the estimator's own endpoint"),
     "controls": Name("control optimisation", "velocities added to the flow's are optimised", "arXiv 2410.18070"),
 }
+STARTS = {"source": "from t = 0", "source_late": "late start"}  # of source optimisation, where panels compare them
 PROPERTIES = {
     "all": Name("all / spread", "mean over the properties, each as a share of its spread in the data"),
     "alpha": Name("α, Bohr³", "isotropic polarisability"),
